@@ -1,0 +1,97 @@
+"""Requests over all workers, past and present."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from ..scoreboard.families import (
+    BUCKETS,
+    DURATION_BUCKETS,
+    DURATION_SUM,
+    FAILED,
+    INVALID,
+    REQUEST_SIZE_SUM,
+    REQUESTS,
+    RESPONSE_SIZE_SUM,
+    SIZE_BUCKETS,
+)
+from .histogram import cumulative
+from .view import View
+
+
+class _Sums:
+    """The histograms of one (method, endpoint)."""
+
+    def __init__(self) -> None:
+        self.durations = [0.0] * BUCKETS
+        self.seconds = 0.0
+        self.sizes = {"request": [0.0] * (len(SIZE_BUCKETS) + 1), "response": [0.0] * (len(SIZE_BUCKETS) + 1)}
+        self.bytes = {"request": 0.0, "response": 0.0}
+
+    def add(self, cells: list[float], size_classes: dict[str, str]) -> None:
+        self.durations = [a + b for a, b in zip(self.durations, cells[:BUCKETS], strict=True)]
+        self.seconds += cells[DURATION_SUM]
+        self.bytes["request"] += cells[REQUEST_SIZE_SUM]
+        self.bytes["response"] += cells[RESPONSE_SIZE_SUM]
+        for direction, size_class in size_classes.items():
+            if size_class.isdecimal() and int(size_class) <= len(SIZE_BUCKETS):
+                self.sizes[direction][int(size_class)] += sum(cells[:BUCKETS])
+
+
+def collect(view: View) -> Iterator[Metric]:
+    """Requests, durations, sizes, failures."""
+    statuses: dict[tuple[str, str, str], float] = {}
+    endpoints: dict[tuple[str, str], _Sums] = {}
+    for (method, endpoint, status, request_size, response_size), cells in view.totals.series(REQUESTS.number).items():
+        key = method, endpoint, status
+        statuses[key] = statuses.get(key, 0.0) + sum(cells[:BUCKETS])
+        endpoints.setdefault((method, endpoint), _Sums()).add(
+            cells, {"request": request_size, "response": response_size}
+        )
+
+    requests = CounterMetricFamily("gunicorn_requests", "Requests answered.", labels=("method", "endpoint", "status"))
+    for key, count in statuses.items():
+        requests.add_metric(key, count)
+    yield requests
+
+    durations = HistogramMetricFamily(
+        "gunicorn_request_duration_seconds",
+        "Time from the parsed request to the end of the response.",
+        labels=("method", "endpoint"),
+    )
+    for labels, sums in endpoints.items():
+        durations.add_metric(labels, cumulative(DURATION_BUCKETS, sums.durations), sums.seconds)
+    yield durations
+
+    for direction in ("request", "response"):
+        sizes = HistogramMetricFamily(
+            f"gunicorn_{direction}_size_bytes", f"Size of the {direction} body.", labels=("method", "endpoint")
+        )
+        for labels, sums in endpoints.items():
+            sizes.add_metric(labels, cumulative(SIZE_BUCKETS, sums.sizes[direction]), sums.bytes[direction])
+        yield sizes
+
+    failed = CounterMetricFamily(
+        "gunicorn_failed_requests",
+        "Requests that ended with an exception or were answered with a 5xx.",
+        labels=FAILED.labels,
+    )
+    for failure, cells in view.totals.series(FAILED.number).items():
+        failed.add_metric(failure, cells[0])
+    yield failed
+
+    invalid = CounterMetricFamily(
+        "gunicorn_invalid_requests", "Requests that gunicorn refused as malformed.", labels=INVALID.labels
+    )
+    for refusal, cells in view.totals.series(INVALID.number).items():
+        invalid.add_metric(refusal, cells[0])
+    yield invalid
+
+    yield GaugeMetricFamily(
+        "gunicorn_requests_in_progress",
+        "Requests that workers are at.",
+        value=sum(counts.in_progress for counts in view.counts.values()),
+    )

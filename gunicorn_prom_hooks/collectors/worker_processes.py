@@ -1,0 +1,89 @@
+"""Memory, CPU time and open files of each worker, as the kernel has them at the moment of the scrape."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psutil
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from .view import View
+
+_WORKER = ("worker_id",)
+MIN_SECONDS = 1.0
+"""CPU percent is taken over at least this time, however close together two Prometheus servers scrape."""
+
+
+@dataclass
+class _Watched:
+    process: psutil.Process
+    percent: float
+    seconds: float
+    at: float
+
+
+class WorkerProcesses:
+    """Keeps a process handle per live worker, to see the CPU time used since the last scrape.
+
+    Args:
+        clock: monotonic seconds.
+        process: from a pid to a psutil process.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        process: Callable[[int], psutil.Process] = psutil.Process,
+    ) -> None:
+        self._clock = clock
+        self._process = process
+        self._watched: dict[str, _Watched] = {}
+
+    def __call__(self, view: View) -> Iterator[Metric]:
+        """Memory, CPU, open files. A worker that ends meanwhile has no rows."""
+        memory = GaugeMetricFamily("gunicorn_worker_memory_bytes", "Resident memory of the worker.", labels=_WORKER)
+        percent = GaugeMetricFamily(
+            "gunicorn_worker_cpu_percent",
+            "CPU that the worker used since the last scrape, in percent of one core.",
+            labels=_WORKER,
+        )
+        cpu = CounterMetricFamily(
+            "gunicorn_worker_cpu_seconds", "CPU time of the worker.", labels=("worker_id", "mode")
+        )
+        files = GaugeMetricFamily("gunicorn_worker_open_fds", "Open file descriptors of the worker.", labels=_WORKER)
+        live = {worker.worker_id: worker.pid for worker in view.workers if worker.pid is not None}
+        self._watched = {worker_id: seen for worker_id, seen in self._watched.items() if worker_id in live}
+        for worker_id, pid in live.items():
+            try:
+                watched = self._watch(worker_id, pid)
+                with watched.process.oneshot():
+                    times = watched.process.cpu_times()
+                    resident = watched.process.memory_info().rss
+                    descriptors = watched.process.num_fds()
+            except psutil.Error:
+                continue
+            labels = (worker_id,)
+            memory.add_metric(labels, resident)
+            percent.add_metric(labels, self._percent(watched, times.user + times.system))
+            cpu.add_metric((worker_id, "user"), times.user)
+            cpu.add_metric((worker_id, "system"), times.system)
+            files.add_metric(labels, descriptors)
+        yield from (memory, percent, cpu, files)
+
+    def _watch(self, worker_id: str, pid: int) -> _Watched:
+        watched = self._watched.get(worker_id)
+        if watched is None or watched.process.pid != pid:
+            process = self._process(pid)
+            age = max(MIN_SECONDS, time.time() - process.create_time())
+            watched = self._watched[worker_id] = _Watched(process, 0.0, 0.0, self._clock() - age)
+        return watched
+
+    def _percent(self, watched: _Watched, seconds: float) -> float:
+        now = self._clock()
+        if now - watched.at >= MIN_SECONDS:
+            watched.percent = max(0.0, 100.0 * (seconds - watched.seconds) / (now - watched.at))
+            watched.seconds, watched.at = seconds, now
+        return watched.percent

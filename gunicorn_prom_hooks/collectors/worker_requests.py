@@ -1,0 +1,97 @@
+"""Requests per live worker, each starting at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from ..scoreboard.families import (
+    BUCKETS,
+    DURATION_BUCKETS,
+    DURATION_SUM,
+    ERROR_HANDLING,
+    FAILED,
+    REQUESTS,
+    WORKER_DURATION_BUCKETS,
+    Family,
+)
+from .histogram import coarser
+from .view import View, WorkerCounts
+
+_WORKER = ("worker_id",)
+
+
+class WorkerRequests:
+    """Remembers what it last said of each live worker's busy time, so that it never goes backwards.
+
+    A request that ends between the reading of the sums and of the in-flight table is in neither for one scrape.
+    """
+
+    def __init__(self) -> None:
+        self._busy: dict[str, float] = {}
+
+    def __call__(self, view: View) -> Iterator[Metric]:
+        """Requests, durations, failures, what is in progress."""
+        requests = CounterMetricFamily("gunicorn_worker_requests", "Requests that the worker answered.", labels=_WORKER)
+        durations = HistogramMetricFamily(
+            "gunicorn_worker_request_duration_seconds",
+            "Time from the parsed request to the end of the response.",
+            labels=_WORKER,
+        )
+        busy = CounterMetricFamily(
+            "gunicorn_worker_busy_seconds",
+            "Time that requests took, those in progress included; with several at a time, the sum over them.",
+            labels=_WORKER,
+        )
+        in_progress = GaugeMetricFamily(
+            "gunicorn_worker_requests_in_progress", "Requests that the worker is at.", labels=_WORKER
+        )
+        oldest = GaugeMetricFamily(
+            "gunicorn_worker_oldest_request_seconds",
+            "For how long the worker has been at the oldest request in progress; 0 if there is none.",
+            labels=_WORKER,
+        )
+        self._busy = {worker_id: self._busy_seconds(view, worker_id) for worker_id in view.counts}
+        for worker_id, counts in view.counts.items():
+            labels = (worker_id,)
+            rows = list(counts.tally.series(REQUESTS.number).values())
+            buckets = [sum(row[bucket] for row in rows) for bucket in range(BUCKETS)]
+            requests.add_metric(labels, sum(buckets))
+            durations.add_metric(
+                labels,
+                coarser(DURATION_BUCKETS, buckets, WORKER_DURATION_BUCKETS),
+                sum(row[DURATION_SUM] for row in rows),
+            )
+            busy.add_metric(labels, self._busy[worker_id])
+            in_progress.add_metric(labels, counts.in_progress)
+            ages = [view.clock - request.start for request in counts.in_flight]
+            oldest.add_metric(labels, max(0.0, *ages) if ages else 0.0)
+        yield from (requests, durations, busy, in_progress, oldest)
+        yield _by_labels(
+            view, FAILED, "gunicorn_worker_failed_requests", "Requests that ended with an exception or a 5xx."
+        )
+        yield _by_labels(
+            view,
+            ERROR_HANDLING,
+            "gunicorn_worker_error_handling",
+            "Errors that reached gunicorn's own error handling, malformed requests included.",
+        )
+
+    def _busy_seconds(self, view: View, worker_id: str) -> float:
+        counts = view.counts[worker_id]
+        running = sum(max(0.0, view.clock - request.start) for request in counts.in_flight)
+        return max(self._busy.get(worker_id, 0.0), _finished_seconds(counts) + running)
+
+
+def _finished_seconds(counts: WorkerCounts) -> float:
+    return sum(row[DURATION_SUM] for row in counts.tally.series(REQUESTS.number).values())
+
+
+def _by_labels(view: View, family: Family, name: str, documentation: str) -> Metric:
+    metric = CounterMetricFamily(name, documentation, labels=("worker_id", *family.labels))
+    for worker_id, counts in view.counts.items():
+        for labels, cells in counts.tally.series(family.number).items():
+            metric.add_metric((worker_id, *labels), cells[0])
+    return metric

@@ -1,0 +1,1 @@
+"""What runs in the master: who has which slot, who left and how, and the exporter."""

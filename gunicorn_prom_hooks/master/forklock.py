@@ -1,0 +1,53 @@
+"""Nothing is rendered while the master forks: a worker must not inherit a lock whose holder it has not got."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..native import new_lock
+
+WAIT_SECONDS = 2.0
+"""A fork, and a hook, waits this long for a rendering to end, then goes on without the lock."""
+
+
+class ForkLock:
+    """One lock around the master's shared state and around every fork of the process.
+
+    gunicorn's own control socket guards its thread in the same way. The fork handlers stay registered for the life
+    of the process; there is no way to take them back, so one ``ForkLock`` serves for all reloads.
+
+    Args:
+        in_child: called in every forked child, the lock being new and free there.
+    """
+
+    def __init__(self, in_child: Callable[[], None]) -> None:
+        self._lock: Any = new_lock()
+        self._held_for_fork = False
+        self._in_child = in_child
+        os.register_at_fork(before=self._before, after_in_parent=self._after, after_in_child=self._child)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Holds the lock; after ``WAIT_SECONDS`` of waiting goes on without it."""
+        held = self._lock.acquire(timeout=WAIT_SECONDS)
+        try:
+            yield
+        finally:
+            if held:
+                self._lock.release()
+
+    def _before(self) -> None:
+        self._held_for_fork = self._lock.acquire(timeout=WAIT_SECONDS)
+
+    def _after(self) -> None:
+        if self._held_for_fork:
+            self._held_for_fork = False
+            self._lock.release()
+
+    def _child(self) -> None:
+        self._lock = new_lock()
+        self._held_for_fork = False
+        self._in_child()

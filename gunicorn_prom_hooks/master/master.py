@@ -1,0 +1,161 @@
+"""The master's side as a whole: leases before forks, departures after them, and the view that is scraped."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from typing import Any, Final
+
+from gunicorn import __version__ as gunicorn_version
+
+from .. import _version
+from ..guard import Guard
+from ..scoreboard.families import ERROR_HANDLING, FAILED, OTHER, REQUESTS, UNMATCHED
+from ..scoreboard.leases import Leases
+from ..scoreboard.slot import Slot
+from ..scoreboard.tally import EndpointCap
+from ..settings import Settings
+from .forklock import ForkLock
+from .roster import Member, Roster
+
+CELLS_PER_ENDPOINT: Final = 1024
+DIRECTORY_BYTES_PER_ENDPOINT: Final = 4096
+SPARE: Final = 65536
+"""Size of a slot: so much per endpoint, and so much more. Only what is touched becomes memory."""
+
+
+class Master:
+    """One per master process; lives through every reload.
+
+    Args:
+        server: gunicorn's arbiter.
+    """
+
+    def __init__(self, server: Any, settings: Settings, guard: Guard) -> None:
+        self.pid = os.getpid()
+        self.server = server
+        self.lock = ForkLock(self._in_child)
+        self.settings = settings
+        self._guard = guard
+        self._roster = Roster(Leases(self._new_slot))
+        self._cap = EndpointCap(
+            settings.max_endpoints,
+            {family.number: family.labels.index("endpoint") for family in (REQUESTS, FAILED, ERROR_HANDLING)},
+            frozenset({OTHER, UNMATCHED}),
+            OTHER,
+        )
+        self._exporter: Any = None
+
+    def configure(self, settings: Settings) -> None:
+        """Takes over the settings of a reload. The exporter follows in ``serve``."""
+        self.settings = settings
+        self._cap.limit = settings.max_endpoints
+
+    def serve(self) -> None:
+        """Starts the exporter, or moves it to where the settings now say."""
+        address, port = self.settings.address, self.settings.port
+        if self._exporter is not None:
+            if (self._exporter.address, self._exporter.port) == (address, port):
+                return
+            self._exporter.stop()
+            self._exporter = None
+        if port:
+            # Late: importing the package must not import prometheus_client, which reads the environment only once.
+            from ..collectors import Page
+            from .exporter import Exporter
+
+            exporter = Exporter(Page(self.view, self._guard), self.lock, self._guard, self.server.log, address, port)
+            exporter.start()
+            self._exporter = exporter
+
+    def close(self) -> None:
+        """Ends the exporter."""
+        exporter, self._exporter = self._exporter, None
+        if exporter is not None:
+            exporter.stop()
+
+    def forking(self, worker: Any) -> None:
+        """Gives a slot to a worker that is about to be forked."""
+        with self.lock.hold():
+            self._settle()
+            self._roster.arrive(worker, self.settings.worker_label)
+
+    def left(self, worker: Any) -> None:
+        """Notes that a worker has ended; safe in a signal handler."""
+        self._roster.left(worker)
+
+    def member(self, worker: Any) -> Member | None:
+        """The worker's entry; asked by the worker itself, right after the fork."""
+        return self._roster.member(worker)
+
+    def view(self) -> Any:
+        """The server at this moment, for the collectors. Called with the lock held."""
+        from ..collectors.view import View
+
+        self._settle()
+        server = self.server
+        return View(
+            now=time.time(),
+            clock=time.monotonic(),
+            workers=[self._worker_view(member) for member in self._roster.members()],
+            departed=list(self._roster.departed.values()),
+            readers=self._roster.readers,
+            rename=self._cap,
+            restarts=dict(self._roster.restarts),
+            errors=dict(self._guard.counts),
+            folded=lambda: len(self._cap.folded),
+            target=server.num_workers or 0,
+            build={
+                "version": _version.__version__,
+                "gunicorn": gunicorn_version,
+                "python": platform.python_version(),
+                "worker_class": server.cfg.worker_class_str,
+            },
+        )
+
+    def _worker_view(self, member: Member) -> Any:
+        from ..collectors.view import WorkerView
+
+        worker = member.worker
+        return WorkerView(
+            worker_id=member.worker_id,
+            lease=member.lease,
+            pid=worker.pid if isinstance(worker.pid, int) else None,
+            worker_class=type(worker).__name__,
+            capacity=_capacity(worker),
+            states=member.states,
+            heartbeat_age=_heartbeat_age(worker),
+        )
+
+    def _settle(self) -> None:
+        self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())})
+
+    def _new_slot(self) -> Slot:
+        endpoints = self.settings.max_endpoints
+        return Slot(SPARE + CELLS_PER_ENDPOINT * endpoints, SPARE + DIRECTORY_BYTES_PER_ENDPOINT * endpoints)
+
+    def _in_child(self) -> None:
+        if self._exporter is not None:
+            self._exporter.close_in_child()
+            self._exporter = None
+
+
+def _capacity(worker: Any) -> int:
+    """Requests that the worker can serve at a time."""
+    if hasattr(worker, "tpool"):
+        return int(worker.cfg.threads)
+    return int(getattr(worker, "worker_connections", 1))
+
+
+def _heartbeat_age(worker: Any) -> float | None:
+    """Seconds since the worker touched its heartbeat file, whose times gunicorn sets on the monotonic clock.
+
+    Until the first touch the file has the wall-clock time of its making: no heartbeat yet. The file is closed by the
+    time the worker's end is booked.
+    """
+    try:
+        age = time.monotonic() - worker.tmp.last_update()
+    except (OSError, ValueError):
+        return None
+    return float(age) if age >= 0.0 else None

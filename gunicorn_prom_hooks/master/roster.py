@@ -1,0 +1,116 @@
+"""The workers as the master knows them: who has which slot, who left, and how."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from ..scoreboard.layout import ABORT_AT, BOOTING_AT, EXIT_MARK, QUIT_AT, RUNNING_AT
+from ..scoreboard.leases import Lease, Leases
+from ..scoreboard.slot import SlotReader
+
+_STATE_CELLS = {"booting": BOOTING_AT, "running": RUNNING_AT, "quit": QUIT_AT, "abort": ABORT_AT}
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A worker of gunicorn's, from before its fork until its end is booked."""
+
+    worker: Any
+    worker_id: str
+    lease: Lease
+
+    @property
+    def states(self) -> dict[str, float]:
+        """Unix times at which it entered the states it has been in."""
+        times = {state: self.lease.slot.header[cell] for state, cell in _STATE_CELLS.items()}
+        return {state: at for state, at in times.items() if at}
+
+
+class Roster:
+    """Books arrivals and departures. All methods but ``left`` are called with the master's lock held."""
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+        self._members: dict[int, Member] = {}
+        self._left: deque[tuple[Any, float]] = deque()
+        self.departed: dict[int, tuple[str, str, float]] = {}
+        """By slot, who had it last: worker_id, final state, unix time of that."""
+        self.restarts = {"restart": 0, "timeout": 0, "error": 0}
+
+    def arrive(self, worker: Any, worker_label: str) -> Member:
+        """Gives a slot to a worker that is about to be forked.
+
+        Raises:
+            OSError: no memory for another slot.
+            CorruptDirectory: something else has written into the slot.
+        """
+        now = time.time()
+        lease = self._leases.take(worker.age, now)
+        worker_id = f"worker_{lease.number}" if worker_label == "slot" else f"worker_{worker.age}_{int(now)}"
+        member = self._members[worker.age] = Member(worker, worker_id, lease)
+        return member
+
+    def left(self, worker: Any) -> None:
+        """Notes that a worker has ended. One atomic store, no lock: before gunicorn 24 this is a signal handler."""
+        self._left.append((worker, time.time()))
+
+    @property
+    def readers(self) -> list[SlotReader]:
+        """The read side of every slot there is."""
+        return self._leases.readers
+
+    def member(self, worker: Any) -> Member | None:
+        """The entry of this worker."""
+        return self._members.get(worker.age)
+
+    def members(self) -> list[Member]:
+        """The live workers, by slot."""
+        return sorted(self._members.values(), key=lambda member: member.lease.number)
+
+    def settle(self, alive: set[int]) -> None:
+        """Books the ends noted by ``left``, and those that gunicorn did not tell of.
+
+        It does not where a worker cannot be signalled any more, where it failed to boot, and where the fork failed.
+
+        Args:
+            alive: ages of the workers that gunicorn has.
+        """
+        while self._left:
+            worker, when = self._left.popleft()
+            self._book(worker, when)
+        for member in list(self._members.values()):
+            if member.worker.age not in alive and not _exists(member.worker.pid):
+                self._book(member.worker, time.time())
+
+    def _book(self, worker: Any, when: float) -> None:
+        member = self._members.get(worker.age)
+        if member is None or member.worker is not worker:
+            return
+        del self._members[worker.age]
+        states = member.states
+        final = "abort" if worker.aborted or "abort" in states else "quit"
+        self.departed[member.lease.number] = member.worker_id, final, states.get(final, when)
+        if worker.aborted:
+            self.restarts["timeout"] += 1
+        elif member.lease.slot.header[EXIT_MARK] == 1.0:
+            self.restarts["restart"] += 1
+        else:
+            self.restarts["error"] += 1
+        self._leases.give_back(member.lease)
+
+
+def _exists(pid: object) -> bool:
+    """Whether a process has this pid. gunicorn's "[booting]" is none: the fork has not happened, or failed."""
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""Shared memory that workers write and the master reads."""

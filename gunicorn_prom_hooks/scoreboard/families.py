@@ -1,0 +1,53 @@
+"""The table of what a worker records: a family is a kind of series, its label names and its cells.
+
+A request is recorded as one row: its labels, its two size classes, and in the row's cells its duration. One
+store into one bucket is what counts it; totals, duration histogram and both size histograms are all read off that
+one number, so they cannot disagree, and a worker that is killed cannot have counted half a request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+OTHER: Final = "<other>"
+"""What a label value becomes when its label has too many of them."""
+UNMATCHED: Final = "<unmatched>"
+"""The endpoint of a request that no route was found for, or that could not be parsed."""
+
+DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
+"""Upper bounds in seconds. Those of the per-worker histogram are among them."""
+WORKER_DURATION_BUCKETS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+SIZE_BUCKETS: Final = (1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0)
+"""Upper bounds in bytes, of the body."""
+UNKNOWN_SIZE: Final = len(SIZE_BUCKETS) + 1
+"""Size class of a body whose length nobody told: in no size histogram. Class n is bucket n, the last one +Inf."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of series.
+
+    Attributes:
+        number: what stands for it in a slot's directory; never given to another family.
+        labels: names of its labels.
+        cells: cells of one series.
+    """
+
+    number: int
+    labels: tuple[str, ...]
+    cells: int = 1
+
+
+BUCKETS: Final = len(DURATION_BUCKETS) + 1
+DURATION_SUM: Final = BUCKETS
+REQUEST_SIZE_SUM: Final = BUCKETS + 1
+RESPONSE_SIZE_SUM: Final = BUCKETS + 2
+
+REQUESTS: Final = Family(1, ("method", "endpoint", "status", "request_size", "response_size"), BUCKETS + 3)
+"""Cells: a count per duration bucket (not cumulative, the last one +Inf), sum of seconds, of bytes in, of bytes out."""
+FAILED: Final = Family(2, ("method", "endpoint", "error_type"))
+ERROR_HANDLING: Final = Family(3, ("method", "endpoint", "error_type"))
+INVALID: Final = Family(4, ("error_type",))
+EXPORTER_ERRORS: Final = Family(5, ("where",))
+OVERFLOWED: Final = Family(6, ("label",))

@@ -1,0 +1,72 @@
+"""The layout of a slot: one piece of shared memory, one live worker writing, the master reading.
+
+A slot is anonymous shared memory that the master maps before it forks. All numbers are native-endian (both
+sides are one machine). Counts and times are IEEE doubles at offsets that are multiples of 8, so that each of
+them is written and read in one piece; a writer that is killed leaves every one of them whole.
+
+=================  ==============  =====================================================================
+offset in bytes    size in bytes   what
+=================  ==============  =====================================================================
+0                  512             header: 64 doubles, numbered by the constants below
+512                128 * 256       in-flight table
+33,280             8 * C           cells: doubles that only grow; C is in the header
+33,280 + 8 * C     D               directory: says what the cells mean; D is in the header
+=================  ==============  =====================================================================
+
+**Header.** ``VERSION`` is 1 once the slot is laid out. ``DIRECTORY_BYTES`` is how much of the directory counts.
+``WORKER`` is the serial number of the worker that has the slot, 0 when it is free. ``BOOTING_AT`` to ``ABORT_AT``
+are the unix times, in seconds, at which that worker entered the state, 0 for a state it has not been in.
+``EXIT_MARK`` is 0 until the worker leaves in an orderly way, then 1 + its exit code (0 to 255).
+``UNTRACKED`` counts requests in progress that found no free entry in the in-flight table.
+
+**In-flight entry.** 0: start of the request in seconds of ``CLOCK_MONOTONIC``, 0.0 when the entry is free.
+8: method, 16 bytes. 24: path, 232 bytes. Both are UTF-8, cut to fit, padded with NUL. The start is written after
+the texts and cleared before the request is counted.
+
+**Directory.** Entries one behind the other, never changed, never removed. An entry is a head (``ENTRY``: u16 length
+of the whole entry, u16 number of cells, u32 first cell, u32 CRC-32 of what follows, u8 family, u8 number of
+labels), then per label a u16 length and that many bytes of UTF-8. The cells of consecutive entries are
+consecutive. A writer first writes the entry, then moves ``DIRECTORY_BYTES`` past it, and only then touches
+its cells: half an entry is never looked at and is overwritten by the next writer.
+
+Cells and directory outlive the worker: its successor in the slot goes on counting in the same cells.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+LAYOUT_VERSION: Final = 1.0
+
+HEADER_CELLS: Final = 64
+VERSION: Final = 0
+CELLS: Final = 1
+DIRECTORY_SIZE: Final = 2
+DIRECTORY_BYTES: Final = 3
+WORKER: Final = 4
+PID: Final = 5
+BOOTING_AT: Final = 6
+RUNNING_AT: Final = 7
+QUIT_AT: Final = 8
+ABORT_AT: Final = 9
+EXIT_MARK: Final = 10
+UNTRACKED: Final = 11
+
+INFLIGHT_AT: Final = HEADER_CELLS * 8
+INFLIGHT_ENTRIES: Final = 128
+INFLIGHT_BYTES: Final = 256
+INFLIGHT_TEXT: Final = struct.Struct("=16s232s")
+"""Method and path of an in-flight entry; they start 8 bytes into it."""
+
+CELLS_AT: Final = INFLIGHT_AT + INFLIGHT_ENTRIES * INFLIGHT_BYTES
+
+ENTRY: Final = struct.Struct("=HHIIBB")
+LABEL: Final = struct.Struct("=H")
+MAX_LABEL_BYTES: Final = 256
+"""A longer label value is cut, at a character."""
+
+
+def slot_bytes(cells: int, directory: int) -> int:
+    """Size in bytes of a slot with this many cells and this many bytes of directory."""
+    return CELLS_AT + 8 * cells + directory

@@ -1,0 +1,84 @@
+"""Who has which slot: the lowest free one goes to the next worker, new ones are mapped as needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .layout import ABORT_AT, BOOTING_AT, EXIT_MARK, HEADER_CELLS, INFLIGHT_ENTRIES, PID, WORKER
+from .slot import Slot, SlotReader, inflight_offset
+
+
+@dataclass(eq=False)
+class Lease:
+    """One worker's hold on a slot, from before its fork until the master knows that it is gone.
+
+    Attributes:
+        number: of the slot, from 0.
+        worker: serial number of the worker, from 1.
+        since: unix time in seconds at which it was taken.
+        base: the slot's cells at that moment; what the worker did itself is the difference to it.
+    """
+
+    number: int
+    worker: int
+    since: float
+    reader: SlotReader
+    base: list[float] = field(repr=False)
+
+    @property
+    def slot(self) -> Slot:
+        """The shared memory."""
+        return self.reader.slot
+
+
+class Leases:
+    """The slots of a server. Not locked: the master's callers hold one lock around each call.
+
+    Args:
+        make_slot: maps another slot; called when all are taken.
+    """
+
+    def __init__(self, make_slot: Callable[[], Slot]) -> None:
+        self._make_slot = make_slot
+        self.readers: list[SlotReader] = []
+        """One per slot, taken or free, by the slot's number."""
+        self._taken: dict[int, Lease] = {}
+
+    def take(self, worker: int, now: float) -> Lease:
+        """Leases the lowest free slot to a worker about to be forked, at unix time ``now``.
+
+        Raises:
+            OSError: all slots are taken and there is no memory for another one.
+            CorruptDirectory: something else has written into the slot.
+        """
+        number = next(n for n in range(len(self.readers) + 1) if n not in self._taken)
+        if number == len(self.readers):
+            self.readers.append(SlotReader(self._make_slot()))
+        reader = self.readers[number]
+        reader.update()
+        lease = Lease(number, worker, now, reader, reader.values())
+        _wipe(reader.slot)
+        reader.slot.header[WORKER] = worker
+        reader.slot.header[BOOTING_AT] = now
+        self._taken[number] = lease
+        return lease
+
+    def give_back(self, lease: Lease) -> None:
+        """Frees the slot; what it counted stays. Doing it twice is harmless."""
+        if self._taken.get(lease.number) is lease:
+            del self._taken[lease.number]
+            _wipe(lease.slot)
+
+    @property
+    def live(self) -> list[Lease]:
+        """The leases that are out, by slot number."""
+        return [self._taken[number] for number in sorted(self._taken)]
+
+
+def _wipe(slot: Slot) -> None:
+    """Clears what belongs to one worker: its states, its in-flight requests."""
+    for cell in (WORKER, PID, *range(BOOTING_AT, ABORT_AT + 1), *range(EXIT_MARK, HEADER_CELLS)):
+        slot.header[cell] = 0.0
+    for number in range(INFLIGHT_ENTRIES):
+        slot.words[inflight_offset(number) // 8] = 0.0

@@ -1,0 +1,93 @@
+"""Adding up slots: what all workers counted, and what one of them did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
+from operator import add
+
+from .directory import Entry
+from .leases import Lease
+from .slot import SlotReader
+
+Labels = tuple[str, ...]
+Rename = Callable[[int, Labels], Labels]
+"""Family number and label values, to the label values they are shown under; always the same ones for the same."""
+
+
+class Tally:
+    """Cells by family number and label values, added up."""
+
+    def __init__(self, rename: Rename) -> None:
+        self._rename = rename
+        self._families: dict[int, dict[Labels, list[float]]] = {}
+
+    def series(self, family: int) -> dict[Labels, list[float]]:
+        """The series of a family: label values to cells."""
+        return self._families.get(family, {})
+
+    def add(self, entries: Iterable[Entry], values: Sequence[float]) -> None:
+        """Adds one slot's cells, ``values``, which ``entries`` explain. Series that are all zero are left out."""
+        for family, labels, first, count in entries:
+            cells = list(values[first : first + count])
+            if not any(cells):
+                continue
+            shown = self._rename(family, labels)
+            series = self._families.setdefault(family, {})
+            known = series.get(shown)
+            series[shown] = cells if known is None else list(map(add, known, cells))
+
+
+def tally_all(readers: Iterable[SlotReader], rename: Rename) -> tuple[Tally, list[list[float]]]:
+    """All slots added up, and the values read of each, by slot number.
+
+    Raises:
+        CorruptDirectory: something else has written into a slot.
+    """
+    tally = Tally(rename)
+    read = []
+    for reader in readers:
+        reader.update()
+        values = reader.values()
+        tally.add(reader.entries, values)
+        read.append(values)
+    return tally, read
+
+
+def tally_lease(lease: Lease, values: Sequence[float], rename: Rename) -> Tally:
+    """What the worker that has this lease did itself, ``values`` being those of its slot now."""
+    tally = Tally(rename)
+    tally.add(
+        lease.reader.entries,
+        [now - before for now, before in zip_longest(values, lease.base, fillvalue=0.0)],
+    )
+    return tally
+
+
+class EndpointCap:
+    """Holds the label ``endpoint`` to so many values over all slots: each worker only knows its own.
+
+    Whoever comes first stays; later ones are shown as ``other`` for ever, so that no series goes backwards.
+
+    Args:
+        positions: by family number, where in its label values the endpoint stands.
+    """
+
+    def __init__(self, limit: int, positions: dict[int, int], exempt: frozenset[str], other: str) -> None:
+        self.limit = limit
+        self.folded: set[str] = set()
+        self._positions = positions
+        self._other = other
+        self._exempt = exempt
+        self._shown: set[str] = set()
+
+    def __call__(self, family: int, labels: Labels) -> Labels:
+        """The label values to show; a ``Rename``."""
+        at = self._positions.get(family)
+        if at is None or labels[at] in self._shown or labels[at] in self._exempt:
+            return labels
+        if labels[at] not in self.folded and len(self._shown) < self.limit:
+            self._shown.add(labels[at])
+            return labels
+        self.folded.add(labels[at])
+        return (*labels[:at], self._other, *labels[at + 1 :])

@@ -1,0 +1,111 @@
+"""What a user may set: keyword over environment over default, checked before the server starts."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from ipaddress import ip_address
+from typing import Any, cast
+
+Endpoint = Callable[[Mapping[str, Any]], "str | None"]
+"""A user's own ``endpoint``: WSGI environ to label value, or None for the default."""
+
+_HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
+
+
+class InvalidSetting(SystemExit):
+    """A setting that cannot be used. Its text is one line: the setting, the value, what is allowed.
+
+    It is a ``SystemExit`` because gunicorn prints a traceback for any other exception in a config file.
+    """
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings, checked and ready for use.
+
+    Attributes:
+        port: TCP port of the metrics, 1 to 65535; 0: no HTTP server.
+        address: IP address or host name to bind.
+        endpoint: the user's callable, or None.
+        max_endpoints: different values of the label ``endpoint``, 1 to 10,000; more become ``<other>``.
+        worker_label: ``age``: worker_id is ``worker_<age>_<timestamp>``; ``slot``: ``worker_<slot>``.
+    """
+
+    port: int = 9091
+    address: str = "127.0.0.1"
+    endpoint: Endpoint | None = None
+    max_endpoints: int = 200
+    worker_label: str = "age"
+
+
+def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings from ``install``'s keywords and the environment.
+
+    Raises:
+        InvalidSetting: naming the setting, the value and what is allowed.
+    """
+    known = {field.name for field in fields(Settings)}
+    for name in given:
+        if name not in known:
+            raise InvalidSetting(f"gunicorn_prom_hooks: no setting {name!r}; allowed are {', '.join(sorted(known))}")
+    values = {}
+    for name, (variable, check) in _CHECKS.items():
+        if name in given:
+            values[name] = check(f"setting {name}", given[name])
+        elif environ.get(variable):
+            values[name] = check(f"setting {name} (environment variable {variable})", environ[variable])
+    return Settings(**values)
+
+
+def _refuse(what: str, value: object, allowed: str) -> InvalidSetting:
+    return InvalidSetting(f"gunicorn_prom_hooks: {what}: {value!r} is not allowed; it must be {allowed}")
+
+
+def _whole(low: int, high: int, allowed: str) -> Callable[[str, Any], int]:
+    def check(what: str, value: Any) -> int:
+        number = value
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip()):
+            number = int(value)
+        if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
+            raise _refuse(what, value, allowed)
+        return number
+
+    return check
+
+
+def _address(what: str, value: Any) -> str:
+    if isinstance(value, str):
+        text = value.strip().removeprefix("[").removesuffix("]")
+        try:
+            return str(ip_address(text))
+        except ValueError:
+            if _HOSTNAME.fullmatch(text) and not re.fullmatch(r"[0-9.]*", text):
+                return text
+    raise _refuse(what, value, "an IP address or a host name, such as 127.0.0.1, :: or localhost")
+
+
+def _endpoint(what: str, value: Any) -> Endpoint | None:
+    if value is None:
+        return None
+    if callable(value):
+        return cast("Endpoint", value)
+    raise _refuse(what, value, "a callable that takes the WSGI environ, or None")
+
+
+def _worker_label(what: str, value: Any) -> str:
+    if value in ("age", "slot"):
+        return str(value)
+    raise _refuse(what, value, "'age' or 'slot'")
+
+
+_CHECKS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
+    "port": ("PROMETHEUS_METRICS_PORT", _whole(0, 65535, "a port from 1 to 65535, or 0 for no HTTP server")),
+    "address": ("PROMETHEUS_BIND_ADDRESS", _address),
+    "endpoint": ("", _endpoint),
+    "max_endpoints": ("GUNICORN_PROM_MAX_ENDPOINTS", _whole(1, 10_000, "a whole number from 1 to 10000")),
+    "worker_label": ("GUNICORN_PROM_WORKER_LABEL", _worker_label),
+}
+"""Environment variable (none if empty) and check of each setting."""

@@ -1,0 +1,1 @@
+"""What runs in the workers: recording what happens to each request, at next to no cost."""

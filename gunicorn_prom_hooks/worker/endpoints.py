@@ -1,0 +1,67 @@
+"""The label ``endpoint``: the user's word, else the framework's route template, else the path made general."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..guard import Guard
+from ..settings import Endpoint
+from .frameworks import FRAMEWORKS
+
+Resolve = Callable[[Mapping[str, Any]], "str | None"]
+"""WSGI environ after the request, to the endpoint; None: make it from the path."""
+
+_VARIABLE = re.compile(
+    r"""(?<![0-9A-Za-z])(?:
+        [0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}  # UUID
+        | (?=[0-9A-Fa-f]*[0-9])[0-9A-Fa-f]{8,}                                       # long hex
+        | [0-9]+
+    )(?![0-9A-Za-z])""",
+    re.VERBOSE,
+)
+
+
+def normalise(path: str) -> str:
+    """The path with every number, UUID and long hex string replaced: ``/items/7`` gives ``/items/:id``.
+
+    A number inside a word stays: ``/v1/items``.
+    """
+    return _VARIABLE.sub(":id", path)
+
+
+def resolver(endpoint: Endpoint | None, guard: Guard) -> Resolve | None:
+    """What resolves endpoints in this worker; None where nothing but the path is to be had.
+
+    Called once the application is loaded: only frameworks that it has imported are asked.
+    """
+    asked: list[Resolve] = [framework.route for framework in FRAMEWORKS if framework.MODULE in sys.modules]
+    if endpoint is not None:
+        asked.insert(0, _users(endpoint, guard))
+    if len(asked) < 2:
+        return asked[0] if asked else None
+
+    def first_answer(environ: Mapping[str, Any]) -> str | None:
+        for resolve in asked:
+            value = resolve(environ)
+            if value is not None:
+                return value
+        return None
+
+    return first_answer
+
+
+def _users(endpoint: Endpoint, guard: Guard) -> Resolve:
+    def resolve(environ: Mapping[str, Any]) -> str | None:
+        try:
+            value = endpoint(environ)
+            if value is None or isinstance(value, str):
+                return value
+            raise TypeError(f"endpoint returned {type(value).__name__}, not str or None")
+        except Exception:  # noqa: BLE001 - the user's code may raise anything
+            guard.failed("endpoint")
+            return None
+
+    return resolve

@@ -1,0 +1,106 @@
+"""What went wrong with a request: the exception behind it, and the status the client saw."""
+
+from __future__ import annotations
+
+import errno
+from ssl import SSLError
+from types import TracebackType
+from typing import Any
+
+from gunicorn.http.errors import ConfigurationProblem, NoMoreData, ParseException
+
+from ..guard import Guard
+from ..scoreboard.families import ERROR_HANDLING, INVALID, UNMATCHED
+from .recorder import Recorder, method_label
+
+CLIENT_GONE = 499
+"""Status of a request whose client left before it had the whole response; nginx's number for it."""
+
+_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT})
+_TRANSPORTS = frozenset({"socket", "ssl", "gevent", "selectors"})
+_MAX_PENDING = 128
+
+
+def real_exception(exc: BaseException) -> BaseException:
+    """The application's exception.
+
+    Where the response had begun, gunicorn logs the exception and raises ``StopIteration`` in its place.
+    """
+    if isinstance(exc, StopIteration) and exc.__context__ is not None:
+        return exc.__context__
+    return exc
+
+
+def client_left(exc: BaseException) -> bool:
+    """Whether the exception says that the client went away, and not that the application's own peer did.
+
+    A database that resets its connection raises the very same ``ConnectionResetError``. What tells them apart is who
+    was using the socket: gunicorn is the only one to read from and write to the client's.
+    """
+    if isinstance(exc, NoMoreData):
+        return True
+    if not isinstance(exc, OSError) or not (isinstance(exc, SSLError) or exc.errno in _GONE):
+        return False
+    return _raised_in(exc.__traceback__) in ("gunicorn", "")
+
+
+def _raised_in(traceback: TracebackType | None) -> str:
+    """Top-level package of the innermost frame that is not the transport itself; empty if there is none."""
+    package = ""
+    while traceback is not None:
+        name = traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        if name not in _TRANSPORTS and name != __name__.partition(".")[0]:
+            package = name
+        traceback = traceback.tb_next
+    return package
+
+
+def status_of(exc: BaseException, resp: Any) -> int:
+    """The status that the client saw of a request that ended with this exception."""
+    if client_left(exc):
+        return CLIENT_GONE
+    if resp is not None and resp.headers_sent:
+        return int(resp.status_code)
+    if is_clients_fault(exc):
+        return int(getattr(exc, "code", 400))
+    return 500
+
+
+def is_clients_fault(exc: BaseException) -> bool:
+    """Whether gunicorn refuses a request for what is wrong with the request itself."""
+    if isinstance(exc, ConfigurationProblem) or type(exc).__name__.startswith("InvalidResponseHeader"):
+        return False
+    return isinstance(exc, (ParseException, SSLError))
+
+
+def remember_failing(recorder: Recorder, req: Any, method: str, endpoint: str) -> None:
+    """Keeps the labels of a request whose exception goes on to gunicorn, in case it reaches its error handling."""
+    if len(recorder.failing) >= _MAX_PENDING:
+        recorder.failing.clear()
+    recorder.failing[id(req)] = method, endpoint
+
+
+def watch_error_handling(worker: Any, recorder: Recorder, guard: Guard) -> None:
+    """Counts what reaches gunicorn's error handling in this worker, malformed requests included.
+
+    No hook tells: a request that cannot be parsed calls none. The log tells, but only at the log levels that let it
+    through. So the worker object's own ``handle_error`` is called through a function that counts first.
+    """
+    handle_error = getattr(worker, "handle_error", None)
+    if handle_error is None:
+        return
+
+    def counted(req: Any, client: Any, addr: Any, exc: BaseException) -> Any:
+        try:
+            with recorder.lock:
+                known = recorder.failing.pop(id(req), None)
+                method, endpoint = known or (method_label(getattr(req, "method", None)), UNMATCHED)
+                error_type = recorder.error_type(type(exc).__name__)
+                recorder.count(ERROR_HANDLING, method, endpoint, error_type)
+                if is_clients_fault(exc):
+                    recorder.count(INVALID, error_type)
+        except Exception:  # noqa: BLE001 - gunicorn must go on to answer the client
+            guard.failed("handle_error")
+        return handle_error(req, client, addr, exc)
+
+    worker.handle_error = counted

@@ -1,0 +1,208 @@
+"""The hot path: what runs before and after every request.
+
+Everything that can be decided before the first request is decided in ``request_hooks``: which kind of worker this is,
+what names endpoints, where the cells are. What is left per request are plain stores.
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, Final
+
+from ..guard import Guard
+from ..scoreboard.families import DURATION_BUCKETS, FAILED, OTHER, SIZE_BUCKETS, UNKNOWN_SIZE, UNMATCHED
+from ..scoreboard.layout import INFLIGHT_ENTRIES, INFLIGHT_TEXT, UNTRACKED
+from ..scoreboard.slot import inflight_offset
+from .endpoints import Resolve, normalise
+from .errors import CLIENT_GONE, real_exception, remember_failing, status_of
+from .recorder import METHODS, Recorder, Row, method_label
+
+Rows = dict[str, dict[tuple[int, int, int], Row]]
+"""Cells by endpoint or path, then by status and the two size classes; of one method."""
+Record = Callable[[Any, Mapping[str, Any], Any, float, Rows], None]
+"""Records a request: gunicorn's request, the environ, gunicorn's response or None, seconds, the rows of its method."""
+
+CACHED_KEYS: Final = 1024
+CACHED_KEY: Final = 256
+"""Bounds of the rows kept per method: endpoints and paths, and length of one that is kept."""
+
+if sys.version_info >= (3, 11):
+    current_exception = sys.exception
+else:
+
+    def current_exception() -> BaseException | None:
+        """The exception being handled."""
+        return sys.exc_info()[1]
+
+
+def make_record(recorder: Recorder, resolve: Resolve | None) -> Record:
+    """The function that records a finished request; it does not lock."""
+    cells = recorder.slot.cells
+
+    def record(req: Any, environ: Mapping[str, Any], resp: Any, took: float, rows: Rows) -> None:
+        if resolve is None:
+            label, key = None, req.path
+        else:
+            label = resolve(environ)
+            key = label or "\0" + req.path
+        exc = current_exception()
+        if exc is None:
+            status = resp.status_code
+            sent = resp.sent or _file_size(req, resp)
+            if status >= 500:
+                failed(req, label, status, f"HTTP {status}")
+        else:
+            status = excepted(req, label, resp, exc)
+            sent = 0 if resp is None else resp.sent
+        if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
+            received, request_size = _request_size(environ)
+        else:
+            received = request_size = 0
+        response_size = 0 if sent <= 1024 else bisect_left(SIZE_BUCKETS, sent)
+        try:
+            first, seconds, bytes_in, bytes_out = rows[key][status, request_size, response_size]
+        except KeyError:
+            row = look_up(req, label, rows, key, (status, request_size, response_size))
+            first, seconds, bytes_in, bytes_out = row
+        cells[seconds] += took
+        if sent:
+            cells[bytes_out] += sent
+        if received:
+            cells[bytes_in] += received
+        if took > 0.005:
+            first += bisect_left(DURATION_BUCKETS, took)
+        cells[first] += 1.0
+
+    def look_up(req: Any, label: str | None, rows: Rows, key: str, kind: tuple[int, int, int]) -> Row:
+        endpoint = endpoint_label(req, label, kind[0])
+        row = recorder.row(method_label(req.method), endpoint, *kind)
+        # What a scanner sends is not kept: it must not push out what real clients ask for again and again.
+        if endpoint not in (UNMATCHED, OTHER) and len(key) <= CACHED_KEY:
+            if len(rows) >= CACHED_KEYS and key not in rows:
+                rows.clear()
+            rows.setdefault(key, {})[kind] = row
+        return row
+
+    def endpoint_label(req: Any, label: str | None, status: int) -> str:
+        if label:
+            return recorder.endpoint(label)
+        if status == 404:
+            return UNMATCHED
+        return recorder.endpoint(normalise(req.path))
+
+    def failed(req: Any, label: str | None, status: int, error_type: str) -> tuple[str, str]:
+        method, endpoint = method_label(req.method), endpoint_label(req, label, status)
+        recorder.count(FAILED, method, endpoint, recorder.error_type(error_type))
+        return method, endpoint
+
+    def excepted(req: Any, label: str | None, resp: Any, raised: BaseException) -> int:
+        exc = real_exception(raised)
+        status = status_of(exc, resp)
+        if status != CLIENT_GONE:
+            labels = failed(req, label, status, type(exc).__name__)
+            if not isinstance(raised, (StopIteration, OSError)):
+                remember_failing(recorder, req, *labels)
+        return status
+
+    return record
+
+
+def _request_size(environ: Mapping[str, Any]) -> tuple[int, int]:
+    """Bytes of the request's body and their class; a chunked body has no length that anybody told."""
+    length = environ.get("CONTENT_LENGTH", "")
+    if not length.isdecimal():
+        return 0, UNKNOWN_SIZE
+    received = int(length)
+    return received, bisect_left(SIZE_BUCKETS, received)
+
+
+def _file_size(req: Any, resp: Any) -> int:
+    """Bytes of body of a response that wrote none itself: ``sendfile`` is not in gunicorn's ``resp.sent``."""
+    if resp.response_length is None or req.method == "HEAD" or resp.status_code in (204, 304):
+        return 0
+    return int(resp.response_length)
+
+
+PreRequest = Callable[[Any, Any], None]
+PostRequest = Callable[[Any, Any, Any, Any], None]
+Methods = dict[str, tuple[bytes, Rows]]
+"""By request method: its text for the in-flight table, its rows."""
+
+
+def new_methods() -> tuple[Methods, tuple[bytes, Rows]]:
+    """The registered methods, and what stands for any other."""
+    return {name: (name.encode(), {}) for name in METHODS}, (OTHER.encode(), {})
+
+
+def one_at_a_time(recorder: Recorder, record: Record, guard: Guard) -> tuple[PreRequest, PostRequest]:
+    """The hooks of a worker that serves one request after the other on one thread: gunicorn's sync worker."""
+    words, memory, write_text = recorder.slot.words, recorder.slot.memory, INFLIGHT_TEXT.pack_into
+    offset, at = inflight_offset(0) + 8, inflight_offset(0) // 8
+    methods, other = new_methods()
+    rows: Rows = {}
+    started = 0.0
+
+    def pre_request(worker: Any, req: Any) -> None:
+        nonlocal rows, started
+        try:
+            text, rows = methods.get(req.method, other)
+            write_text(memory, offset, text, req.path.encode())
+            words[at] = started = monotonic()
+        except Exception:  # noqa: BLE001 - the request must be served
+            guard.failed("pre_request")
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        try:
+            took = monotonic() - started
+            words[at] = 0.0
+            record(req, environ, resp, took, rows)
+        except Exception:  # noqa: BLE001 - the next request must be served
+            guard.failed("post_request")
+
+    return pre_request, post_request
+
+
+def many_at_a_time(recorder: Recorder, record: Record, guard: Guard) -> tuple[PreRequest, PostRequest]:
+    """The hooks of a worker that has several requests in progress, on threads or in an event loop."""
+    words, memory, header = recorder.slot.words, recorder.slot.memory, recorder.slot.header
+    write_text = INFLIGHT_TEXT.pack_into
+    methods, other = new_methods()
+    free = [inflight_offset(number) for number in reversed(range(INFLIGHT_ENTRIES))]
+    running: dict[int, tuple[float, Rows, int]] = {}
+    lock = recorder.lock
+
+    def pre_request(worker: Any, req: Any) -> None:
+        try:
+            text, rows = methods.get(req.method, other)
+            started = monotonic()
+            try:
+                offset = free.pop()
+            except IndexError:
+                offset = 0
+                with lock:
+                    header[UNTRACKED] += 1.0
+            else:
+                write_text(memory, offset + 8, text, req.path.encode())
+                words[offset // 8] = started
+            running[id(req)] = started, rows, offset
+        except Exception:  # noqa: BLE001 - the request must be served
+            guard.failed("pre_request")
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        try:
+            started, rows, offset = running.pop(id(req))
+            took = monotonic() - started
+            if offset:
+                words[offset // 8] = 0.0
+                free.append(offset)
+            with lock:
+                if not offset:
+                    header[UNTRACKED] -= 1.0
+                record(req, environ, resp, took, rows)
+        except Exception:  # noqa: BLE001 - the next request must be served
+            guard.failed("post_request")
+
+    return pre_request, post_request

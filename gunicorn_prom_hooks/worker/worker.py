@@ -1,0 +1,77 @@
+"""A worker's side as a whole: its slot, its states, and the request hooks made for its kind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+from gunicorn.workers.sync import SyncWorker
+
+from ..guard import Guard
+from ..scoreboard.layout import ABORT_AT, EXIT_MARK, PID, QUIT_AT, RUNNING_AT
+from ..scoreboard.slot import Slot
+from ..settings import Settings
+from .endpoints import resolver
+from .errors import watch_error_handling
+from .recorder import Recorder
+from .requests import PostRequest, PreRequest, make_record, many_at_a_time, one_at_a_time
+from .stacks import stacks
+
+
+class WorkerSide:
+    """One per worker process, from ``post_fork`` on.
+
+    Args:
+        worker: gunicorn's worker object.
+        slot: leased to it.
+    """
+
+    def __init__(self, worker: Any, slot: Slot, settings: Settings, guard: Guard) -> None:
+        self.pid = os.getpid()
+        self.is_ready = False
+        self._worker = worker
+        self._header = slot.header
+        self._header[PID] = self.pid
+        self._settings = settings
+        self._guard = guard
+        self._recorder = Recorder(slot, settings.max_endpoints)
+        guard.publish = self._recorder.exporter_error
+
+    def ready(self) -> tuple[PreRequest, PostRequest]:
+        """The application is loaded: the request hooks for this worker."""
+        watch_error_handling(self._worker, self._recorder, self._guard)
+        record = make_record(self._recorder, resolver(self._settings.endpoint, self._guard))
+        make_hooks = one_at_a_time if isinstance(self._worker, SyncWorker) else many_at_a_time
+        self._header[RUNNING_AT] = time.time()
+        self.is_ready = True
+        return make_hooks(self._recorder, record, self._guard)
+
+    def quitting(self) -> None:
+        """The worker is on its way out. May be in a signal handler."""
+        if not self._header[QUIT_AT] and not self._header[ABORT_AT]:
+            self._header[QUIT_AT] = time.time()
+
+    def aborting(self) -> None:
+        """SIGABRT, as a rule because of the timeout. In a signal handler."""
+        self._header[ABORT_AT] = time.time()
+        self._worker.log.error(
+            "gunicorn_prom_hooks: worker (pid:%s) aborted; this is where it was:\n%s", self.pid, stacks()
+        )
+
+    def leaving(self) -> None:
+        """The last thing a worker does in an orderly end: leaves word of its exit code."""
+        self.quitting()
+        self._header[EXIT_MARK] = 1.0 + _exit_code(sys.exc_info()[1])
+
+
+def _exit_code(exc: BaseException | None) -> int:
+    """The exit code, 0 to 255, of a process that this exception is about to end."""
+    if exc is None:
+        return 0
+    if not isinstance(exc, SystemExit):
+        return 1
+    if exc.code is None:
+        return 0
+    return exc.code & 255 if isinstance(exc.code, int) else 1
