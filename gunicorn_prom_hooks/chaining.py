@@ -61,7 +61,7 @@ def _logs_debug(log: Any) -> bool:
 
 def _joined(name: str, ours: AnyHook, theirs: AnyHook | None) -> AnyHook:
     """One function with the number of parameters that gunicorn asks for."""
-    joined = _JOIN[_gunicorn_arity(name)](ours, theirs)
+    joined = ours if theirs is None else _JOIN[_gunicorn_arity(name)](ours, theirs)
     setattr(joined, _THEIRS, theirs)
     joined.__name__ = name
     joined.__qualname__ = f"gunicorn_prom_hooks.{name}"
@@ -72,34 +72,34 @@ def _gunicorn_arity(name: str) -> int:
     return int(_gunicorn_settings()[name].get().__code__.co_argcount)
 
 
-def _join1(ours: AnyHook, theirs: AnyHook | None) -> AnyHook:
+def _join1(ours: AnyHook, theirs: AnyHook) -> AnyHook:
     def hook(a: Any) -> Any:
         ours(a)
-        return None if theirs is None else theirs(a)
+        return theirs(a)
 
     return hook
 
 
-def _join2(ours: AnyHook, theirs: AnyHook | None) -> AnyHook:
+def _join2(ours: AnyHook, theirs: AnyHook) -> AnyHook:
     def hook(a: Any, b: Any) -> Any:
         ours(a, b)
-        return None if theirs is None else theirs(a, b)
+        return theirs(a, b)
 
     return hook
 
 
-def _join3(ours: AnyHook, theirs: AnyHook | None) -> AnyHook:
+def _join3(ours: AnyHook, theirs: AnyHook) -> AnyHook:
     def hook(a: Any, b: Any, c: Any) -> Any:
         ours(a, b, c)
-        return None if theirs is None else theirs(a, b, c)
+        return theirs(a, b, c)
 
     return hook
 
 
-def _join4(ours: AnyHook, theirs: AnyHook | None) -> AnyHook:
+def _join4(ours: AnyHook, theirs: AnyHook) -> AnyHook:
     def hook(a: Any, b: Any, c: Any, d: Any) -> Any:
         ours(a, b, c, d)
-        return None if theirs is None else theirs(a, b, c, d)
+        return theirs(a, b, c, d)
 
     return hook
 

@@ -17,7 +17,8 @@ offset in bytes    size in bytes   what
 ``WORKER`` is the serial number of the worker that has the slot, 0 when it is free. ``BOOTING_AT`` to ``ABORT_AT``
 are the unix times, in seconds, at which that worker entered the state, 0 for a state it has not been in.
 ``EXIT_MARK`` is 0 until the worker leaves in an orderly way, then 1 + its exit code (0 to 255).
-``UNTRACKED`` counts requests in progress that found no free entry in the in-flight table.
+``UNTRACKED`` counts requests in progress that found no free entry in the in-flight table; ``NOWHERE`` takes the end
+of such a request, for nobody to read.
 
 **In-flight entry.** 0: start of the request in seconds of ``CLOCK_MONOTONIC``, 0.0 when the entry is free.
 8: method, 16 bytes. 24: path, 232 bytes. Both are UTF-8, cut to fit, padded with NUL. The start is written after
@@ -52,6 +53,7 @@ QUIT_AT: Final = 8
 ABORT_AT: Final = 9
 EXIT_MARK: Final = 10
 UNTRACKED: Final = 11
+NOWHERE: Final = 12
 
 INFLIGHT_AT: Final = HEADER_CELLS * 8
 INFLIGHT_ENTRIES: Final = 128

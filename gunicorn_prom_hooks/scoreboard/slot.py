@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from .directory import Entry, decode, encode
 from .layout import (
@@ -132,7 +132,7 @@ class SlotReader:
 
     def values(self) -> list[float]:
         """A copy of all cells that the entries parsed so far speak of."""
-        return self.slot.cells[: self._used].tolist()
+        return cast("list[float]", self.slot.cells[: self._used].tolist())
 
     def in_flight(self) -> list[InFlight]:
         """The requests in the in-flight table, oldest first."""

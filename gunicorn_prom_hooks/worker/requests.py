@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ..guard import Guard
 from ..scoreboard.families import DURATION_BUCKETS, FAILED, OTHER, SIZE_BUCKETS, UNKNOWN_SIZE, UNMATCHED
-from ..scoreboard.layout import INFLIGHT_ENTRIES, INFLIGHT_TEXT, UNTRACKED
+from ..scoreboard.layout import INFLIGHT_ENTRIES, INFLIGHT_TEXT, NOWHERE, UNTRACKED
 from ..scoreboard.slot import inflight_offset
 from .endpoints import Resolve, normalise
 from .errors import CLIENT_GONE, real_exception, remember_failing, status_of
@@ -22,8 +22,10 @@ from .recorder import METHODS, Recorder, Row, method_label
 
 Rows = dict[str, dict[tuple[int, int, int], Row]]
 """Cells by endpoint or path, then by status and the two size classes; of one method."""
-Record = Callable[[Any, Mapping[str, Any], Any, float, Rows], None]
-"""Records a request: gunicorn's request, the environ, gunicorn's response or None, seconds, the rows of its method."""
+Methods = dict[str, tuple[bytes, Rows]]
+"""By request method: its text for the in-flight table, its rows."""
+PreRequest = Callable[[Any, Any], None]
+PostRequest = Callable[[Any, Any, Any, Any], None]
 
 CACHED_KEYS: Final = 1024
 CACHED_KEY: Final = 256
@@ -38,43 +40,134 @@ else:
         return sys.exc_info()[1]
 
 
-def make_record(recorder: Recorder, resolve: Resolve | None) -> Record:
-    """The function that records a finished request; it does not lock."""
-    cells = recorder.slot.cells
+def one_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> tuple[PreRequest, PostRequest]:
+    """The hooks of a worker that serves one request after the other on one thread: gunicorn's sync worker."""
+    pre_request, post_request, _ = _hooks(recorder, resolve, guard)
+    return pre_request, post_request
 
-    def record(req: Any, environ: Mapping[str, Any], resp: Any, took: float, rows: Rows) -> None:
-        if resolve is None:
-            label, key = None, req.path
-        else:
-            label = resolve(environ)
-            key = label or "\0" + req.path
-        exc = current_exception()
-        if exc is None:
-            status = resp.status_code
-            sent = resp.sent or _file_size(req, resp)
-            if status >= 500:
-                failed(req, label, status, f"HTTP {status}")
-        else:
-            status = excepted(req, label, resp, exc)
-            sent = 0 if resp is None else resp.sent
-        if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
-            received, request_size = _request_size(environ)
-        else:
-            received = request_size = 0
-        response_size = 0 if sent <= 1024 else bisect_left(SIZE_BUCKETS, sent)
+
+def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> tuple[PreRequest, PostRequest]:
+    """The hooks of a worker that has several requests in progress, on threads or in an event loop.
+
+    Their ends are recorded one at a time, each loaded into the hook of a worker that has but one.
+    """
+    _, post_one, load = _hooks(recorder, resolve, guard)
+    words, memory, header, lock = recorder.slot.words, recorder.slot.memory, recorder.slot.header, recorder.lock
+    write_text = INFLIGHT_TEXT.pack_into
+    methods, other = new_methods()
+    free = [inflight_offset(number) for number in reversed(range(INFLIGHT_ENTRIES))]
+    running: dict[int, tuple[float, Rows, int]] = {}
+
+    def pre_request(worker: Any, req: Any) -> None:
         try:
-            first, seconds, bytes_in, bytes_out = rows[key][status, request_size, response_size]
-        except KeyError:
-            row = look_up(req, label, rows, key, (status, request_size, response_size))
-            first, seconds, bytes_in, bytes_out = row
-        cells[seconds] += took
-        if sent:
-            cells[bytes_out] += sent
-        if received:
-            cells[bytes_in] += received
-        if took > 0.005:
-            first += bisect_left(DURATION_BUCKETS, took)
-        cells[first] += 1.0
+            text, rows = methods.get(req.method, other)
+            started = monotonic()
+            try:
+                offset = free.pop()
+            except IndexError:
+                offset = 0
+                with lock:
+                    header[UNTRACKED] += 1.0
+            else:
+                write_text(memory, offset + 8, text, req.path.encode())
+                words[offset // 8] = started
+            running[id(req)] = started, rows, offset
+        except Exception:  # noqa: BLE001 - the request must be served
+            guard.failed("pre_request")
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        try:
+            started, rows, offset = running.pop(id(req))
+            with lock:
+                load(started, rows, offset // 8 or NOWHERE)
+                if not offset:
+                    header[UNTRACKED] -= 1.0
+                post_one(worker, req, environ, resp)
+            if offset:
+                free.append(offset)
+        except Exception:  # noqa: BLE001 - the next request must be served
+            guard.failed("post_request")
+
+    return pre_request, post_request
+
+
+def new_methods() -> tuple[Methods, tuple[bytes, Rows]]:
+    """The registered methods, and what stands for any other."""
+    return {name: (name.encode(), {}) for name in METHODS}, (OTHER.encode(), {})
+
+
+def _hooks(
+    recorder: Recorder, resolve: Resolve | None, guard: Guard
+) -> tuple[PreRequest, PostRequest, Callable[[float, Rows, int], None]]:
+    """pre_request, post_request, and what makes another request the one that post_request ends.
+
+    One long function, and nothing called that need not be: between two requests the processor has forgotten all
+    of this, and each function, cell and line of memory that it must fetch again costs more than what it then does.
+    """
+    cells, words, memory = recorder.slot.cells, recorder.slot.words, recorder.slot.memory
+    write_text = INFLIGHT_TEXT.pack_into
+    methods, other = new_methods()
+    offset = inflight_offset(0) + 8
+    at = inflight_offset(0) // 8
+    started = 0.0
+    rows: Rows = {}
+
+    def pre_request(worker: Any, req: Any) -> None:
+        nonlocal rows, started
+        try:
+            try:
+                text, rows = methods[req.method]
+            except KeyError:
+                text, rows = other
+            write_text(memory, offset, text, req.path.encode())
+            words[at] = started = monotonic()
+        except Exception:  # noqa: BLE001 - the request must be served
+            guard.failed("pre_request")
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        try:
+            took = monotonic() - started
+            if resolve is None:
+                label, key = None, req.path
+            else:
+                label = resolve(environ)
+                key = label or "\0" + req.path
+            exc = current_exception()
+            if exc is None:
+                status = resp.status_code
+                sent = resp.sent or _file_size(req, resp)
+                if status >= 500:
+                    failed(req, label, status, f"HTTP {status}")
+            else:
+                status = excepted(req, label, resp, exc)
+                sent = 0 if resp is None else resp.sent
+            if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
+                received, request_size = _request_size(environ)
+            else:
+                received = request_size = 0
+            response_size = 0 if sent <= 1024 else bisect_left(SIZE_BUCKETS, sent)
+            try:
+                first, seconds, bytes_in, bytes_out = rows[key][status, request_size, response_size]
+            except KeyError:
+                row = look_up(req, label, rows, key, (status, request_size, response_size))
+                first, seconds, bytes_in, bytes_out = row
+            if took > 0.005:
+                first += bisect_left(DURATION_BUCKETS, took)
+            if received:
+                cells[bytes_in] += received
+            if sent:
+                cells[bytes_out] += sent
+            # From here on it is no longer in progress; then it has taken its time; then it is counted.
+            words[at] = 0.0
+            cells[seconds] += took
+            cells[first] += 1.0
+        except Exception:  # noqa: BLE001 - the next request must be served
+            words[at] = 0.0
+            guard.failed("post_request")
+
+    def load(its_start: float, its_rows: Rows, its_place: int) -> None:
+        nonlocal started, rows, at
+        started, rows, at = its_start, its_rows, its_place
 
     def look_up(req: Any, label: str | None, rows: Rows, key: str, kind: tuple[int, int, int]) -> Row:
         endpoint = endpoint_label(req, label, kind[0])
@@ -107,7 +200,7 @@ def make_record(recorder: Recorder, resolve: Resolve | None) -> Record:
                 remember_failing(recorder, req, *labels)
         return status
 
-    return record
+    return pre_request, post_request, load
 
 
 def _request_size(environ: Mapping[str, Any]) -> tuple[int, int]:
@@ -124,85 +217,3 @@ def _file_size(req: Any, resp: Any) -> int:
     if resp.response_length is None or req.method == "HEAD" or resp.status_code in (204, 304):
         return 0
     return int(resp.response_length)
-
-
-PreRequest = Callable[[Any, Any], None]
-PostRequest = Callable[[Any, Any, Any, Any], None]
-Methods = dict[str, tuple[bytes, Rows]]
-"""By request method: its text for the in-flight table, its rows."""
-
-
-def new_methods() -> tuple[Methods, tuple[bytes, Rows]]:
-    """The registered methods, and what stands for any other."""
-    return {name: (name.encode(), {}) for name in METHODS}, (OTHER.encode(), {})
-
-
-def one_at_a_time(recorder: Recorder, record: Record, guard: Guard) -> tuple[PreRequest, PostRequest]:
-    """The hooks of a worker that serves one request after the other on one thread: gunicorn's sync worker."""
-    words, memory, write_text = recorder.slot.words, recorder.slot.memory, INFLIGHT_TEXT.pack_into
-    offset, at = inflight_offset(0) + 8, inflight_offset(0) // 8
-    methods, other = new_methods()
-    rows: Rows = {}
-    started = 0.0
-
-    def pre_request(worker: Any, req: Any) -> None:
-        nonlocal rows, started
-        try:
-            text, rows = methods.get(req.method, other)
-            write_text(memory, offset, text, req.path.encode())
-            words[at] = started = monotonic()
-        except Exception:  # noqa: BLE001 - the request must be served
-            guard.failed("pre_request")
-
-    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
-        try:
-            took = monotonic() - started
-            words[at] = 0.0
-            record(req, environ, resp, took, rows)
-        except Exception:  # noqa: BLE001 - the next request must be served
-            guard.failed("post_request")
-
-    return pre_request, post_request
-
-
-def many_at_a_time(recorder: Recorder, record: Record, guard: Guard) -> tuple[PreRequest, PostRequest]:
-    """The hooks of a worker that has several requests in progress, on threads or in an event loop."""
-    words, memory, header = recorder.slot.words, recorder.slot.memory, recorder.slot.header
-    write_text = INFLIGHT_TEXT.pack_into
-    methods, other = new_methods()
-    free = [inflight_offset(number) for number in reversed(range(INFLIGHT_ENTRIES))]
-    running: dict[int, tuple[float, Rows, int]] = {}
-    lock = recorder.lock
-
-    def pre_request(worker: Any, req: Any) -> None:
-        try:
-            text, rows = methods.get(req.method, other)
-            started = monotonic()
-            try:
-                offset = free.pop()
-            except IndexError:
-                offset = 0
-                with lock:
-                    header[UNTRACKED] += 1.0
-            else:
-                write_text(memory, offset + 8, text, req.path.encode())
-                words[offset // 8] = started
-            running[id(req)] = started, rows, offset
-        except Exception:  # noqa: BLE001 - the request must be served
-            guard.failed("pre_request")
-
-    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
-        try:
-            started, rows, offset = running.pop(id(req))
-            took = monotonic() - started
-            if offset:
-                words[offset // 8] = 0.0
-                free.append(offset)
-            with lock:
-                if not offset:
-                    header[UNTRACKED] -= 1.0
-                record(req, environ, resp, took, rows)
-        except Exception:  # noqa: BLE001 - the next request must be served
-            guard.failed("post_request")
-
-    return pre_request, post_request

@@ -16,7 +16,7 @@ from ..settings import Settings
 from .endpoints import resolver
 from .errors import watch_error_handling
 from .recorder import Recorder
-from .requests import PostRequest, PreRequest, make_record, many_at_a_time, one_at_a_time
+from .requests import PostRequest, PreRequest, many_at_a_time, one_at_a_time
 from .stacks import stacks
 
 
@@ -42,11 +42,11 @@ class WorkerSide:
     def ready(self) -> tuple[PreRequest, PostRequest]:
         """The application is loaded: the request hooks for this worker."""
         watch_error_handling(self._worker, self._recorder, self._guard)
-        record = make_record(self._recorder, resolver(self._settings.endpoint, self._guard))
+        resolve = resolver(self._settings.endpoint, self._guard)
         make_hooks = one_at_a_time if isinstance(self._worker, SyncWorker) else many_at_a_time
         self._header[RUNNING_AT] = time.time()
         self.is_ready = True
-        return make_hooks(self._recorder, record, self._guard)
+        return make_hooks(self._recorder, resolve, self._guard)
 
     def quitting(self) -> None:
         """The worker is on its way out. May be in a signal handler."""

@@ -1,0 +1,73 @@
+"""CPU time per request against bare gunicorn, in interleaved pairs."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from benchmarks.server import free_port, gunicorn
+
+PAIRS = 9
+SECONDS = 4
+BARE = "workers = 2\nthreads = {threads}\n"
+OURS = BARE + "from gunicorn_prom_hooks import install\ninstall(globals(), port={port})\n"
+
+
+def workers_cpu(master: int) -> float:
+    """Seconds of CPU that the workers have used, from the scheduler's own clock."""
+    spent = 0.0
+    for child in psutil.Process(master).children():
+        for task in Path(f"/proc/{child.pid}/task").iterdir():
+            spent += int((task / "schedstat").read_text().split()[0]) / 1e9
+    return spent
+
+
+def per_request(master: int, port: int) -> float:
+    """Microseconds of CPU in the workers per request, over one load of wrk."""
+    before = workers_cpu(master)
+    out = subprocess.run(
+        ["wrk", "-t1", "-c4", f"-d{SECONDS}s", f"http://127.0.0.1:{port}/items/7"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    found = re.search(r"(\d+) requests in", out)
+    assert found is not None, out
+    return (workers_cpu(master) - before) / int(found[1]) * 1e6
+
+
+def measure(threads: int) -> tuple[float, float, float]:
+    """Median ratio ours to bare over the pairs, and the median microseconds of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        bare, ours = BARE.format(threads=threads), OURS.format(threads=threads, port=free_port())
+        with (
+            gunicorn(Path(folder) / "bare", bare) as (bare_process, bare_port),
+            gunicorn(Path(folder) / "ours", ours) as (our_process, our_port),
+        ):
+            pairs = []
+            for number in range(PAIRS + 1):
+                runs = [(0, bare_process.pid, bare_port), (1, our_process.pid, our_port)]
+                figures = {which: per_request(pid, port) for which, pid, port in (runs if number % 2 else runs[::-1])}
+                pairs.append((figures[0], figures[1]))
+    pairs = pairs[1:]  # the first one warms up
+    ratio = statistics.median(ours / bare for bare, ours in pairs)
+    return ratio, statistics.median(bare for bare, _ in pairs), statistics.median(ours for _, ours in pairs)
+
+
+def main() -> None:
+    print(f"CPU per request in the workers, ours to bare gunicorn, median of {PAIRS} interleaved pairs")
+    for name, threads in (("sync", 1), ("gthread", 4)):
+        if len(sys.argv) > 1 and name not in sys.argv[1:]:
+            continue
+        ratio, bare, ours = measure(threads)
+        print(f"  {name:8} {ratio:.3f}   ({ours:.1f} µs to {bare:.1f} µs; at most 1.02 for sync)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""Real gunicorns for tests: started on unused ports in a folder of their own, polled with a deadline, always ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import psutil
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+T = TypeVar("T")
+DEADLINE = 30.0
+GUNICORN = str(Path(sys.executable).parent / "gunicorn")
+"""The script and not -m: on USR2 gunicorn executes its own sys.argv again, which -m has turned into a file."""
+
+
+def unused_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def eventually(probe: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
+    """The first true result of the probe; an OSError or AssertionError of its counts as not yet."""
+    deadline = time.monotonic() + seconds
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            last = result = probe()
+            if result:
+                return result
+        except (OSError, AssertionError) as error:
+            last = error
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds} s: {what}; last: {last!r}")
+
+
+class Samples:
+    """A scraped page."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.families = list(text_string_to_metric_families(text))
+        self.values: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+        for family in self.families:
+            for sample in family.samples:
+                key = sample.name, frozenset(sample.labels.items())
+                assert key not in self.values, f"twice on the page: {key}"
+                self.values[key] = sample.value
+
+    def all(self, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and values of the samples of that name that have these labels."""
+        wanted = set(labels.items())
+        return [(dict(have), value) for (n, have), value in self.values.items() if n == name and wanted <= have]
+
+    def sum(self, name: str, **labels: str) -> float:
+        """Sum of the samples of that name that have these labels."""
+        return sum(value for _, value in self.all(name, **labels))
+
+    def one(self, name: str, **labels: str) -> float:
+        """The one sample of that name that has these labels."""
+        found = self.all(name, **labels)
+        assert len(found) == 1, (name, labels, found)
+        return found[0][1]
+
+
+class Server:
+    """A gunicorn with its own folder, port and metrics port."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        app: str,
+        config: str,
+        arguments: tuple[str, ...] = (),
+        environ: Mapping[str, str] | None = None,
+        port: int | None = None,
+        metrics_port: int | None = None,
+    ) -> None:
+        self.folder = folder
+        self.port = port or unused_port()
+        self.metrics_port = metrics_port or unused_port()
+        self.log_file = folder / "gunicorn.log"
+        self._arguments = arguments
+        self._environ = {"PYTHONPATH": str(folder), **(environ or {})}
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "app.py").write_text(app)
+        self.configure(config)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, config: str) -> None:
+        """Writes the config file; PORT and METRICS_PORT in it become the numbers."""
+        text = config.replace("METRICS_PORT", str(self.metrics_port)).replace("PORT", str(self.port))
+        (self.folder / "gunicorn.conf.py").write_text(text)
+
+    def __enter__(self) -> Server:
+        self.start()
+        try:
+            eventually(lambda: self.get("/").status_code, "the application answers")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        if kind is not None:
+            print(f"--- {self.log_file.name} ---\n{self.log}")  # noqa: T201 - pytest shows it with the failure
+
+    def start(self) -> None:
+        """Starts it without waiting."""
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [GUNICORN, *self._arguments, "app:app"],
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **self._environ},
+            )
+
+    def stop(self) -> None:
+        """Ends it and whatever it started, by the pids on record."""
+        if self.process is None:
+            return
+        family = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+        for child in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+    @property
+    def pid(self) -> int:
+        """Of the master."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """Everything logged so far."""
+        return self.log_file.read_text(errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends the master a signal."""
+        os.kill(self.pid, number)
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes."""
+        return psutil.Process(self.pid).children()
+
+    def get(self, path: str, **keywords: object) -> requests.Response:
+        """A request to the application."""
+        return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=20, **keywords)  # type: ignore[arg-type]
+
+    def send(self, data: bytes) -> bytes:
+        """Raw bytes to the application, and all that comes back."""
+        with socket.create_connection(("127.0.0.1", self.port), 10) as sock:
+            sock.sendall(data)
+            received = b""
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := sock.recv(65536):
+                    received += chunk
+            return received
+
+    def page(self, port: int | None = None, **headers: str) -> requests.Response:
+        """A scrape as it comes."""
+        return requests.get(f"http://127.0.0.1:{port or self.metrics_port}/metrics", headers=headers, timeout=20)
+
+    def scrape(self, port: int | None = None) -> Samples:
+        """A scrape, parsed."""
+        response = self.page(port)
+        assert response.status_code == 200, response.text
+        return Samples(response.text)
+
+    def settled(self, total: float, name: str = "gunicorn_requests_total") -> Samples:
+        """The first scrape in which this counter has come to the total: what follows a response takes its time."""
+
+        def probe() -> Samples | None:
+            samples = self.scrape()
+            return samples if samples.sum(name) >= total else None
+
+        return eventually(probe, f"{name} reaches {total}")
+
+    def wait_for_workers(self, count: int) -> Samples:
+        """The first scrape in which so many workers are running, and no other is around."""
+
+        def probe() -> Samples | None:
+            samples = self.scrape()
+            running = samples.sum("gunicorn_workers", state="running")
+            return samples if running == count == samples.sum("gunicorn_workers") else None
+
+        return eventually(probe, f"{count} workers running")
+
+
+def wrk(port: int, *, seconds: float, connections: int = 8, path: str = "/", script: Path | None = None) -> int:
+    """Loads the application with wrk; the number of requests that were answered."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"]
+    if script is not None:
+        command += ["-s", str(script)]
+    out = subprocess.run(
+        [*command, f"http://127.0.0.1:{port}{path}"], check=True, capture_output=True, text=True, timeout=seconds + 60
+    ).stdout
+    found = re.search(r"(\d+) requests in", out)
+    assert found is not None, out
+    return int(found[1])
+
+
+@contextlib.contextmanager
+def running(command: list[str], cwd: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=cwd, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
