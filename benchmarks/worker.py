@@ -77,9 +77,7 @@ def measure() -> tuple[float, float, float]:
 def main() -> None:
     ours, recipe, empty = measure()
     print("pre_request + post_request inside a real sync worker, median over real requests")
-    print(
-        f"  sync   {ours / 1000:6.2f} µs   (at most 3.50; empty hooks, {empty / 1000:.2f} µs with the timing, taken off)"
-    )
+    print(f"  sync   {ours / 1000:6.2f} µs   (at most 3.50; empty ones, {empty / 1000:.2f} µs, taken off)")
     print(f"  recipe {recipe / 1000:6.2f} µs   (sync : recipe = {ours / recipe:.3f}, at most 0.3)")
 
 

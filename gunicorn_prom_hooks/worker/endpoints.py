@@ -37,7 +37,14 @@ def resolver(endpoint: Endpoint | None, guard: Guard) -> Resolve | None:
 
     Called once the application is loaded: only frameworks that it has imported are asked.
     """
-    asked: list[Resolve] = [framework.route for framework in FRAMEWORKS if framework.MODULE in sys.modules]
+    asked: list[Resolve] = []
+    for framework in FRAMEWORKS:
+        if framework.MODULE in sys.modules:
+            try:
+                framework.prepare()
+                asked.append(framework.route)
+            except Exception:  # noqa: BLE001 - a version of the framework that is not as we know it
+                guard.failed(framework.MODULE)
     if endpoint is not None:
         asked.insert(0, _users(endpoint, guard))
     if len(asked) < 2:

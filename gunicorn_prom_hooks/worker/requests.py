@@ -137,7 +137,7 @@ def _hooks(
                 status = resp.status_code
                 sent = resp.sent or _file_size(req, resp)
                 if status >= 500:
-                    failed(req, label, status, f"HTTP {status}")
+                    failed(req, resp, label, f"HTTP {status}")
             else:
                 status = excepted(req, label, resp, exc)
                 sent = 0 if resp is None else resp.sent
@@ -149,7 +149,7 @@ def _hooks(
             try:
                 first, seconds, bytes_in, bytes_out = rows[key][status, request_size, response_size]
             except KeyError:
-                row = look_up(req, label, rows, key, (status, request_size, response_size))
+                row = look_up(req, resp, label, rows, key, (status, request_size, response_size))
                 first, seconds, bytes_in, bytes_out = row
             if took > 0.005:
                 first += bisect_left(DURATION_BUCKETS, took)
@@ -169,8 +169,8 @@ def _hooks(
         nonlocal started, rows, at
         started, rows, at = its_start, its_rows, its_place
 
-    def look_up(req: Any, label: str | None, rows: Rows, key: str, kind: tuple[int, int, int]) -> Row:
-        endpoint = endpoint_label(req, label, kind[0])
+    def look_up(req: Any, resp: Any, label: str | None, rows: Rows, key: str, kind: tuple[int, int, int]) -> Row:
+        endpoint = endpoint_label(req, resp, label)
         row = recorder.row(method_label(req.method), endpoint, *kind)
         # What a scanner sends is not kept: it must not push out what real clients ask for again and again.
         if endpoint not in (UNMATCHED, OTHER) and len(key) <= CACHED_KEY:
@@ -179,15 +179,16 @@ def _hooks(
             rows.setdefault(key, {})[kind] = row
         return row
 
-    def endpoint_label(req: Any, label: str | None, status: int) -> str:
+    def endpoint_label(req: Any, resp: Any, label: str | None) -> str:
         if label:
             return recorder.endpoint(label)
-        if status == 404:
+        # The application's word, not the status: who hangs up on a 404 has asked for nothing that there is, either.
+        if getattr(resp, "status_code", None) == 404:
             return UNMATCHED
         return recorder.endpoint(normalise(req.path))
 
-    def failed(req: Any, label: str | None, status: int, error_type: str) -> tuple[str, str]:
-        method, endpoint = method_label(req.method), endpoint_label(req, label, status)
+    def failed(req: Any, resp: Any, label: str | None, error_type: str) -> tuple[str, str]:
+        method, endpoint = method_label(req.method), endpoint_label(req, resp, label)
         recorder.count(FAILED, method, endpoint, recorder.error_type(error_type))
         return method, endpoint
 
@@ -195,7 +196,7 @@ def _hooks(
         exc = real_exception(raised)
         status = status_of(exc, resp)
         if status != CLIENT_GONE:
-            labels = failed(req, label, status, type(exc).__name__)
+            labels = failed(req, resp, label, type(exc).__name__)
             if not isinstance(raised, (StopIteration, OSError)):
                 remember_failing(recorder, req, *labels)
         return status

@@ -1,0 +1,47 @@
+# Two commands matter: `make demo` and `make test`. Both set up .venv first, from nothing.
+
+PYTHON ?= python3
+BIN := .venv/bin
+JOBS ?= 4
+
+.PHONY: demo test lint bench bench-generations tools clean
+
+demo: .venv/installed
+	@exec $(BIN)/python sample_configs/demo.py
+
+test: .venv/dev lint tools
+	$(BIN)/pytest -n $(JOBS) $(ARGS)
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/dev tools
+	$(BIN)/python -m benchmarks.loop
+	$(BIN)/python -m benchmarks.worker
+	$(BIN)/python -m benchmarks.cpu
+
+bench-generations: .venv/dev tools
+	$(BIN)/python -m benchmarks.generations
+
+# Programs that some tests run. Where they cannot be installed those tests are skipped, or fail if CI is set.
+tools:
+	@command -v wrk >/dev/null && command -v prometheus >/dev/null && command -v promtool >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends wrk prometheus; \
+	else \
+		echo "wrk, prometheus or promtool is missing: the tests that need them will be skipped"; \
+	fi
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e .
+	@touch $@
+
+.venv/dev: .venv/installed
+	$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

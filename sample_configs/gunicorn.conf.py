@@ -1,0 +1,3 @@
+from gunicorn_prom_hooks import install
+
+install(globals())

@@ -1,0 +1,129 @@
+"""The label endpoint stays bounded, whoever asks for what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Serve
+from servers import wrk
+
+RANDOM_PATHS = """
+math.randomseed(os.time())
+local chars = "abcdefghijklmnopqrstuvwxyz"
+function request()
+  local name = {}
+  for i = 1, 10 do
+    local at = math.random(#chars)
+    name[i] = chars:sub(at, at)
+  end
+  return wrk.format("GET", "/" .. table.concat(name))
+end
+"""
+
+ANY = """
+def app(environ, start_response):
+    start_response(STATUS, [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+FLASK = """
+from flask import Flask, abort
+
+app = Flask(__name__)
+
+@app.get("/")
+def home():
+    return "home"
+
+@app.get("/items/<int:number>")
+def item(number):
+    if number == 13:
+        abort(404)
+    return str(number)
+
+@app.get("/users/<name>/posts")
+def posts(name):
+    raise ValueError(name)
+"""
+
+
+@pytest.mark.needs("wrk")
+@pytest.mark.parametrize(("status", "requests"), [("200 OK", 100_000), ("404 Not Found", 20_000)])
+def test_random_paths(serve: Serve, tmp_path: Path, status: str, requests: int) -> None:
+    """100,000 random paths leave the number of series where it was, the memory flat, and a count of what was folded."""
+    script = tmp_path / "random.lua"
+    script.write_text(RANDOM_PATHS)
+    server = serve(
+        "workers = 2\nworker_class = 'gthread'\nthreads = 2\nkeepalive = 60\n", app=ANY.replace("STATUS", repr(status))
+    )
+    processes = [psutil.Process(server.pid), *server.workers()]
+
+    def load(until: int) -> None:
+        done = server.scrape().sum("gunicorn_requests_total")
+        while done < until:
+            wrk(server.port, seconds=3, connections=4, script=script)
+            done = server.scrape().sum("gunicorn_requests_total")
+
+    load(10_000)
+    memory = [process.memory_info().rss for process in processes]
+    before = server.scrape()
+    load(10_000 + requests)
+    samples = server.scrape()
+    endpoints = {labels["endpoint"] for labels, _ in samples.all("gunicorn_requests_total")}
+    if status.startswith("404"):
+        assert endpoints == {"<unmatched>"}
+    else:
+        assert len(endpoints) <= 201
+        assert "<other>" in endpoints
+        assert samples.one("gunicorn_exporter_overflowed_labels_total", label="endpoint") > requests - 1000
+    assert len(samples.values) <= len(before.values) + 200  # a bucket or two more of a size or a status
+    for process, was in zip(processes, memory, strict=True):
+        assert process.memory_info().rss - was < 3 * 1024 * 1024
+
+
+def test_flask(serve: Serve) -> None:
+    """Flask's route template is the endpoint; a 404 of a route is that route's, one of none is <unmatched>."""
+    server = serve("workers = 1\n", app=FLASK)
+    for path in ("/items/1", "/items/2", "/items/13", "/users/ada/posts", "/nowhere/at/all"):
+        server.get(path)
+    samples = server.settled(6)
+    assert samples.one("gunicorn_requests_total", endpoint="/items/<int:number>", status="200") == 2
+    assert samples.one("gunicorn_requests_total", endpoint="/items/<int:number>", status="404") == 1
+    assert samples.one("gunicorn_requests_total", endpoint="/users/<name>/posts", status="500") == 1
+    assert samples.one("gunicorn_requests_total", endpoint="<unmatched>", status="404") == 1
+
+
+def test_own_callable(serve: Serve) -> None:
+    """The user's callable names the endpoint; where it says None, or raises, which is counted, the default does."""
+    server = serve(
+        """
+def name(environ):
+    path = environ["PATH_INFO"]
+    if path == "/raise":
+        raise RuntimeError("no name")
+    return "the shop" if path.startswith("/shop") else None
+
+install(globals(), port=METRICS_PORT, endpoint=name)
+"""
+    )
+    for path in ("/shop/1", "/shop/2", "/items/5", "/raise"):
+        server.get(path)
+    samples = server.settled(5)
+    assert samples.one("gunicorn_requests_total", endpoint="the shop") == 2
+    assert samples.one("gunicorn_requests_total", endpoint="/items/:id") == 1
+    assert samples.one("gunicorn_requests_total", endpoint="/raise") == 1
+    assert samples.one("gunicorn_exporter_errors_total", where="endpoint") == 1
+    assert server.log.count("endpoint failed") == 1
+
+
+def test_max_endpoints(serve: Serve) -> None:
+    """max_endpoints holds for the page, over all workers and generations."""
+    server = serve("workers = 3\nmax_requests = 5\ninstall(globals(), port=METRICS_PORT, max_endpoints=4)\n")
+    for number in range(60):
+        server.get("/" + "abcdefghijklmnopqrstuvwxyz"[number % 26])
+    samples = server.settled(61)
+    assert samples.sum("gunicorn_requests_total") == 61
+    assert len({labels["endpoint"] for labels, _ in samples.all("gunicorn_requests_total")}) == 5
+    assert samples.one("gunicorn_exporter_overflowed_labels_total", label="endpoint") > 0

@@ -1,0 +1,43 @@
+"""gevent: in the workers, and patched into the master by the config file."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from conftest import CONFIG, Serve
+from servers import eventually
+
+PATCHED = "import gevent.monkey\ngevent.monkey.patch_all()\n" + CONFIG
+
+
+@pytest.mark.parametrize("config", [CONFIG, PATCHED], ids=["plain", "patched"])
+def test_the_master_answers(serve: Serve, config: str) -> None:
+    """Each of 50 scrapes is answered by the master, where everything is counted, and not by a worker."""
+    server = serve("workers = 4\nworker_class = 'gevent'\n", config=config)
+    server.wait_for_workers(4)
+    for number in range(50):
+        assert server.get("/items/7").status_code == 200
+        samples = server.settled(number + 2)
+        assert samples.sum("gunicorn_workers", state="running") == 4
+        assert samples.sum("gunicorn_requests_total") == number + 2
+    for worker in server.workers():
+        assert server.metrics_port not in {connection.laddr.port for connection in worker.net_connections()}
+
+
+def test_many_in_progress(serve: Serve) -> None:
+    """Hundreds of requests in progress in one worker are all there, and all gone afterwards."""
+    server = serve("workers = 1\nworker_class = 'gevent'\n", config=PATCHED)
+    threads = [threading.Thread(target=server.get, args=("/sleep/3",)) for _ in range(200)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: server.scrape().one("gunicorn_requests_in_progress") == 200, "200 in progress")
+    oldest = server.scrape().sum("gunicorn_worker_oldest_request_seconds")
+    assert 0 < oldest < 4
+    for thread in threads:
+        thread.join()
+    samples = server.settled(201)
+    assert samples.one("gunicorn_requests_in_progress") == 0
+    assert samples.one("gunicorn_requests_total", endpoint="/sleep/:id") == 200
+    assert samples.sum("gunicorn_request_duration_seconds_bucket", endpoint="/sleep/:id", le="2.5") == 0
+    assert samples.sum("gunicorn_worker_busy_seconds_total") > 590
