@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import timeit
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
@@ -37,7 +38,7 @@ def a_request() -> tuple[Any, Any, Any]:
     )
     cfg = Config()
     request = next(RequestParser(cfg, iter([head]), ("127.0.0.1", 1)))
-    response, environ = create(request, Sink(), ("127.0.0.1", 1), ("127.0.0.1", 80), cfg)
+    response, environ = create(request, cast("socket.socket", Sink()), ("127.0.0.1", 1), ("127.0.0.1", 80), cfg)
     response.start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
     response.write(b"ok")
     response.close()

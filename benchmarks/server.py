@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def gunicorn(
         try:
             deadline = time.monotonic() + START_SECONDS
             while True:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
                     break
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError((folder / "log").read_text())

@@ -54,7 +54,9 @@ def on_reload(server: Any) -> None:
 @_guarded
 def pre_fork(server: Any, worker: Any) -> None:
     """In the master, before each fork."""
-    runtime.in_master(server).forking(worker)
+    master = runtime.in_master(server)
+    master.forking(worker)
+    master.serve()  # where a when_ready below the install line has replaced ours, this is the first we hear
 
 
 @_guarded

@@ -28,6 +28,9 @@ class Exporter:
         page: what is rendered.
         lock: held while the page is rendered, and while anything is logged.
         log: gunicorn's logger.
+
+    Raises:
+        OSError: the address is a name that nobody knows.
     """
 
     def __init__(self, page: Collector, lock: ForkLock, guard: Guard, log: Any, address: str, port: int) -> None:
@@ -39,10 +42,10 @@ class Exporter:
         self._log = log
         self._listener: Any = None
         self._connections: Connections | None = None
-        self._wake_read, self._wake_write = os.pipe()
-        self._done = new_lock()
         # Here and not in the thread: looking up a name takes locks of the C library that a fork must not copy.
         self._candidates = original("socket", "getaddrinfo")(address, port, 0, original("socket", "SOCK_STREAM"))
+        self._wake_read, self._wake_write = os.pipe()
+        self._done = new_lock()
 
     @property
     def where(self) -> str:
@@ -50,7 +53,14 @@ class Exporter:
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
     def start(self) -> None:
-        """Starts the thread; a real one, whatever gevent has made of the threading module."""
+        """Binds, and starts the thread; a real one, whatever gevent has made of the threading module."""
+        error = self._bind()
+        if error is not None:
+            self._log.warning(
+                "gunicorn_prom_hooks: no metrics at %s yet: %s; trying again every second, the server goes on",
+                self.where,
+                error.strerror or error,
+            )
         self._done.acquire()
         original("_thread", "start_new_thread")(self._run, ())
 
@@ -76,41 +86,34 @@ class Exporter:
 
     def _run(self) -> None:
         try:
-            if self._bind_patiently():
-                self._serve()
-        except Exception:  # noqa: BLE001 - a thread's failure would otherwise go to stderr, raw
-            self._failed("exporter")
+            while self._listener is not None or self._bind_patiently():
+                if self._serve():
+                    return
         finally:
             self._done.release()
 
-    def _serve(self) -> None:
+    def _serve(self) -> bool:
+        """Serves until it is stopped. False if it failed, with the port given up, to be bound again."""
         self._connections = Connections(self._listener, self._wake_read, self._lock, self._answer)
         try:
             self._connections.serve()
+            return True
+        except Exception:  # noqa: BLE001 - whatever it is, there is to be an exporter
+            self._failed("exporter")
+            return False
         finally:
             self._connections.close()
-            self._connections = None
+            self._connections = self._listener = None
 
     def _bind_patiently(self) -> bool:
         """Makes the listening socket. False if the exporter was stopped before the port was free."""
         poll = original("select", "poll")()
         poll.register(self._wake_read, original("select", "POLLIN"))
-        told = False
-        while True:
+        while not poll.poll(RETRY_SECONDS * 1000):
             with self._lock.hold():
-                error = self._bind()
-                if error is None:
-                    self._log.info("gunicorn_prom_hooks: metrics at http://%s/metrics", self.where)
+                if self._bind() is None:
                     return True
-                if not told:
-                    told = True
-                    self._log.warning(
-                        "gunicorn_prom_hooks: no metrics at %s yet: %s; trying again every second, the server goes on",
-                        self.where,
-                        error.strerror or error,
-                    )
-            if poll.poll(RETRY_SECONDS * 1000):
-                return False
+        return False
 
     def _bind(self) -> OSError | None:
         family, kind, protocol, _, sockaddr = self._candidates[0]
@@ -124,6 +127,7 @@ class Exporter:
             listener.close()
             return error
         self._listener = listener
+        self._log.info("gunicorn_prom_hooks: metrics at http://%s/metrics", self.where)
         return None
 
     def _answer(self, raw: bytes) -> bytes:

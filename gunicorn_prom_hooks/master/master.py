@@ -46,6 +46,7 @@ class Master:
             OTHER,
         )
         self._exporter: Any = None
+        self._serving: tuple[str, int] | None = None
 
     def configure(self, settings: Settings) -> None:
         """Takes over the settings of a reload. The exporter follows in ``serve``."""
@@ -54,18 +55,26 @@ class Master:
 
     def serve(self) -> None:
         """Starts the exporter, or moves it to where the settings now say."""
-        address, port = self.settings.address, self.settings.port
-        if self._exporter is not None:
-            if (self._exporter.address, self._exporter.port) == (address, port):
-                return
-            self._exporter.stop()
-            self._exporter = None
+        address, port = wanted = self.settings.address, self.settings.port
+        if wanted == self._serving:
+            return
+        self._serving = wanted
+        exporter = None
         if port:
             # Late: importing the package must not import prometheus_client, which reads the environment only once.
             from ..collectors import Page
             from .exporter import Exporter
 
-            exporter = Exporter(Page(self.view, self._guard), self.lock, self._guard, self.server.log, address, port)
+            page, log = Page(self.view, self._guard), self.server.log
+            try:
+                exporter = Exporter(page, self.lock, self._guard, log, address, port)
+            except OSError as error:
+                log.error(
+                    "gunicorn_prom_hooks: address %r cannot be used: %s; metrics stay as they are", address, error
+                )
+                return
+        self.close()
+        if exporter is not None:
             exporter.start()
             self._exporter = exporter
 

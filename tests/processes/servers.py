@@ -32,7 +32,7 @@ def unused_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def eventually(probe: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
+def eventually(probe: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
     """The first true result of the probe; an OSError or AssertionError of its counts as not yet."""
     deadline = time.monotonic() + seconds
     last: object = None
@@ -184,7 +184,7 @@ class Server:
                     received += chunk
             return received
 
-    def page(self, port: int | None = None, **headers: str) -> requests.Response:
+    def page(self, port: int | None = None, headers: Mapping[str, str] | None = None) -> requests.Response:
         """A scrape as it comes."""
         return requests.get(f"http://127.0.0.1:{port or self.metrics_port}/metrics", headers=headers, timeout=20)
 

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 from conftest import Serve
-from servers import Server, eventually
+from servers import Samples, Server, eventually
 
 WORKERS = ["sync", "gthread"]
 
@@ -163,7 +163,7 @@ def app(environ, start_response):
     assert "stacks.py" not in log
 
 
-def timed_out(server: Server) -> object:
+def timed_out(server: Server) -> Samples | None:
     """The page, once the timeout is on it."""
     samples = server.scrape()
     return samples if samples.one("gunicorn_master_worker_restart_total", reason="timeout") == 1 else None

@@ -32,10 +32,12 @@ def test_hup(serve: Serve) -> None:
     for round_ in range(1, 3):
         before = worker_ids(server.wait_for_workers(2))
         server.signal(signal.SIGHUP)
-        samples = eventually(
-            lambda old=before: s if not worker_ids(s := server.scrape()) & old else None,
-            "new workers",  # type: ignore[misc]
-        )
+
+        def renewed(old: set[str] = before) -> Samples | None:
+            samples = server.scrape()
+            return None if worker_ids(samples) & old else samples
+
+        samples = eventually(renewed, "new workers")
         assert samples.sum("gunicorn_requests_total") == 10 * (round_ - 1) + 1
         for _ in range(10):
             server.get("/")

@@ -61,8 +61,8 @@ def test_per_worker_contract(serve: Serve) -> None:
     }
     bounds = {labels["le"] for labels, _ in samples.all("gunicorn_response_size_bytes_bucket")}
     assert bounds == {"1024.0", "4096.0", "16384.0", "65536.0", "262144.0", "1.048576e+06", "4.194304e+06", "+Inf"}
-    for labels, _ in samples.all("gunicorn_worker_info"):
-        assert re.fullmatch(r"worker_\d+_\d{10}", labels["worker_id"])
+    for info, _ in samples.all("gunicorn_worker_info"):
+        assert re.fullmatch(r"worker_\d+_\d{10}", info["worker_id"])
 
 
 def test_values_per_worker(serve: Serve) -> None:
@@ -105,13 +105,13 @@ def test_formats(serve: Serve) -> None:
     """The page comes as text or OpenMetrics, plain or compressed, as asked for; HEAD has the headers alone."""
     server = serve()
     url = f"http://127.0.0.1:{server.metrics_port}"
-    plain = server.page(**{"Accept-Encoding": "identity"})
+    plain = server.page(headers={"Accept-Encoding": "identity"})
     assert plain.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     assert "Content-Encoding" not in plain.headers
-    strict = server.page(Accept="application/openmetrics-text; version=1.0.0")
+    strict = server.page(headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert strict.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
     assert strict.text.endswith("# EOF\n")
-    assert {family.name for family in openmetrics(strict.text)} >= set(PER_WORKER)
+    assert {family.name for family in openmetrics(strict.text)} >= set(PER_WORKER)  # type: ignore[no-untyped-call]
     compressed = requests.get(f"{url}/metrics", headers={"Accept-Encoding": "gzip"}, stream=True, timeout=10)
     assert compressed.headers["Content-Encoding"] == "gzip"
     assert b"gunicorn_requests_total" in gzip.decompress(compressed.raw.read(decode_content=False))
