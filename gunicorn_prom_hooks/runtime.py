@@ -90,5 +90,5 @@ def ready_worker(gunicorn_worker: Any) -> None:
     side = worker()
     if side is not None and not side.is_ready:
         made = side.ready()
-        if not specialise(gunicorn_worker, *made):
+        if made is not None and not specialise(gunicorn_worker, *made):
             by_name = made

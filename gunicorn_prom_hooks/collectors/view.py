@@ -46,7 +46,12 @@ class WorkerCounts:
 
     tally: Tally
     in_flight: Sequence[InFlight]
-    in_progress: int
+    untracked: int
+
+    @property
+    def in_progress(self) -> int:
+        """Requests in progress, those included that are not in the in-flight table."""
+        return len(self.in_flight) + self.untracked
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ class View:
             worker.worker_id: WorkerCounts(
                 tally_lease(worker.lease, values[worker.lease.number], self.rename),
                 worker.lease.reader.in_flight(),
-                worker.lease.reader.in_progress(),
+                worker.lease.reader.untracked(),
             )
             for worker in self.workers
         }

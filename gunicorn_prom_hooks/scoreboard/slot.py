@@ -145,9 +145,9 @@ class SlotReader:
                 found.append(InFlight(start, _text(method), _text(path)))
         return sorted(found)
 
-    def in_progress(self) -> int:
-        """Number of requests in progress, those without an entry included."""
-        return len(self.in_flight()) + max(0, int(self.slot.header[UNTRACKED]))
+    def untracked(self) -> int:
+        """Number of requests in progress that have no entry in the in-flight table."""
+        return max(0, int(self.slot.header[UNTRACKED]))
 
 
 def _text(raw: bytes) -> str:

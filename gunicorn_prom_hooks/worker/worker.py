@@ -7,6 +7,8 @@ import sys
 import time
 from typing import Any
 
+from gunicorn.workers.base_async import AsyncWorker
+from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
 
 from ..guard import Guard
@@ -39,14 +41,19 @@ class WorkerSide:
         self._recorder = Recorder(slot, settings.max_endpoints)
         guard.publish = self._recorder.exporter_error
 
-    def ready(self) -> tuple[PreRequest, PostRequest]:
-        """The application is loaded: the request hooks for this worker."""
+    def ready(self) -> tuple[PreRequest, PostRequest] | None:
+        """The application is loaded: the request hooks for this worker; None if its class has no use for any."""
         watch_error_handling(self._worker, self._recorder, self._guard)
-        resolve = resolver(self._settings.endpoint, self._guard)
-        make_hooks = one_at_a_time if isinstance(self._worker, SyncWorker) else many_at_a_time
         self._header[RUNNING_AT] = time.time()
         self.is_ready = True
-        return make_hooks(self._recorder, resolve, self._guard)
+        if isinstance(self._worker, SyncWorker):
+            make_hooks = one_at_a_time
+        elif isinstance(self._worker, (ThreadWorker, AsyncWorker)):
+            make_hooks = many_at_a_time
+        else:
+            # gunicorn's asgi worker calls the hooks without a response, others call none.
+            return None
+        return make_hooks(self._recorder, resolver(self._settings.endpoint, self._guard), self._guard)
 
     def quitting(self) -> None:
         """The worker is on its way out. May be in a signal handler."""
