@@ -46,14 +46,14 @@ def a_request() -> tuple[Any, Any, Any]:
 
 
 def ours(kind: str) -> Hooks:
-    """The hooks as a worker gets them: ``sync`` or ``gthread``."""
+    """The hooks as a worker gets them: ``sync``, ``gthread`` or ``gevent``."""
     from gunicorn_prom_hooks.guard import Guard
     from gunicorn_prom_hooks.scoreboard.slot import Slot
     from gunicorn_prom_hooks.worker.recorder import Recorder
-    from gunicorn_prom_hooks.worker.requests import many_at_a_time, one_at_a_time
+    from gunicorn_prom_hooks.worker.requests import many_at_a_time, one_at_a_time, one_per_thread
 
     recorder = Recorder(Slot(300_000, 900_000), 200)
-    make = one_at_a_time if kind == "sync" else many_at_a_time
+    make = {"sync": one_at_a_time, "gthread": one_per_thread, "gevent": many_at_a_time}[kind]
     return make(recorder, None, Guard())
 
 
@@ -86,6 +86,7 @@ VARIANTS: dict[str, Callable[[], Hooks]] = {
     "empty": empty,
     "sync": lambda: ours("sync"),
     "gthread": lambda: ours("gthread"),
+    "gevent": lambda: ours("gevent"),
     "recipe": recipe,
 }
 

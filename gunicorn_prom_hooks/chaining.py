@@ -15,6 +15,11 @@ _THEIRS: Final = "_gunicorn_prom_hooks_theirs"
 """On a hook of ours: the user's hook that runs after it, or None."""
 
 
+def mark_as_ours(hook: AnyHook) -> None:
+    """Says of a function that it is one of our hooks, with nothing behind it."""
+    setattr(hook, _THEIRS, None)
+
+
 def is_ours(hook: object) -> bool:
     """Whether this is one of our hooks, alone or with the user's behind it."""
     return hasattr(hook, _THEIRS)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import runtime
+from .chaining import mark_as_ours
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
 
@@ -24,6 +25,7 @@ def _guarded(hook: Hook) -> Hook:
         except Exception:  # noqa: BLE001 - never harm the server
             runtime.guard.failed(hook.__name__)
 
+    mark_as_ours(guarded)
     return guarded  # type: ignore[return-value]  # functools.wraps keeps the signature
 
 
@@ -123,3 +125,8 @@ def on_exit(server: Any) -> None:
     master = runtime.master()
     if master is not None:
         master.close()
+
+
+# Not behind a guard of their own: they hand on to hooks that are guarded.
+mark_as_ours(pre_request)
+mark_as_ours(post_request)

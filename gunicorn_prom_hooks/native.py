@@ -23,3 +23,8 @@ def original(module: str, name: str) -> Any:
 def new_lock() -> Any:
     """A lock of the operating system's threads."""
     return original("_thread", "allocate_lock")()
+
+
+def new_reentrant_lock() -> Any:
+    """One that the thread which holds it may take again."""
+    return original("_thread", "RLock")()

@@ -22,7 +22,7 @@ class Exchange(BaseHTTPRequestHandler):
     The standard library's handler, on buffers instead of a socket: the socket belongs to the exporter's loop.
     """
 
-    protocol_version = "HTTP/1.1"
+    protocol_version = default_request_version = "HTTP/1.1"
     server_version = "gunicorn_prom_hooks"
     sys_version = ""
 
@@ -42,11 +42,14 @@ class Exchange(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The metrics, or 404."""
-        if urlsplit(self.path).path != "/metrics":
+        if _path(self.path) != "/metrics":
             plain = {"Content-Type": "text/plain; charset=utf-8"}
             self._reply(HTTPStatus.NOT_FOUND, plain, b"The metrics are at /metrics.\n")
             return
-        encoder, content_type = choose_encoder(self.headers.get("Accept", ""))
+        try:
+            encoder, content_type = choose_encoder(self.headers.get("Accept", ""))
+        except (TypeError, ValueError):  # a version that is none, seen with prometheus_client 0.26
+            encoder, content_type = choose_encoder("")
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         body = self._encode(encoder)
         if gzip_accepted(self.headers.get("Accept-Encoding", "")):
@@ -68,6 +71,14 @@ class Exchange(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's signature
         """Scrapes are not logged."""
+
+
+def _path(target: str) -> str:
+    """The path of a request target, which may be a whole URL."""
+    try:
+        return urlsplit(target).path
+    except ValueError:
+        return ""
 
 
 def refusal(status: HTTPStatus) -> bytes:

@@ -88,7 +88,8 @@ class Master:
         """Gives a slot to a worker that is about to be forked."""
         with self.lock.hold():
             self._settle()
-            self._roster.arrive(worker, self.settings.worker_label)
+            if self._roster.member(worker) is None:
+                self._roster.arrive(worker, self.settings.worker_label)
 
     def left(self, worker: Any) -> None:
         """Notes that a worker has ended; safe in a signal handler."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -33,8 +34,9 @@ def encode(entry: Entry) -> bytes:
     for label in entry.labels:
         text = label.encode()
         body += LABEL.pack(len(text)) + text
-    length = ENTRY.size + len(body)
-    return ENTRY.pack(length, entry.cells, entry.first, zlib.crc32(body), entry.family, len(entry.labels)) + body
+    head = ENTRY.size + len(body), entry.cells, entry.first
+    crc = zlib.crc32(ENTRY.pack(*head, 0, entry.family, len(entry.labels)) + body)
+    return ENTRY.pack(*head, crc, entry.family, len(entry.labels)) + body
 
 
 def decode(directory: memoryview, start: int, end: int) -> Iterator[Entry]:
@@ -45,14 +47,28 @@ def decode(directory: memoryview, start: int, end: int) -> Iterator[Entry]:
     """
     at = start
     while at < end:
-        if end - at < ENTRY.size:
-            raise CorruptDirectory(f"{end - at} bytes left at {at}, too few for an entry")
-        length, count, first, crc, family, labels = ENTRY.unpack_from(directory, at)
-        body = bytes(directory[at + ENTRY.size : at + length])
-        if length < ENTRY.size or at + length > end or zlib.crc32(body) != crc:
-            raise CorruptDirectory(f"bad entry at {at}")
-        yield Entry(family, _labels(body, labels), first, count)
+        try:
+            length, cells, first, crc, family, labels = ENTRY.unpack_from(directory[:end], at)
+            body = bytes(directory[at + ENTRY.size : at + length])
+            fits = len(body) == length - ENTRY.size and at + length <= end
+            if not fits or zlib.crc32(ENTRY.pack(length, cells, first, 0, family, labels) + body) != crc:
+                raise CorruptDirectory(f"bad entry at {at}")
+            entry = Entry(family, _labels(body, labels), first, cells)
+        except (struct.error, UnicodeDecodeError) as error:
+            raise CorruptDirectory(f"bad entry at {at}: {error}") from error
+        yield entry
         at += length
+
+
+def written(directory: memoryview, published: float, parsed: int = 0) -> int:
+    """The number of bytes that the header says are written, as a number that can be.
+
+    Raises:
+        CorruptDirectory: it cannot be: it is not whole, beyond the end, or less than what was there before.
+    """
+    if not parsed <= published <= len(directory) or published != int(published):
+        raise CorruptDirectory(f"{published} bytes written, of {len(directory)}, {parsed} before")
+    return int(published)
 
 
 def _labels(body: bytes, count: int) -> tuple[str, ...]:

@@ -25,10 +25,10 @@ of such a request, for nobody to read.
 the texts and cleared before the request is counted.
 
 **Directory.** Entries one behind the other, never changed, never removed. An entry is a head (``ENTRY``: u16 length
-of the whole entry, u16 number of cells, u32 first cell, u32 CRC-32 of what follows, u8 family, u8 number of
-labels), then per label a u16 length and that many bytes of UTF-8. The cells of consecutive entries are
-consecutive. A writer first writes the entry, then moves ``DIRECTORY_BYTES`` past it, and only then touches
-its cells: half an entry is never looked at and is overwritten by the next writer.
+of the whole entry, u16 number of cells, u32 first cell, u32 CRC-32 of the whole entry with zero in this place,
+u8 family, u8 number of labels), then per label a u16 length and that many bytes of UTF-8. The cells of consecutive
+entries are consecutive. A writer first writes the entry, then moves ``DIRECTORY_BYTES`` past it, and only then
+touches its cells: half an entry is never looked at and is overwritten by the next writer.
 
 Cells and directory outlive the worker: its successor in the slot goes on counting in the same cells.
 """

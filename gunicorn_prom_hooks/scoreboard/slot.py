@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from .directory import Entry, decode, encode
+from .directory import Entry, decode, encode, written
 from .layout import (
     CELLS,
     CELLS_AT,
@@ -67,7 +67,7 @@ class SlotWriter:
     def __init__(self, slot: Slot, reserve: int = 0) -> None:
         self.slot = slot
         self._reserve = reserve
-        self._written = int(slot.header[DIRECTORY_BYTES])
+        self._written = written(slot.directory, slot.header[DIRECTORY_BYTES])
         self._next_cell = 0
         self.series: dict[tuple[int, tuple[str, ...]], int] = {}
         """First cell by family and label values."""
@@ -122,7 +122,7 @@ class SlotReader:
         Raises:
             CorruptDirectory: something else has written into the slot.
         """
-        end = int(self.slot.header[DIRECTORY_BYTES])
+        end = written(self.slot.directory, self.slot.header[DIRECTORY_BYTES], self._parsed)
         new = list(decode(self.slot.directory, self._parsed, end))
         self._parsed = end
         self.entries += new

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..native import new_lock
+from ..native import new_reentrant_lock
 from ..scoreboard.directory import clean_label
 from ..scoreboard.families import (
     BUCKETS,
@@ -38,7 +38,6 @@ METHODS: Final = frozenset(
 MAX_ERROR_TYPES: Final = 100
 RESERVE: Final = 16384
 """Bytes of the directory and number of cells kept for the series that must always find room."""
-LOCK_SECONDS: Final = 0.05
 
 Row = tuple[int, int, int, int]
 """Cells of a row: its first bucket, its sums of seconds, of request bytes, of response bytes."""
@@ -57,7 +56,7 @@ class Recorder:
 
     def __init__(self, slot: Slot, max_endpoints: int) -> None:
         self.slot = slot
-        self.lock: Any = new_lock()
+        self.lock: Any = new_reentrant_lock()
         self.failing: dict[int, tuple[str, str]] = {}
         """Method and endpoint of a request whose exception is on its way to gunicorn, by id of the request."""
         self._writer = SlotWriter(slot, reserve=RESERVE)
@@ -92,15 +91,9 @@ class Recorder:
         return self._capped("error_type", value)
 
     def exporter_error(self, where: str) -> None:
-        """Counts a failure of our own. It takes the lock itself, and gives up where it cannot have it.
-
-        It may be called in a signal handler that interrupted the lock's holder.
-        """
-        if self.lock.acquire(timeout=LOCK_SECONDS):
-            try:
-                self.slot.cells[self._writer.add(EXPORTER_ERRORS.number, (where,), 1, essential=True)] += 1.0
-            finally:
-                self.lock.release()
+        """Counts a failure of our own. It takes the lock itself, which whoever failed may hold."""
+        with self.lock:
+            self.slot.cells[self._writer.add(EXPORTER_ERRORS.number, (where,), 1, essential=True)] += 1.0
 
     def _capped(self, label: str, value: str) -> str:
         known = self._known[label]

@@ -7,8 +7,10 @@ what names endpoints, where the cells are. What is left per request are plain st
 from __future__ import annotations
 
 import sys
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from threading import get_ident
 from time import monotonic
 from typing import Any, Final
 
@@ -26,7 +28,12 @@ Methods = dict[str, tuple[bytes, Rows]]
 """By request method: its text for the in-flight table, its rows."""
 PreRequest = Callable[[Any, Any], None]
 PostRequest = Callable[[Any, Any, Any, Any], None]
+Hooks = tuple[PreRequest, PostRequest]
+Load = Callable[[float, Rows, int], None]
+"""Makes another request the current one: when it started, the rows of its method, its place in the in-flight table."""
 
+NO_STATUS: Final = 500
+"""Where the application never called start_response, and yet nothing was raised; gunicorn 27 then sends no status."""
 CACHED_KEYS: Final = 1024
 CACHED_KEY: Final = 256
 """Bounds of the rows kept per method: endpoints and paths, and length of one that is kept."""
@@ -40,19 +47,64 @@ else:
         return sys.exc_info()[1]
 
 
-def one_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> tuple[PreRequest, PostRequest]:
+def one_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
     """The hooks of a worker that serves one request after the other on one thread: gunicorn's sync worker."""
-    pre_request, post_request, _ = _hooks(recorder, resolve, guard)
+    pre_request, post_request, _ = _hooks(recorder, resolve, guard, new_methods())
     return pre_request, post_request
 
 
-def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> tuple[PreRequest, PostRequest]:
-    """The hooks of a worker that has several requests in progress, on threads or in an event loop.
+def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
+    """The hooks of a worker whose threads each serve one request after the other: gunicorn's gthread worker.
 
-    Their ends are recorded one at a time, each loaded into the hook of a worker that has but one.
+    Each thread has hooks of its own, and its own entry in the in-flight table; more threads than the table has
+    entries share the last one. The lock is held for the recording alone, not while the user's code names the endpoint.
     """
-    _, post_one, load = _hooks(recorder, resolve, guard)
-    words, memory, header, lock = recorder.slot.words, recorder.slot.memory, recorder.slot.header, recorder.lock
+    methods, labels = new_methods(), threading.local()
+    acquire, release = recorder.lock.acquire, recorder.lock.release
+    threads: dict[int, tuple[PreRequest, PostRequest, Load]] = {}
+    named = None if resolve is None else lambda environ: labels.value
+
+    def begin_thread(ident: int) -> tuple[PreRequest, PostRequest, Load]:
+        with recorder.lock:
+            number = min(len(threads), INFLIGHT_ENTRIES - 1)
+            hooks = threads[ident] = _hooks(recorder, named, guard, methods, number)
+        return hooks
+
+    def pre_request(worker: Any, req: Any) -> None:
+        try:
+            hooks = threads.get(get_ident()) or begin_thread(get_ident())
+            hooks[0](worker, req)
+        except Exception:  # noqa: BLE001 - the request must be served
+            guard.failed("pre_request")
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        if resolve is not None:
+            try:
+                labels.value = None
+                labels.value = resolve(environ)
+            except Exception:  # noqa: BLE001 - the path will do
+                guard.failed("post_request")
+        acquire()
+        try:
+            threads[get_ident()][1](worker, req, environ, resp)
+        except Exception:  # noqa: BLE001 - the next request must be served
+            guard.failed("post_request")
+        finally:
+            release()
+
+    return pre_request, post_request
+
+
+def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
+    """The hooks of a worker whose event loop has many requests in progress: gunicorn's gevent worker.
+
+    All of it is on one thread, and nothing here waits but for the user's code that names the endpoint: so the ends are
+    recorded one at a time without a lock, each loaded into the hook of a worker that has but one request.
+    """
+    label: str | None = None
+    named = None if resolve is None else lambda environ: label
+    _, post_one, load = _hooks(recorder, named, guard, new_methods())
+    words, memory, header = recorder.slot.words, recorder.slot.memory, recorder.slot.header
     write_text = INFLIGHT_TEXT.pack_into
     methods, other = new_methods()
     free = [inflight_offset(number) for number in reversed(range(INFLIGHT_ENTRIES))]
@@ -62,31 +114,35 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) ->
         try:
             text, rows = methods.get(req.method, other)
             started = monotonic()
-            try:
+            if free:
                 offset = free.pop()
-            except IndexError:
-                offset = 0
-                with lock:
-                    header[UNTRACKED] += 1.0
-            else:
                 write_text(memory, offset + 8, text, req.path.encode())
                 words[offset // 8] = started
+            else:
+                offset = 0
+                header[UNTRACKED] += 1.0
             running[id(req)] = started, rows, offset
         except Exception:  # noqa: BLE001 - the request must be served
             guard.failed("pre_request")
 
     def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        nonlocal label
+        started, rows, offset = running.pop(id(req), (0.0, {}, -1))
+        if offset < 0:
+            return  # pre_request failed, and said so
         try:
-            started, rows, offset = running.pop(id(req))
-            with lock:
-                load(started, rows, offset // 8 or NOWHERE)
-                if not offset:
-                    header[UNTRACKED] -= 1.0
-                post_one(worker, req, environ, resp)
-            if offset:
-                free.append(offset)
+            its_label = None if resolve is None else resolve(environ)  # may wait, and let others end meanwhile
+            label = its_label
+            load(started, rows, offset // 8 or NOWHERE)
+            post_one(worker, req, environ, resp)
         except Exception:  # noqa: BLE001 - the next request must be served
             guard.failed("post_request")
+        finally:
+            if offset:
+                words[offset // 8] = 0.0
+                free.append(offset)
+            else:
+                header[UNTRACKED] -= 1.0
 
     return pre_request, post_request
 
@@ -97,8 +153,12 @@ def new_methods() -> tuple[Methods, tuple[bytes, Rows]]:
 
 
 def _hooks(
-    recorder: Recorder, resolve: Resolve | None, guard: Guard
-) -> tuple[PreRequest, PostRequest, Callable[[float, Rows, int], None]]:
+    recorder: Recorder,
+    resolve: Resolve | None,
+    guard: Guard,
+    all_methods: tuple[Methods, tuple[bytes, Rows]],
+    number: int = 0,
+) -> tuple[PreRequest, PostRequest, Load]:
     """pre_request, post_request, and what makes another request the one that post_request ends.
 
     One long function, and nothing called that need not be: between two requests the processor has forgotten all
@@ -106,9 +166,9 @@ def _hooks(
     """
     cells, words, memory = recorder.slot.cells, recorder.slot.words, recorder.slot.memory
     write_text = INFLIGHT_TEXT.pack_into
-    methods, other = new_methods()
-    offset = inflight_offset(0) + 8
-    at = inflight_offset(0) // 8
+    methods, other = all_methods
+    offset = inflight_offset(number) + 8
+    at = inflight_offset(number) // 8
     started = 0.0
     rows: Rows = {}
 
@@ -134,7 +194,7 @@ def _hooks(
                 key = label or "\0" + req.path
             exc = current_exception()
             if exc is None:
-                status = resp.status_code
+                status = getattr(resp, "status_code", NO_STATUS)
                 sent = resp.sent or _file_size(req, resp)
                 if status >= 500:
                     failed(req, resp, label, f"HTTP {status}")
@@ -215,6 +275,6 @@ def _request_size(environ: Mapping[str, Any]) -> tuple[int, int]:
 
 def _file_size(req: Any, resp: Any) -> int:
     """Bytes of body of a response that wrote none itself: ``sendfile`` is not in gunicorn's ``resp.sent``."""
-    if resp.response_length is None or req.method == "HEAD" or resp.status_code in (204, 304):
+    if resp.response_length is None or req.method == "HEAD" or getattr(resp, "status_code", None) in (204, 304):
         return 0
     return int(resp.response_length)

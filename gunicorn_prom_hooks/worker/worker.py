@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, Final
 
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.gthread import ThreadWorker
@@ -18,8 +18,11 @@ from ..settings import Settings
 from .endpoints import resolver
 from .errors import watch_error_handling
 from .recorder import Recorder
-from .requests import PostRequest, PreRequest, many_at_a_time, one_at_a_time
+from .requests import PostRequest, PreRequest, many_at_a_time, one_at_a_time, one_per_thread
 from .stacks import stacks
+
+SIGNAL_HOOKS: Final = ("worker_int", "worker_abort")
+"""The hooks that run in signal handlers of the worker."""
 
 
 class WorkerSide:
@@ -39,7 +42,7 @@ class WorkerSide:
         self._settings = settings
         self._guard = guard
         self._recorder = Recorder(slot, settings.max_endpoints)
-        guard.publish = self._recorder.exporter_error
+        guard.publish = self._publish
 
     def ready(self) -> tuple[PreRequest, PostRequest] | None:
         """The application is loaded: the request hooks for this worker; None if its class has no use for any."""
@@ -48,12 +51,19 @@ class WorkerSide:
         self.is_ready = True
         if isinstance(self._worker, SyncWorker):
             make_hooks = one_at_a_time
-        elif isinstance(self._worker, (ThreadWorker, AsyncWorker)):
+        elif isinstance(self._worker, ThreadWorker):
+            make_hooks = one_per_thread
+        elif isinstance(self._worker, AsyncWorker):
             make_hooks = many_at_a_time
         else:
             # gunicorn's asgi worker calls the hooks without a response, others call none.
             return None
         return make_hooks(self._recorder, resolver(self._settings.endpoint, self._guard), self._guard)
+
+    def _publish(self, where: str) -> None:
+        # What a signal handler interrupted may be at work on the slot: a failure in there is only logged.
+        if where not in SIGNAL_HOOKS:
+            self._recorder.exporter_error(where)
 
     def quitting(self) -> None:
         """The worker is on its way out. May be in a signal handler."""
