@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 
 from ..scoreboard.families import (
     BUCKETS,
+    COUNTS,
     DURATION_BUCKETS,
     DURATION_SUM,
     FAILED,
@@ -32,13 +33,13 @@ class _Sums:
         self.bytes = {"request": 0.0, "response": 0.0}
 
     def add(self, cells: list[float], size_classes: dict[str, str]) -> None:
-        self.durations = [a + b for a, b in zip(self.durations, cells[:BUCKETS], strict=True)]
+        self.durations = [a + b for a, b in zip(self.durations, cells[COUNTS], strict=True)]
         self.seconds += cells[DURATION_SUM]
         self.bytes["request"] += cells[REQUEST_SIZE_SUM]
         self.bytes["response"] += cells[RESPONSE_SIZE_SUM]
         for direction, size_class in size_classes.items():
             if size_class.isdecimal() and int(size_class) <= len(SIZE_BUCKETS):
-                self.sizes[direction][int(size_class)] += sum(cells[:BUCKETS])
+                self.sizes[direction][int(size_class)] += sum(cells[COUNTS])
 
 
 def collect(view: View) -> Iterator[Metric]:
@@ -47,7 +48,7 @@ def collect(view: View) -> Iterator[Metric]:
     endpoints: dict[tuple[str, str], _Sums] = {}
     for (method, endpoint, status, request_size, response_size), cells in view.totals.series(REQUESTS.number).items():
         key = method, endpoint, status
-        statuses[key] = statuses.get(key, 0.0) + sum(cells[:BUCKETS])
+        statuses[key] = statuses.get(key, 0.0) + sum(cells[COUNTS])
         endpoints.setdefault((method, endpoint), _Sums()).add(
             cells, {"request": request_size, "response": response_size}
         )

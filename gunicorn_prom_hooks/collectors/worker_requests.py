@@ -13,6 +13,7 @@ from ..scoreboard.families import (
     DURATION_SUM,
     ERROR_HANDLING,
     FAILED,
+    FIRST_BUCKET,
     REQUESTS,
     WORKER_DURATION_BUCKETS,
     Family,
@@ -57,7 +58,7 @@ class WorkerRequests:
         for worker_id, counts in view.counts.items():
             labels = (worker_id,)
             rows = list(counts.tally.series(REQUESTS.number).values())
-            buckets = [sum(row[bucket] for row in rows) for bucket in range(BUCKETS)]
+            buckets = [sum(row[FIRST_BUCKET + bucket] for row in rows) for bucket in range(BUCKETS)]
             requests.add_metric(labels, sum(buckets))
             durations.add_metric(
                 labels,

@@ -40,12 +40,17 @@ class Family:
 
 
 BUCKETS: Final = len(DURATION_BUCKETS) + 1
-DURATION_SUM: Final = BUCKETS
-REQUEST_SIZE_SUM: Final = BUCKETS + 1
-RESPONSE_SIZE_SUM: Final = BUCKETS + 2
+DURATION_SUM: Final = 0
+REQUEST_SIZE_SUM: Final = 1
+RESPONSE_SIZE_SUM: Final = 2
+FIRST_BUCKET: Final = 3
+COUNTS: Final = slice(FIRST_BUCKET, FIRST_BUCKET + BUCKETS)
 
-REQUESTS: Final = Family(1, ("method", "endpoint", "status", "request_size", "response_size"), BUCKETS + 3)
-"""Cells: a count per duration bucket (not cumulative, the last one +Inf), sum of seconds, of bytes in, of bytes out."""
+REQUESTS: Final = Family(1, ("method", "endpoint", "status", "request_size", "response_size"), FIRST_BUCKET + BUCKETS)
+"""Cells: sum of seconds, of bytes in, of bytes out, then a count per duration bucket, not cumulative, the last +Inf.
+
+The sums and the bucket of the fast requests are neighbours: most requests touch one line of memory.
+"""
 FAILED: Final = Family(2, ("method", "endpoint", "error_type"))
 ERROR_HANDLING: Final = Family(3, ("method", "endpoint", "error_type"))
 INVALID: Final = Family(4, ("error_type",))

@@ -10,21 +10,18 @@ from typing import Any, Final
 from ..native import new_reentrant_lock
 from ..scoreboard.directory import clean_label
 from ..scoreboard.families import (
-    BUCKETS,
-    DURATION_SUM,
     ERROR_HANDLING,
     EXPORTER_ERRORS,
     FAILED,
     INVALID,
     OTHER,
     OVERFLOWED,
-    REQUEST_SIZE_SUM,
     REQUESTS,
-    RESPONSE_SIZE_SUM,
     UNKNOWN_SIZE,
     UNMATCHED,
     Family,
 )
+from ..scoreboard.layout import CELLS_AT
 from ..scoreboard.slot import Slot, SlotFull, SlotWriter
 
 METHODS: Final = frozenset(
@@ -38,9 +35,6 @@ METHODS: Final = frozenset(
 MAX_ERROR_TYPES: Final = 100
 RESERVE: Final = 16384
 """Bytes of the directory and number of cells kept for the series that must always find room."""
-
-Row = tuple[int, int, int, int]
-"""Cells of a row: its first bucket, its sums of seconds, of request bytes, of response bytes."""
 
 
 class Recorder:
@@ -73,10 +67,10 @@ class Recorder:
         for label in (*self._caps, "series"):
             self._writer.add(OVERFLOWED.number, (label,), 1, essential=True)
 
-    def row(self, method: str, endpoint: str, status: int, request_size: int, response_size: int) -> Row:
-        """The cells for requests with these labels; sizes are classes, see ``families``."""
+    def row(self, method: str, endpoint: str, status: int, request_size: int, response_size: int) -> int:
+        """Where the row of requests with these labels starts, among the doubles of the slot; sizes are classes."""
         first = self._cells(REQUESTS, (method, endpoint, str(status), str(request_size), str(response_size)))
-        return first, first + DURATION_SUM, first + REQUEST_SIZE_SUM, first + RESPONSE_SIZE_SUM
+        return CELLS_AT // 8 + first
 
     def count(self, family: Family, *labels: str) -> None:
         """Adds one to a series of a family that has one cell."""
@@ -121,5 +115,4 @@ def method_label(method: str | None) -> str:
     return method if method in METHODS else OTHER
 
 
-assert BUCKETS == DURATION_SUM  # noqa: S101 - the sums stand right behind the buckets; nothing checks it later
 assert UNKNOWN_SIZE < 10  # noqa: S101 - a size class is one digit in the directory

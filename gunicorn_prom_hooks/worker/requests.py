@@ -7,23 +7,31 @@ what names endpoints, where the cells are. What is left per request are plain st
 from __future__ import annotations
 
 import sys
-import threading
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from threading import get_ident
 from time import monotonic
 from typing import Any, Final
 
 from ..guard import Guard
-from ..scoreboard.families import DURATION_BUCKETS, FAILED, OTHER, SIZE_BUCKETS, UNKNOWN_SIZE, UNMATCHED
-from ..scoreboard.layout import INFLIGHT_ENTRIES, INFLIGHT_TEXT, NOWHERE, UNTRACKED
+from ..scoreboard.families import (
+    DURATION_BUCKETS,
+    FAILED,
+    FIRST_BUCKET,
+    OTHER,
+    REQUEST_SIZE_SUM,
+    RESPONSE_SIZE_SUM,
+    SIZE_BUCKETS,
+    UNKNOWN_SIZE,
+    UNMATCHED,
+)
+from ..scoreboard.layout import INFLIGHT_TEXT
 from ..scoreboard.slot import inflight_offset
 from .endpoints import Resolve, normalise
 from .errors import CLIENT_GONE, real_exception, remember_failing, status_of
-from .recorder import METHODS, Recorder, Row, method_label
+from .recorder import METHODS, Recorder, method_label
 
-Rows = dict[str, dict[tuple[int, int, int], Row]]
-"""Cells by endpoint or path, then by status and the two size classes; of one method."""
+Rows = dict[str, dict[int, int]]
+"""Where rows start among the slot's doubles, by endpoint or path, then by kind (see ``kind_of``); of one method."""
 Methods = dict[str, tuple[bytes, Rows]]
 """By request method: its text for the in-flight table, its rows."""
 PreRequest = Callable[[Any, Any], None]
@@ -47,124 +55,24 @@ else:
         return sys.exc_info()[1]
 
 
-def one_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
-    """The hooks of a worker that serves one request after the other on one thread: gunicorn's sync worker."""
-    pre_request, post_request, _ = _hooks(recorder, resolve, guard, new_methods())
-    return pre_request, post_request
-
-
-def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
-    """The hooks of a worker whose threads each serve one request after the other: gunicorn's gthread worker.
-
-    Each thread has hooks of its own, and its own entry in the in-flight table; more threads than the table has
-    entries share the last one. The lock is held for the recording alone, not while the user's code names the endpoint.
-    """
-    methods, labels = new_methods(), threading.local()
-    acquire, release = recorder.lock.acquire, recorder.lock.release
-    threads: dict[int, tuple[PreRequest, PostRequest, Load]] = {}
-    named = None if resolve is None else lambda environ: labels.value
-
-    def begin_thread(ident: int) -> tuple[PreRequest, PostRequest, Load]:
-        with recorder.lock:
-            number = min(len(threads), INFLIGHT_ENTRIES - 1)
-            hooks = threads[ident] = _hooks(recorder, named, guard, methods, number)
-        return hooks
-
-    def pre_request(worker: Any, req: Any) -> None:
-        try:
-            hooks = threads.get(get_ident()) or begin_thread(get_ident())
-            hooks[0](worker, req)
-        except Exception:  # noqa: BLE001 - the request must be served
-            guard.failed("pre_request")
-
-    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
-        if resolve is not None:
-            try:
-                labels.value = None
-                labels.value = resolve(environ)
-            except Exception:  # noqa: BLE001 - the path will do
-                guard.failed("post_request")
-        acquire()
-        try:
-            threads[get_ident()][1](worker, req, environ, resp)
-        except Exception:  # noqa: BLE001 - the next request must be served
-            guard.failed("post_request")
-        finally:
-            release()
-
-    return pre_request, post_request
-
-
-def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
-    """The hooks of a worker whose event loop has many requests in progress: gunicorn's gevent worker.
-
-    All of it is on one thread, and nothing here waits but for the user's code that names the endpoint: so the ends are
-    recorded one at a time without a lock, each loaded into the hook of a worker that has but one request.
-    """
-    label: str | None = None
-    named = None if resolve is None else lambda environ: label
-    _, post_one, load = _hooks(recorder, named, guard, new_methods())
-    words, memory, header = recorder.slot.words, recorder.slot.memory, recorder.slot.header
-    write_text = INFLIGHT_TEXT.pack_into
-    methods, other = new_methods()
-    free = [inflight_offset(number) for number in reversed(range(INFLIGHT_ENTRIES))]
-    running: dict[int, tuple[float, Rows, int]] = {}
-
-    def pre_request(worker: Any, req: Any) -> None:
-        try:
-            text, rows = methods.get(req.method, other)
-            started = monotonic()
-            if free:
-                offset = free.pop()
-                write_text(memory, offset + 8, text, req.path.encode())
-                words[offset // 8] = started
-            else:
-                offset = 0
-                header[UNTRACKED] += 1.0
-            running[id(req)] = started, rows, offset
-        except Exception:  # noqa: BLE001 - the request must be served
-            guard.failed("pre_request")
-
-    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
-        nonlocal label
-        started, rows, offset = running.pop(id(req), (0.0, {}, -1))
-        if offset < 0:
-            return  # pre_request failed, and said so
-        try:
-            its_label = None if resolve is None else resolve(environ)  # may wait, and let others end meanwhile
-            label = its_label
-            load(started, rows, offset // 8 or NOWHERE)
-            post_one(worker, req, environ, resp)
-        except Exception:  # noqa: BLE001 - the next request must be served
-            guard.failed("post_request")
-        finally:
-            if offset:
-                words[offset // 8] = 0.0
-                free.append(offset)
-            else:
-                header[UNTRACKED] -= 1.0
-
-    return pre_request, post_request
-
-
 def new_methods() -> tuple[Methods, tuple[bytes, Rows]]:
     """The registered methods, and what stands for any other."""
     return {name: (name.encode(), {}) for name in METHODS}, (OTHER.encode(), {})
 
 
-def _hooks(
+def request_hooks(
     recorder: Recorder,
     resolve: Resolve | None,
     guard: Guard,
     all_methods: tuple[Methods, tuple[bytes, Rows]],
-    number: int = 0,
+    number: int,
 ) -> tuple[PreRequest, PostRequest, Load]:
     """pre_request, post_request, and what makes another request the one that post_request ends.
 
     One long function, and nothing called that need not be: between two requests the processor has forgotten all
     of this, and each function, cell and line of memory that it must fetch again costs more than what it then does.
     """
-    cells, words, memory = recorder.slot.cells, recorder.slot.words, recorder.slot.memory
+    words, memory = recorder.slot.words, recorder.slot.memory
     write_text = INFLIGHT_TEXT.pack_into
     methods, other = all_methods
     offset = inflight_offset(number) + 8
@@ -206,21 +114,22 @@ def _hooks(
             else:
                 received = request_size = 0
             response_size = 0 if sent <= 1024 else bisect_left(SIZE_BUCKETS, sent)
+            kind = status if request_size == response_size == 0 else kind_of(status, request_size, response_size)
             try:
-                first, seconds, bytes_in, bytes_out = rows[key][status, request_size, response_size]
+                row = rows[key][kind]
             except KeyError:
                 row = look_up(req, resp, label, rows, key, (status, request_size, response_size))
-                first, seconds, bytes_in, bytes_out = row
-            if took > 0.005:
-                first += bisect_left(DURATION_BUCKETS, took)
             if received:
-                cells[bytes_in] += received
+                words[row + REQUEST_SIZE_SUM] += received
             if sent:
-                cells[bytes_out] += sent
+                words[row + RESPONSE_SIZE_SUM] += sent
             # From here on it is no longer in progress; then it has taken its time; then it is counted.
             words[at] = 0.0
-            cells[seconds] += took
-            cells[first] += 1.0
+            words[row] += took
+            if took <= 0.005:
+                words[row + FIRST_BUCKET] += 1.0
+            else:
+                words[row + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, took)] += 1.0
         except Exception:  # noqa: BLE001 - the next request must be served
             words[at] = 0.0
             guard.failed("post_request")
@@ -229,14 +138,14 @@ def _hooks(
         nonlocal started, rows, at
         started, rows, at = its_start, its_rows, its_place
 
-    def look_up(req: Any, resp: Any, label: str | None, rows: Rows, key: str, kind: tuple[int, int, int]) -> Row:
+    def look_up(req: Any, resp: Any, label: str | None, rows: Rows, key: str, kind: tuple[int, int, int]) -> int:
         endpoint = endpoint_label(req, resp, label)
         row = recorder.row(method_label(req.method), endpoint, *kind)
         # What a scanner sends is not kept: it must not push out what real clients ask for again and again.
         if endpoint not in (UNMATCHED, OTHER) and len(key) <= CACHED_KEY:
             if len(rows) >= CACHED_KEYS and key not in rows:
                 rows.clear()
-            rows.setdefault(key, {})[kind] = row
+            rows.setdefault(key, {})[kind_of(*kind)] = row
         return row
 
     def endpoint_label(req: Any, resp: Any, label: str | None) -> str:
@@ -262,6 +171,11 @@ def _hooks(
         return status
 
     return pre_request, post_request, load
+
+
+def kind_of(status: int, request_size: int, response_size: int) -> int:
+    """Status and the two size classes as one number; the status itself where both bodies are small or empty."""
+    return status + 1000 * request_size + 10000 * response_size
 
 
 def _request_size(environ: Mapping[str, Any]) -> tuple[int, int]:

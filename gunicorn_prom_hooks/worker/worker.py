@@ -17,8 +17,9 @@ from ..scoreboard.slot import Slot
 from ..settings import Settings
 from .endpoints import resolver
 from .errors import watch_error_handling
+from .kinds import many_at_a_time, one_at_a_time, one_per_thread
 from .recorder import Recorder
-from .requests import PostRequest, PreRequest, many_at_a_time, one_at_a_time, one_per_thread
+from .requests import PostRequest, PreRequest
 from .stacks import stacks
 
 SIGNAL_HOOKS: Final = ("worker_int", "worker_abort")

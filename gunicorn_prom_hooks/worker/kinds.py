@@ -1,0 +1,118 @@
+"""The request hooks for each kind of worker: one request at a time, one per thread, many in an event loop."""
+
+from __future__ import annotations
+
+import threading
+from threading import get_ident
+from time import monotonic
+from typing import Any, Final
+
+from ..guard import Guard
+from ..scoreboard.layout import INFLIGHT_ENTRIES, INFLIGHT_TEXT, NOWHERE, UNTRACKED
+from ..scoreboard.slot import inflight_offset
+from .endpoints import Resolve
+from .recorder import Recorder
+from .requests import Hooks, Load, PostRequest, PreRequest, Rows, new_methods, request_hooks
+
+LAST: Final = INFLIGHT_ENTRIES - 1
+"""The entry of the in-flight table that is used first: it lies in one page of memory with the first cells."""
+
+
+def one_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
+    """The hooks of a worker that serves one request after the other on one thread: gunicorn's sync worker."""
+    pre_request, post_request, _ = request_hooks(recorder, resolve, guard, new_methods(), LAST)
+    return pre_request, post_request
+
+
+def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
+    """The hooks of a worker whose threads each serve one request after the other: gunicorn's gthread worker.
+
+    Each thread has hooks of its own, and its own entry in the in-flight table; more threads than the table has
+    entries share one. The lock is held for the recording alone, not while the user's code names the endpoint.
+    """
+    methods, labels = new_methods(), threading.local()
+    acquire, release = recorder.lock.acquire, recorder.lock.release
+    threads: dict[int, tuple[PreRequest, PostRequest, Load]] = {}
+    named = None if resolve is None else lambda environ: labels.value
+
+    def begin_thread(ident: int) -> tuple[PreRequest, PostRequest, Load]:
+        with recorder.lock:
+            number = max(LAST - len(threads), 0)
+            hooks = threads[ident] = request_hooks(recorder, named, guard, methods, number)
+        return hooks
+
+    def pre_request(worker: Any, req: Any) -> None:
+        try:
+            hooks = threads.get(get_ident()) or begin_thread(get_ident())
+            hooks[0](worker, req)
+        except Exception:  # noqa: BLE001 - the request must be served
+            guard.failed("pre_request")
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        if resolve is not None:
+            try:
+                labels.value = None
+                labels.value = resolve(environ)
+            except Exception:  # noqa: BLE001 - the path will do
+                guard.failed("post_request")
+        acquire()
+        try:
+            threads[get_ident()][1](worker, req, environ, resp)
+        except Exception:  # noqa: BLE001 - the next request must be served
+            guard.failed("post_request")
+        finally:
+            release()
+
+    return pre_request, post_request
+
+
+def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
+    """The hooks of a worker whose event loop has many requests in progress: gunicorn's gevent worker.
+
+    All of it is on one thread, and nothing here waits but for the user's code that names the endpoint: so the ends are
+    recorded one at a time without a lock, each loaded into the hook of a worker that has but one request.
+    """
+    label: str | None = None
+    named = None if resolve is None else lambda environ: label
+    _, post_one, load = request_hooks(recorder, named, guard, new_methods(), LAST)
+    words, memory, header = recorder.slot.words, recorder.slot.memory, recorder.slot.header
+    write_text = INFLIGHT_TEXT.pack_into
+    methods, other = new_methods()
+    free = [inflight_offset(number) for number in range(INFLIGHT_ENTRIES)]
+    running: dict[int, tuple[float, Rows, int]] = {}
+
+    def pre_request(worker: Any, req: Any) -> None:
+        try:
+            text, rows = methods.get(req.method, other)
+            started = monotonic()
+            if free:
+                offset = free.pop()
+                write_text(memory, offset + 8, text, req.path.encode())
+                words[offset // 8] = started
+            else:
+                offset = 0
+                header[UNTRACKED] += 1.0
+            running[id(req)] = started, rows, offset
+        except Exception:  # noqa: BLE001 - the request must be served
+            guard.failed("pre_request")
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        nonlocal label
+        started, rows, offset = running.pop(id(req), (0.0, {}, -1))
+        if offset < 0:
+            return  # pre_request failed, and said so
+        try:
+            its_label = None if resolve is None else resolve(environ)  # may wait, and let others end meanwhile
+            label = its_label
+            load(started, rows, offset // 8 or NOWHERE)
+            post_one(worker, req, environ, resp)
+        except Exception:  # noqa: BLE001 - the next request must be served
+            guard.failed("post_request")
+        finally:
+            if offset:
+                words[offset // 8] = 0.0
+                free.append(offset)
+            else:
+                header[UNTRACKED] -= 1.0
+
+    return pre_request, post_request
