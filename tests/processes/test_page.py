@@ -11,7 +11,7 @@ import pytest
 import requests
 from conftest import Serve
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
-from servers import Samples, Server
+from servers import Samples, Server, eventually
 
 PER_WORKER = {
     "gunicorn_worker_requests": ("counter", {"worker_id"}),
@@ -68,7 +68,16 @@ def test_per_worker_contract(serve: Serve) -> None:
 def test_values_per_worker(serve: Serve) -> None:
     """What the page says of a worker is true of the process: memory, files, CPU, threads, heartbeat, uptime."""
     server = serve("workers = 2\nworker_class = 'gthread'\nthreads = 3\n")
-    samples = server.wait_for_workers(2)
+    server.wait_for_workers(2)
+
+    def all_busy() -> Samples | None:
+        for _ in range(20):
+            server.get("/")
+        samples = server.scrape()
+        percent = [value for _, value in samples.all("gunicorn_worker_cpu_percent")]
+        return samples if len(percent) == 2 and all(percent) else None
+
+    samples = eventually(all_busy, "both workers have used CPU")
     processes = {str(process.pid): process for process in server.workers()}
     for labels, _ in samples.all("gunicorn_worker_info"):
         process, worker = processes[labels["pid"]], labels["worker_id"]
