@@ -20,9 +20,9 @@ are the unix times, in seconds, at which that worker entered the state, 0 for a 
 ``UNTRACKED`` counts requests in progress that found no free entry in the in-flight table; ``NOWHERE`` takes the end
 of such a request, for nobody to read.
 
-**In-flight entry.** 0: start of the request in seconds of ``CLOCK_MONOTONIC``, 0.0 when the entry is free.
-8: method, 16 bytes. 24: path, 232 bytes. Both are UTF-8, cut to fit, padded with NUL. The start is written after
-the texts and cleared before the request is counted.
+**In-flight entry.** 0: method, 16 bytes. 16: path, 232 bytes. Both are UTF-8, cut to fit, padded with NUL.
+248: start of the request, a double, in seconds of ``CLOCK_MONOTONIC``; 0.0 when the entry is free. The start is
+written last, and cleared before the request is counted.
 
 **Directory.** Entries one behind the other, never changed, never removed. An entry is a head (``ENTRY``: u16 length
 of the whole entry, u16 number of cells, u32 first cell, u32 CRC-32 of the whole entry with zero in this place,
@@ -58,8 +58,10 @@ NOWHERE: Final = 12
 INFLIGHT_AT: Final = HEADER_CELLS * 8
 INFLIGHT_ENTRIES: Final = 128
 INFLIGHT_BYTES: Final = 256
-INFLIGHT_TEXT: Final = struct.Struct("=16s232s")
-"""Method and path of an in-flight entry; they start 8 bytes into it."""
+INFLIGHT_ENTRY: Final = struct.Struct("@16s232sd")
+"""Method, path and start. Native, since only so is the double written in one piece; there is no padding in it."""
+INFLIGHT_START: Final = 248
+"""Offset of the start in an entry."""
 
 CELLS_AT: Final = INFLIGHT_AT + INFLIGHT_ENTRIES * INFLIGHT_BYTES
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .layout import ABORT_AT, BOOTING_AT, EXIT_MARK, HEADER_CELLS, INFLIGHT_ENTRIES, PID, WORKER
-from .slot import Slot, SlotReader, inflight_offset
+from .slot import Slot, SlotReader, inflight_start
 
 
 @dataclass(eq=False)
@@ -81,4 +81,4 @@ def _wipe(slot: Slot) -> None:
     for cell in (WORKER, PID, *range(BOOTING_AT, ABORT_AT + 1), *range(EXIT_MARK, HEADER_CELLS)):
         slot.header[cell] = 0.0
     for number in range(INFLIGHT_ENTRIES):
-        slot.words[inflight_offset(number) // 8] = 0.0
+        slot.words[inflight_start(number)] = 0.0

@@ -15,7 +15,8 @@ from .layout import (
     INFLIGHT_AT,
     INFLIGHT_BYTES,
     INFLIGHT_ENTRIES,
-    INFLIGHT_TEXT,
+    INFLIGHT_ENTRY,
+    INFLIGHT_START,
     LAYOUT_VERSION,
     UNTRACKED,
     VERSION,
@@ -40,7 +41,7 @@ class Slot:
         self.cells: Doubles = view[CELLS_AT : CELLS_AT + 8 * cells].cast("d")
         self.directory = view[CELLS_AT + 8 * cells :]
         self.words: Doubles = view[: len(view) // 8 * 8].cast("d")
-        """All of the slot as doubles: an in-flight entry's start is ``words[inflight_offset(n) // 8]``."""
+        """All of the slot as doubles: an in-flight entry's start is ``words[inflight_start(n)]``."""
         self.header[CELLS] = cells
         self.header[DIRECTORY_SIZE] = directory
         self.header[VERSION] = LAYOUT_VERSION
@@ -49,6 +50,11 @@ class Slot:
 def inflight_offset(number: int) -> int:
     """Offset in bytes of an in-flight entry from the start of the slot."""
     return INFLIGHT_AT + number * INFLIGHT_BYTES
+
+
+def inflight_start(number: int) -> int:
+    """Where among the slot's doubles the start of an in-flight entry's request is."""
+    return (inflight_offset(number) + INFLIGHT_START) // 8
 
 
 class SlotWriter:
@@ -138,11 +144,10 @@ class SlotReader:
         """The requests in the in-flight table, oldest first."""
         found = []
         for number in range(INFLIGHT_ENTRIES):
-            offset = inflight_offset(number)
-            start = self.slot.words[offset // 8]
-            if start:
-                method, path = INFLIGHT_TEXT.unpack_from(self.slot.memory, offset + 8)
-                found.append(InFlight(start, _text(method), _text(path)))
+            if self.slot.words[inflight_start(number)]:
+                method, path, start = INFLIGHT_ENTRY.unpack_from(self.slot.memory, inflight_offset(number))
+                if start:
+                    found.append(InFlight(start, _text(method), _text(path)))
         return sorted(found)
 
     def untracked(self) -> int:

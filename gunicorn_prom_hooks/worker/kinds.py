@@ -8,14 +8,16 @@ from time import monotonic
 from typing import Any, Final
 
 from ..guard import Guard
-from ..scoreboard.layout import INFLIGHT_ENTRIES, INFLIGHT_TEXT, NOWHERE, UNTRACKED
-from ..scoreboard.slot import inflight_offset
+from ..scoreboard.layout import INFLIGHT_ENTRIES, INFLIGHT_ENTRY, NOWHERE, UNTRACKED
+from ..scoreboard.slot import inflight_offset, inflight_start
 from .endpoints import Resolve
 from .recorder import Recorder
 from .requests import Hooks, Load, PostRequest, PreRequest, Rows, new_methods, request_hooks
 
 LAST: Final = INFLIGHT_ENTRIES - 1
 """The entry of the in-flight table that is used first: it lies in one page of memory with the first cells."""
+UNTRACKED_NUMBER: Final = -1
+"""In place of the number of an entry, where all of them are taken."""
 
 
 def one_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
@@ -76,9 +78,9 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) ->
     named = None if resolve is None else lambda environ: label
     _, post_one, load = request_hooks(recorder, named, guard, new_methods(), LAST)
     words, memory, header = recorder.slot.words, recorder.slot.memory, recorder.slot.header
-    write_text = INFLIGHT_TEXT.pack_into
+    write_entry = INFLIGHT_ENTRY.pack_into
     methods, other = new_methods()
-    free = [inflight_offset(number) for number in range(INFLIGHT_ENTRIES)]
+    free = list(range(INFLIGHT_ENTRIES))
     running: dict[int, tuple[float, Rows, int]] = {}
 
     def pre_request(worker: Any, req: Any) -> None:
@@ -86,33 +88,34 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) ->
             text, rows = methods.get(req.method, other)
             started = monotonic()
             if free:
-                offset = free.pop()
-                write_text(memory, offset + 8, text, req.path.encode())
-                words[offset // 8] = started
+                number = free.pop()
+                write_entry(memory, inflight_offset(number), text, req.path.encode(), started)
             else:
-                offset = 0
+                number = UNTRACKED_NUMBER
                 header[UNTRACKED] += 1.0
-            running[id(req)] = started, rows, offset
+            running[id(req)] = started, rows, number
         except Exception:  # noqa: BLE001 - the request must be served
             guard.failed("pre_request")
 
     def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
         nonlocal label
-        started, rows, offset = running.pop(id(req), (0.0, {}, -1))
-        if offset < 0:
+        found = running.pop(id(req), None)
+        if found is None:
             return  # pre_request failed, and said so
+        started, rows, number = found
+        at = NOWHERE if number == UNTRACKED_NUMBER else inflight_start(number)
         try:
             its_label = None if resolve is None else resolve(environ)  # may wait, and let others end meanwhile
             label = its_label
-            load(started, rows, offset // 8 or NOWHERE)
+            load(started, rows, at)
             post_one(worker, req, environ, resp)
         except Exception:  # noqa: BLE001 - the next request must be served
             guard.failed("post_request")
         finally:
-            if offset:
-                words[offset // 8] = 0.0
-                free.append(offset)
-            else:
+            words[at] = 0.0
+            if number == UNTRACKED_NUMBER:
                 header[UNTRACKED] -= 1.0
+            else:
+                free.append(number)
 
     return pre_request, post_request

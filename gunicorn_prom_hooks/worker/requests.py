@@ -24,8 +24,8 @@ from ..scoreboard.families import (
     UNKNOWN_SIZE,
     UNMATCHED,
 )
-from ..scoreboard.layout import INFLIGHT_TEXT
-from ..scoreboard.slot import inflight_offset
+from ..scoreboard.layout import INFLIGHT_ENTRY
+from ..scoreboard.slot import inflight_offset, inflight_start
 from .endpoints import Resolve, normalise
 from .errors import CLIENT_GONE, real_exception, remember_failing, status_of
 from .recorder import METHODS, Recorder, method_label
@@ -73,22 +73,22 @@ def request_hooks(
     of this, and each function, cell and line of memory that it must fetch again costs more than what it then does.
     """
     words, memory = recorder.slot.words, recorder.slot.memory
-    write_text = INFLIGHT_TEXT.pack_into
+    write_entry = INFLIGHT_ENTRY.pack_into
     methods, other = all_methods
-    offset = inflight_offset(number) + 8
-    at = inflight_offset(number) // 8
+    offset = inflight_offset(number)
+    at = inflight_start(number)
     started = 0.0
     rows: Rows = {}
 
     def pre_request(worker: Any, req: Any) -> None:
         nonlocal rows, started
+        started = monotonic()
         try:
             try:
                 text, rows = methods[req.method]
             except KeyError:
                 text, rows = other
-            write_text(memory, offset, text, req.path.encode())
-            words[at] = started = monotonic()
+            write_entry(memory, offset, text, req.path.encode(), started)
         except Exception:  # noqa: BLE001 - the request must be served
             guard.failed("pre_request")
 
@@ -102,7 +102,10 @@ def request_hooks(
                 key = label or "\0" + req.path
             exc = current_exception()
             if exc is None:
-                status = getattr(resp, "status_code", NO_STATUS)
+                try:
+                    status = resp.status_code
+                except AttributeError:
+                    status = NO_STATUS
                 sent = resp.sent or _file_size(req, resp)
                 if status >= 500:
                     failed(req, resp, label, f"HTTP {status}")
