@@ -38,12 +38,15 @@ class Guard:
         """Books the exception being handled. Never raises. ``where`` is one of a fixed few names."""
         try:
             self.counts[where] += 1
-            if self.publish is not None:
-                self.publish(where)
             now = self._clock()
             last = self._last.get(where)
             if self.log is not None and (last is None or now - last >= LOG_EVERY_SECONDS):
                 self._last[where] = now
                 self.log.error("gunicorn_prom_hooks: %s failed; the server goes on", where, exc_info=True)
         except Exception:  # noqa: BLE001, S110 - nothing of ours may reach gunicorn, a failing log least of all
+            pass
+        try:
+            if self.publish is not None:
+                self.publish(where)
+        except Exception:  # noqa: BLE001, S110 - nor may a slot that is broken
             pass

@@ -87,7 +87,7 @@ class Master:
     def forking(self, worker: Any) -> None:
         """Gives a slot to a worker that is about to be forked."""
         with self.lock.hold():
-            self._settle()
+            self._settle(forking=True)
             if self._roster.member(worker) is None:
                 self._roster.arrive(worker, self.settings.worker_label)
 
@@ -138,8 +138,8 @@ class Master:
             heartbeat_age=_heartbeat_age(worker),
         )
 
-    def _settle(self) -> None:
-        self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())})
+    def _settle(self, *, forking: bool = False) -> None:
+        self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())}, forking=forking)
 
     def _new_slot(self) -> Slot:
         endpoints = self.settings.max_endpoints

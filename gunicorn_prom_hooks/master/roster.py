@@ -71,19 +71,22 @@ class Roster:
         """The live workers, by slot."""
         return sorted(self._members.values(), key=lambda member: member.lease.number)
 
-    def settle(self, alive: set[int]) -> None:
+    def settle(self, alive: set[int], *, forking: bool = False) -> None:
         """Books the ends noted by ``left``, and those that gunicorn did not tell of.
 
         It does not where a worker cannot be signalled any more, where it failed to boot, and where the fork failed.
 
         Args:
             alive: ages of the workers that gunicorn has.
+            forking: the next worker is about to arrive: one that still has no pid never came into being. At any
+                other time its fork may be just about to happen.
         """
         while self._left:
             worker, when = self._left.popleft()
             self._book(worker, when)
         for member in list(self._members.values()):
-            if member.worker.age not in alive and not _exists(member.worker.pid):
+            has_pid = isinstance(member.worker.pid, int)
+            if member.worker.age not in alive and (not _exists(member.worker.pid) if has_pid else forking):
                 self._book(member.worker, time.time())
 
     def _book(self, worker: Any, when: float) -> None:
@@ -103,10 +106,8 @@ class Roster:
         self._leases.give_back(member.lease)
 
 
-def _exists(pid: object) -> bool:
-    """Whether a process has this pid. gunicorn's "[booting]" is none: the fork has not happened, or failed."""
-    if not isinstance(pid, int):
-        return False
+def _exists(pid: int) -> bool:
+    """Whether a process has this pid."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

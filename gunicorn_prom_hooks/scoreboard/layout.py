@@ -9,16 +9,16 @@ offset in bytes    size in bytes   what
 =================  ==============  =====================================================================
 0                  512             header: 64 doubles, numbered by the constants below
 512                128 * 256       in-flight table
-33,280             8 * C           cells: doubles that only grow; C is in the header
-33,280 + 8 * C     D               directory: says what the cells mean; D is in the header
+33,280             256             an in-flight entry that nobody reads
+33,536             8 * C           cells: doubles that only grow; C is in the header
+33,536 + 8 * C     D               directory: says what the cells mean; D is in the header
 =================  ==============  =====================================================================
 
 **Header.** ``VERSION`` is 1 once the slot is laid out. ``DIRECTORY_BYTES`` is how much of the directory counts.
 ``WORKER`` is the serial number of the worker that has the slot, 0 when it is free. ``BOOTING_AT`` to ``ABORT_AT``
 are the unix times, in seconds, at which that worker entered the state, 0 for a state it has not been in.
 ``EXIT_MARK`` is 0 until the worker leaves in an orderly way, then 1 + its exit code (0 to 255).
-``UNTRACKED`` counts requests in progress that found no free entry in the in-flight table; ``NOWHERE`` takes the end
-of such a request, for nobody to read.
+``UNTRACKED`` counts requests in progress that found no free entry in the in-flight table.
 
 **In-flight entry.** 0: method, 16 bytes. 16: path, 232 bytes. Both are UTF-8, cut to fit, padded with NUL.
 248: start of the request, a double, in seconds of ``CLOCK_MONOTONIC``; 0.0 when the entry is free. The start is
@@ -53,17 +53,18 @@ QUIT_AT: Final = 8
 ABORT_AT: Final = 9
 EXIT_MARK: Final = 10
 UNTRACKED: Final = 11
-NOWHERE: Final = 12
 
 INFLIGHT_AT: Final = HEADER_CELLS * 8
 INFLIGHT_ENTRIES: Final = 128
 INFLIGHT_BYTES: Final = 256
+NOWHERE: Final = INFLIGHT_ENTRIES
+"""Number of the entry that is written for requests that found no free one."""
 INFLIGHT_ENTRY: Final = struct.Struct("@16s232sd")
 """Method, path and start. Native, since only so is the double written in one piece; there is no padding in it."""
 INFLIGHT_START: Final = 248
 """Offset of the start in an entry."""
 
-CELLS_AT: Final = INFLIGHT_AT + INFLIGHT_ENTRIES * INFLIGHT_BYTES
+CELLS_AT: Final = INFLIGHT_AT + (INFLIGHT_ENTRIES + 1) * INFLIGHT_BYTES
 
 ENTRY: Final = struct.Struct("=HHIIBB")
 LABEL: Final = struct.Struct("=H")

@@ -50,9 +50,10 @@ class Leases:
 
         Raises:
             OSError: all slots are taken and there is no memory for another one.
-            CorruptDirectory: something else has written into the slot.
+            CorruptDirectory: something else has written into the slot; it is not leased again.
         """
-        number = next(n for n in range(len(self.readers) + 1) if n not in self._taken)
+        unfit = {number for number, reader in enumerate(self.readers) if reader.corrupt}
+        number = next(n for n in range(len(self.readers) + 1) if n not in self._taken and n not in unfit)
         if number == len(self.readers):
             self.readers.append(SlotReader(self._make_slot()))
         reader = self.readers[number]

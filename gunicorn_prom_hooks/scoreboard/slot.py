@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from .directory import Entry, decode, encode, written
+from .directory import CorruptDirectory, Entry, decode, encode, written
 from .layout import (
     CELLS,
     CELLS_AT,
@@ -119,6 +119,8 @@ class SlotReader:
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
         self.entries: list[Entry] = []
+        self.corrupt = False
+        """Something else has written into the slot: no more is read of its directory."""
         self._parsed = 0
         self._used = 0
 
@@ -126,10 +128,17 @@ class SlotReader:
         """The entries that are new since the last call.
 
         Raises:
-            CorruptDirectory: something else has written into the slot.
+            CorruptDirectory: something else has written into the slot. It is said once; from then on there is nothing
+                new, and what was read before stays.
         """
-        end = written(self.slot.directory, self.slot.header[DIRECTORY_BYTES], self._parsed)
-        new = list(decode(self.slot.directory, self._parsed, end))
+        if self.corrupt:
+            return []
+        try:
+            end = written(self.slot.directory, self.slot.header[DIRECTORY_BYTES], self._parsed)
+            new = list(decode(self.slot.directory, self._parsed, end))
+        except CorruptDirectory:
+            self.corrupt = True
+            raise
         self._parsed = end
         self.entries += new
         if new:

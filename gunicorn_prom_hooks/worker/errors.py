@@ -60,7 +60,7 @@ def status_of(exc: BaseException, resp: Any) -> int:
     if client_left(exc):
         return CLIENT_GONE
     if resp is not None and resp.headers_sent:
-        return int(resp.status_code)
+        return int(getattr(resp, "status_code", 500))
     if is_clients_fault(exc):
         return int(getattr(exc, "code", 400))
     return 500

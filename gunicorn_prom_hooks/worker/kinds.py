@@ -14,10 +14,9 @@ from .endpoints import Resolve
 from .recorder import Recorder
 from .requests import Hooks, Load, PostRequest, PreRequest, Rows, new_methods, request_hooks
 
+ThreadHooks = tuple[PreRequest, PostRequest, Load]
 LAST: Final = INFLIGHT_ENTRIES - 1
 """The entry of the in-flight table that is used first: it lies in one page of memory with the first cells."""
-UNTRACKED_NUMBER: Final = -1
-"""In place of the number of an entry, where all of them are taken."""
 
 
 def one_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
@@ -30,17 +29,21 @@ def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard) ->
     """The hooks of a worker whose threads each serve one request after the other: gunicorn's gthread worker.
 
     Each thread has hooks of its own, and its own entry in the in-flight table; more threads than the table has
-    entries share one. The lock is held for the recording alone, not while the user's code names the endpoint.
+    entries are only counted. The lock is held for the recording alone, not while the user's code names the endpoint.
     """
     methods, labels = new_methods(), threading.local()
     acquire, release = recorder.lock.acquire, recorder.lock.release
-    threads: dict[int, tuple[PreRequest, PostRequest, Load]] = {}
+    threads: dict[int, ThreadHooks] = {}
     named = None if resolve is None else lambda environ: labels.value
 
-    def begin_thread(ident: int) -> tuple[PreRequest, PostRequest, Load]:
+    def begin_thread(ident: int) -> ThreadHooks:
         with recorder.lock:
-            number = max(LAST - len(threads), 0)
-            hooks = threads[ident] = request_hooks(recorder, named, guard, methods, number)
+            number = LAST - len(threads)
+            if number >= 0:
+                hooks = request_hooks(recorder, named, guard, methods, number)
+            else:
+                hooks = _counted(recorder, *request_hooks(recorder, named, guard, methods, NOWHERE))
+            threads[ident] = hooks
         return hooks
 
     def pre_request(worker: Any, req: Any) -> None:
@@ -86,12 +89,13 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) ->
     def pre_request(worker: Any, req: Any) -> None:
         try:
             text, rows = methods.get(req.method, other)
+            path = req.path.encode()
             started = monotonic()
             if free:
                 number = free.pop()
-                write_entry(memory, inflight_offset(number), text, req.path.encode(), started)
+                write_entry(memory, inflight_offset(number), text, path, started)
             else:
-                number = UNTRACKED_NUMBER
+                number = NOWHERE
                 header[UNTRACKED] += 1.0
             running[id(req)] = started, rows, number
         except Exception:  # noqa: BLE001 - the request must be served
@@ -103,7 +107,7 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) ->
         if found is None:
             return  # pre_request failed, and said so
         started, rows, number = found
-        at = NOWHERE if number == UNTRACKED_NUMBER else inflight_start(number)
+        at = inflight_start(number)
         try:
             its_label = None if resolve is None else resolve(environ)  # may wait, and let others end meanwhile
             label = its_label
@@ -113,9 +117,27 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) ->
             guard.failed("post_request")
         finally:
             words[at] = 0.0
-            if number == UNTRACKED_NUMBER:
+            if number == NOWHERE:
                 header[UNTRACKED] -= 1.0
             else:
                 free.append(number)
 
     return pre_request, post_request
+
+
+def _counted(
+    recorder: Recorder, pre: PreRequest, post: PostRequest, load: Load
+) -> tuple[PreRequest, PostRequest, Load]:
+    """The same hooks for a thread without an entry of its own: what it is at is counted, but not named."""
+    header, lock = recorder.slot.header, recorder.lock
+
+    def pre_request(worker: Any, req: Any) -> None:
+        with lock:
+            header[UNTRACKED] += 1.0
+        pre(worker, req)
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        header[UNTRACKED] -= 1.0  # the lock is held
+        post(worker, req, environ, resp)
+
+    return pre_request, post_request, load

@@ -1,7 +1,9 @@
-"""The fixture that starts gunicorns."""
+"""The fixture that starts gunicorns, and tools that must be there in CI."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -68,3 +70,19 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             return stack.enter_context(server)
 
         yield start
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declares the marker."""
+    config.addinivalue_line("markers", "needs(tool): a program that the test runs")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A tool that is missing fails the test in CI and skips it elsewhere."""
+    for marker in item.iter_markers("needs"):
+        for tool in marker.args:
+            if shutil.which(tool) is None:
+                message = f"{tool} is not installed"
+                if os.environ.get("CI"):
+                    pytest.fail(message)
+                pytest.skip(message)

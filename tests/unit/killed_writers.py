@@ -1,0 +1,104 @@
+"""Workers that are killed in mid-store, one after the other; run by test_unit_killed_writers in a process of its own.
+
+A process that has threads should not fork, and a test runner may have some: hence the process of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import signal
+import sys
+import time
+
+from unit_support import KINDS, handled, same
+
+from gunicorn_prom_hooks.guard import Guard
+from gunicorn_prom_hooks.scoreboard.families import COUNTS, FAILED, REQUESTS
+from gunicorn_prom_hooks.scoreboard.leases import Lease, Leases
+from gunicorn_prom_hooks.scoreboard.slot import Slot, SlotReader, SlotWriter
+from gunicorn_prom_hooks.scoreboard.tally import tally_all, tally_lease
+from gunicorn_prom_hooks.worker.kinds import many_at_a_time
+from gunicorn_prom_hooks.worker.recorder import Recorder
+
+KILLS = 400
+PER_SLOT = 25
+LONGEST_SECONDS = 0.004
+PATHS = [f"/{letter * 40}" for letter in "abcdefgh"]
+SERVED = [handled(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()) for path in PATHS]
+
+
+def write(lease: Lease, number: int) -> None:
+    """What a worker does until it is killed: requests, one or many at a time, and series that are new."""
+    recorder, guard = Recorder(lease.slot, 50), Guard()
+    make_hooks = KINDS[number % len(KINDS)]
+    pre_request, post_request = make_hooks(recorder, None, guard)
+    for step in itertools.count():
+        if step % 4 == 0:
+            recorder.row("GET", "/rows", 1000 * number + step, 0, 0)
+            recorder.count(FAILED, "GET", "/rows", recorder.error_type("ValueError"))
+        together = 1 + step % 4 if make_hooks is many_at_a_time else 1
+        some = [SERVED[(step + place) % len(SERVED)] for place in range(together)]
+        for request, _, _ in some:
+            pre_request(None, request)
+        for request, environ, response in some:
+            post_request(None, request, environ, response)
+        if guard.counts:
+            os._exit(1)
+
+
+def kill_one(lease: Lease, number: int) -> None:
+    """A worker is forked, writes, and is killed at a random instant."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            write(lease, number)
+        finally:
+            os._exit(1)
+    time.sleep(random.uniform(0.0, LONGEST_SECONDS))  # the random instant
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status), f"the writer failed before it was killed: {status}"
+
+
+def check(leases: Leases, lease: Lease, before: list[float]) -> list[float]:
+    """The slot is readable, nothing in it has gone backwards, and the next writer can go on; its values."""
+    fresh = SlotReader(lease.slot)
+    fresh.update()
+    totals, (values,) = tally_all(leases.readers, same)
+    assert fresh.entries == lease.reader.entries
+    assert all(now >= then for now, then in itertools.zip_longest(values, before, fillvalue=0.0))
+    for labels, cells in totals.series(REQUESTS.number).items():
+        assert labels[0] == "GET"
+        assert all(count == int(count) for count in cells[COUNTS])
+    for counted in tally_lease(lease, values, same).series(REQUESTS.number).values():
+        assert min(counted) >= 0.0
+    for request in lease.reader.in_flight():
+        assert request.start > 0.0
+        assert request.method == "GET"
+        assert request.path in PATHS
+    assert SlotWriter(lease.slot).series == {(entry.family, entry.labels): entry.first for entry in fresh.entries}
+    return values
+
+
+def main() -> None:
+    counted = series = in_flight = 0.0
+    for generation in range(KILLS // PER_SLOT):
+        leases, values = Leases(lambda: Slot(100_000, 400_000)), list[float]()
+        for number in range(PER_SLOT):
+            lease = leases.take(number + 1, time.time())
+            assert lease.number == 0
+            kill_one(lease, generation + number)
+            values = check(leases, lease, values)
+            in_flight += len(lease.reader.in_flight())
+            leases.give_back(lease)
+        totals, _ = tally_all(leases.readers, same)
+        counted += sum(sum(cells[COUNTS]) for cells in totals.series(REQUESTS.number).values())
+        series += len(leases.readers[0].entries)
+    json.dump({"kills": KILLS, "counted": counted, "series": series, "in_flight": in_flight}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What a user may set, and what they are told when they may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gunicorn_prom_hooks.settings import InvalidSetting, Settings, load
+
+
+def label(environ: Any) -> str | None:
+    """A user's endpoint."""
+    return None
+
+
+def test_defaults() -> None:
+    """With nothing set the metrics are on loopback, port 9091."""
+    assert load({}, {}) == Settings(
+        port=9091, address="127.0.0.1", endpoint=None, max_endpoints=200, worker_label="age"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "in_environment", "keyword", "expected"),
+    [
+        ("port", "PROMETHEUS_METRICS_PORT", "9100", 9200, (9100, 9200)),
+        ("address", "PROMETHEUS_BIND_ADDRESS", "::1", "0.0.0.0", ("::1", "0.0.0.0")),
+        ("max_endpoints", "GUNICORN_PROM_MAX_ENDPOINTS", "7", 8, (7, 8)),
+        ("worker_label", "GUNICORN_PROM_WORKER_LABEL", "slot", "age", ("slot", "age")),
+    ],
+)
+def test_keyword_over_environment_over_default(
+    name: str, variable: str, in_environment: str, keyword: object, expected: tuple[object, object]
+) -> None:
+    """A keyword beats the environment, which beats the default, for each setting that has a variable."""
+    environ = {variable: in_environment}
+    assert getattr(load({}, environ), name) == expected[0]
+    assert getattr(load({name: keyword}, environ), name) == expected[1]
+    assert getattr(load({}, {variable: ""}), name) == getattr(Settings(), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("port", 0, 0),
+        ("port", 65535, 65535),
+        ("port", " 80 ", 80),
+        ("address", "[::]", "::"),
+        ("address", "localhost", "localhost"),
+        ("address", "metrics.internal.example.", "metrics.internal.example."),
+        ("endpoint", label, label),
+        ("endpoint", None, None),
+        ("max_endpoints", 1, 1),
+        ("max_endpoints", 10_000, 10_000),
+    ],
+)
+def test_allowed_values(name: str, value: object, expected: object) -> None:
+    """The values at the edge of what is allowed are taken, as text too."""
+    assert getattr(load({name: value}, {}), name) == expected
+
+
+REFUSED = [
+    ("port", 65536, "1 to 65535, or 0"),
+    ("port", -1, "1 to 65535, or 0"),
+    ("port", "http", "1 to 65535, or 0"),
+    ("port", "9091x", "1 to 65535, or 0"),
+    ("port", "\uff11\uff12", "1 to 65535, or 0"),
+    ("port", 9091.0, "1 to 65535, or 0"),
+    ("port", True, "1 to 65535, or 0"),
+    ("port", None, "1 to 65535, or 0"),
+    ("address", "300.1.1.1", "an IP address or a host name"),
+    ("address", "", "an IP address or a host name"),
+    ("address", "two words", "an IP address or a host name"),
+    ("address", "-x.example", "an IP address or a host name"),
+    ("address", "line\nbreak", "an IP address or a host name"),
+    ("address", 127, "an IP address or a host name"),
+    ("endpoint", "not callable", "a callable that takes the WSGI environ, or None"),
+    ("max_endpoints", 0, "1 to 10000"),
+    ("max_endpoints", 10_001, "1 to 10000"),
+    ("max_endpoints", False, "1 to 10000"),
+    ("worker_label", "pid", "'age' or 'slot'"),
+    ("worker_label", None, "'age' or 'slot'"),
+    ("worker_label", ["age"], "'age' or 'slot'"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), REFUSED)
+def test_a_bad_value_is_told_in_one_line(name: str, value: object, allowed: str) -> None:
+    """The message names the setting, the value and what is allowed, in one line."""
+    with pytest.raises(InvalidSetting) as caught:
+        load({name: value}, {})
+    message = str(caught.value)
+    assert message.startswith(f"gunicorn_prom_hooks: setting {name}: {value!r} ")
+    assert allowed in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_bad_environment_variable_is_named() -> None:
+    """A bad value from the environment is told with the variable it came from."""
+    with pytest.raises(InvalidSetting, match=r"setting port \(environment variable PROMETHEUS_METRICS_PORT\): 'x'"):
+        load({}, {"PROMETHEUS_METRICS_PORT": "x"})
+
+
+def test_a_bad_environment_variable_behind_a_keyword_is_not_looked_at() -> None:
+    """A keyword makes the environment variable of its setting irrelevant."""
+    assert load({"port": 1}, {"PROMETHEUS_METRICS_PORT": "x"}).port == 1
+
+
+def test_an_unknown_setting_is_told_with_the_known_ones() -> None:
+    """A misspelt setting is refused in one line that lists what there is."""
+    with pytest.raises(InvalidSetting) as caught:
+        load({"prot": 9091}, {})
+    assert str(caught.value) == (
+        "gunicorn_prom_hooks: no setting 'prot'; allowed are address, endpoint, max_endpoints, port, worker_label"
+    )
+
+
+def test_it_ends_gunicorn_without_a_traceback() -> None:
+    """InvalidSetting is a SystemExit whose code is its text: the interpreter prints that and exits with 1."""
+    error = InvalidSetting("text")
+    assert isinstance(error, SystemExit)
+    assert error.code == "text"
