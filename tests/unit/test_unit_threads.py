@@ -11,6 +11,7 @@ from typing import Any
 from unit_support import Recorded, handled
 
 from gunicorn_prom_hooks.scoreboard.families import FAILED, REQUEST_SIZE_SUM, REQUESTS, RESPONSE_SIZE_SUM
+from gunicorn_prom_hooks.scoreboard.layout import INFLIGHT_ENTRIES
 from gunicorn_prom_hooks.worker.kinds import one_per_thread
 
 THREADS = 32
@@ -120,3 +121,31 @@ def test_each_thread_has_the_label_that_its_own_request_got() -> None:
         for thread in threads:
             thread.join()
     assert recorded.requests() == {("POST", f"/items/{number}", "200"): 50.0 for number in range(4)}
+
+
+def test_more_threads_than_entries() -> None:
+    """With more threads than the in-flight table has entries, the surplus is in progress too, and ends as well."""
+    recorded = Recorded()
+    pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.guard)
+    count = INFLIGHT_ENTRIES + 20
+    served = [handled(RAW % (b"POST", number)) for number in range(count)]
+    together = threading.Barrier(count + 1, timeout=30.0)
+
+    def serve(number: int) -> None:
+        request, environ, response = served[number]
+        pre_request(None, request)
+        together.wait()
+        together.wait()
+        post_request(None, request, environ, response)
+
+    threads = [threading.Thread(target=serve, args=(number,), daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    together.wait()
+    assert len(recorded.reader.in_flight()) == INFLIGHT_ENTRIES
+    assert recorded.reader.untracked() == 20
+    together.wait()
+    for thread in threads:
+        thread.join()
+    assert recorded.in_progress() == 0
+    assert recorded.requests() == {("POST", "/items/:id", "200"): float(count)}
