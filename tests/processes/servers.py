@@ -95,7 +95,8 @@ class Server:
         self.metrics_port = metrics_port or unused_port()
         self.log_file = folder / "gunicorn.log"
         self._arguments = arguments
-        self._environ = {"PYTHONPATH": str(folder), **(environ or {})}
+        path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+        self._environ = {"PYTHONPATH": path, **(environ or {})}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "app.py").write_text(app)
         self.configure(config)
