@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
@@ -41,3 +42,25 @@ def test_many_in_progress(serve: Serve) -> None:
     assert samples.one("gunicorn_requests_total", endpoint="/sleep/:id") == 200
     assert samples.sum("gunicorn_request_duration_seconds_bucket", endpoint="/sleep/:id", le="2.5") == 0
     assert samples.sum("gunicorn_worker_busy_seconds_total") > 590
+
+
+@pytest.mark.parametrize("config", [CONFIG, PATCHED], ids=["plain", "patched"])
+def test_answers_while_the_master_is_busy(serve: Serve, config: str) -> None:
+    """A real thread answers scrapes while the master's own thread computes and lets no greenlet have a turn."""
+    busy = """
+def on_reload(server):
+    import time
+    open("busy", "w").close()
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        pass
+    open("idle", "w").close()
+"""
+    server = serve(
+        "workers = 1\nworker_class = 'gevent'\n", config=config + busy + "install(globals(), port=METRICS_PORT)\n"
+    )
+    server.signal(signal.SIGHUP)
+    eventually((server.folder / "busy").exists, "the master is busy")
+    for _ in range(3):
+        assert server.page().status_code == 200
+    assert not (server.folder / "idle").exists()
