@@ -44,13 +44,13 @@ def on_starting(server: Any) -> None:
 @_guarded
 def when_ready(server: Any) -> None:
     """In the master, when it listens and before the first worker."""
-    runtime.in_master(server).serve()
+    runtime.in_master(server).serve(again=True)
 
 
 @_guarded
 def on_reload(server: Any) -> None:
     """In the master, after a HUP has read the configuration anew and before the new workers."""
-    runtime.in_master(server).serve()
+    runtime.in_master(server).serve(again=True)
 
 
 @_guarded

@@ -74,7 +74,12 @@ def worker() -> WorkerSide | None:
 def begin_worker(gunicorn_worker: Any) -> None:
     """Makes the worker's side, right after the fork. Without a slot there is none, and nothing is recorded."""
     global _worker  # noqa: PLW0603
-    if worker() is not None or _master is None:
+    if worker() is not None:
+        return
+    if _master is None:
+        gunicorn_worker.log.error(
+            "gunicorn_prom_hooks: no metrics: hooks defined below install() replace ours; move install() to the end"
+        )
         return
     member = _master.member(gunicorn_worker)
     if member is not None:

@@ -12,6 +12,8 @@ from typing import Any, cast
 Endpoint = Callable[[Mapping[str, Any]], "str | None"]
 """A user's own ``endpoint``: WSGI environ to label value, or None for the default."""
 
+_NOT_MEANT_FOR_US = "tcp://"
+"""What Kubernetes sets PROMETHEUS_METRICS_PORT to, beside a Service that is called prometheus-metrics."""
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
 
 
@@ -55,7 +57,7 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     for name, (variable, check) in _CHECKS.items():
         if name in given:
             values[name] = check(f"setting {name}", given[name])
-        elif environ.get(variable):
+        elif environ.get(variable) and not environ[variable].startswith(_NOT_MEANT_FOR_US):
             values[name] = check(f"setting {name} (environment variable {variable})", environ[variable])
     return Settings(**values)
 

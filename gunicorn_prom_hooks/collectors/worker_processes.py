@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -62,15 +63,15 @@ class WorkerProcesses:
                 with watched.process.oneshot():
                     times = watched.process.cpu_times()
                     resident = watched.process.memory_info().rss
-                    descriptors = watched.process.num_fds()
             except psutil.Error:
                 continue
+            with contextlib.suppress(psutil.Error):  # of another user's process not everybody may know these
+                files.add_metric((worker_id,), watched.process.num_fds())
             labels = (worker_id,)
             memory.add_metric(labels, resident)
             percent.add_metric(labels, self._percent(watched, times.user + times.system))
             cpu.add_metric((worker_id, "user"), times.user)
             cpu.add_metric((worker_id, "system"), times.system)
-            files.add_metric(labels, descriptors)
         yield from (memory, percent, cpu, files)
 
     def _watch(self, worker_id: str, pid: int) -> _Watched:

@@ -31,7 +31,8 @@ class WorkerRequests:
     """
 
     def __init__(self) -> None:
-        self._busy: dict[str, float] = {}
+        self._busy: dict[int, float] = {}
+        """By serial number: under worker_label="slot" a successor has the worker_id of its predecessor."""
 
     def __call__(self, view: View) -> Iterator[Metric]:
         """Requests, durations, failures, what is in progress."""
@@ -54,9 +55,13 @@ class WorkerRequests:
             "For how long the worker has been at the oldest request in progress; 0 if there is none.",
             labels=_WORKER,
         )
-        self._busy = {worker_id: self._busy_seconds(view, worker_id) for worker_id in view.counts}
-        for worker_id, counts in view.counts.items():
-            labels = (worker_id,)
+        self._busy = {
+            worker.lease.worker: self._busy_seconds(view, worker.lease.worker, view.counts[worker.worker_id])
+            for worker in view.workers
+        }
+        for worker in view.workers:
+            counts = view.counts[worker.worker_id]
+            labels = (worker.worker_id,)
             rows = list(counts.tally.series(REQUESTS.number).values())
             buckets = [sum(row[FIRST_BUCKET + bucket] for row in rows) for bucket in range(BUCKETS)]
             requests.add_metric(labels, sum(buckets))
@@ -65,7 +70,7 @@ class WorkerRequests:
                 coarser(DURATION_BUCKETS, buckets, WORKER_DURATION_BUCKETS),
                 sum(row[DURATION_SUM] for row in rows),
             )
-            busy.add_metric(labels, self._busy[worker_id])
+            busy.add_metric(labels, self._busy[worker.lease.worker])
             in_progress.add_metric(labels, counts.in_progress)
             ages = [view.clock - request.start for request in counts.in_flight]
             oldest.add_metric(labels, max(0.0, *ages) if ages else 0.0)
@@ -80,10 +85,9 @@ class WorkerRequests:
             "Errors that reached gunicorn's own error handling, malformed requests included.",
         )
 
-    def _busy_seconds(self, view: View, worker_id: str) -> float:
-        counts = view.counts[worker_id]
+    def _busy_seconds(self, view: View, serial: int, counts: WorkerCounts) -> float:
         running = sum(max(0.0, view.clock - request.start) for request in counts.in_flight)
-        return max(self._busy.get(worker_id, 0.0), _finished_seconds(counts) + running)
+        return max(self._busy.get(serial, 0.0), _finished_seconds(counts) + running)
 
 
 def _finished_seconds(counts: WorkerCounts) -> float:

@@ -151,10 +151,11 @@ class Connections:
             self._poll.modify(fd, self._in)
 
     def _close(self, fd: int) -> None:
-        connection = self._open.pop(fd)
         with contextlib.suppress(KeyError, OSError):
             self._poll.unregister(fd)
-        _close_quietly(connection.sock)
+        # First closed, then forgotten: a child forked in between finds it closed, not open and unknown.
+        _close_quietly(self._open[fd].sock)
+        del self._open[fd]
 
 
 def _close_quietly(sock: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ..guard import Guard
@@ -56,7 +57,8 @@ class Exporter:
         """Binds, and starts the thread; a real one, whatever gevent has made of the threading module."""
         error = self._bind()
         if error is not None:
-            self._log.warning(
+            self._say(
+                "warning",
                 "gunicorn_prom_hooks: no metrics at %s yet: %s; trying again every second, the server goes on",
                 self.where,
                 error.strerror or error,
@@ -116,8 +118,20 @@ class Exporter:
         return False
 
     def _bind(self) -> OSError | None:
-        family, kind, protocol, _, sockaddr = self._candidates[0]
-        listener = original("socket", "socket")(family, kind, protocol)
+        """Binds the first address that can be bound; the error of the last one if none can."""
+        error: OSError | None = None
+        for candidate in self._candidates:
+            error = self._bind_one(*candidate)
+            if error is None:
+                self._say("info", "gunicorn_prom_hooks: metrics at http://%s/metrics", self.where)
+                return None
+        return error
+
+    def _bind_one(self, family: int, kind: int, protocol: int, _: str, sockaddr: object) -> OSError | None:
+        try:
+            listener = original("socket", "socket")(family, kind, protocol)
+        except OSError as error:  # no IPv6 here
+            return error
         try:
             listener.setsockopt(original("socket", "SOL_SOCKET"), original("socket", "SO_REUSEADDR"), 1)
             listener.setblocking(False)
@@ -127,8 +141,13 @@ class Exporter:
             listener.close()
             return error
         self._listener = listener
-        self._log.info("gunicorn_prom_hooks: metrics at http://%s/metrics", self.where)
         return None
+
+    def _say(self, level: str, message: str, *args: object) -> None:
+        try:
+            getattr(self._log, level)(message, *args)
+        except Exception:  # noqa: BLE001 - the user's logger may fail; the exporter must not for that
+            self._guard.failed("log")
 
     def _answer(self, raw: bytes) -> bytes:
         try:
@@ -139,8 +158,20 @@ class Exporter:
 
     def _encode(self, encoder: Callable[[Collector], bytes]) -> bytes:
         with self._lock.hold():
-            return encoder(self._page)
+            collected = _Collected(list(self._page.collect()))
+        return encoder(collected)
 
     def _failed(self, where: str) -> None:
         with self._lock.hold():
             self._guard.failed(where)
+
+
+class _Collected(Collector):
+    """Families that have been collected: making text of them needs no lock, and takes longer than collecting."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        """The families."""
+        return self._families

@@ -38,7 +38,7 @@ class Master:
         self.lock = ForkLock(self._in_child)
         self.settings = settings
         self._guard = guard
-        self._roster = Roster(Leases(self._new_slot))
+        self._roster = Roster(Leases(self._new_slot, self._fits))
         self._cap = EndpointCap(
             settings.max_endpoints,
             {family.number: family.labels.index("endpoint") for family in (REQUESTS, FAILED, ERROR_HANDLING)},
@@ -47,18 +47,22 @@ class Master:
         )
         self._exporter: Any = None
         self._serving: tuple[str, int] | None = None
+        self._refused: tuple[str, int] | None = None
 
     def configure(self, settings: Settings) -> None:
         """Takes over the settings of a reload. The exporter follows in ``serve``."""
         self.settings = settings
         self._cap.limit = settings.max_endpoints
 
-    def serve(self) -> None:
-        """Starts the exporter, or moves it to where the settings now say."""
+    def serve(self, *, again: bool = False) -> None:
+        """Starts the exporter, or moves it to where the settings now say.
+
+        Args:
+            again: tries an address anew that could not be used the last time; looking up a name may take its time.
+        """
         address, port = wanted = self.settings.address, self.settings.port
-        if wanted == self._serving:
+        if wanted == self._serving or (wanted == self._refused and not again):
             return
-        self._serving = wanted
         exporter = None
         if port:
             # Late: importing the package must not import prometheus_client, which reads the environment only once.
@@ -69,11 +73,11 @@ class Master:
             try:
                 exporter = Exporter(page, self.lock, self._guard, log, address, port)
             except OSError as error:
-                log.error(
-                    "gunicorn_prom_hooks: address %r cannot be used: %s; metrics stay as they are", address, error
-                )
+                self._refused = wanted
+                log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
                 return
         self.close()
+        self._serving = wanted
         if exporter is not None:
             exporter.start()
             self._exporter = exporter
@@ -144,6 +148,9 @@ class Master:
     def _new_slot(self) -> Slot:
         endpoints = self.settings.max_endpoints
         return Slot(SPARE + CELLS_PER_ENDPOINT * endpoints, SPARE + DIRECTORY_BYTES_PER_ENDPOINT * endpoints)
+
+    def _fits(self, slot: Slot) -> bool:
+        return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints
 
     def _in_child(self) -> None:
         if self._exporter is not None:

@@ -37,10 +37,12 @@ class Leases:
 
     Args:
         make_slot: maps another slot; called when all are taken.
+        fits: whether a slot is large enough for what is wanted now; one that is not is only read from then on.
     """
 
-    def __init__(self, make_slot: Callable[[], Slot]) -> None:
+    def __init__(self, make_slot: Callable[[], Slot], fits: Callable[[Slot], bool] = lambda slot: True) -> None:
         self._make_slot = make_slot
+        self._fits = fits
         self.readers: list[SlotReader] = []
         """One per slot, taken or free, by the slot's number."""
         self._taken: dict[int, Lease] = {}
@@ -52,7 +54,7 @@ class Leases:
             OSError: all slots are taken and there is no memory for another one.
             CorruptDirectory: something else has written into the slot; it is not leased again.
         """
-        unfit = {number for number, reader in enumerate(self.readers) if reader.corrupt}
+        unfit = {number for number, reader in enumerate(self.readers) if reader.corrupt or not self._fits(reader.slot)}
         number = next(n for n in range(len(self.readers) + 1) if n not in self._taken and n not in unfit)
         if number == len(self.readers):
             self.readers.append(SlotReader(self._make_slot()))

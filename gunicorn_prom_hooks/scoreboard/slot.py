@@ -121,6 +121,7 @@ class SlotReader:
         self.entries: list[Entry] = []
         self.corrupt = False
         """Something else has written into the slot: no more is read of its directory."""
+        self._failures = 0
         self._parsed = 0
         self._used = 0
 
@@ -128,8 +129,9 @@ class SlotReader:
         """The entries that are new since the last call.
 
         Raises:
-            CorruptDirectory: something else has written into the slot. It is said once; from then on there is nothing
-                new, and what was read before stays.
+            CorruptDirectory: something else has written into the slot. It is said twice, since on a processor that
+                reorders stores the first time may be a moment's; from then on there is nothing new, and what was
+                read before stays.
         """
         if self.corrupt:
             return []
@@ -137,8 +139,10 @@ class SlotReader:
             end = written(self.slot.directory, self.slot.header[DIRECTORY_BYTES], self._parsed)
             new = list(decode(self.slot.directory, self._parsed, end))
         except CorruptDirectory:
-            self.corrupt = True
+            self._failures += 1
+            self.corrupt = self._failures > 1
             raise
+        self._failures = 0
         self._parsed = end
         self.entries += new
         if new:

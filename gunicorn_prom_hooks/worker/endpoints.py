@@ -62,10 +62,14 @@ def resolver(endpoint: Endpoint | None, guard: Guard) -> Resolve | None:
 
 def _users(endpoint: Endpoint, guard: Guard) -> Resolve:
     def resolve(environ: Mapping[str, Any]) -> str | None:
+        if not environ:  # gunicorn refused the request before it made one
+            return None
         try:
             value = endpoint(environ)
-            if value is None or isinstance(value, str):
-                return value
+            if value is None:
+                return None
+            if isinstance(value, str):
+                return str.__str__(value)  # no subclass: it is a key of ours from here on
             raise TypeError(f"endpoint returned {type(value).__name__}, not str or None")
         except Exception:  # noqa: BLE001 - the user's code may raise anything
             guard.failed("endpoint")

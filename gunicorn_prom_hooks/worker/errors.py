@@ -31,6 +31,14 @@ def real_exception(exc: BaseException) -> BaseException:
     return exc
 
 
+def is_goodbye(exc: BaseException) -> bool:
+    """Whether gunicorn raised this itself, after a complete response, to close the connection.
+
+    Its gevent worker does, with a bare ``StopIteration``, for every request that is the last one of its connection.
+    """
+    return isinstance(exc, StopIteration) and exc.__context__ is None and _raised_in(exc.__traceback__) == "gunicorn"
+
+
 def client_left(exc: BaseException) -> bool:
     """Whether the exception says that the client went away, and not that the application's own peer did.
 

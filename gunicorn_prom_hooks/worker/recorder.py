@@ -107,6 +107,11 @@ class Recorder:
             return self._writer.add(family.number, labels, family.cells)
         except SlotFull:
             self.count(OVERFLOWED, "series")
+        named = zip(family.labels, labels, strict=True)
+        folded = tuple(OTHER if name == "endpoint" else value for name, value in named)
+        try:
+            return self._writer.add(family.number, folded, family.cells, essential=True)
+        except SlotFull:
             return self._writer.add(family.number, (OTHER,) * len(labels), family.cells, essential=True)
 
 

@@ -27,7 +27,7 @@ from ..scoreboard.families import (
 from ..scoreboard.layout import INFLIGHT_ENTRY
 from ..scoreboard.slot import inflight_offset, inflight_start
 from .endpoints import Resolve, normalise
-from .errors import CLIENT_GONE, real_exception, remember_failing, status_of
+from .errors import CLIENT_GONE, is_goodbye, real_exception, remember_failing, status_of
 from .recorder import METHODS, Recorder, method_label
 
 Rows = dict[str, dict[int, int]]
@@ -42,6 +42,8 @@ Load = Callable[[float, Rows, int], None]
 
 NO_STATUS: Final = 500
 """Where the application never called start_response, and yet nothing was raised; gunicorn 27 then sends no status."""
+BELIEVED_DIGITS: Final = 13
+"""A Content-Length with more digits than this is anybody's word: nothing of that size was ever sent."""
 CACHED_KEYS: Final = 1024
 CACHED_KEY: Final = 256
 """Bounds of the rows kept per method: endpoints and paths, and length of one that is kept."""
@@ -101,22 +103,26 @@ def request_hooks(
                 label = resolve(environ)
                 key = label or "\0" + req.path
             exc = current_exception()
-            if exc is None:
+            if exc is None or is_goodbye(exc):
                 try:
-                    status = resp.status_code
+                    status = resp.status_code or NO_STATUS
                 except AttributeError:
                     status = NO_STATUS
-                sent = resp.sent or _file_size(req, resp)
                 if status >= 500:
                     failed(req, resp, label, f"HTTP {status}")
+                sent = resp.sent
+                if sent:
+                    response_size = 0 if sent <= 1024 else bisect_left(SIZE_BUCKETS, sent)
+                else:
+                    sent, response_size = _unsent_size(req, resp, status)
             else:
                 status = excepted(req, label, resp, exc)
                 sent = 0 if resp is None else resp.sent
+                response_size = bisect_left(SIZE_BUCKETS, sent)
             if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
                 received, request_size = _request_size(environ)
             else:
                 received = request_size = 0
-            response_size = 0 if sent <= 1024 else bisect_left(SIZE_BUCKETS, sent)
             kind = status if request_size == response_size == 0 else kind_of(status, request_size, response_size)
             try:
                 row = rows[key][kind]
@@ -184,14 +190,20 @@ def kind_of(status: int, request_size: int, response_size: int) -> int:
 def _request_size(environ: Mapping[str, Any]) -> tuple[int, int]:
     """Bytes of the request's body and their class; a chunked body has no length that anybody told."""
     length = environ.get("CONTENT_LENGTH", "")
-    if not length.isdecimal():
+    if not length.isdecimal() or len(length) > BELIEVED_DIGITS:
         return 0, UNKNOWN_SIZE
     received = int(length)
     return received, bisect_left(SIZE_BUCKETS, received)
 
 
-def _file_size(req: Any, resp: Any) -> int:
-    """Bytes of body of a response that wrote none itself: ``sendfile`` is not in gunicorn's ``resp.sent``."""
-    if resp.response_length is None or req.method == "HEAD" or getattr(resp, "status_code", None) in (204, 304):
-        return 0
-    return int(resp.response_length)
+def _unsent_size(req: Any, resp: Any, status: int) -> tuple[int, int]:
+    """Bytes of body, and their class, where gunicorn's ``resp.sent`` has none: it leaves out what ``sendfile`` sent.
+
+    Without a Content-Length nothing tells a file from an empty body.
+    """
+    if req.method == "HEAD" or status in (204, 304):
+        return 0, 0
+    if resp.response_length is None:
+        return 0, UNKNOWN_SIZE
+    sent = int(resp.response_length)
+    return sent, bisect_left(SIZE_BUCKETS, sent)

@@ -141,12 +141,26 @@ def test_totals_never_go_backwards() -> None:
 
 
 def test_a_corrupt_slot_is_not_leased_again() -> None:
-    """Where something has written into a free slot, the next worker but one gets another, and so on for ever."""
+    """Where something has written into a free slot, that is said twice, and then workers get other slots for ever."""
     leases = Leases(lambda: Slot(100, 1000))
     lease = leases.take(1, 1.0)
     SlotWriter(lease.slot).add(FAILED.number, ("GET", "/", "ValueError"), 1)
     lease.slot.directory[:20] = b"x" * 20
     leases.give_back(lease)
-    with pytest.raises(CorruptDirectory):
-        leases.take(2, 2.0)
+    for _ in range(2):
+        with pytest.raises(CorruptDirectory):
+            leases.take(2, 2.0)
     assert [leases.take(worker, 3.0).number for worker in (3, 4)] == [1, 2]
+
+
+def test_a_slot_that_has_become_too_small_is_not_leased_again() -> None:
+    """A slot that no longer fits is left as it is, still read, and a larger one made once for all workers to come."""
+    wanted = 100
+    leases = Leases(lambda: Slot(wanted, 1000), lambda slot: len(slot.cells) >= wanted)
+    leases.give_back(leases.take(1, 1.0))
+    wanted = 200
+    for worker in range(2, 9):
+        lease = leases.take(worker, 2.0)
+        assert (lease.number, len(lease.slot.cells)) == (1, 200)
+        leases.give_back(lease)
+    assert len(leases.readers) == 2

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from ...scoreboard.families import UNMATCHED
+
 MODULE = "flask"
 
 _RULE = "gunicorn_prom_hooks.flask.rule"
@@ -20,14 +22,16 @@ def prepare() -> None:
 
 
 def route(environ: Mapping[str, Any]) -> str | None:
-    """The URL rule, such as ``/items/<int:id>``; None if no rule matched."""
+    """The URL rule, such as ``/items/<int:id>``; ``<unmatched>`` if Flask had the request and no rule for it."""
     return environ.get(_RULE)
 
 
 def _note_rule(sender: object, **extra: object) -> None:
     try:
         request = sys.modules[MODULE].request
-        if request.url_rule is not None:
-            request.environ[_RULE] = request.url_rule.rule
+        rule = request.url_rule
+        # Where an application is mounted below a path, its rules do not have it.
+        mount = request.environ.get("SCRIPT_NAME", "")
+        request.environ[_RULE] = UNMATCHED if rule is None else mount + rule.rule
     except Exception:  # noqa: BLE001, S110 - a signal's receiver runs inside the application; the path serves as well
         pass
