@@ -30,8 +30,19 @@ def app(environ, start_response):
 
 FLASK = """
 from flask import Flask, abort
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 app = Flask(__name__)
+mounted = Flask("mounted")
+app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/v2": mounted.wsgi_app})
+
+@mounted.get("/items/<int:number>")
+def newer(number):
+    return str(number)
+
+@app.get("/dir/<name>/")
+def folder(name):
+    return name
 
 @app.get("/")
 def home():
@@ -84,11 +95,16 @@ def test_random_paths(serve: Serve, tmp_path: Path, status: str, requests: int) 
 
 
 def test_flask(serve: Serve) -> None:
-    """Flask's route template is the endpoint; a 404 of a route is that route's, one of none is <unmatched>."""
+    """Flask's route template is the endpoint, with its mount; what matches no route is <unmatched>, a 404 or not."""
     server = serve("workers = 1\n", app=FLASK)
-    for path in ("/items/1", "/items/2", "/items/13", "/users/ada/posts", "/nowhere/at/all"):
+    for path in ("/items/1", "/items/2", "/items/13", "/v2/items/5", "/users/ada/posts", "/nowhere/at/all"):
         server.get(path)
-    samples = server.settled(6)
+    server.send(b"GET /dir/carl HTTP/1.1\r\nHost: x\r\n\r\n")
+    server.send(b"DELETE /users/bob/posts HTTP/1.1\r\nHost: x\r\n\r\n")
+    samples = server.settled(9)
+    assert samples.one("gunicorn_requests_total", endpoint="/v2/items/<int:number>", status="200") == 1
+    assert samples.one("gunicorn_requests_total", endpoint="<unmatched>", status="308") == 1
+    assert samples.one("gunicorn_requests_total", endpoint="<unmatched>", status="405") == 1
     assert samples.one("gunicorn_requests_total", endpoint="/items/<int:number>", status="200") == 2
     assert samples.one("gunicorn_requests_total", endpoint="/items/<int:number>", status="404") == 1
     assert samples.one("gunicorn_requests_total", endpoint="/users/<name>/posts", status="500") == 1

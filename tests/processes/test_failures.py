@@ -185,3 +185,29 @@ def test_killed_worker(serve: Serve) -> None:
         server.get("/exit")
     eventually(lambda: server.scrape().one("gunicorn_master_worker_restart_total", reason="error") == 2, "code 7")
     server.wait_for_workers(2)
+
+
+@pytest.mark.parametrize("length", [b"100000000000000000000", b"1" + b"0" * 400])
+def test_unbelievable_length(serve: Serve, length: bytes) -> None:
+    """A Content-Length that nobody could send is in no sum of sizes; the request is counted."""
+    server = serve()
+    server.send(b"POST /items/1 HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\n")
+    samples = server.settled(2)
+    assert samples.sum("gunicorn_requests_total", method="POST") == 1
+    assert samples.sum("gunicorn_request_size_bytes_sum") == 0
+    assert samples.sum("gunicorn_exporter_errors_total") == 0
+
+
+def test_a_file_of_untold_length(serve: Serve) -> None:
+    """What sendfile sends without a Content-Length is in no histogram of sizes, rather than in it as nothing."""
+    app = """
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return environ["wsgi.file_wrapper"](open("five", "rb")) if environ["PATH_INFO"] == "/file" else [b"ok"]
+"""
+    server = serve(app=app)
+    (server.folder / "five").write_bytes(b"5" * 5000)
+    assert len(server.get("/file").content) == 5000
+    samples = server.settled(2)
+    assert samples.one("gunicorn_requests_total", endpoint="/file") == 1
+    assert samples.one("gunicorn_response_size_bytes_count", endpoint="/file") == 0

@@ -64,3 +64,16 @@ def on_reload(server):
     for _ in range(3):
         assert server.page().status_code == 200
     assert not (server.folder / "idle").exists()
+
+
+@pytest.mark.parametrize(
+    "request_", [b"GET /x HTTP/1.0\r\n\r\n", b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"]
+)
+def test_the_last_request_of_a_connection(serve: Serve, request_: bytes) -> None:
+    """gunicorn's gevent worker ends a connection with an exception: the request has not failed for that."""
+    server = serve("workers = 1\nworker_class = 'gevent'\n")
+    for _ in range(5):
+        assert b" 200 OK" in server.send(request_)
+    samples = server.settled(6)
+    assert samples.one("gunicorn_requests_total", endpoint="/x", status="200") == 5
+    assert samples.sum("gunicorn_failed_requests_total") == 0

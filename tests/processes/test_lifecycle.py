@@ -177,3 +177,28 @@ def test_ipv6(serve: Serve) -> None:
         lambda: requests.get(f"http://[::1]:{server.metrics_port}/metrics", timeout=10), "the page on ::1"
     )
     assert "gunicorn_requests_total" in page.text
+
+
+def test_a_name_that_nobody_knows(serve: Serve) -> None:
+    """An address that cannot be looked up is one line in the log; the server serves, and a reload tries again."""
+    server = serve("install(globals(), port=METRICS_PORT, address='no-such-host.invalid')\nworkers = 2\n")
+
+    def two_workers(but_not: frozenset[str] = frozenset()) -> frozenset[str]:
+        # All of them have booted: what gunicorn sends to one that is only just being forked is lost on it.
+        seen: set[str] = set()
+
+        def probe() -> bool:
+            seen.add(server.get("/").text)
+            return len(seen - but_not) == 2
+
+        eventually(probe, "two workers answer")
+        return frozenset(seen)
+
+    first = two_workers()
+    assert server.log.count("'no-such-host.invalid' cannot be used") == 1
+    server.signal(signal.SIGHUP)
+    two_workers(first)
+    assert server.log.count("cannot be used") == 2
+    server.configure(CONFIG)
+    server.signal(signal.SIGHUP)
+    assert eventually(server.scrape, "the page").sum("gunicorn_workers") >= 1

@@ -142,3 +142,16 @@ def test_worker_label_slot(serve: Serve) -> None:
     ids = {labels["worker_id"] for labels, _ in samples.all("gunicorn_worker_requests_total")}
     assert ids <= {"worker_0", "worker_1", "worker_2"}
     assert samples.one("gunicorn_master_worker_restart_total", reason="restart") >= 10
+
+
+def test_busy_seconds_start_at_zero(serve: Serve) -> None:
+    """Under worker_label="slot" too, a successor's busy time starts at zero and grows with its own requests."""
+    server = serve("workers = 1\nmax_requests = 2\ninstall(globals(), port=METRICS_PORT, worker_label='slot')\n")
+    server.get("/sleep/1.2")
+    eventually(
+        lambda: server.scrape().one("gunicorn_master_worker_restart_total", reason="restart") == 1, "a successor"
+    )
+    server.get("/sleep/0.3")
+    samples = server.settled(3)
+    assert samples.one("gunicorn_worker_requests_total", worker_id="worker_0") == 1
+    assert 0.3 <= samples.one("gunicorn_worker_busy_seconds_total", worker_id="worker_0") < 1.0

@@ -96,15 +96,27 @@ def test_error_types_are_bounded() -> None:
 
 @pytest.mark.parametrize(("cells", "directory"), [(RESERVE + 200, 10**6), (10**6, RESERVE + 400)])
 def test_a_full_slot_loses_nothing_of_the_total(cells: int, directory: int) -> None:
-    """Where a slot has no room for a series, its requests count as <other>, and that is counted."""
+    """Where a slot has no room for a series, its requests count under the endpoint <other>, and that is counted."""
     with Bench(slot=Slot(cells, directory)) as bench:
         for number in range(40):
             bench.get(b"/%c" % (97 + number % 20), answers())
         counts = bench.requests()
         assert sum(counts.values()) == 40.0
-        assert counts["<other>", "<other>", "<other>"] > 0.0
+        assert counts["GET", "<other>", "200"] > 0.0
         assert counts["GET", "/a", "200"] == 2.0
         assert bench.counts(OVERFLOWED)["series",] > 0.0
+        assert bench.guard.counts == {}
+
+
+def test_a_reserve_that_is_used_up_loses_nothing_either() -> None:
+    """Where even <other> has no room with its method and status, all labels become <other>."""
+    with Bench(slot=Slot(RESERVE + 200, 10**6)) as bench:
+        for status in range(200, 500):
+            for path in (b"/a", b"/b", b"/c"):
+                bench.get(path, answers(f"{status} X"))
+        counts = bench.requests()
+        assert sum(counts.values()) == 900.0
+        assert len(counts) < 900
         assert bench.guard.counts == {}
 
 

@@ -123,11 +123,11 @@ def test_no_answer_is_left_to_the_framework(endpoint: Any, failures: int) -> Non
 
 
 def test_flask_tells_its_rule() -> None:
-    """Without a callable the route template of an application in Flask is the endpoint; None where no rule matched."""
+    """Without a callable Flask's route template is the endpoint, and <unmatched> where Flask had no rule."""
     resolve = resolver(None, Guard())
     assert resolve is not None
     assert resolve(served_by_flask("/items/7")) == "/items/<int:number>"
-    assert resolve(served_by_flask("/items/x")) is None
+    assert resolve(served_by_flask("/items/x")) == "<unmatched>"
     assert resolve({}) is None
 
 
