@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -26,10 +27,16 @@ GUNICORN = str(Path(sys.executable).parent / "gunicorn")
 
 
 def unused_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port that nobody listens on.
+
+    Not one of those that the system gives to outgoing connections: a load of wrk in another test would take it, and
+    keep it in TIME_WAIT for a minute.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def eventually(probe: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
