@@ -109,8 +109,8 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) ->
         started, rows, number = found
         at = inflight_start(number)
         try:
-            its_label = None if resolve is None else resolve(environ)  # may wait, and let others end meanwhile
-            label = its_label
+            # What resolves may wait, and let others end meanwhile: the label is set when it is back, not before.
+            label = None if resolve is None else resolve(environ)
             load(started, rows, at)
             post_one(worker, req, environ, resp)
         except Exception:  # noqa: BLE001 - the next request must be served
@@ -125,9 +125,7 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) ->
     return pre_request, post_request
 
 
-def _counted(
-    recorder: Recorder, pre: PreRequest, post: PostRequest, load: Load
-) -> tuple[PreRequest, PostRequest, Load]:
+def _counted(recorder: Recorder, pre: PreRequest, post: PostRequest, load: Load) -> ThreadHooks:
     """The same hooks for a thread without an entry of its own: what it is at is counted, but not named."""
     header, lock = recorder.slot.header, recorder.lock
 
