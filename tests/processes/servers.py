@@ -103,7 +103,8 @@ class Server:
         self.log_file = folder / "gunicorn.log"
         self._arguments = arguments
         path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-        self._environ = {"PYTHONPATH": path, **(environ or {})}
+        # No bytecode: a config file rewritten within a second, at the same length, passes for the one compiled before.
+        self._environ = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **(environ or {})}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "app.py").write_text(app)
         self.configure(config)
