@@ -56,10 +56,12 @@ def test_answered_is_counted(serve: Serve, worker: str) -> None:
     assert samples.sum("gunicorn_request_size_bytes_count") == total
     assert samples.sum("gunicorn_response_size_bytes_count") == total
     assert samples.sum("gunicorn_requests_total", endpoint="/items/:id", status="200") == total - first
-    restarts = eventually(
-        lambda: server.scrape().one("gunicorn_master_worker_restart_total", reason="restart"), "workers were replaced"
+    # gevent looks once a second whether to go.
+    least = 4 if worker == "gevent" else total // 50 - 4
+    eventually(
+        lambda: server.scrape().one("gunicorn_master_worker_restart_total", reason="restart") >= least,
+        f"at least {least} workers were replaced",
     )
-    assert restarts >= (4 if worker == "gevent" else total // 50 - 4)  # gevent looks once a second whether to go
     assert server.scrape().sum("gunicorn_exporter_errors_total") == 0
 
 
