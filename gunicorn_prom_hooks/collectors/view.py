@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from ..scoreboard.leases import Lease
 from ..scoreboard.slot import InFlight, SlotReader
@@ -66,6 +67,9 @@ class View:
         errors: failures of our own in the master, by where.
         folded: endpoints that the page cannot show any more.
         target: number of workers that the master keeps up.
+        timeout: seconds of silence after which gunicorn kills a worker; 0: never.
+        listeners: gunicorn's listening sockets; ``str`` gives a name, ``sock`` the socket, None once it is closed.
+        dirty_arbiter_pid: process that runs gunicorn's dirty workers; 0 if there is none.
         build: the labels of gunicorn_build_info.
     """
 
@@ -79,6 +83,9 @@ class View:
     errors: Mapping[str, int]
     folded: Callable[[], int]
     target: int
+    timeout: float
+    listeners: Sequence[Any]
+    dirty_arbiter_pid: int
     build: Mapping[str, str]
 
     @cached_property

@@ -120,6 +120,9 @@ class Master:
             errors=dict(self._guard.counts),
             folded=lambda: len(self._cap.folded),
             target=server.num_workers or 0,
+            timeout=float(server.timeout),
+            listeners=list(server.LISTENERS),
+            dirty_arbiter_pid=int(getattr(server, "dirty_arbiter_pid", 0)),
             build={
                 "version": _version.__version__,
                 "gunicorn": gunicorn_version,

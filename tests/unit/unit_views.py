@@ -32,6 +32,8 @@ class Scene:
         self.clock = 100.0
         self.departed: list[tuple[str, str, float]] = []
         self.errors: Mapping[str, int] = {}
+        self.listeners: list[Any] = []
+        self.dirty_arbiter_pid = 0
 
     def hire(self, age: int, pid: int | None = None) -> tuple[Lease, Recorder]:
         """A new worker: its lease and its write side."""
@@ -52,6 +54,9 @@ class Scene:
             errors=self.errors,
             folded=lambda: 4,
             target=2,
+            timeout=30.0,
+            listeners=self.listeners,
+            dirty_arbiter_pid=self.dirty_arbiter_pid,
             build={"version": "0", "gunicorn": "1", "python": "2", "worker_class": "sync"},
         )
 
