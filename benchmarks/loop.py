@@ -54,7 +54,7 @@ def ours(kind: str) -> Hooks:
 
     recorder = Recorder(Slot(300_000, 900_000), 200)
     make = {"sync": one_at_a_time, "gthread": one_per_thread, "gevent": many_at_a_time}[kind]
-    return make(recorder, None, Guard())
+    return make(recorder, None, Guard(), "HTTP_X_REQUEST_START")
 
 
 def recipe() -> Hooks:

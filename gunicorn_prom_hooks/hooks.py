@@ -32,7 +32,7 @@ def _guarded(hook: Hook) -> Hook:
 @_guarded
 def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
     """In the master, at its start and at every reload, before the application is loaded."""
-    runtime.in_master(server)
+    runtime.in_master(server).resized(new_value)
 
 
 @_guarded
@@ -50,7 +50,9 @@ def when_ready(server: Any) -> None:
 @_guarded
 def on_reload(server: Any) -> None:
     """In the master, after a HUP has read the configuration anew and before the new workers."""
-    runtime.in_master(server).serve(again=True)
+    master = runtime.in_master(server)
+    master.reloaded()
+    master.serve(again=True)
 
 
 @_guarded
@@ -90,7 +92,7 @@ def worker_int(worker: Any) -> None:
     """In the worker, on SIGINT and SIGQUIT."""
     side = runtime.worker()
     if side is not None:
-        side.quitting()
+        side.interrupted()
 
 
 @_guarded
@@ -124,7 +126,7 @@ def on_exit(server: Any) -> None:
     """In the master, last thing."""
     master = runtime.master()
     if master is not None:
-        master.close()
+        master.exiting()
 
 
 # Not behind a guard of their own: they hand on to hooks that are guarded.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import settings as _settings
 from .chaining import specialise
 from .guard import Guard
+from .messages import Messages
 
 if TYPE_CHECKING:
     from .master.master import Master
@@ -58,6 +59,7 @@ def in_master(server: Any) -> Master:
         _master = Master(server, _configured, guard)
     elif _master.settings is not _configured:
         _master.configure(_configured)
+    _messages.attach(server.log)
     return _master
 
 
@@ -69,6 +71,21 @@ def master() -> Master | None:
 def worker() -> WorkerSide | None:
     """The worker's side, if this process is a worker and not a process that it forked."""
     return _worker if _worker is not None and _worker.pid == os.getpid() else None
+
+
+def _heard(level: str, text: object, args: Any) -> None:
+    """Takes note of a message to gunicorn's error log, in the master or a worker, but not in what they fork."""
+    try:
+        side, in_master = worker(), master()
+        if side is not None:
+            side.message(level)
+        elif in_master is not None:
+            in_master.message(level, text, args)
+    except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
+        guard.failed("messages")
+
+
+_messages = Messages(_heard)
 
 
 def begin_worker(gunicorn_worker: Any) -> None:

@@ -34,6 +34,7 @@ class Settings:
         endpoint: the user's callable, or None.
         max_endpoints: different values of the label ``endpoint``, 1 to 10,000; more become ``<other>``.
         worker_label: ``age``: worker_id is ``worker_<age>_<timestamp>``; ``slot``: ``worker_<slot>``.
+        queue_header: header in which a proxy says when it passed the request on; empty: none is looked at.
     """
 
     port: int = 9091
@@ -41,6 +42,7 @@ class Settings:
     endpoint: Endpoint | None = None
     max_endpoints: int = 200
     worker_label: str = "age"
+    queue_header: str = "X-Request-Start"
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -103,11 +105,20 @@ def _worker_label(what: str, value: Any) -> str:
     raise _refuse(what, value, "'age' or 'slot'")
 
 
+def _queue_header(what: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9-]{0,100}", value.strip()):
+        return value.strip()
+    raise _refuse(what, value, "the name of a header, of letters, digits and hyphens, or '' for none")
+
+
 _CHECKS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "port": ("PROMETHEUS_METRICS_PORT", _whole(0, 65535, "a port from 1 to 65535, or 0 for no HTTP server")),
     "address": ("PROMETHEUS_BIND_ADDRESS", _address),
     "endpoint": ("", _endpoint),
     "max_endpoints": ("GUNICORN_PROM_MAX_ENDPOINTS", _whole(1, 10_000, "a whole number from 1 to 10000")),
     "worker_label": ("GUNICORN_PROM_WORKER_LABEL", _worker_label),
+    "queue_header": ("GUNICORN_PROM_QUEUE_HEADER", _queue_header),
 }
 """Environment variable (none if empty) and check of each setting."""

@@ -10,7 +10,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ..guard import Guard
-from . import exporter, master, requests, worker_states
+from . import backlog, deaths, exporter, log_messages, master, requests, worker_states
+from .dirty import DirtyWorkers
 from .view import View
 from .worker_processes import WorkerProcesses
 from .worker_requests import WorkerRequests
@@ -25,6 +26,10 @@ def all_collectors() -> tuple[tuple[str, Collect], ...]:
         ("worker_requests", WorkerRequests()),
         ("worker_states", worker_states.collect),
         ("worker_processes", WorkerProcesses()),
+        ("deaths", deaths.collect),
+        ("backlog", backlog.collect),
+        ("dirty", DirtyWorkers()),
+        ("log_messages", log_messages.collect),
         ("master", master.collect),
         ("process", master.collect_process),
         ("exporter", exporter.collect),

@@ -1,4 +1,4 @@
-"""The master: how many workers it wants, why it lost some, what it runs."""
+"""The master: how many workers it wants, how patient it is with them, what it runs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _process = ProcessCollector(registry=None)
 
 
 def collect(view: View) -> Iterator[Metric]:
-    """Target, restarts, versions."""
+    """Target, timeout, reloads, versions."""
     yield GaugeMetricFamily("gunicorn_workers_target", "Workers that the master keeps up.", value=view.target)
-    restarts = CounterMetricFamily(
-        "gunicorn_master_worker_restart",
-        "Workers that ended: restart for an orderly end, timeout, or error for any other.",
-        labels=("reason",),
+    yield GaugeMetricFamily(
+        "gunicorn_worker_timeout_seconds",
+        "Silence after which gunicorn kills a worker; 0: it never does.",
+        value=view.timeout,
     )
-    for reason, count in view.restarts.items():
-        restarts.add_metric((reason,), count)
-    yield restarts
+    yield CounterMetricFamily(
+        "gunicorn_reloads", "Times that gunicorn has read its configuration anew.", value=view.reloads
+    )
     build = GaugeMetricFamily("gunicorn_build_info", "What runs; always 1.", labels=tuple(view.build))
     build.add_metric(tuple(view.build.values()), 1.0)
     yield build

@@ -14,6 +14,7 @@ from ..scoreboard.families import (
     DURATION_SUM,
     FAILED,
     INVALID,
+    QUEUE,
     REQUEST_SIZE_SUM,
     REQUESTS,
     RESPONSE_SIZE_SUM,
@@ -91,6 +92,18 @@ def collect(view: View) -> Iterator[Metric]:
         invalid.add_metric(refusal, cells[0])
     yield invalid
 
+    queue = HistogramMetricFamily(
+        "gunicorn_request_queue_seconds", "Time from when a proxy passed the request on to its start in a worker."
+    )
+    for _, cells in view.totals.series(QUEUE.number).items():
+        queue.add_metric((), cumulative(DURATION_BUCKETS, cells[1:]), cells[0])
+    yield queue
+
+    yield GaugeMetricFamily(
+        "gunicorn_requests_capacity",
+        "Requests that the live workers can serve at a time.",
+        value=sum(worker.capacity for worker in view.workers),
+    )
     yield GaugeMetricFamily(
         "gunicorn_requests_in_progress",
         "Requests that workers are at.",

@@ -5,14 +5,54 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from ..scoreboard.leases import Lease
-from ..scoreboard.slot import InFlight, SlotReader
+from ..scoreboard.reader import InFlight, SlotReader
 from ..scoreboard.tally import Rename, Tally, tally_all, tally_lease
 
 STATES = ("booting", "running", "quit", "abort")
 """What a worker goes through, in this order; the last two are alternatives."""
+
+
+class Durations(Protocol):
+    """A histogram of the master's, in seconds."""
+
+    @property
+    def bounds(self) -> Sequence[float]:
+        """Upper bounds of the buckets."""
+
+    @property
+    def counts(self) -> Sequence[float]:
+        """Counts, not cumulative, with one more for +Inf."""
+
+    @property
+    def seconds(self) -> float:
+        """The sum."""
+
+
+class Ledger(Protocol):
+    """What the master keeps of the ends of workers."""
+
+    @property
+    def exits(self) -> Mapping[tuple[str, str], int]:
+        """By reason and detail."""
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """By coarse reason."""
+
+    @property
+    def killed(self) -> Mapping[tuple[str, str, str], int]:
+        """Requests that went down with their worker, by method, endpoint and reason."""
+
+    @property
+    def boots(self) -> Durations:
+        """How long workers took to load the application."""
+
+    @property
+    def lifetimes(self) -> Durations:
+        """How long workers lived."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +65,7 @@ class WorkerView:
         capacity: requests it can serve at a time.
         states: unix times at which it entered the states it has been in, by state.
         heartbeat_age: seconds since it last told the master that it is alive; None if that cannot be read.
+        stopping: the master wants it to leave.
     """
 
     worker_id: str
@@ -34,6 +75,7 @@ class WorkerView:
     capacity: int
     states: Mapping[str, float]
     heartbeat_age: float | None
+    stopping: bool
 
     @property
     def state(self) -> str:
@@ -63,7 +105,9 @@ class View:
         now: unix seconds.
         clock: monotonic seconds, of the clock that in-flight requests are stamped with.
         departed: per slot, the worker that had it last: worker_id, final state, unix time of that.
-        restarts: exits of workers by reason.
+        ledger: how workers ended.
+        messages: messages to gunicorn's error log in the master, by level.
+        reloads: how often gunicorn has read its configuration anew.
         errors: failures of our own in the master, by where.
         folded: endpoints that the page cannot show any more.
         target: number of workers that the master keeps up.
@@ -79,7 +123,9 @@ class View:
     departed: Sequence[tuple[str, str, float]]
     readers: Sequence[SlotReader]
     rename: Rename
-    restarts: Mapping[str, int]
+    ledger: Ledger
+    messages: Mapping[str, int]
+    reloads: int
     errors: Mapping[str, int]
     folded: Callable[[], int]
     target: int

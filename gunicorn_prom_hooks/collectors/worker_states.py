@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from .view import STATES, View
+from .view import View, WorkerView
 
 _WORKER = ("worker_id",)
 
@@ -31,10 +31,12 @@ def collect(view: View) -> Iterator[Metric]:
         states.add_metric(labels, value)
     yield states
 
-    now_in = Counter(worker.state for worker in view.workers)
-    workers = GaugeMetricFamily("gunicorn_workers", "Live workers.", labels=("state",))
-    for state in STATES:
-        workers.add_metric((state,), now_in[state])
+    now_in = Counter(_phase(worker) for worker in view.workers)
+    workers = GaugeMetricFamily(
+        "gunicorn_workers", "Live workers; stopping are those that have been told to leave.", labels=("state",)
+    )
+    for phase in ("booting", "running", "stopping"):
+        workers.add_metric((phase,), now_in[phase])
     yield workers
 
     uptime = GaugeMetricFamily("gunicorn_worker_uptime_seconds", "Time since the worker was forked.", labels=_WORKER)
@@ -59,3 +61,7 @@ def collect(view: View) -> Iterator[Metric]:
         if worker.pid is not None:
             info.add_metric((worker.worker_id, str(worker.pid), str(worker.lease.number), worker.worker_class), 1.0)
     yield from (uptime, heartbeat, threads, info)
+
+
+def _phase(worker: WorkerView) -> str:
+    return "stopping" if worker.stopping or worker.state in ("quit", "abort") else worker.state

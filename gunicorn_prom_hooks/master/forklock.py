@@ -39,6 +39,16 @@ class ForkLock:
             if held:
                 self._lock.release()
 
+    @contextmanager
+    def try_hold(self) -> Iterator[bool]:
+        """Holds the lock if it is free; says whether it does. For signal handlers, too."""
+        held = self._lock.acquire(False)
+        try:
+            yield held
+        finally:
+            if held:
+                self._lock.release()
+
     def _before(self) -> None:
         self._held_for_fork = self._lock.acquire(timeout=WAIT_SECONDS)
 

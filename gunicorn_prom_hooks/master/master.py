@@ -16,6 +16,7 @@ from ..scoreboard.leases import Leases
 from ..scoreboard.slot import Slot
 from ..scoreboard.tally import EndpointCap
 from ..settings import Settings
+from .deaths import Deaths
 from .forklock import ForkLock
 from .roster import Member, Roster
 
@@ -38,13 +39,16 @@ class Master:
         self.lock = ForkLock(self._in_child)
         self.settings = settings
         self._guard = guard
-        self._roster = Roster(Leases(self._new_slot, self._fits))
+        self._deaths = Deaths(server.log, guard, settings.max_endpoints)
+        self._reloads = 0
+        self._roster = Roster(Leases(self._new_slot, self._fits), self._ended)
         self._cap = EndpointCap(
             settings.max_endpoints,
             {family.number: family.labels.index("endpoint") for family in (REQUESTS, FAILED, ERROR_HANDLING)},
             frozenset({OTHER, UNMATCHED}),
             OTHER,
         )
+        self._page: Any = None
         self._exporter: Any = None
         self._serving: tuple[str, int] | None = None
         self._refused: tuple[str, int] | None = None
@@ -53,6 +57,24 @@ class Master:
         """Takes over the settings of a reload. The exporter follows in ``serve``."""
         self.settings = settings
         self._cap.limit = settings.max_endpoints
+        self._deaths.limit_endpoints(settings.max_endpoints)
+
+    def resized(self, workers: int) -> None:
+        """Notes how many workers gunicorn wants: while there are more, it tells the oldest ones to leave."""
+        too_many = len(self.server.WORKERS) - workers
+        if too_many > 0:
+            with self.lock.hold():
+                self._roster.tell("scale_down", too_many)
+
+    def reloaded(self) -> None:
+        """Notes that gunicorn has read its configuration anew: it replaces all workers that there are."""
+        with self.lock.hold():
+            self._reloads += 1
+            self._roster.tell("reload")
+
+    def message(self, level: str, text: object, args: Any) -> None:
+        """Takes note of a message to gunicorn's error log."""
+        self._deaths.ends.message(level, text, args)
 
     def serve(self, *, again: bool = False) -> None:
         """Starts the exporter, or moves it to where the settings now say.
@@ -69,9 +91,11 @@ class Master:
             from ..collectors import Page
             from .exporter import Exporter
 
-            page, log = Page(self.view, self._guard), self.server.log
+            log = self.server.log
+            if self._page is None:  # one for all exporters: collectors remember what must not go backwards
+                self._page = Page(self.view, self._guard)
             try:
-                exporter = Exporter(page, self.lock, self._guard, log, address, port)
+                exporter = Exporter(self._page, self.lock, self._guard, log, address, port)
             except OSError as error:
                 self._refused = wanted
                 log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
@@ -81,6 +105,12 @@ class Master:
         if exporter is not None:
             exporter.start()
             self._exporter = exporter
+
+    def exiting(self) -> None:
+        """The last thing: books the deaths that are still to be booked, and ends the exporter."""
+        with self.lock.hold():
+            self._settle()
+        self.close()
 
     def close(self) -> None:
         """Ends the exporter."""
@@ -96,8 +126,11 @@ class Master:
                 self._roster.arrive(worker, self.settings.worker_label)
 
     def left(self, worker: Any) -> None:
-        """Notes that a worker has ended; safe in a signal handler."""
+        """Notes that a worker has ended, and books it at once if nobody is at the books; safe in a signal handler."""
         self._roster.left(worker)
+        with self.lock.try_hold() as held:
+            if held:
+                self._settle()
 
     def member(self, worker: Any) -> Member | None:
         """The worker's entry; asked by the worker itself, right after the fork."""
@@ -116,7 +149,9 @@ class Master:
             departed=list(self._roster.departed.values()),
             readers=self._roster.readers,
             rename=self._cap,
-            restarts=dict(self._roster.restarts),
+            ledger=self._deaths.ledger,
+            messages=dict(self._deaths.ends.messages),
+            reloads=self._reloads,
             errors=dict(self._guard.counts),
             folded=lambda: len(self._cap.folded),
             target=server.num_workers or 0,
@@ -143,10 +178,15 @@ class Master:
             capacity=_capacity(worker),
             states=member.states,
             heartbeat_age=_heartbeat_age(worker),
+            stopping=bool(member.told or worker.aborted or self._deaths.ends.stopping),
         )
 
     def _settle(self, *, forking: bool = False) -> None:
         self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())}, forking=forking)
+        self._deaths.look(self._roster.members())
+
+    def _ended(self, member: Member, when: float, reported: bool) -> None:
+        self._deaths.ended(member, when, reported=reported)
 
     def _new_slot(self) -> Slot:
         endpoints = self.settings.max_endpoints

@@ -5,23 +5,31 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..scoreboard.layout import ABORT_AT, BOOTING_AT, EXIT_MARK, QUIT_AT, RUNNING_AT
+from ..scoreboard.layout import ABORT_AT, BOOTING_AT, QUIT_AT, RUNNING_AT
 from ..scoreboard.leases import Lease, Leases
-from ..scoreboard.slot import SlotReader
+from ..scoreboard.reader import SlotReader
 
 _STATE_CELLS = {"booting": BOOTING_AT, "running": RUNNING_AT, "quit": QUIT_AT, "abort": ABORT_AT}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Member:
-    """A worker of gunicorn's, from before its fork until its end is booked."""
+    """A worker of gunicorn's, from before its fork until its end is booked.
+
+    Attributes:
+        told: why the master wants it to leave, reload or scale_down; empty if it does not.
+        booted: it has been seen to have loaded the application.
+    """
 
     worker: Any
     worker_id: str
     lease: Lease
+    told: str = ""
+    booted: bool = False
 
     @property
     def states(self) -> dict[str, float]:
@@ -31,15 +39,21 @@ class Member:
 
 
 class Roster:
-    """Books arrivals and departures. All methods but ``left`` are called with the master's lock held."""
+    """Books arrivals and departures. All methods but ``left`` are called with the master's lock held.
 
-    def __init__(self, leases: Leases) -> None:
+    Args:
+        leases: of the slots.
+        ended: told of a member, the unix time of its end, and whether gunicorn has reported it, while the member's
+            slot is still as it left it.
+    """
+
+    def __init__(self, leases: Leases, ended: Callable[[Member, float, bool], None]) -> None:
         self._leases = leases
+        self._ended = ended
         self._members: dict[int, Member] = {}
         self._left: deque[tuple[Any, float]] = deque()
         self.departed: dict[int, tuple[str, str, float]] = {}
         """By slot, who had it last: worker_id, final state, unix time of that."""
-        self.restarts = {"restart": 0, "timeout": 0, "error": 0}
 
     def arrive(self, worker: Any, worker_label: str) -> Member:
         """Gives a slot to a worker that is about to be forked.
@@ -71,6 +85,14 @@ class Roster:
         """The live workers, by slot."""
         return sorted(self._members.values(), key=lambda member: member.lease.number)
 
+    def tell(self, why: str, oldest: int | None = None) -> None:
+        """Notes why the master wants these workers to leave; they are all there are, or the oldest ones."""
+        members = sorted(self._members.values(), key=lambda member: member.worker.age)
+        for member in members[:oldest]:
+            # A reload replaces all workers, those included that had to go anyway.
+            if why == "reload" or not member.told:
+                member.told = why
+
     def settle(self, alive: set[int], *, forking: bool = False) -> None:
         """Books the ends noted by ``left``, and those that gunicorn did not tell of.
 
@@ -83,13 +105,13 @@ class Roster:
         """
         while self._left:
             worker, when = self._left.popleft()
-            self._book(worker, when)
+            self._book(worker, when, reported=True)
         for member in list(self._members.values()):
             has_pid = isinstance(member.worker.pid, int)
             if member.worker.age not in alive and (not _exists(member.worker.pid) if has_pid else forking):
-                self._book(member.worker, time.time())
+                self._book(member.worker, time.time(), reported=False)
 
-    def _book(self, worker: Any, when: float) -> None:
+    def _book(self, worker: Any, when: float, *, reported: bool) -> None:
         member = self._members.get(worker.age)
         if member is None or member.worker is not worker:
             return
@@ -97,13 +119,10 @@ class Roster:
         states = member.states
         final = "abort" if worker.aborted or "abort" in states else "quit"
         self.departed[member.lease.number] = member.worker_id, final, states.get(final, when)
-        if worker.aborted:
-            self.restarts["timeout"] += 1
-        elif member.lease.slot.header[EXIT_MARK] == 1.0:
-            self.restarts["restart"] += 1
-        else:
-            self.restarts["error"] += 1
-        self._leases.give_back(member.lease)
+        try:
+            self._ended(member, when, reported)
+        finally:
+            self._leases.give_back(member.lease)
 
 
 def _exists(pid: int) -> bool:

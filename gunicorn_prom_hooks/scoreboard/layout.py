@@ -17,12 +17,19 @@ offset in bytes    size in bytes   what
 **Header.** ``VERSION`` is 1 once the slot is laid out. ``DIRECTORY_BYTES`` is how much of the directory counts.
 ``WORKER`` is the serial number of the worker that has the slot, 0 when it is free. ``BOOTING_AT`` to ``ABORT_AT``
 are the unix times, in seconds, at which that worker entered the state, 0 for a state it has not been in.
-``EXIT_MARK`` is 0 until the worker leaves in an orderly way, then 1 + its exit code (0 to 255).
-``UNTRACKED`` counts requests in progress that found no free entry in the in-flight table.
+``EXIT_MARK`` is 0 until the worker leaves in an orderly way, then 1 + its exit code (0 to 255), and ``EXIT_CAUSE`` is
+then why it leaves, one of the ``CAUSE_`` numbers. ``UNTRACKED`` counts requests in progress that found no free entry in
+the in-flight table. ``DIED_ON`` is the number among the slot's doubles of the start of an in-flight entry whose request
+was ended by the signal that ends the worker, 0 if there is none, and ``DIED_START`` is when that request began.
 
-**In-flight entry.** 0: method, 16 bytes. 16: path, 232 bytes. Both are UTF-8, cut to fit, padded with NUL.
-248: start of the request, a double, in seconds of ``CLOCK_MONOTONIC``; 0.0 when the entry is free. The start is
-written last, and cleared before the request is counted.
+**In-flight entry.** 0: method, 16 bytes. 16: path, 216 bytes. Both are UTF-8, cut to fit, padded with NUL. Then three
+doubles. 232: ``counted``, see below. 240: ``known``; 0.0 if method and path are the text before it, else they are the
+labels of the directory's entry whose first cell is this one among the slot's doubles, and the text is an old one.
+248: ``start`` of the request in seconds of ``CLOCK_MONOTONIC``, written last. It is 0.0 or less when the entry is free.
+
+**Counting.** A request is counted by one store into one cell. Before it, ``counted`` becomes what that cell will hold,
+and ``start`` the number of that cell among the slot's doubles, negative. So a worker that is killed in between leaves
+word of a request that was answered and not counted: whoever finds the worker dead counts it, see ``SlotReader.finish``.
 
 **Directory.** Entries one behind the other, never changed, never removed. An entry is a head (``ENTRY``: u16 length
 of the whole entry, u16 number of cells, u32 first cell, u32 CRC-32 of the whole entry with zero in this place,
@@ -53,16 +60,29 @@ QUIT_AT: Final = 8
 ABORT_AT: Final = 9
 EXIT_MARK: Final = 10
 UNTRACKED: Final = 11
+EXIT_CAUSE: Final = 12
+DIED_ON: Final = 13
+DIED_START: Final = 14
+
+CAUSE_UNKNOWN: Final = 0.0
+CAUSE_MAX_REQUESTS: Final = 1.0
+CAUSE_RELOADER: Final = 2.0
+"""gunicorn's reloader saw a file change."""
+CAUSE_SIGNAL: Final = 100.0
+"""This and the number of a signal that told it to leave."""
 
 INFLIGHT_AT: Final = HEADER_CELLS * 8
 INFLIGHT_ENTRIES: Final = 128
 INFLIGHT_BYTES: Final = 256
 NOWHERE: Final = INFLIGHT_ENTRIES
 """Number of the entry that is written for requests that found no free one."""
-INFLIGHT_ENTRY: Final = struct.Struct("@16s232sd")
-"""Method, path and start. Native, since only so is the double written in one piece; there is no padding in it."""
+INFLIGHT_TEXT: Final = struct.Struct("=16s216s")
+"""Method and path."""
 INFLIGHT_START: Final = 248
 """Offset of the start in an entry."""
+KNOWN: Final = -1
+COUNTED: Final = -2
+"""Where the other two doubles of an in-flight entry are, from its start."""
 
 CELLS_AT: Final = INFLIGHT_AT + (INFLIGHT_ENTRIES + 1) * INFLIGHT_BYTES
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .layout import ABORT_AT, BOOTING_AT, EXIT_MARK, HEADER_CELLS, INFLIGHT_ENTRIES, PID, WORKER
-from .slot import Slot, SlotReader, inflight_start
+from .reader import SlotReader
+from .slot import Slot, inflight_start
 
 
 @dataclass(eq=False)

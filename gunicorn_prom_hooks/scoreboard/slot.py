@@ -1,11 +1,11 @@
-"""A slot and its two sides: the worker that writes it, the master that reads it."""
+"""A slot: the shared memory, and its write side."""
 
 from __future__ import annotations
 
 import mmap
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING
 
-from .directory import CorruptDirectory, Entry, decode, encode, written
+from .directory import Entry, decode, encode, written
 from .layout import (
     CELLS,
     CELLS_AT,
@@ -14,11 +14,10 @@ from .layout import (
     HEADER_CELLS,
     INFLIGHT_AT,
     INFLIGHT_BYTES,
-    INFLIGHT_ENTRIES,
-    INFLIGHT_ENTRY,
     INFLIGHT_START,
+    INFLIGHT_TEXT,
+    KNOWN,
     LAYOUT_VERSION,
-    UNTRACKED,
     VERSION,
     slot_bytes,
 )
@@ -55,6 +54,12 @@ def inflight_offset(number: int) -> int:
 def inflight_start(number: int) -> int:
     """Where among the slot's doubles the start of an in-flight entry's request is."""
     return (inflight_offset(number) + INFLIGHT_START) // 8
+
+
+def write_out(slot: Slot, number: int, method: bytes, path: bytes) -> None:
+    """Writes method and path of a request into its in-flight entry, where they are not among the known ones."""
+    INFLIGHT_TEXT.pack_into(slot.memory, inflight_offset(number), method, path)
+    slot.words[inflight_start(number) + KNOWN] = 0.0
 
 
 class SlotWriter:
@@ -103,70 +108,3 @@ class SlotWriter:
         self._next_cell = first + count
         self.series[family, labels] = first
         return first
-
-
-class InFlight(NamedTuple):
-    """A request that a worker is at: start in monotonic seconds, method and path as text, cut to fit."""
-
-    start: float
-    method: str
-    path: str
-
-
-class SlotReader:
-    """The read side. Remembers what it has parsed: each look costs only what is new."""
-
-    def __init__(self, slot: Slot) -> None:
-        self.slot = slot
-        self.entries: list[Entry] = []
-        self.corrupt = False
-        """Something else has written into the slot: no more is read of its directory."""
-        self._failures = 0
-        self._parsed = 0
-        self._used = 0
-
-    def update(self) -> list[Entry]:
-        """The entries that are new since the last call.
-
-        Raises:
-            CorruptDirectory: something else has written into the slot. It is said twice, since on a processor that
-                reorders stores the first time may be a moment's; from then on there is nothing new, and what was
-                read before stays.
-        """
-        if self.corrupt:
-            return []
-        try:
-            end = written(self.slot.directory, self.slot.header[DIRECTORY_BYTES], self._parsed)
-            new = list(decode(self.slot.directory, self._parsed, end))
-        except CorruptDirectory:
-            self._failures += 1
-            self.corrupt = self._failures > 1
-            raise
-        self._failures = 0
-        self._parsed = end
-        self.entries += new
-        if new:
-            self._used = new[-1].first + new[-1].cells
-        return new
-
-    def values(self) -> list[float]:
-        """A copy of all cells that the entries parsed so far speak of."""
-        return cast("list[float]", self.slot.cells[: self._used].tolist())
-
-    def in_flight(self) -> list[InFlight]:
-        """The requests in the in-flight table, oldest first."""
-        found = []
-        for number in range(INFLIGHT_ENTRIES):
-            if self.slot.words[inflight_start(number)]:
-                method, path, start = INFLIGHT_ENTRY.unpack_from(self.slot.memory, inflight_offset(number))
-                if start:
-                    found.append(InFlight(start, _text(method), _text(path)))
-        return sorted(found)
-
-    def untracked(self) -> int:
-        """Number of requests in progress that have no entry in the in-flight table."""
-        return max(0, int(self.slot.header[UNTRACKED]))
-
-
-def _text(raw: bytes) -> str:
-    return raw.rstrip(b"\0").decode("utf-8", "replace")

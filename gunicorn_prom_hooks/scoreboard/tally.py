@@ -8,7 +8,7 @@ from operator import add
 
 from .directory import Entry
 from .leases import Lease
-from .slot import SlotReader
+from .reader import SlotReader
 
 Labels = tuple[str, ...]
 Rename = Callable[[int, Labels], Labels]

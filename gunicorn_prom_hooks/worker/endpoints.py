@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,23 +12,6 @@ from .frameworks import FRAMEWORKS
 
 Resolve = Callable[[Mapping[str, Any]], "str | None"]
 """WSGI environ after the request, to the endpoint; None: make it from the path."""
-
-_VARIABLE = re.compile(
-    r"""(?<![0-9A-Za-z])(?:
-        [0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}  # UUID
-        | (?=[0-9A-Fa-f]*[0-9])[0-9A-Fa-f]{8,}                                       # long hex
-        | [0-9]+
-    )(?![0-9A-Za-z])""",
-    re.VERBOSE,
-)
-
-
-def normalise(path: str) -> str:
-    """The path with every number, UUID and long hex string replaced: ``/items/7`` gives ``/items/:id``.
-
-    A number inside a word stays: ``/v1/items``.
-    """
-    return _VARIABLE.sub(":id", path)
 
 
 def resolver(endpoint: Endpoint | None, guard: Guard) -> Resolve | None:

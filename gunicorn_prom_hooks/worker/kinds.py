@@ -8,30 +8,31 @@ from time import monotonic
 from typing import Any, Final
 
 from ..guard import Guard
-from ..scoreboard.layout import INFLIGHT_ENTRIES, INFLIGHT_ENTRY, NOWHERE, UNTRACKED
-from ..scoreboard.slot import inflight_offset, inflight_start
+from ..scoreboard.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE, UNTRACKED
+from ..scoreboard.slot import inflight_start, write_out
+from .cache import UNKNOWN, Cache, Rows
 from .endpoints import Resolve
-from .recorder import Recorder
-from .requests import Hooks, Load, PostRequest, PreRequest, Rows, new_methods, request_hooks
+from .recorder import Recorder, method_label
+from .requests import Hooks, Load, PostRequest, PreRequest, request_hooks
 
 ThreadHooks = tuple[PreRequest, PostRequest, Load]
 LAST: Final = INFLIGHT_ENTRIES - 1
 """The entry of the in-flight table that is used first: it lies in one page of memory with the first cells."""
 
 
-def one_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
+def one_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: str | None = None) -> Hooks:
     """The hooks of a worker that serves one request after the other on one thread: gunicorn's sync worker."""
-    pre_request, post_request, _ = request_hooks(recorder, resolve, guard, new_methods(), LAST)
+    pre_request, post_request, _ = request_hooks(recorder, resolve, guard, Cache(recorder), LAST, queue_header)
     return pre_request, post_request
 
 
-def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
+def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: str | None = None) -> Hooks:
     """The hooks of a worker whose threads each serve one request after the other: gunicorn's gthread worker.
 
     Each thread has hooks of its own, and its own entry in the in-flight table; more threads than the table has
     entries are only counted. The lock is held for the recording alone, not while the user's code names the endpoint.
     """
-    methods, labels = new_methods(), threading.local()
+    cache, labels = Cache(recorder), threading.local()
     acquire, release = recorder.lock.acquire, recorder.lock.release
     threads: dict[int, ThreadHooks] = {}
     named = None if resolve is None else lambda environ: labels.value
@@ -40,9 +41,9 @@ def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard) ->
         with recorder.lock:
             number = LAST - len(threads)
             if number >= 0:
-                hooks = request_hooks(recorder, named, guard, methods, number)
+                hooks = request_hooks(recorder, named, guard, cache, number, queue_header)
             else:
-                hooks = _counted(recorder, *request_hooks(recorder, named, guard, methods, NOWHERE))
+                hooks = _counted(recorder, *request_hooks(recorder, named, guard, cache, NOWHERE, queue_header))
             threads[ident] = hooks
         return hooks
 
@@ -71,7 +72,7 @@ def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard) ->
     return pre_request, post_request
 
 
-def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) -> Hooks:
+def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: str | None = None) -> Hooks:
     """The hooks of a worker whose event loop has many requests in progress: gunicorn's gevent worker.
 
     All of it is on one thread, and nothing here waits but for the user's code that names the endpoint: so the ends are
@@ -79,21 +80,25 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard) ->
     """
     label: str | None = None
     named = None if resolve is None else lambda environ: label
-    _, post_one, load = request_hooks(recorder, named, guard, new_methods(), LAST)
-    words, memory, header = recorder.slot.words, recorder.slot.memory, recorder.slot.header
-    write_entry = INFLIGHT_ENTRY.pack_into
-    methods, other = new_methods()
+    cache = Cache(recorder)
+    _, post_one, load = request_hooks(recorder, named, guard, cache, LAST, queue_header)
+    slot, words, header = recorder.slot, recorder.slot.words, recorder.slot.header
     free = list(range(INFLIGHT_ENTRIES))
     running: dict[int, tuple[float, Rows, int]] = {}
 
     def pre_request(worker: Any, req: Any) -> None:
         try:
-            text, rows = methods.get(req.method, other)
-            path = req.path.encode()
+            rows, known = cache.paths.get((req.method, req.path), UNKNOWN)
+            text = b"" if known else req.path.encode()
             started = monotonic()
             if free:
                 number = free.pop()
-                write_entry(memory, inflight_offset(number), text, path, started)
+                at = inflight_start(number)
+                if known:
+                    words[at + KNOWN] = known
+                else:
+                    write_out(slot, number, method_label(req.method).encode(), text)
+                words[at] = started
             else:
                 number = NOWHERE
                 header[UNTRACKED] += 1.0

@@ -10,13 +10,21 @@ from typing import Any, Final
 from ..native import new_reentrant_lock
 from ..scoreboard.directory import clean_label
 from ..scoreboard.families import (
+    DURATION_SUM,
     ERROR_HANDLING,
     EXPORTER_ERRORS,
     FAILED,
+    FIRST_BUCKET,
     INVALID,
+    LEVELS,
+    LOG_MESSAGES,
     OTHER,
     OVERFLOWED,
+    PATHS,
+    QUEUE,
+    REQUEST_SIZE_SUM,
     REQUESTS,
+    RESPONSE_SIZE_SUM,
     UNKNOWN_SIZE,
     UNMATCHED,
     Family,
@@ -33,8 +41,30 @@ METHODS: Final = frozenset(
 """RFC 9110's, PATCH, and WebDAV's; any other is ``<other>``."""
 
 MAX_ERROR_TYPES: Final = 100
+MAX_PATHS: Final = 512
 RESERVE: Final = 16384
 """Bytes of the directory and number of cells kept for the series that must always find room."""
+
+
+class Row:
+    """A row of requests. The worker, the only one to write it, need not read back what it has written.
+
+    Attributes:
+        at: where it starts, among the doubles of the slot.
+        seconds: what its cell ``DURATION_SUM`` holds.
+        received: what its cell ``REQUEST_SIZE_SUM`` holds, in bytes.
+        sent: what its cell ``RESPONSE_SIZE_SUM`` holds, in bytes.
+        fast: what its first bucket holds.
+    """
+
+    __slots__ = ("at", "fast", "received", "seconds", "sent")
+
+    def __init__(self, slot: Slot, at: int) -> None:
+        self.at = at
+        self.seconds = slot.words[at + DURATION_SUM]
+        self.received = slot.words[at + REQUEST_SIZE_SUM]
+        self.sent = slot.words[at + RESPONSE_SIZE_SUM]
+        self.fast = slot.words[at + FIRST_BUCKET]
 
 
 class Recorder:
@@ -54,6 +84,7 @@ class Recorder:
         self.failing: dict[int, tuple[str, str]] = {}
         """Method and endpoint of a request whose exception is on its way to gunicorn, by id of the request."""
         self._writer = SlotWriter(slot, reserve=RESERVE)
+        self._rows: dict[int, Row] = {}
         self._caps = {"endpoint": max_endpoints, "error_type": MAX_ERROR_TYPES}
         self._known: dict[str, set[str]] = {"endpoint": {OTHER, UNMATCHED}, "error_type": {OTHER}}
         self._room = {label: cap + len(self._known[label]) for label, cap in self._caps.items()}
@@ -66,11 +97,38 @@ class Recorder:
                             self._known[label].add(value)
         for label in (*self._caps, "series"):
             self._writer.add(OVERFLOWED.number, (label,), 1, essential=True)
+        self._paths = sum(number == PATHS.number for number, _ in self._writer.series)
+        self._messages = {level: self._writer.add(LOG_MESSAGES.number, (level,), 1, essential=True) for level in LEVELS}
+        self.queue = CELLS_AT // 8 + self._writer.add(QUEUE.number, (), QUEUE.cells, essential=True)
+        """Where the cells of ``QUEUE`` start, among the doubles of the slot."""
 
-    def row(self, method: str, endpoint: str, status: int, request_size: int, response_size: int) -> int:
-        """Where the row of requests with these labels starts, among the doubles of the slot; sizes are classes."""
-        first = self._cells(REQUESTS, (method, endpoint, str(status), str(request_size), str(response_size)))
-        return CELLS_AT // 8 + first
+    def row(self, method: str, endpoint: str, status: int, request_size: int, response_size: int) -> Row:
+        """The row of requests with these labels; sizes are classes."""
+        labels = method, endpoint, str(status), str(request_size), str(response_size)
+        at = CELLS_AT // 8 + self._cells(REQUESTS, labels)
+        row = self._rows.get(at)
+        if row is None:
+            row = self._rows[at] = Row(self.slot, at)
+        return row
+
+    def path(self, method: str, path: str) -> float:
+        """What stands for this request in the in-flight table; 0.0 if it must be written out there."""
+        labels = method, path
+        if labels != tuple(map(clean_label, labels)):
+            return 0.0
+        if (PATHS.number, labels) not in self._writer.series:
+            if self._paths >= MAX_PATHS:
+                return 0.0
+            self._paths += 1
+        try:
+            return float(CELLS_AT // 8 + self._writer.add(PATHS.number, labels, PATHS.cells))
+        except SlotFull:
+            return 0.0
+
+    def message(self, level: str) -> None:
+        """Counts a log message. It takes the lock itself: anything may log, anywhere."""
+        with self.lock:
+            self.slot.cells[self._messages[level]] += 1.0
 
     def count(self, family: Family, *labels: str) -> None:
         """Adds one to a series of a family that has one cell."""

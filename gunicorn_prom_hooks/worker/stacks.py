@@ -30,6 +30,16 @@ def stacks() -> str:
     return "".join(parts).rstrip()
 
 
+def handled_signal() -> int:
+    """The number of the signal whose handler, one of gunicorn's workers', has called us; 0 if none has."""
+    caller: FrameType | None = sys._getframe()  # noqa: SLF001 - no hook is told which signal it was
+    while caller is not None:
+        if caller.f_code.co_name == "handle_quit":
+            return int(caller.f_locals.get("sig", 0))
+        caller = caller.f_back
+    return 0
+
+
 def _interrupted(frame: FrameType) -> FrameType:
     """What gunicorn's SIGABRT handler interrupted, if that is where we are."""
     caller: FrameType | None = frame

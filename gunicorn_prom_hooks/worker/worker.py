@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from typing import Any, Final
@@ -12,15 +13,27 @@ from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
 
 from ..guard import Guard
-from ..scoreboard.layout import ABORT_AT, EXIT_MARK, PID, QUIT_AT, RUNNING_AT
+from ..scoreboard.layout import (
+    ABORT_AT,
+    CAUSE_MAX_REQUESTS,
+    CAUSE_RELOADER,
+    CAUSE_SIGNAL,
+    CAUSE_UNKNOWN,
+    EXIT_CAUSE,
+    EXIT_MARK,
+    PID,
+    QUIT_AT,
+    RUNNING_AT,
+)
 from ..scoreboard.slot import Slot
 from ..settings import Settings
 from .endpoints import resolver
 from .errors import watch_error_handling
 from .kinds import many_at_a_time, one_at_a_time, one_per_thread
+from .queueing import environ_key
 from .recorder import Recorder
 from .requests import PostRequest, PreRequest
-from .stacks import stacks
+from .stacks import handled_signal, stacks
 
 SIGNAL_HOOKS: Final = ("worker_int", "worker_abort")
 """The hooks that run in signal handlers of the worker."""
@@ -37,6 +50,7 @@ class WorkerSide:
     def __init__(self, worker: Any, slot: Slot, settings: Settings, guard: Guard) -> None:
         self.pid = os.getpid()
         self.is_ready = False
+        self._cause = CAUSE_UNKNOWN
         self._worker = worker
         self._header = slot.header
         self._header[PID] = self.pid
@@ -59,12 +73,28 @@ class WorkerSide:
         else:
             # gunicorn's asgi worker calls the hooks without a response, others call none.
             return None
-        return make_hooks(self._recorder, resolver(self._settings.endpoint, self._guard), self._guard)
+        header = self._settings.queue_header
+        return make_hooks(
+            self._recorder,
+            resolver(self._settings.endpoint, self._guard),
+            self._guard,
+            environ_key(header) if header else None,
+        )
 
     def _publish(self, where: str) -> None:
         # What a signal handler interrupted may be at work on the slot: a failure in there is only logged.
         if where not in SIGNAL_HOOKS:
             self._recorder.exporter_error(where)
+
+    def message(self, level: str) -> None:
+        """Counts a message to gunicorn's error log. In any thread, and in signal handlers."""
+        self._recorder.message(level)
+
+    def interrupted(self) -> None:
+        """In gunicorn's ``worker_int``: from a signal handler or, when a file has changed, the reloader's thread."""
+        number = handled_signal()
+        self._cause = CAUSE_SIGNAL + number if number else CAUSE_RELOADER
+        self.quitting()
 
     def quitting(self) -> None:
         """The worker is on its way out. May be in a signal handler."""
@@ -81,7 +111,16 @@ class WorkerSide:
     def leaving(self) -> None:
         """The last thing a worker does in an orderly end: leaves word of its exit code."""
         self.quitting()
+        self._header[EXIT_CAUSE] = self._exit_cause()
         self._header[EXIT_MARK] = 1.0 + _exit_code(sys.exc_info()[1])
+
+    def _exit_cause(self) -> float:
+        worker = self._worker
+        if worker.nr >= worker.max_requests:
+            return CAUSE_MAX_REQUESTS
+        if self._cause == CAUSE_UNKNOWN and not worker.alive:
+            return CAUSE_SIGNAL + signal.SIGTERM  # no hook tells of it; an application may as well have set ``alive``
+        return self._cause
 
 
 def _exit_code(exc: BaseException | None) -> int:

@@ -7,7 +7,7 @@ from unit_support import GET, Bench, Recorded, answers, handled, new_slot, raise
 
 from gunicorn_prom_hooks.scoreboard.families import FAILED, OVERFLOWED, REQUESTS
 from gunicorn_prom_hooks.scoreboard.slot import Slot
-from gunicorn_prom_hooks.worker import requests
+from gunicorn_prom_hooks.worker import cache
 from gunicorn_prom_hooks.worker.kinds import one_at_a_time
 from gunicorn_prom_hooks.worker.recorder import MAX_ERROR_TYPES, METHODS, RESERVE, Recorder
 
@@ -122,7 +122,7 @@ def test_a_reserve_that_is_used_up_loses_nothing_either() -> None:
 
 def test_the_rows_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """More endpoints than are kept at hand, and keys too long to be kept, are counted like any other."""
-    monkeypatch.setattr(requests, "CACHED_KEYS", 4)
+    monkeypatch.setattr(cache, "CACHED_KEYS", 4)
     with Bench() as bench:
         for path in (b"/a", b"/b", b"/c", b"/d", b"/e", b"/f", b"/a", b"/" + b"z" * 300) * 2:
             bench.get(path, answers())

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.scoreboard.directory import CorruptDirectory, Entry, clean_label, decode, encode
 from gunicorn_prom_hooks.scoreboard.layout import DIRECTORY_BYTES, MAX_LABEL_BYTES
-from gunicorn_prom_hooks.scoreboard.slot import Slot, SlotReader, SlotWriter
+from gunicorn_prom_hooks.scoreboard.reader import SlotReader
+from gunicorn_prom_hooks.scoreboard.slot import Slot, SlotWriter
 
 any_text = st.text(alphabet=st.characters(exclude_categories=()), max_size=300)
 labels = st.lists(any_text, max_size=5).map(lambda values: tuple(map(clean_label, values)))

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from werkzeug.test import create_environ
 
 from gunicorn_prom_hooks.guard import Guard
-from gunicorn_prom_hooks.worker.endpoints import normalise, resolver
+from gunicorn_prom_hooks.paths import normalise
+from gunicorn_prom_hooks.worker.endpoints import resolver
 from gunicorn_prom_hooks.worker.frameworks import FRAMEWORKS
 
 segment = st.one_of(

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from unit_roster import Worker, a_roster
+from unit_roster import Ended, Worker, a_roster
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,8 @@ def dead_pid() -> int:
 
 def test_a_worker_that_gunicorn_forgot_is_booked_when_it_is_dead(dead_pid: int) -> None:
     """A worker that gunicorn no longer has is booked, without being told, once its process is gone."""
-    roster = a_roster()
+    ended: Ended = []
+    roster = a_roster(ended)
     gone, never_forked = Worker(1, dead_pid), Worker(2)
     for worker in (gone, never_forked):
         roster.arrive(worker, "age")
@@ -30,7 +31,7 @@ def test_a_worker_that_gunicorn_forgot_is_booked_when_it_is_dead(dead_pid: int) 
     assert [member.worker for member in roster.members()] == [never_forked]
     roster.settle(set(), forking=True)
     assert roster.members() == []
-    assert roster.restarts["error"] == 2
+    assert [(member.worker, reported) for member, _, reported in ended] == [(gone, False), (never_forked, False)]
     assert roster.arrive(Worker(3), "age").lease.number == 0
 
 

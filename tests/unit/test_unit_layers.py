@@ -11,7 +11,7 @@ import gunicorn_prom_hooks
 
 PACKAGE = "gunicorn_prom_hooks"
 ROOT = Path(gunicorn_prom_hooks.__file__).parent
-FREE = {"guard", "settings", "native", "_version", "chaining"}
+FREE = {"paths", "messages", "guard", "settings", "native", "_version", "chaining"}
 LEVELS = {"": 7, "compose": 6, "hooks": 5, "runtime": 4, "worker": 3, "master": 3, "collectors": 2, "scoreboard": 1}
 FILES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(ROOT.rglob("*.py"))}
 

@@ -7,10 +7,10 @@ import struct
 import zlib
 from typing import Any
 
-from unit_support import Recorded, handled
+from unit_support import GET, Recorded, handled
 
 from gunicorn_prom_hooks.scoreboard import layout
-from gunicorn_prom_hooks.scoreboard.families import REQUESTS
+from gunicorn_prom_hooks.scoreboard.families import PATHS, REQUESTS
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time
 
 TEXT = layout.__doc__ or ""
@@ -41,15 +41,17 @@ def directory(memory: bytes) -> list[tuple[int, tuple[str, ...], int, int]]:
 def in_flight(memory: bytes) -> list[tuple[float, str, str]]:
     """Start, method and path of each entry in use, in the order of the table."""
     found = []
+    known = {33_536 // 8 + first: labels for family, labels, first, _ in directory(memory) if family == PATHS.number}
     for at in range(512, 512 + 128 * 256, 256):
-        method, path, start = struct.unpack_from("=16s232sd", memory, at)
-        if start:
-            found.append((start, method.rstrip(b"\0").decode(), path.rstrip(b"\0").decode()))
+        method, path, _, number, start = struct.unpack_from("=16s216sddd", memory, at)
+        if start > 0.0:
+            text = known[number] if number else (method.rstrip(b"\0").decode(), path.rstrip(b"\0").decode())
+            found.append((start, *text))
     return found
 
 
 def a_used_slot() -> tuple[Recorded, Any]:
-    """A slot in which two requests were recorded and a third is in progress."""
+    """A slot in which two requests were recorded, a third is in progress, and one to a path that is not known."""
     recorded = Recorded()
     pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.guard)
     request, environ, response = handled()
@@ -57,6 +59,7 @@ def a_used_slot() -> tuple[Recorded, Any]:
         pre_request(None, request)
         post_request(None, request, environ, response)
     pre_request(None, request)
+    pre_request(None, handled(GET % b"/never/seen")[0])
     return recorded, request
 
 
@@ -74,8 +77,8 @@ def test_a_reader_made_of_the_docstring_reads_the_same() -> None:
         if family == REQUESTS.number and labels[:3] == ("GET", "/items/:id", "200")
     ]
     assert sum(cells[first + 3 : first + 20]) == 2.0
-    assert in_flight(memory) == [tuple(request) for request in recorded.reader.in_flight()]
-    assert in_flight(memory)[0][1:] == ("GET", "/items/7")
+    assert sorted(in_flight(memory)) == [tuple(request) for request in recorded.reader.in_flight()]
+    assert {entry[1:] for entry in in_flight(memory)} == {("GET", "/items/7"), ("GET", "/never/seen")}
 
 
 def test_the_table_of_the_docstring_is_right() -> None:
@@ -101,7 +104,7 @@ def test_the_header_says_what_the_docstring_says() -> None:
     assert 0 < header(memory, "DIRECTORY_BYTES") < len(recorded.slot.directory)
     assert layout.CELLS_AT % 8 == layout.INFLIGHT_AT % 8 == layout.INFLIGHT_BYTES % 8 == 0
     numbers = [value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)]
-    assert all(number >= 0 for number in numbers)
+    assert min(numbers) == layout.COUNTED == -2
 
 
 def test_the_checksum_is_that_of_the_whole_entry() -> None:

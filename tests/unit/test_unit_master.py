@@ -19,7 +19,7 @@ from gunicorn_prom_hooks.settings import Settings
 @pytest.fixture
 def master() -> Master:
     """A master without an exporter, whose gunicorn has no workers yet."""
-    server: Any = SimpleNamespace(cfg=Config(), log=None, WORKERS={}, num_workers=1)
+    server: Any = SimpleNamespace(cfg=Config(), log=None, WORKERS={}, LISTENERS=[], num_workers=1, timeout=30)
     return Master(server, Settings(port=0, max_endpoints=1), Guard())
 
 
@@ -52,7 +52,7 @@ def test_a_scrape_between_pre_fork_and_the_fork_takes_no_slot_away(master: Maste
     master.forking(booting[0])
     view = master.view()
     assert master.member(booting[0]) is not None
-    assert sum(view.restarts.values()) == 0
+    assert sum(view.ledger.exits.values()) == 0
 
 
 def test_a_fork_that_failed_is_booked_at_the_next_one(master: Master, booting: list[Any]) -> None:

@@ -6,10 +6,12 @@ import os
 import time
 
 import pytest
-from unit_roster import Worker, a_roster
+from unit_roster import Ended, Worker, a_roster
 
-from gunicorn_prom_hooks.master.roster import Member
+from gunicorn_prom_hooks.master.roster import Member, Roster
 from gunicorn_prom_hooks.scoreboard.layout import ABORT_AT, EXIT_MARK, QUIT_AT, RUNNING_AT
+from gunicorn_prom_hooks.scoreboard.leases import Leases
+from gunicorn_prom_hooks.scoreboard.slot import Slot
 
 
 def mark(member: Member, cell: int, value: float) -> None:
@@ -17,32 +19,42 @@ def mark(member: Member, cell: int, value: float) -> None:
     member.lease.slot.header[cell] = value
 
 
-@pytest.mark.parametrize(
-    ("exit_mark", "aborted", "reason"),
-    [
-        (1.0, False, "restart"),
-        (0.0, True, "timeout"),
-        (1.0, True, "timeout"),
-        (0.0, False, "error"),
-        (2.0, False, "error"),
-        (256.0, False, "error"),
-    ],
-)
-def test_reasons(exit_mark: float, aborted: bool, reason: str) -> None:
-    """An orderly exit with code 0 is a restart, gunicorn's abort a timeout, any other end an error."""
-    roster = a_roster()
-    worker = Worker(1, os.getpid(), aborted)
-    mark(roster.arrive(worker, "age"), EXIT_MARK, exit_mark)
+def test_an_end_is_told_while_the_slot_is_as_the_worker_left_it() -> None:
+    """Whoever books an end finds the worker's marks in its slot; afterwards the slot is free and clean."""
+    marks = []
+    roster = Roster(
+        Leases(lambda: Slot(100, 1000)), lambda member, when, _: marks.append(member.lease.slot.header[EXIT_MARK])
+    )
+    worker = Worker(1, os.getpid())
+    member = roster.arrive(worker, "age")
+    mark(member, EXIT_MARK, 8.0)
     roster.left(worker)
-    assert sum(roster.restarts.values()) == 0
+    assert marks == []
     roster.settle({1})
-    assert roster.restarts == {"restart": 0, "timeout": 0, "error": 0, reason: 1}
+    assert marks == [8.0]
+    assert member.lease.slot.header[EXIT_MARK] == 0.0
     assert roster.members() == []
+
+
+def test_a_slot_is_free_even_where_booking_fails() -> None:
+    """An error on the way of an end to the books costs the entry, not the slot."""
+
+    def fail(member: Member, when: float, reported: bool) -> None:
+        raise ValueError
+
+    roster = Roster(Leases(lambda: Slot(100, 1000)), fail)
+    worker = Worker(1, os.getpid())
+    roster.arrive(worker, "age")
+    roster.left(worker)
+    with pytest.raises(ValueError):  # noqa: PT011 - it is our own
+        roster.settle({1})
+    assert roster.arrive(Worker(2), "age").lease.number == 0
 
 
 def test_an_end_told_twice_is_booked_once() -> None:
     """A worker whose end is told again, before or after it is booked, counts once."""
-    roster = a_roster()
+    ended: Ended = []
+    roster = a_roster(ended)
     worker = Worker(1, os.getpid())
     roster.arrive(worker, "age")
     roster.left(worker)
@@ -50,19 +62,36 @@ def test_an_end_told_twice_is_booked_once() -> None:
     roster.settle(set())
     roster.left(worker)
     roster.settle(set())
-    assert sum(roster.restarts.values()) == 1
+    assert [(member.worker, reported) for member, _, reported in ended] == [(worker, True)]
+
+
+def test_why_a_worker_is_to_leave() -> None:
+    """The oldest are told to go when there are too many; a reload is for all, whatever they were told before."""
+    roster = a_roster()
+    for age in (3, 1, 2):
+        roster.arrive(Worker(age, os.getpid()), "age")
+    roster.tell("scale_down", 1)
+    assert {member.worker.age: member.told for member in roster.members()} == {1: "scale_down", 2: "", 3: ""}
+    roster.tell("reload")
+    roster.tell("scale_down", 2)
+    roster.arrive(Worker(4, os.getpid()), "age")
+    assert {member.worker.age: member.told for member in roster.members()} == {
+        **dict.fromkeys((1, 2, 3), "reload"),
+        4: "",
+    }
 
 
 def test_a_worker_that_never_arrived_is_not_booked() -> None:
     """The end of a worker that had no slot, or of another one of that age, changes nothing."""
-    roster = a_roster()
+    ended: Ended = []
+    roster = a_roster(ended)
     kept = Worker(1, os.getpid())
     roster.arrive(kept, "age")
     roster.left(Worker(1, os.getpid()))
     roster.left(Worker(2, os.getpid()))
     roster.settle({1})
     assert [member.worker for member in roster.members()] == [kept]
-    assert sum(roster.restarts.values()) == 0
+    assert ended == []
 
 
 @pytest.mark.parametrize(

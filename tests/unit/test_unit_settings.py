@@ -17,7 +17,12 @@ def label(environ: Any) -> str | None:
 def test_defaults() -> None:
     """With nothing set the metrics are on loopback, port 9091."""
     assert load({}, {}) == Settings(
-        port=9091, address="127.0.0.1", endpoint=None, max_endpoints=200, worker_label="age"
+        port=9091,
+        address="127.0.0.1",
+        endpoint=None,
+        max_endpoints=200,
+        worker_label="age",
+        queue_header="X-Request-Start",
     )
 
 
@@ -28,6 +33,7 @@ def test_defaults() -> None:
         ("address", "PROMETHEUS_BIND_ADDRESS", "::1", "0.0.0.0", ("::1", "0.0.0.0")),
         ("max_endpoints", "GUNICORN_PROM_MAX_ENDPOINTS", "7", 8, (7, 8)),
         ("worker_label", "GUNICORN_PROM_WORKER_LABEL", "slot", "age", ("slot", "age")),
+        ("queue_header", "GUNICORN_PROM_QUEUE_HEADER", "X-Queue-Start", "", ("X-Queue-Start", "")),
     ],
 )
 def test_keyword_over_environment_over_default(
@@ -112,7 +118,8 @@ def test_an_unknown_setting_is_told_with_the_known_ones() -> None:
     with pytest.raises(InvalidSetting) as caught:
         load({"prot": 9091}, {})
     assert str(caught.value) == (
-        "gunicorn_prom_hooks: no setting 'prot'; allowed are address, endpoint, max_endpoints, port, worker_label"
+        "gunicorn_prom_hooks: no setting 'prot'; allowed are "
+        "address, endpoint, max_endpoints, port, queue_header, worker_label"
     )
 
 

@@ -8,7 +8,8 @@ from unit_support import same
 
 from gunicorn_prom_hooks.scoreboard.directory import Entry
 from gunicorn_prom_hooks.scoreboard.leases import Lease
-from gunicorn_prom_hooks.scoreboard.slot import Slot, SlotReader, SlotWriter
+from gunicorn_prom_hooks.scoreboard.reader import SlotReader
+from gunicorn_prom_hooks.scoreboard.slot import Slot, SlotWriter
 from gunicorn_prom_hooks.scoreboard.tally import EndpointCap, Tally, tally_all, tally_lease
 
 OTHER = "<other>"

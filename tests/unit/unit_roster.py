@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gunicorn_prom_hooks.master.roster import Roster
+from gunicorn_prom_hooks.master.roster import Member, Roster
 from gunicorn_prom_hooks.scoreboard.leases import Leases
 from gunicorn_prom_hooks.scoreboard.slot import Slot
 
@@ -18,6 +18,10 @@ class Worker:
     aborted: bool = False
 
 
-def a_roster() -> Roster:
-    """A roster without workers."""
-    return Roster(Leases(lambda: Slot(100, 1000)))
+Ended = list[tuple[Member, float, bool]]
+
+
+def a_roster(ended: Ended | None = None) -> Roster:
+    """A roster without workers; ``ended`` gets what it tells of ends."""
+    told = [] if ended is None else ended
+    return Roster(Leases(lambda: Slot(100, 1000)), lambda *end: told.append(end))

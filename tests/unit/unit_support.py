@@ -16,7 +16,8 @@ from gunicorn.workers.sync import SyncWorker
 
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS, Family
-from gunicorn_prom_hooks.scoreboard.slot import Slot, SlotReader
+from gunicorn_prom_hooks.scoreboard.reader import SlotReader
+from gunicorn_prom_hooks.scoreboard.slot import Slot
 from gunicorn_prom_hooks.scoreboard.tally import Labels, tally_all
 from gunicorn_prom_hooks.worker.endpoints import Resolve
 from gunicorn_prom_hooks.worker.errors import watch_error_handling

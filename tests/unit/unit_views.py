@@ -14,10 +14,10 @@ from unit_support import new_slot, same
 from gunicorn_prom_hooks.collectors import Page
 from gunicorn_prom_hooks.collectors.view import View, WorkerView
 from gunicorn_prom_hooks.guard import Guard
+from gunicorn_prom_hooks.master.ledger import Ledger
 from gunicorn_prom_hooks.scoreboard.families import DURATION_SUM, FIRST_BUCKET, REQUEST_SIZE_SUM, RESPONSE_SIZE_SUM
-from gunicorn_prom_hooks.scoreboard.layout import INFLIGHT_ENTRY
 from gunicorn_prom_hooks.scoreboard.leases import Lease, Leases
-from gunicorn_prom_hooks.scoreboard.slot import inflight_offset
+from gunicorn_prom_hooks.scoreboard.slot import inflight_start, write_out
 from gunicorn_prom_hooks.worker.recorder import Recorder
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -33,6 +33,8 @@ class Scene:
         self.departed: list[tuple[str, str, float]] = []
         self.errors: Mapping[str, int] = {}
         self.listeners: list[Any] = []
+        self.ledger = Ledger(lambda: False, str)
+        self.ledger.restarts["restart"] = 3
         self.dirty_arbiter_pid = 0
 
     def hire(self, age: int, pid: int | None = None) -> tuple[Lease, Recorder]:
@@ -50,7 +52,9 @@ class Scene:
             departed=self.departed,
             readers=self.leases.readers,
             rename=same,
-            restarts={"restart": 3, "timeout": 1, "error": 0},
+            ledger=self.ledger,
+            messages={"error": 2},
+            reloads=5,
             errors=self.errors,
             folded=lambda: 4,
             target=2,
@@ -73,6 +77,7 @@ class Scene:
             capacity=1,
             states={"booting": 50.0, "running": 51.0},
             heartbeat_age=0.5,
+            stopping=False,
         )
 
 
@@ -86,7 +91,7 @@ def request(
     sizes: tuple[int, int] = (0, 0),
 ) -> None:
     """Records a request in this bucket, as a worker would."""
-    row = recorder.row(*labels, *sizes)
+    row = recorder.row(*labels, *sizes).at
     lease.slot.words[row + REQUEST_SIZE_SUM] += 10.0
     lease.slot.words[row + RESPONSE_SIZE_SUM] += 20.0
     lease.slot.words[row + DURATION_SUM] += seconds
@@ -95,7 +100,8 @@ def request(
 
 def begin(lease: Lease, start: float, number: int = 0) -> None:
     """Puts a request into the in-flight table; a start of 0.0 takes it out."""
-    INFLIGHT_ENTRY.pack_into(lease.slot.memory, inflight_offset(number), b"GET", b"/x", start)
+    write_out(lease.slot, number, b"GET", b"/x")
+    lease.slot.words[inflight_start(number)] = start
 
 
 def samples(families: Iterable[Metric]) -> Samples:

@@ -1,0 +1,24 @@
+"""What gunicorn's error log was told, by the master and by workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from ..scoreboard.families import LEVELS, LOG_MESSAGES
+from .view import View
+
+
+def collect(view: View) -> Iterator[Metric]:
+    """Messages by level."""
+    messages = CounterMetricFamily(
+        "gunicorn_log_messages",
+        "Messages to gunicorn's error log; those below its level included, but for debug.",
+        labels=LOG_MESSAGES.labels,
+    )
+    workers = view.totals.series(LOG_MESSAGES.number)
+    for level in LEVELS:
+        messages.add_metric((level,), view.messages.get(level, 0) + sum(workers.get((level,), ())))
+    yield messages

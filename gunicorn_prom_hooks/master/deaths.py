@@ -1,0 +1,98 @@
+"""What is done about a worker's death: its slot and the master's log are read, the ledger and the log get an entry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ..guard import Guard
+from ..paths import normalise
+from ..scoreboard.directory import clean_label
+from ..scoreboard.families import OTHER
+from ..scoreboard.layout import EXIT_CAUSE, EXIT_MARK, RUNNING_AT
+from ..scoreboard.tally import EndpointCap
+from .ends import Ends
+from .ledger import Death, Ledger
+from .obituary import obituary
+from .oom import OomKills
+from .roster import Member
+
+_EXPECTED: Final = ("max_requests", "reload", "scale_down", "shutdown")
+"""Reasons that are no news, unless a request went down with the worker."""
+
+
+class Deaths:
+    """Books the ends of workers.
+
+    Args:
+        log: gunicorn's logger.
+        guard: where failures end.
+        max_endpoints: how many different endpoints killed requests may have.
+    """
+
+    def __init__(self, log: Any, guard: Guard, max_endpoints: int) -> None:
+        self.ends = Ends()
+        self.oom = OomKills()
+        self.ledger = Ledger(self.oom.claim, self._endpoint)
+        self._cap = EndpointCap(max_endpoints, {0: 0}, frozenset({OTHER}), OTHER)
+        self._log = log
+        self._guard = guard
+
+    def limit_endpoints(self, max_endpoints: int) -> None:
+        """Takes over the setting of a reload."""
+        self._cap.limit = max_endpoints
+
+    def look(self, members: Iterable[Member]) -> None:
+        """Notes who has booted since the last look, and how often the kernel has killed for want of memory."""
+        self.oom.look()
+        for member in members:
+            self._note_boot(member)
+
+    def ended(self, member: Member, when: float, *, reported: bool) -> None:
+        """Books the end of a worker whose slot is still as it left it.
+
+        Args:
+            member: the worker.
+            when: unix time of its end.
+            reported: gunicorn has told; else nobody has, and it is just not there any more.
+        """
+        self._note_boot(member)
+        reader, header = member.lease.reader, member.lease.slot.header
+        mark = header[EXIT_MARK]
+        end = self.ends.take(member.worker.pid)
+        if end is None and mark:
+            end = int(mark) - 1
+        elif end is None and reported:
+            end = 0  # gunicorn logs any other
+        death = Death(
+            end=end,
+            aborted=bool(member.worker.aborted),
+            booted=member.booted,
+            orderly=bool(mark),
+            cause=header[EXIT_CAUSE],
+            told="shutdown" if self.ends.stopping else member.told,
+            seconds=max(0.0, when - member.lease.since),
+        )
+        reader.finish()
+        requests, unnamed = reader.died_on(), reader.untracked()
+        how = self.ledger.book(death, [(request.method, request.path) for request in requests], unnamed)
+        expected = how[0] in _EXPECTED or (death.orderly and death.end == 0 and how[0] != "timeout")
+        if requests or unnamed or not expected:
+            try:
+                say = self._log.warning if expected else self._log.error
+                say(
+                    "%s",
+                    obituary(member.worker.pid, member.worker_id, how, requests, unnamed, time.monotonic()),
+                )
+            except Exception:  # noqa: BLE001 - the user's logger may fail; the books must be kept for all that
+                self._guard.failed("log")
+
+    def _note_boot(self, member: Member) -> None:
+        running_at = member.lease.slot.header[RUNNING_AT]
+        if running_at and not member.booted:
+            member.booted = True
+            self.ledger.boots.observe(max(0.0, running_at - member.lease.since))
+
+    def _endpoint(self, path: str) -> str:
+        return self._cap(0, (clean_label(normalise(path)),))[0]

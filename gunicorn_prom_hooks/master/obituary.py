@@ -1,0 +1,42 @@
+"""The line in the log about a worker's death: who, how, and in the middle of what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ..scoreboard.reader import InFlight
+
+MAX_REQUESTS: Final = 3
+"""So many requests are named, the oldest ones."""
+MAX_PATH: Final = 200
+
+
+def printable(text: str) -> str:
+    """The text with what would not show, or would do worse in somebody's terminal, escaped; cut to ``MAX_PATH``."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:MAX_PATH])
+    return shown[:MAX_PATH]
+
+
+def obituary(
+    pid: object, worker_id: str, how: tuple[str, str], requests: Sequence[InFlight], unnamed: int, now: float
+) -> str:
+    """One line of plain text.
+
+    Args:
+        pid: of the worker.
+        worker_id: the label.
+        how: reason and detail.
+        requests: those it died on, oldest first.
+        unnamed: how many more there were.
+        now: monotonic seconds.
+    """
+    named = [
+        f"{printable(request.method)} {printable(request.path)} ({max(0.0, now - request.start):.3f} s in flight)"
+        for request in requests[:MAX_REQUESTS]
+    ]
+    others = len(requests) - len(named) + unnamed
+    if others:
+        named.append(f"{others} other request{'s' if others > 1 else ''}")
+    what = ", ".join(named) or "no request"
+    return f"gunicorn_prom_hooks: worker {worker_id} (pid:{pid}) ended: {how[0]} ({how[1]}), in the middle of {what}"

@@ -1,0 +1,121 @@
+"""Killed at any instant of recording it, a request is either counted or one that the worker died on; never both."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+from unit_support import KINDS, MakeHooks, Recorded, handled, same
+
+from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS
+from gunicorn_prom_hooks.scoreboard.layout import EXIT_CAUSE, QUIT_AT
+from gunicorn_prom_hooks.scoreboard.reader import SlotReader
+from gunicorn_prom_hooks.scoreboard.slot import Slot
+from gunicorn_prom_hooks.scoreboard.tally import tally_all
+
+CELLS, DIRECTORY = 18_000, 20_000
+
+
+def small() -> Recorded:
+    """A slot of which many copies can be made."""
+    return Recorded(slot=Slot(CELLS, DIRECTORY))
+
+
+def at_every_instruction(slot: Slot, step: Callable[[], None]) -> list[bytes]:
+    """What the slot holds before each instruction of the step that is Python of ours, and after the last."""
+    held: list[bytes] = []
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        if "gunicorn_prom_hooks" not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            held.append(bytes(slot.memory))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        step()
+    finally:
+        sys.settrace(before)
+    return [*held, bytes(slot.memory)]
+
+
+def after_death(memory: bytes) -> tuple[int, int]:
+    """Requests counted, and requests that the worker died on, by the master's reading of what a dead worker left."""
+    slot = Slot(CELLS, DIRECTORY)
+    slot.memory[:] = memory
+    reader = SlotReader(slot)
+    reader.update()
+    died_on = reader.died_on()
+    assert all((request.method, request.path) == ("GET", "/items/7") for request in died_on)
+    reader.finish()
+    assert reader.finish() == 0, "it is counted once"
+    rows = tally_all([reader], same)[0].series(REQUESTS.number).values()
+    return int(sum(sum(cells[COUNTS]) for cells in rows)), len(died_on)
+
+
+@pytest.mark.parametrize("make", KINDS)
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_killed_at_any_instruction(make: MakeHooks, before: int) -> None:
+    """Whichever instruction is the last: first nothing, then in progress, then counted; new paths and known ones."""
+    recorded = small()
+    pre_request, post_request = make(recorded.recorder, None, recorded.guard)
+    request, environ, response = handled()
+
+    def serve() -> None:
+        pre_request(None, request)
+        post_request(None, request, environ, response)
+
+    for _ in range(before):
+        serve()
+    seen = [after_death(memory) for memory in at_every_instruction(recorded.slot, serve)]
+    assert seen == sorted(seen, key=[(before, 0), (before, 1), (before + 1, 0)].index)
+    assert len(set(seen)) == 3
+    assert not recorded.guard.counts
+
+
+def test_what_was_counted_long_ago_is_not_counted_again() -> None:
+    """Other threads went on counting in the cell that an idle thread counted in last: it needs no finishing."""
+    recorded = small()
+    pre_request, post_request = KINDS[2](recorded.recorder, None, recorded.guard)
+    some = [handled() for _ in range(3)]
+    for request, _, _ in some:
+        pre_request(None, request)
+    for request, environ, response in some:
+        post_request(None, request, environ, response)
+    assert after_death(bytes(recorded.slot.memory)) == (3, 0)
+
+
+def test_a_request_that_ends_with_its_worker() -> None:
+    """SystemExit out of a signal handler ends the request: it is answered 500, and the one that the worker died on."""
+    for quitting, expected in [(0.0, (1, 0)), (1700000000.0, (1, 1))]:
+        recorded = small()
+        pre_request, post_request = KINDS[0](recorded.recorder, None, recorded.guard)
+        request, environ, response = handled()
+        pre_request(None, request)
+        recorded.slot.header[QUIT_AT] = quitting
+        try:
+            raise SystemExit(1)
+        except SystemExit:
+            post_request(None, request, environ, response)
+        assert after_death(bytes(recorded.slot.memory)) == expected
+
+
+def test_garbage_is_not_counted() -> None:
+    """An in-flight entry that no writer of ours wrote changes no cell."""
+    recorded = small()
+    values = SlotReader(recorded.slot)
+    values.update()
+    before = values.values()
+    for start in (-1.0, -1e300, -0.5, float("nan"), float("-inf"), -4192.5):
+        recorded.slot.words[64 + 31] = start
+        recorded.slot.words[64 + 29] = 1.0
+        assert values.finish() == 0
+        values.died_on()
+    recorded.slot.header[EXIT_CAUSE] = float("nan")
+    assert values.values() == before
