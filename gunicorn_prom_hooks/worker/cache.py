@@ -11,17 +11,17 @@ Rows = dict[int, Row]
 CACHED_KEYS: Final = 4096
 CACHED_KEY: Final = 256
 """Bounds of what is kept: how many endpoints, how many paths, and the length of one."""
+FAILURE: Final = 100_000
+"""What the kind of a 5xx has in addition."""
 NO_ROWS: Final[Rows] = {}
-UNKNOWN: Final = NO_ROWS, 0.0
-"""What is kept of a path that has not been seen."""
 
 
 class Cache:
     """What a worker keeps of requests like those it has seen, by method and path, and by method and endpoint."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self.paths: dict[tuple[str, str], tuple[Rows, float]] = {}
-        """With what stands for the path in the in-flight table; 0.0: it is written out."""
+        self.paths: dict[str, dict[str, tuple[Rows, float]]] = {}
+        """By path, then method, with what stands for both in the in-flight table; 0.0: they are written out."""
         self.endpoints: dict[tuple[str, str], Rows] = {}
         self._recorder = recorder
 
@@ -34,14 +34,19 @@ class Cache:
                 self.endpoints.clear()
             self.endpoints.setdefault((method, label), {})[kind] = row
             return
-        known = self.paths.get((method, path))
-        if known is None:
+        methods = self.paths.get(path)
+        if methods is None:
             if len(self.paths) >= CACHED_KEYS:
                 self.paths.clear()
-            known = self.paths[method, path] = {}, self._recorder.path(method, path)
-        known[0][kind] = row
+            methods = self.paths[path] = {}
+        if method not in methods:
+            methods[method] = {}, self._recorder.path(method, path)
+        methods[method][0][kind] = row
 
 
 def kind_of(status: int, request_size: int, response_size: int) -> int:
-    """Status and the two size classes as one number; the status itself where both bodies are small or empty."""
-    return status + 1000 * request_size + 10000 * response_size
+    """Status and the two size classes as one number; the status alone where both bodies are small and it is no 5xx.
+
+    A 5xx has more to be done about it than its row: whoever looks for the row of a plain status must not find it.
+    """
+    return status + 1000 * request_size + 10000 * response_size + (FAILURE if status >= 500 else 0)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..guard import Guard
 from ..scoreboard.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE, UNTRACKED
 from ..scoreboard.slot import inflight_start, write_out
-from .cache import UNKNOWN, Cache, Rows
+from .cache import NO_ROWS, Cache, Rows
 from .endpoints import Resolve
 from .recorder import Recorder, method_label
 from .requests import Hooks, Load, PostRequest, PreRequest, request_hooks
@@ -88,7 +88,10 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
 
     def pre_request(worker: Any, req: Any) -> None:
         try:
-            rows, known = cache.paths.get((req.method, req.path), UNKNOWN)
+            try:
+                rows, known = cache.paths[req.path][req.method]
+            except KeyError:
+                rows, known = NO_ROWS, 0.0
             text = b"" if known else req.path.encode()
             started = monotonic()
             if free:

@@ -22,7 +22,6 @@ from ..scoreboard.families import (
     OVERFLOWED,
     PATHS,
     QUEUE,
-    REQUEST_SIZE_SUM,
     REQUESTS,
     RESPONSE_SIZE_SUM,
     UNKNOWN_SIZE,
@@ -52,19 +51,19 @@ class Row:
     Attributes:
         at: where it starts, among the doubles of the slot.
         seconds: what its cell ``DURATION_SUM`` holds.
-        received: what its cell ``REQUEST_SIZE_SUM`` holds, in bytes.
         sent: what its cell ``RESPONSE_SIZE_SUM`` holds, in bytes.
         fast: what its first bucket holds.
+        done: what the in-flight entry says when a request is about to be counted in the first bucket.
     """
 
-    __slots__ = ("at", "fast", "received", "seconds", "sent")
+    __slots__ = ("at", "done", "fast", "seconds", "sent")
 
     def __init__(self, slot: Slot, at: int) -> None:
         self.at = at
         self.seconds = slot.words[at + DURATION_SUM]
-        self.received = slot.words[at + REQUEST_SIZE_SUM]
         self.sent = slot.words[at + RESPONSE_SIZE_SUM]
         self.fast = slot.words[at + FIRST_BUCKET]
+        self.done = -float(at + FIRST_BUCKET)
 
 
 class Recorder:

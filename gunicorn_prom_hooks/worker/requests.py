@@ -26,7 +26,7 @@ from ..scoreboard.families import (
 )
 from ..scoreboard.layout import ABORT_AT, COUNTED, DIED_ON, DIED_START, KNOWN, QUIT_AT
 from ..scoreboard.slot import inflight_start, write_out
-from .cache import NO_ROWS, UNKNOWN, Cache, Rows, kind_of
+from .cache import NO_ROWS, Cache, Rows, kind_of
 from .endpoints import Resolve
 from .errors import CLIENT_GONE, is_goodbye, real_exception, remember_failing, status_of
 from .queueing import waited
@@ -81,7 +81,10 @@ def request_hooks(
         nonlocal rows, started
         started = monotonic()
         try:
-            rows, known = paths.get((req.method, req.path), UNKNOWN)
+            try:
+                rows, known = paths[req.path][req.method]
+            except KeyError:
+                rows, known = NO_ROWS, 0.0
             if known:
                 words[at + KNOWN] = known
             else:
@@ -93,56 +96,39 @@ def request_hooks(
     def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
         try:
             took = monotonic() - started
-            mine = rows
             if resolve is None:
-                label = None
+                label, mine = None, rows
             else:
                 label = resolve(environ)
-                if label:
-                    mine = endpoints.get((req.method, label), NO_ROWS)
+                mine = endpoints.get((req.method, label), NO_ROWS) if label else rows
             exc = current_exception()
-            if exc is None or is_goodbye(exc):
-                try:
-                    status = resp.status_code or NO_STATUS
-                except AttributeError:
-                    status = NO_STATUS
-                if status >= 500:
-                    failed(req, resp, label, f"HTTP {status}")
+            row = None
+            if (
+                exc is None
+                and "CONTENT_LENGTH" not in environ
+                and "HTTP_TRANSFER_ENCODING" not in environ
+                and queue_header not in environ
+            ):
                 sent = resp.sent
-                if sent:
-                    response_size = 0 if sent <= 1024 else bisect_left(SIZE_BUCKETS, sent)
-                else:
-                    sent, response_size = size_unsent(req, resp, status)
-            else:
-                status = excepted(req, label, resp, exc)
-                sent = 0 if resp is None else resp.sent
-                response_size = bisect_left(SIZE_BUCKETS, sent)
-            if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
-                received, request_size = size_received(environ)
-            else:
-                received = request_size = 0
-            if queue_header in environ:
-                queued(environ[queue_header], took)
-            kind = status if request_size == response_size == 0 else kind_of(status, request_size, response_size)
-            try:
-                row = mine[kind]
-            except KeyError:
-                row = look_up(req, resp, label, (status, request_size, response_size))
+                if 0 < sent <= 1024:
+                    row = mine.get(resp.status_code)
+            if row is None:
+                row, sent = unusual(req, environ, resp, exc, label, mine, took)
             first = row.at
-            if received:
-                words[first + REQUEST_SIZE_SUM] = row.received = row.received + received
             if sent:
                 words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
             words[first] = row.seconds = row.seconds + took
             if took <= 0.005:
                 cell = first + FIRST_BUCKET
+                done = row.done
                 row.fast = count = row.fast + 1.0
             else:
                 cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, took)
+                done = -float(cell)
                 count = words[cell] + 1.0
             # It is answered; from the second of these stores on it is no longer in progress, and sure to be counted.
             words[at + COUNTED] = count
-            words[at] = -cell
+            words[at] = done
             words[cell] = count
         except Exception:  # noqa: BLE001 - the next request must be served
             words[at] = 0.0
@@ -151,6 +137,39 @@ def request_hooks(
     def load(its_start: float, its_rows: Rows, its_place: int) -> None:
         nonlocal started, rows, at
         started, rows, at = its_start, its_rows, its_place
+
+    def unusual(
+        req: Any, environ: Any, resp: Any, exc: BaseException | None, label: str | None, mine: Rows, took: float
+    ) -> tuple[Row, int]:
+        """Row and bytes sent of what is not the most usual: a small answer, without a failure, to a request without a body.
+
+        That one is told apart in ``post_request`` itself, which is the shorter for it: instructions that are not
+        there need not be fetched.
+        """
+        if exc is None or is_goodbye(exc):
+            status = getattr(resp, "status_code", None) or NO_STATUS
+            if status >= 500:
+                failed(req, resp, label, f"HTTP {status}")
+            sent = resp.sent
+            if sent:
+                response_size = bisect_left(SIZE_BUCKETS, sent)
+            else:
+                sent, response_size = size_unsent(req, resp, status)
+        else:
+            status = excepted(req, label, resp, exc)
+            sent = 0 if resp is None else resp.sent
+            response_size = bisect_left(SIZE_BUCKETS, sent)
+        received = request_size = 0
+        if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
+            received, request_size = size_received(environ)
+        if queue_header in environ:
+            queued(environ[queue_header], took)
+        row = mine.get(kind_of(status, request_size, response_size))
+        if row is None:
+            row = look_up(req, resp, label, (status, request_size, response_size))
+        if received:
+            words[row.at + REQUEST_SIZE_SUM] += received
+        return row, sent
 
     def look_up(req: Any, resp: Any, label: str | None, kind: tuple[int, int, int]) -> Row:
         endpoint = endpoint_label(req, resp, label)
