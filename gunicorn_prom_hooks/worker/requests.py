@@ -111,7 +111,10 @@ def request_hooks(
             ):
                 sent = resp.sent
                 if 0 < sent <= 1024:
-                    row = mine.get(resp.status_code)
+                    try:  # noqa: SIM105 - contextlib.suppress is not free
+                        row = mine.get(resp.status_code)
+                    except AttributeError:  # start_response was never called
+                        pass
             if row is None:
                 row, sent = unusual(req, environ, resp, exc, label, mine, took)
             first = row.at
@@ -141,7 +144,7 @@ def request_hooks(
     def unusual(
         req: Any, environ: Any, resp: Any, exc: BaseException | None, label: str | None, mine: Rows, took: float
     ) -> tuple[Row, int]:
-        """Row and bytes sent of what is not the most usual: a small answer, without a failure, to a request without a body.
+        """Row and bytes sent of what is not the usual: a small answer, without failure, to a request without a body.
 
         That one is told apart in ``post_request`` itself, which is the shorter for it: instructions that are not
         there need not be fetched.
