@@ -38,6 +38,10 @@ class Ends:
         if isinstance(text, str) and text.startswith(("Worker (pid:", "Handling signal:", "Unhandled exception in")):
             self._listen(text % args if args else text)
 
+    def killed(self, pid: int) -> None:
+        """Notes that this process was sent SIGKILL, of which gunicorn has logged nothing."""
+        self._ends.setdefault(pid, "SIGKILL")
+
     def take(self, pid: object) -> str | int | None:
         """How this process ended, once: the name of the signal, or the exit code; None if nothing was logged of it."""
         return self._ends.pop(pid, None) if isinstance(pid, int) else None

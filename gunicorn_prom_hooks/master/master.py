@@ -107,8 +107,15 @@ class Master:
             self._exporter = exporter
 
     def exiting(self) -> None:
-        """The last thing: books the deaths that are still to be booked, and ends the exporter."""
+        """The last thing: books the deaths that are still to be booked, and ends the exporter.
+
+        A worker that is still there has been sent SIGKILL a moment ago, and gunicorn waits for it no more.
+        """
         with self.lock.hold():
+            self._settle()
+            for member in self._roster.members():
+                self._deaths.ends.killed(member.worker.pid)
+                self._roster.left(member.worker)
             self._settle()
         self.close()
 

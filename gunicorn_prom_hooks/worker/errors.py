@@ -11,6 +11,8 @@ from gunicorn.http.errors import ConfigurationProblem, NoMoreData, ParseExceptio
 
 from ..guard import Guard
 from ..scoreboard.families import ERROR_HANDLING, INVALID, UNMATCHED
+from ..scoreboard.layout import ABORT_AT, DIED_ON, DIED_START, QUIT_AT
+from ..scoreboard.slot import Slot
 from .recorder import Recorder, method_label
 
 CLIENT_GONE = 499
@@ -72,6 +74,17 @@ def status_of(exc: BaseException, resp: Any) -> int:
     if is_clients_fault(exc):
         return int(getattr(exc, "code", 400))
     return 500
+
+
+def ends_with_worker(exc: BaseException, slot: Slot) -> bool:
+    """Whether gunicorn's handler of a signal that ends the worker raised this in the middle of a request."""
+    return isinstance(exc, SystemExit) and bool(slot.header[QUIT_AT] or slot.header[ABORT_AT])
+
+
+def die_on(slot: Slot, at: int) -> None:
+    """Leaves word for the master that the worker died on the request whose start is at ``at`` among the doubles."""
+    slot.header[DIED_START] = slot.words[at]
+    slot.header[DIED_ON] = at
 
 
 def is_clients_fault(exc: BaseException) -> bool:

@@ -12,8 +12,9 @@ from ..scoreboard.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE, UNTRACKED
 from ..scoreboard.slot import inflight_start, write_out
 from .cache import NO_ROWS, Cache, Rows
 from .endpoints import Resolve
+from .errors import die_on, ends_with_worker
 from .recorder import Recorder, method_label
-from .requests import Hooks, Load, PostRequest, PreRequest, request_hooks
+from .requests import Hooks, Load, PostRequest, PreRequest, current_exception, request_hooks
 
 ThreadHooks = tuple[PreRequest, PostRequest, Load]
 LAST: Final = INFLIGHT_ENTRIES - 1
@@ -116,7 +117,11 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
             return  # pre_request failed, and said so
         started, rows, number = found
         at = inflight_start(number)
+        exc = current_exception()
         try:
+            if exc is not None and ends_with_worker(exc, slot):
+                die_on(slot, at)  # gunicorn's gevent worker answers nothing then: it is not to be counted
+                return
             # What resolves may wait, and let others end meanwhile: the label is set when it is back, not before.
             label = None if resolve is None else resolve(environ)
             load(started, rows, at)

@@ -24,11 +24,19 @@ from ..scoreboard.families import (
     SIZE_BUCKETS,
     UNMATCHED,
 )
-from ..scoreboard.layout import ABORT_AT, COUNTED, DIED_ON, DIED_START, KNOWN, QUIT_AT
+from ..scoreboard.layout import COUNTED, KNOWN
 from ..scoreboard.slot import inflight_start, write_out
 from .cache import NO_ROWS, Cache, Rows, kind_of
 from .endpoints import Resolve
-from .errors import CLIENT_GONE, is_goodbye, real_exception, remember_failing, status_of
+from .errors import (
+    CLIENT_GONE,
+    die_on,
+    ends_with_worker,
+    is_goodbye,
+    real_exception,
+    remember_failing,
+    status_of,
+)
 from .queueing import waited
 from .recorder import Recorder, Row, method_label
 from .sizes import size_received, size_unsent
@@ -203,10 +211,8 @@ def request_hooks(
 
     def excepted(req: Any, label: str | None, resp: Any, raised: BaseException) -> int:
         exc = real_exception(raised)
-        if isinstance(exc, SystemExit) and (words[QUIT_AT] or words[ABORT_AT]):
-            # Raised by gunicorn's signal handler: the worker ends, and with it this request.
-            words[DIED_START] = words[at]
-            words[DIED_ON] = at
+        if ends_with_worker(exc, slot):
+            die_on(slot, at)
         status = status_of(exc, resp)
         if status != CLIENT_GONE:
             labels = failed(req, resp, label, type(exc).__name__)

@@ -96,12 +96,13 @@ class Server:
         environ: Mapping[str, str] | None = None,
         port: int | None = None,
         metrics_port: int | None = None,
+        before: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self.port = port or unused_port()
         self.metrics_port = metrics_port or unused_port()
         self.log_file = folder / "gunicorn.log"
-        self._arguments = arguments
+        self._command = [*before, GUNICORN, *arguments, "app:app"]
         path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
         # No bytecode: a config file rewritten within a second, at the same length, passes for the one compiled before.
         self._environ = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **(environ or {})}
@@ -135,7 +136,7 @@ class Server:
         """Starts it without waiting."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [GUNICORN, *self._arguments, "app:app"],
+                self._command,
                 cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,

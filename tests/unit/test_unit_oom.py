@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cgroups import MakeCgroup, limited_cgroup  # noqa: F401 - a fixture
 
 from gunicorn_prom_hooks.master.oom import RECENT_SECONDS, OomKills
 
@@ -310,61 +307,9 @@ print(json.dumps(told))
 """
 
 
-def limited_cgroup() -> tuple[Path, str]:
-    """A new cgroup of LIMIT, and the name of the file with its counter.
-
-    Raises:
-        OSError: that is not to be had here.
-    """
-    root = Path("/sys/fs/cgroup")
-    name = f"gunicorn-prom-hooks-test-{os.getpid()}"
-    if (root / "cgroup.controllers").exists():
-        controllers = (root / "cgroup.subtree_control").read_text().split()
-        if "memory" not in controllers:
-            raise OSError(f"no memory controller for new cgroups of v2: {controllers}")
-        limit, swap, file = "memory.max", "memory.swap.max", "memory.events"
-    else:
-        root /= "memory"
-        limit, swap, file = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.oom_control"
-    cgroup = root / name
-    cgroup.mkdir()
-    try:
-        (cgroup / limit).write_text(str(LIMIT))
-        with contextlib.suppress(OSError):  # not every kernel limits swap
-            (cgroup / swap).write_text("0" if limit == "memory.max" else str(LIMIT))
-        (cgroup / file).read_text()
-    except OSError:
-        cgroup.rmdir()
-        raise
-    return cgroup, file
-
-
-@pytest.fixture
-def cgroup() -> Iterator[tuple[Path, str]]:
-    """A cgroup with little memory, for the test only."""
-    try:
-        made, file = limited_cgroup()
-    except OSError as error:
-        pytest.skip(f"no memory-limited cgroup can be made here: {error}")
-    try:
-        yield made, file
-    finally:
-        deadline = time.monotonic() + 20.0
-        while made.exists():
-            for pid in (made / "cgroup.procs").read_text().split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
-            try:
-                made.rmdir()
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-
-
-def test_a_real_oom_kill(cgroup: tuple[Path, str]) -> None:
+def test_a_real_oom_kill(limited_cgroup: MakeCgroup) -> None:  # noqa: F811 - the fixture
     """In a cgroup of 64 MB a child that the kernel kills is claimed; one that is killed by hand is not."""
-    folder, file = cgroup
+    folder, file = limited_cgroup(LIMIT)
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(folder)], capture_output=True, text=True, timeout=60, check=False
     )
