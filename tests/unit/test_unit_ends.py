@@ -295,6 +295,9 @@ def test_a_message_in_the_middle_of_a_message() -> None:
             return super().__getitem__(key)
 
     ends.messages = Interrupted()
-    ends.message("info", "x", ())
+    thread = threading.Thread(target=ends.message, args=("info", "x", ()), daemon=True)
+    thread.start()
+    thread.join(10.0)
+    assert not thread.is_alive()
     assert dict(ends.messages) == {"info": 1, "warning": 1}
     assert ends.take(PID) == "SIGKILL"
