@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import Serve
+from conftest import APP, Serve
+from gunicorn.config import Config
 from servers import eventually, running, unused_port
 from test_page import full_page
 
 from gunicorn_prom_hooks import Settings
 
 TOP = Path(__file__).parents[2]
+HAS_DIRTY_WORKERS = "dirty_workers" in Config().settings
+DIRTY = "dirty_workers = 1\ndirty_apps = ['app:Idle']\nproc_name = 'docs-PORT'\ngraceful_timeout = 3\n"
+DIRTY_APP = "\nfrom gunicorn.dirty import DirtyApp\n\nclass Idle(DirtyApp):\n    pass\n"
 
 
 def documented() -> dict[str, tuple[str, frozenset[str]]]:
@@ -33,12 +37,16 @@ def test_metrics_reference(serve: Serve) -> None:
     """The tables in docs/metrics.md are exactly what a full page has: names, types and labels."""
     server = serve(
         "def endpoint(environ): raise ValueError\ninstall(globals(), port=METRICS_PORT, endpoint=endpoint)\n"
+        + (DIRTY if HAS_DIRTY_WORKERS else ""),
+        app=APP + DIRTY_APP if HAS_DIRTY_WORKERS else APP,
     )
     samples = full_page(server)
     exposed = {}
     for family in samples.families:
         labels = {label for sample in family.samples for label in sample.labels}
         exposed[family.name] = family.type, frozenset(labels - {"le"})
+    if not HAS_DIRTY_WORKERS:
+        exposed |= {name: kind for name, kind in documented().items() if name.startswith("gunicorn_dirty_")}
     assert exposed == documented()
 
 
@@ -87,23 +95,44 @@ def test_sample_configs(serve: Serve, name: str) -> None:
     assert samples.sum("gunicorn_exporter_errors_total") == 0
 
 
+def promql() -> list[str]:
+    """Every query in the documentation."""
+    pages = [TOP / "README.md", *(TOP / "docs").glob("*.md")]
+    blocks = [block for page in pages for block in re.findall(r"```promql\n(.*?)```", page.read_text(), re.DOTALL)]
+    inline = [query for page in pages for query in re.findall(r"`(histogram_quantile\([^`]*)`", page.read_text())]
+    return [line for block in blocks for line in block.splitlines()] + inline
+
+
 @pytest.mark.needs("prometheus")
-def test_readme_queries(serve: Serve, tmp_path: Path) -> None:
-    """Every PromQL query in the README is one, and Prometheus takes the README's configuration."""
-    readme = (TOP / "README.md").read_text()
-    [config] = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
-    (tmp_path / "prometheus.yml").write_text(config.replace("127.0.0.1:9091", "127.0.0.1:9"))
+def test_queries(serve: Serve, tmp_path: Path) -> None:
+    """Prometheus takes the README's config, and every query in the documentation has an answer on a real page."""
+    server = serve("workers = 2\n")
+    full_page(server)
+    [config] = re.findall(r"```yaml\n(.*?)```", (TOP / "README.md").read_text(), re.DOTALL)
+    config = "global: {scrape_interval: 1s}\n" + config.replace("127.0.0.1:9091", f"127.0.0.1:{server.metrics_port}")
+    (tmp_path / "prometheus.yml").write_text(config)
     port = unused_port()
     command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
     command.append(f"--web.listen-address=127.0.0.1:{port}")
-    queries = [line for block in re.findall(r"```promql\n(.*?)```", readme, re.DOTALL) for line in block.splitlines()]
-    assert len(queries) >= 5
+    known = set(documented())
+    queries = promql()
+    assert len(queries) >= 25
+    for query in queries:
+        for name in re.findall(r"\b(?:gunicorn|process)_\w+", query):
+            assert re.sub(r"_(total|bucket|sum|count)$", "", name) in known, (name, query)
     with running(command, tmp_path, tmp_path / "log"):
         url = f"http://127.0.0.1:{port}"
-        eventually(lambda: requests.get(f"{url}/-/ready", timeout=5).ok, "Prometheus is ready")
-        for query in queries:
+
+        def ask(query: str) -> list[object]:
             answer = requests.get(f"{url}/api/v1/query", params={"query": query}, timeout=10).json()
             assert answer["status"] == "success", (query, answer)
+            return list(answer["data"]["result"])
+
+        eventually(lambda: ask("rate(gunicorn_worker_busy_seconds_total[1m])"), "Prometheus has scraped twice")
+        for query in queries:
+            result = ask(query)
+            # What compares, or asks for clients that left, has no answer as long as all is well.
+            assert result or re.search(r"[<>]|499", query), query
 
 
 def test_links() -> None:

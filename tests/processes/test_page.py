@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
+import signal
 import subprocess
 import time
 
 import pytest
 import requests
 from conftest import Serve
+from dying import busy_worker, hanging
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from servers import Samples, Server, eventually
 
@@ -36,11 +39,16 @@ PER_WORKER = {
 
 def full_page(server: Server) -> Samples:
     """A page on which every family has a sample."""
+    with hanging(server, "/hang"):
+        _, pid = busy_worker(server)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: server.scrape().sum("gunicorn_killed_requests_total"), "a request is killed")
     server.get("/boom")
     server.get("/503")
+    server.get("/", headers={"X-Request-Start": f"t={time.time()}"})
     server.send(b"NONSENSE\r\n\r\n")
     server.settled(1, "gunicorn_invalid_requests_total")
-    return server.settled(3)
+    return server.settled(4)
 
 
 def test_per_worker_contract(serve: Serve) -> None:

@@ -186,6 +186,7 @@ JUNK: list[tuple[object, Any]] = [
     ("Worker (pid:4711) exited with code x", ()),
     ("Worker (pid:4711) exited with code -9", ()),
     ("\nWorker (pid:4711) was sent SIGKILL!", ()),
+    ("Worker (pid:x) said: Worker (pid:4711) was sent SIGKILL!", ()),
     ("Said: Worker (pid:4711) was sent SIGKILL!", ()),
     ("%s", ("Worker (pid:4711) was sent SIGKILL!",)),
     ("WORKER TIMEOUT (pid:%s)", (PID,)),

@@ -86,6 +86,12 @@ def test_nonsense(stamp: str) -> None:
     assert waited(stamp, NOW) is None
 
 
+@pytest.mark.parametrize(("stamp", "found"), [("40", 60.0), ("0", None), ("-5", None), ("-0.0", None)])
+def test_a_machine_that_has_just_begun_to_count(stamp: str, found: float | None) -> None:
+    """Where the clock is near zero, zero and less is still no time."""
+    assert waited(stamp, 100.0) == found
+
+
 numbers = st.one_of(st.floats(), st.integers(), st.floats(NOW - 1e4, NOW + 1e4)).map(str)
 
 
