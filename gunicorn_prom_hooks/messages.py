@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Final
 
 Seen = Callable[[str, object, Any], None]
@@ -33,7 +34,8 @@ class Messages(logging.Filter):
     """Passes on every message of gunicorn's error log and filters none out.
 
     A filter on the log sees what its level lets through. What it hides is seen in the methods of gunicorn's logger
-    object, the only ones that gunicorn calls; they are replaced on this one object, and no class is touched.
+    object, the only ones that gunicorn calls: those whose level is hidden are called through a function of ours, on
+    this one object; no class is touched.
 
     Args:
         seen: told of each message once.
@@ -42,6 +44,7 @@ class Messages(logging.Filter):
     def __init__(self, seen: Seen) -> None:
         super().__init__()
         self._seen = seen
+        self._inside: set[int] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Passes it on, and lets it through."""
@@ -49,22 +52,32 @@ class Messages(logging.Filter):
         return True
 
     def attach(self, log: Any) -> None:
-        """Watches a logger of gunicorn's; doing it again is harmless. A logger of another kind is left alone."""
+        """Watches a logger of gunicorn's; to be done again after a reload. A logger of another kind is left alone."""
         error_log = getattr(log, "error_log", None)
         if not isinstance(error_log, logging.Logger):
             return
-        if self not in error_log.filters:
-            error_log.addFilter(self)
-        if not hasattr(log, _WATCHED):
-            for name, number in _HIDEABLE.items():
+        error_log.addFilter(self)
+        for name, number in _HIDEABLE.items():
+            watched = hasattr(vars(log).get(name), _WATCHED)
+            if error_log.isEnabledFor(number):
+                if watched:
+                    delattr(log, name)  # the class's own is behind it
+            elif not watched and name not in vars(log):
                 setattr(log, name, self._watching(getattr(log, name), error_log, number))
-            setattr(log, _WATCHED, True)
 
     def _watching(self, method: Callable[..., Any], error_log: logging.Logger, number: int) -> Callable[..., Any]:
         @functools.wraps(method)
         def watching(msg: object, *args: Any, **kwargs: Any) -> Any:
-            if not error_log.isEnabledFor(number):
+            ident = get_ident()
+            if error_log.isEnabledFor(number) or ident in self._inside:
+                return method(msg, *args, **kwargs)
+            # A logger class of the user's may pass a message on to another of these methods: it is one message.
+            self._inside.add(ident)
+            try:
                 self._seen(level_name(number), msg, args)
-            return method(msg, *args, **kwargs)
+                return method(msg, *args, **kwargs)
+            finally:
+                self._inside.discard(ident)
 
+        setattr(watching, _WATCHED, True)
         return watching

@@ -110,6 +110,7 @@ def ready_worker(gunicorn_worker: Any) -> None:
     """Puts the request hooks in place, when the application is loaded."""
     global by_name  # noqa: PLW0603
     side = worker()
+    _messages.attach(gunicorn_worker.log)  # the application may have configured logging, and switched gunicorn's off
     if side is not None and not side.is_ready:
         made = side.ready()
         if made is not None and not specialise(gunicorn_worker, *made):

@@ -15,7 +15,7 @@ def collect(view: View) -> Iterator[Metric]:
     """Messages by level."""
     messages = CounterMetricFamily(
         "gunicorn_log_messages",
-        "Messages to gunicorn's error log; those below its level included, but for debug.",
+        "Messages to gunicorn's error log, those of gunicorn's own below its level included, but for debug.",
         labels=LOG_MESSAGES.labels,
     )
     workers = view.totals.series(LOG_MESSAGES.number)

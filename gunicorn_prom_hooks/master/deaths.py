@@ -11,6 +11,7 @@ from ..paths import normalise
 from ..scoreboard.directory import clean_label
 from ..scoreboard.families import OTHER
 from ..scoreboard.layout import EXIT_CAUSE, EXIT_MARK, RUNNING_AT
+from ..scoreboard.reader import InFlight
 from ..scoreboard.tally import EndpointCap
 from .ends import Ends
 from .ledger import Death, Ledger
@@ -58,8 +59,9 @@ class Deaths:
             reported: gunicorn has told; else nobody has, and it is just not there any more.
         """
         self._note_boot(member)
-        reader, header = member.lease.reader, member.lease.slot.header
-        mark = header[EXIT_MARK]
+        requests, unnamed = self._died_on(member)
+        header = member.lease.slot.header
+        mark = header[EXIT_MARK] if 1.0 <= header[EXIT_MARK] <= 256.0 else 0.0
         end = self.ends.take(member.worker.pid)
         if end is None and mark:
             end = int(mark) - 1
@@ -74,8 +76,6 @@ class Deaths:
             told="shutdown" if self.ends.stopping else member.told,
             seconds=max(0.0, when - member.lease.since),
         )
-        reader.finish()
-        requests, unnamed = reader.died_on(), reader.untracked()
         how = self.ledger.book(death, [(request.method, request.path) for request in requests], unnamed)
         expected = how[0] in _EXPECTED or (death.orderly and death.end == 0 and how[0] != "timeout")
         if requests or unnamed or not expected:
@@ -87,6 +87,15 @@ class Deaths:
                 )
             except Exception:  # noqa: BLE001 - the user's logger may fail; the books must be kept for all that
                 self._guard.failed("log")
+
+    def _died_on(self, member: Member) -> tuple[list[InFlight], int]:
+        """The requests that the worker died on, and how many more. What it had answered but not counted is counted."""
+        try:
+            member.lease.reader.finish()
+            return member.lease.reader.died_on(), member.lease.reader.untracked()
+        except Exception:  # noqa: BLE001 - something else has written into the slot; the worker is dead for all that
+            self._guard.failed("slot")
+            return [], 0
 
     def _note_boot(self, member: Member) -> None:
         running_at = member.lease.slot.header[RUNNING_AT]

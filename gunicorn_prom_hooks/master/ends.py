@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import Counter
 from typing import Any, Final
 
@@ -10,7 +11,9 @@ from ..native import new_reentrant_lock
 
 MAX_ENDS: Final = 4096
 """Ends that nobody asks for; a worker's is asked for as soon as it is booked."""
-_END: Final = re.compile(r"Worker \(pid:(\d+)\) (?:was sent (SIG\w+|signal \d+)!|exited with code (\d+))")
+_END: Final = re.compile(
+    r"Worker \(pid:(\d+)\) (?:was sent (?:(SIG\w+|signal \d+)|code (\d+))!|exited with code (\d+))"
+)
 _BOOT_EXITS: Final = (3, 4)
 """gunicorn's Arbiter.WORKER_BOOT_ERROR and APP_LOAD_ERROR: having logged one of these, it shuts down."""
 _STOPPING: Final = ("Handling signal: term", "Handling signal: int", "Handling signal: quit", "Unhandled exception in")
@@ -19,8 +22,9 @@ _STOPPING: Final = ("Handling signal: term", "Handling signal: int", "Handling s
 class Ends:
     """Listens to the log messages of the master.
 
-    gunicorn logs every end but an exit with code 0 in ``Arbiter.reap_workers``, before it calls ``child_exit``; the
-    wording is the same from gunicorn 23 to 27.
+    gunicorn logs every end but an exit with code 0 in ``Arbiter.reap_workers``, before it calls ``child_exit``. From
+    gunicorn 23 to 27 the wording is the same, but for ``code``: gunicorn 23 says so for a signal that dumped core, or
+    has no name, and means the status that ``waitpid`` gave.
     """
 
     def __init__(self) -> None:
@@ -52,9 +56,18 @@ class Ends:
         found = _END.match(text)
         if found is None:
             return
-        pid, signal, code = found.groups()
+        pid, name, status, code = found.groups()
+        if status:
+            name = _signal_name(int(status) & 0x7F)
         if len(self._ends) >= MAX_ENDS:
             self._ends.clear()
-        self._ends[int(pid)] = signal or int(code)
+        self._ends[int(pid)] = name or int(code)
         if code and int(code) in _BOOT_EXITS:
             self.stopping = True
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -96,7 +96,7 @@ def _killed(name: str, told: str, oom: Callable[[], bool]) -> tuple[str, str]:
 def _signal_name(number: float) -> str:
     try:
         return signal.Signals(int(number)).name
-    except ValueError:
+    except (ValueError, OverflowError):  # something else has written into the slot
         return "unknown"
 
 

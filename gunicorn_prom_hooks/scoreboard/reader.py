@@ -89,7 +89,11 @@ class SlotReader:
         return sorted(found)
 
     def died_on(self) -> list[InFlight]:
-        """The requests that a worker which is gone was at, oldest first: in progress, or ended by its own end."""
+        """The requests that a worker which is gone was at, oldest first: in progress, or ended by its own end.
+
+        Raises:
+            CorruptDirectory: something else has written into the slot.
+        """
         found = self.in_flight()
         number, odd = divmod(self.slot.header[DIED_ON] - inflight_start(0), INFLIGHT_BYTES // 8)
         if not odd and 0 <= number < INFLIGHT_ENTRIES:
@@ -97,7 +101,12 @@ class SlotReader:
         return sorted(set(found))
 
     def finish(self) -> int:
-        """Counts the requests that a worker which is gone had answered and was about to count; says how many."""
+        """Counts the requests that a worker which is gone had answered and was about to count; says how many.
+
+        Raises:
+            CorruptDirectory: something else has written into the slot.
+        """
+        self.update()
         words = self.slot.words
         finished = 0
         for number in range(INFLIGHT_ENTRIES + 1):

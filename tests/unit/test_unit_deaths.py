@@ -22,6 +22,8 @@ from gunicorn_prom_hooks.scoreboard.layout import (
     CAUSE_RELOADER,
     CAUSE_SIGNAL,
     COUNTED,
+    DIED_ON,
+    DIRECTORY_BYTES,
     EXIT_CAUSE,
     EXIT_MARK,
     INFLIGHT_ENTRIES,
@@ -339,11 +341,13 @@ def killed_before_the_last_store(house: House, member: Member) -> None:
     slot.words[cell] = 0.0
 
 
-def test_a_request_that_was_answered_is_counted(house: House) -> None:
+@pytest.mark.parametrize("scraped", [False, True])
+def test_a_request_that_was_answered_is_counted(scraped: bool, house: House) -> None:
     """A worker killed before the very last store of a request: it is counted, once, and is not one that went down."""
     member = house.hire()
     killed_before_the_last_store(house, member)
-    assert house.counted() == {}
+    if scraped:
+        assert house.counted() == {}
     house.bury(member)
     assert house.counted() == {("GET", "/x", "200"): 1.0}
     assert house.ledger.killed == {}
@@ -462,3 +466,15 @@ def test_each_look_looks_at_the_kernels_count(house: House) -> None:
     house.deaths.look([])
     house.deaths.look([house.hire()])
     assert house.kernel.looks == 2
+
+
+@pytest.mark.parametrize("cell", [EXIT_MARK, EXIT_CAUSE, DIED_ON, DIRECTORY_BYTES])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -7.5, 1e300])
+def test_a_slot_that_something_else_has_written_into(cell: int, value: float, house: House) -> None:
+    """Nonsense in the slot costs what was in there, and not the entry in the ledger."""
+    member = house.hire()
+    killed_before_the_last_store(house, member)
+    member.lease.slot.header[cell] = value
+    house.bury(member)
+    assert sum(house.ledger.exits.values()) == 1
+    assert sum(house.ledger.restarts.values()) == 1

@@ -168,14 +168,12 @@ def test_attaching_again_changes_nothing() -> None:
     assert [text for _, text, _ in ear.seen] == ["hidden", "shown"]
 
 
-@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize(("before", "after"), [("error", "info"), ("info", "error"), ("critical", "debug")])
-def test_a_reload(before: str, after: str, again: bool) -> None:
+def test_a_reload(before: str, after: str) -> None:
     """gunicorn's log.setup of a reload, with another level, loses no message and tells none twice."""
     log, ear = watched(before)
     log.setup(config(after))
-    if again:
-        ear.messages.attach(log)
+    ear.messages.attach(log)
     for method in METHODS:
         getattr(log, method)("x")
     expected = [level for level in METHODS.values() if level != "debug" or after == "debug"]
@@ -190,11 +188,13 @@ from gunicorn_prom_hooks.messages import Messages
 seen = []
 cfg = Config()
 log = Logger(cfg)
-Messages(lambda *message: seen.append(message)).attach(log)
+messages = Messages(lambda *message: seen.append(message))
+messages.attach(log)
 told = []
 for loggers, off in (({}, False), ({"gunicorn.error": {"level": "ERROR"}}, False), ({"x": {}}, True)):
     cfg.set("logconfig_dict", {"version": 1, "loggers": loggers, "disable_existing_loggers": off})
     log.setup(cfg)
+    messages.attach(log)
     seen.clear()
     log.info("x")
     log.error("x")
@@ -214,10 +214,12 @@ def test_a_log_that_is_switched_off(error_log: logging.Logger) -> None:
     """Messages that logging.disable, or a disabled logger, keeps back are told all the same."""
     log, ear = watched("info")
     logging.disable(logging.ERROR)
+    ear.messages.attach(log)
     log.error("a")
     log.critical("b")
     logging.disable(logging.NOTSET)
     error_log.disabled = True
+    ear.messages.attach(log)
     log.error("c")
     assert ear.seen == [("error", "a", ()), ("critical", "b", ()), ("error", "c", ())]
 
@@ -297,3 +299,41 @@ def test_gunicorns_statsd_logger(loglevel: str) -> None:
     assert [level for level, _, _ in ear.seen] == [
         level for level in METHODS.values() if level != "debug" or loglevel == "debug"
     ]
+
+
+def test_where_a_shown_message_comes_from_for_a_logger_that_looks_further_up(error_log: logging.Logger) -> None:
+    """A logger class of the user's that names its caller's caller still does: nothing of ours is in between."""
+
+    class Own(Logger):
+        def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+            """Says who called it."""
+            self.error_log.error(msg, *args, stacklevel=2, **kwargs)
+
+    records: list[logging.LogRecord] = []
+    ear, log = Ear(), Own(config("info"))
+    ear.messages.attach(log)
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign, assignment]
+    error_log.addHandler(handler)
+    try:
+        log.error("x")
+    finally:
+        error_log.removeHandler(handler)
+    assert [record.funcName for record in records] == [
+        "test_where_a_shown_message_comes_from_for_a_logger_that_looks_further_up"
+    ]
+
+
+def test_a_logger_that_passes_a_message_on_to_itself() -> None:
+    """What one method of a user's logger class hands on to another is one message, at a level that hides it."""
+
+    class Own(Logger):
+        def exception(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+            """An error."""
+            self.error(msg, *args, **kwargs)
+
+    ear, log = Ear(), Own(config("critical"))
+    ear.messages.attach(log)
+    log.exception("x")
+    log.error("y")
+    assert [text for _, text, _ in ear.seen] == ["x", "y"]
