@@ -8,10 +8,12 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Final
 
-Seen = Callable[[str, object, Any], None]
-"""Level, text and arguments of a message, the text not yet formatted. Must not raise."""
+Count = Callable[[str], None]
+"""Told the level of each message. Must not raise."""
+Listen = Callable[[object, Any], None]
+"""Told text and arguments of each message of gunicorn's own, before anybody formats or alters it. Must not raise."""
 
-_HIDEABLE: Final = {
+_METHODS: Final = {
     "critical": logging.CRITICAL,
     "error": logging.ERROR,
     "exception": logging.ERROR,
@@ -25,56 +27,68 @@ _WATCHED: Final = "_gunicorn_prom_hooks_watched"
 def level_name(number: int) -> str:
     """The level's name, that of the next lower one for a level in between."""
     for name in ("critical", "error", "warning", "info"):
-        if number >= _HIDEABLE[name]:
+        if number >= _METHODS[name]:
             return name
     return "debug"
 
 
 class Messages(logging.Filter):
-    """Passes on every message of gunicorn's error log and filters none out.
+    """Counts every message to gunicorn's error log, and listens to gunicorn's own.
 
-    A filter on the log sees what its level lets through. What it hides is seen in the methods of gunicorn's logger
-    object, the only ones that gunicorn calls: those whose level is hidden are called through a function of ours, on
-    this one object; no class is touched.
+    A filter on the log, which filters nothing out, counts what its level lets through. The methods of gunicorn's
+    logger object, the only ones that gunicorn calls, are called through functions of ours: all of them in the master,
+    which listens; in a worker those whose level is hidden, to be counted. That is on this one object; no class is
+    touched.
 
     Args:
-        seen: told of each message once.
+        count: see ``Count``.
+        listen: see ``Listen``.
     """
 
-    def __init__(self, seen: Seen) -> None:
+    def __init__(self, count: Count, listen: Listen) -> None:
         super().__init__()
-        self._seen = seen
+        self._count = count
+        self._listen = listen
         self._inside: set[int] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Passes it on, and lets it through."""
-        self._seen(level_name(record.levelno), record.msg, record.args)
+        """Counts it, and lets it through."""
+        self._count(level_name(record.levelno))
         return True
 
-    def attach(self, log: Any) -> None:
-        """Watches a logger of gunicorn's; to be done again after a reload. A logger of another kind is left alone."""
+    def attach(self, log: Any, *, listening: bool) -> None:
+        """Watches a logger; to be done again after a reload, and in each worker.
+
+        Args:
+            log: gunicorn's logger; one that is not derived from gunicorn's is listened to and counted all the same.
+            listening: in the master.
+        """
         error_log = getattr(log, "error_log", None)
-        if not isinstance(error_log, logging.Logger):
-            return
-        error_log.addFilter(self)
-        for name, number in _HIDEABLE.items():
-            watched = hasattr(vars(log).get(name), _WATCHED)
-            if error_log.isEnabledFor(number):
-                if watched:
-                    delattr(log, name)  # the class's own is behind it
-            elif not watched and name not in vars(log):
+        if isinstance(error_log, logging.Logger):
+            error_log.addFilter(self)
+        else:
+            error_log = None
+        for name, number in _METHODS.items():
+            watched = hasattr(getattr(log, "__dict__", {}).get(name), _WATCHED)
+            wanted = listening or error_log is None or not error_log.isEnabledFor(number)
+            if watched and not wanted:
+                delattr(log, name)  # the class's own is behind it
+            elif wanted and not watched and callable(getattr(type(log), name, None)):
                 setattr(log, name, self._watching(getattr(log, name), error_log, number))
 
-    def _watching(self, method: Callable[..., Any], error_log: logging.Logger, number: int) -> Callable[..., Any]:
+    def _watching(
+        self, method: Callable[..., Any], error_log: logging.Logger | None, number: int
+    ) -> Callable[..., Any]:
         @functools.wraps(method)
-        def watching(msg: object, *args: Any, **kwargs: Any) -> Any:
+        def watching(msg: object = "", *args: Any, **kwargs: Any) -> Any:
+            self._listen(msg, args)
             ident = get_ident()
-            if error_log.isEnabledFor(number) or ident in self._inside:
+            if ident in self._inside or (error_log is not None and error_log.isEnabledFor(number)):
                 return method(msg, *args, **kwargs)
             # A logger class of the user's may pass a message on to another of these methods: it is one message.
             self._inside.add(ident)
             try:
-                self._seen(level_name(number), msg, args)
+                self._count(level_name(number))
                 return method(msg, *args, **kwargs)
             finally:
                 self._inside.discard(ident)

@@ -57,9 +57,10 @@ def in_master(server: Any) -> Master:
 
         guard.log = server.log
         _master = Master(server, _configured, guard)
+        _master.begin()
     elif _master.settings is not _configured:
         _master.configure(_configured)
-    _messages.attach(server.log)
+    _messages.attach(server.log, listening=True)
     return _master
 
 
@@ -73,19 +74,27 @@ def worker() -> WorkerSide | None:
     return _worker if _worker is not None and _worker.pid == os.getpid() else None
 
 
-def _heard(level: str, text: object, args: Any) -> None:
-    """Takes note of a message to gunicorn's error log, in the master or a worker, but not in what they fork."""
+def _count(level: str) -> None:
+    """Counts a message to gunicorn's error log, in the master or a worker, but not in what they fork."""
     try:
-        side, in_master = worker(), master()
-        if side is not None:
-            side.message(level)
-        elif in_master is not None:
-            in_master.message(level, text, args)
+        counting = worker() or master()
+        if counting is not None:
+            counting.message(level)
     except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
         guard.failed("messages")
 
 
-_messages = Messages(_heard)
+def _listen(text: object, args: Any) -> None:
+    """Takes note of a message of gunicorn's in the master."""
+    try:
+        listening = master()
+        if listening is not None:
+            listening.listen(text, args)
+    except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
+        guard.failed("messages")
+
+
+_messages = Messages(_count, _listen)
 
 
 def begin_worker(gunicorn_worker: Any) -> None:
@@ -103,6 +112,7 @@ def begin_worker(gunicorn_worker: Any) -> None:
         from .worker.worker import WorkerSide
 
         guard.log = gunicorn_worker.log
+        _master.become_worker(member)
         _worker = WorkerSide(gunicorn_worker, member.lease.slot, _master.settings, guard)
 
 
@@ -110,7 +120,9 @@ def ready_worker(gunicorn_worker: Any) -> None:
     """Puts the request hooks in place, when the application is loaded."""
     global by_name  # noqa: PLW0603
     side = worker()
-    _messages.attach(gunicorn_worker.log)  # the application may have configured logging, and switched gunicorn's off
+    _messages.attach(
+        gunicorn_worker.log, listening=False
+    )  # the application may have configured logging, and switched gunicorn's off
     if side is not None and not side.is_ready:
         made = side.ready()
         if made is not None and not specialise(gunicorn_worker, *made):

@@ -12,6 +12,10 @@ from typing import Any, cast
 Endpoint = Callable[[Mapping[str, Any]], "str | None"]
 """A user's own ``endpoint``: WSGI environ to label value, or None for the default."""
 
+MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
+"""Where prometheus_client looks for the directory."""
+_OUR_DIRECTORY = "GUNICORN_PROM_PRIVATE_DIR"
+"""The private directory of a server: a master that replaces it inherits both variables, and makes one of its own."""
 _NOT_MEANT_FOR_US = "tcp://"
 """What Kubernetes sets PROMETHEUS_METRICS_PORT to, beside a Service that is called prometheus-metrics."""
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
@@ -35,6 +39,8 @@ class Settings:
         max_endpoints: different values of the label ``endpoint``, 1 to 10,000; more become ``<other>``.
         worker_label: ``age``: worker_id is ``worker_<age>_<timestamp>``; ``slot``: ``worker_<slot>``.
         queue_header: header in which a proxy says when it passed the request on; empty: none is looked at.
+        app_metrics: whether the application's own metrics are on the page. Taken at the start, not at a reload.
+        multiproc_dir: directory for these; empty: a private one. Taken at the start, not at a reload.
     """
 
     port: int = 9091
@@ -43,6 +49,8 @@ class Settings:
     max_endpoints: int = 200
     worker_label: str = "age"
     queue_header: str = "X-Request-Start"
+    app_metrics: bool = True
+    multiproc_dir: str = ""
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -51,6 +59,8 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     Raises:
         InvalidSetting: naming the setting, the value and what is allowed.
     """
+    if environ.get(_OUR_DIRECTORY) and environ.get(_OUR_DIRECTORY) == environ.get(MULTIPROC_DIR):
+        environ = {name: value for name, value in environ.items() if name != MULTIPROC_DIR}
     known = {field.name for field in fields(Settings)}
     for name in given:
         if name not in known:
@@ -62,6 +72,13 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
         elif environ.get(variable) and not environ[variable].startswith(_NOT_MEANT_FOR_US):
             values[name] = check(f"setting {name} (environment variable {variable})", environ[variable])
     return Settings(**values)
+
+
+def announce_directory(path: str, *, private: bool) -> None:
+    """Tells prometheus_client, in this process and those that it forks, where to keep its files."""
+    os.environ[MULTIPROC_DIR] = path
+    if private:
+        os.environ[_OUR_DIRECTORY] = path
 
 
 def _refuse(what: str, value: object, allowed: str) -> InvalidSetting:
@@ -113,6 +130,22 @@ def _queue_header(what: str, value: Any) -> str:
     raise _refuse(what, value, "the name of a header, of letters, digits and hyphens, or '' for none")
 
 
+def _switch(what: str, value: Any) -> bool:
+    words = {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}
+    switch = words.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(switch, bool):
+        raise _refuse(what, value, "true or false")
+    return switch
+
+
+def _directory(what: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (str, os.PathLike)) and "\0" not in (path := os.fspath(value)) and isinstance(path, str):
+        return os.path.abspath(path) if path else ""
+    raise _refuse(what, value, "the path of a directory, or '' for a private one")
+
+
 _CHECKS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "port": ("PROMETHEUS_METRICS_PORT", _whole(0, 65535, "a port from 1 to 65535, or 0 for no HTTP server")),
     "address": ("PROMETHEUS_BIND_ADDRESS", _address),
@@ -120,5 +153,7 @@ _CHECKS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "max_endpoints": ("GUNICORN_PROM_MAX_ENDPOINTS", _whole(1, 10_000, "a whole number from 1 to 10000")),
     "worker_label": ("GUNICORN_PROM_WORKER_LABEL", _worker_label),
     "queue_header": ("GUNICORN_PROM_QUEUE_HEADER", _queue_header),
+    "app_metrics": ("GUNICORN_PROM_APP_METRICS", _switch),
+    "multiproc_dir": (MULTIPROC_DIR, _directory),
 }
 """Environment variable (none if empty) and check of each setting."""

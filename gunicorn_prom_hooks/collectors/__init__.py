@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -11,12 +13,22 @@ from prometheus_client.registry import Collector
 
 from ..guard import Guard
 from . import backlog, deaths, exporter, log_messages, master, requests, worker_states
+from .clashes import Clashes
 from .dirty import DirtyWorkers
 from .view import View
 from .worker_processes import WorkerProcesses
 from .worker_requests import WorkerRequests
 
 Collect = Callable[[View], Iterable[Metric]]
+
+
+class Collected(NamedTuple):
+    """What one collector gave, and how long it took for that."""
+
+    name: str
+    families: list[Metric]
+    seconds: float
+    succeeded: bool
 
 
 def all_collectors() -> tuple[tuple[str, Collect], ...]:
@@ -41,33 +53,52 @@ class Page(Collector):
 
     Args:
         look: takes a view of the server.
+        guard: where failures end.
+        application: collects the application's own metrics; None if there are none.
     """
 
-    def __init__(self, look: Callable[[], View], guard: Guard) -> None:
+    def __init__(
+        self, look: Callable[[], View], guard: Guard, application: Callable[[], Iterable[Metric]] | None = None
+    ) -> None:
         self._look = look
         self._guard = guard
+        self._application = application
         self._collectors = all_collectors()
+        self._clashes = Clashes(guard)
 
     def collect(self) -> Iterator[Metric]:
-        """The families, then how long each collector took and whether it succeeded."""
-        view = self._look()
+        """The families, then how long each collector took and whether it succeeded, then the application's."""
+        return self.collect_from(self.look())
+
+    def look(self) -> View:
+        """The server at this moment. Only this needs its lock."""
+        return self._look()
+
+    def collect_from(self, view: View) -> Iterator[Metric]:
+        """The page about what was seen."""
+        application = None if self._application is None else self._execute("app_metrics", self._application)
+        done = [self._execute(name, functools.partial(collect, view)) for name, collect in self._collectors]
+        families = [family for collected in done for family in collected.families]
+        if application is not None:
+            done.append(application)
         duration = GaugeMetricFamily(
             "gunicorn_exporter_collector_duration_seconds", "Time that the collector took.", labels=("collector",)
         )
         success = GaugeMetricFamily(
             "gunicorn_exporter_collector_success", "1 if the collector succeeded.", labels=("collector",)
         )
-        for name, collect in self._collectors:
-            start = time.perf_counter()
-            families, succeeded = self._execute(name, collect, view)
-            duration.add_metric((name,), time.perf_counter() - start)
-            success.add_metric((name,), float(succeeded))
-            yield from families
-        yield from (duration, success)
+        for collected in done:
+            duration.add_metric((collected.name,), collected.seconds)
+            success.add_metric((collected.name,), float(collected.succeeded))
+        families += (duration, success)
+        yield from families
+        if application is not None:
+            yield from self._clashes.without(application.families, families)
 
-    def _execute(self, name: str, collect: Collect, view: View) -> tuple[list[Metric], bool]:
+    def _execute(self, name: str, collect: Callable[[], Iterable[Metric]]) -> Collected:
+        start = time.perf_counter()
         try:
-            return list(collect(view)), True
+            return Collected(name, list(collect()), time.perf_counter() - start, succeeded=True)
         except Exception:  # noqa: BLE001 - this is the one place where a collector's failure ends
             self._guard.failed(f"collector_{name}")
-            return [], False
+            return Collected(name, [], time.perf_counter() - start, succeeded=False)

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from ..scoreboard.leases import Lease
-from ..scoreboard.reader import InFlight, SlotReader
-from ..scoreboard.tally import Rename, Tally, tally_all, tally_lease
+from ..scoreboard.reader import InFlight
+from ..scoreboard.tally import Rename, SlotCopy, Tally, tally_all, tally_own
 
 STATES = ("booting", "running", "quit", "abort")
 """What a worker goes through, in this order; the last two are alternatives."""
@@ -66,6 +66,8 @@ class WorkerView:
         states: unix times at which it entered the states it has been in, by state.
         heartbeat_age: seconds since it last told the master that it is alive; None if that cannot be read.
         stopping: the master wants it to leave.
+        in_flight: the requests it is at, oldest first.
+        untracked: how many more.
     """
 
     worker_id: str
@@ -76,6 +78,8 @@ class WorkerView:
     states: Mapping[str, float]
     heartbeat_age: float | None
     stopping: bool
+    in_flight: Sequence[InFlight]
+    untracked: int
 
     @property
     def state(self) -> str:
@@ -99,9 +103,13 @@ class WorkerCounts:
 
 @dataclass(frozen=True)
 class View:
-    """One moment of the server.
+    """One moment of the server. It is a copy: the server goes on while collectors look at it.
+
+    The slots are copied before the in-flight tables: a request that ends in between is missing from both for the
+    moment, but never in both.
 
     Attributes:
+        slots: by number.
         now: unix seconds.
         clock: monotonic seconds, of the clock that in-flight requests are stamped with.
         departed: per slot, the worker that had it last: worker_id, final state, unix time of that.
@@ -121,7 +129,7 @@ class View:
     clock: float
     workers: Sequence[WorkerView]
     departed: Sequence[tuple[str, str, float]]
-    readers: Sequence[SlotReader]
+    slots: Sequence[SlotCopy]
     rename: Rename
     ledger: Ledger
     messages: Mapping[str, int]
@@ -135,34 +143,22 @@ class View:
     build: Mapping[str, str]
 
     @cached_property
-    def _read(self) -> tuple[Tally, list[list[float]]]:
-        return tally_all(self.readers, self.rename)
-
-    @property
     def totals(self) -> Tally:
         """What all workers, past and present, counted.
 
         Raises:
             CorruptDirectory: something else has written into a slot.
         """
-        return self._read[0]
+        return tally_all(self.slots, self.rename)
 
     @cached_property
     def counts(self) -> Mapping[str, WorkerCounts]:
-        """What each live worker did, by worker_id.
-
-        The in-flight tables are read after the sums: a request that ends in between is missing from both for
-        the moment, but never in both.
-
-        Raises:
-            CorruptDirectory: something else has written into a slot.
-        """
-        values = self._read[1]
+        """What each live worker did, by worker_id."""
         return {
             worker.worker_id: WorkerCounts(
-                tally_lease(worker.lease, values[worker.lease.number], self.rename),
-                worker.lease.reader.in_flight(),
-                worker.lease.reader.untracked(),
+                tally_own(self.slots[worker.lease.number], worker.lease.base, self.rename),
+                worker.in_flight,
+                worker.untracked,
             )
             for worker in self.workers
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from .obituary import obituary
 from .oom import OomKills
 from .roster import Member
 
+MAX_LINES: Final = 1000
+"""More than this many deaths that nobody has had the time to log; the oldest are forgotten."""
 _EXPECTED: Final = ("max_requests", "reload", "scale_down", "shutdown")
 """Reasons that are no news, unless a request went down with the worker."""
 
@@ -38,6 +41,7 @@ class Deaths:
         self.ledger = Ledger(self.oom.claim, self._endpoint)
         self._cap = EndpointCap(max_endpoints, {0: 0}, frozenset({OTHER}), OTHER)
         self._log = log
+        self._lines: deque[tuple[str, str]] = deque(maxlen=MAX_LINES)
         self._guard = guard
 
     def limit_endpoints(self, max_endpoints: int) -> None:
@@ -62,10 +66,10 @@ class Deaths:
         requests, unnamed = self._died_on(member)
         header = member.lease.slot.header
         mark = header[EXIT_MARK] if 1.0 <= header[EXIT_MARK] <= 256.0 else 0.0
-        end = self.ends.take(member.worker.pid)
+        end = self.ends.take(member.worker.pid, member.lease.since)
         if end is None and mark:
             end = int(mark) - 1
-        elif end is None and reported:
+        elif end is None and reported and self.ends.listening:
             end = 0  # gunicorn logs any other
         death = Death(
             end=end,
@@ -77,15 +81,25 @@ class Deaths:
             seconds=max(0.0, when - member.lease.since),
         )
         how = self.ledger.book(death, [(request.method, request.path) for request in requests], unnamed)
-        expected = how[0] in _EXPECTED or (death.orderly and death.end == 0 and how[0] != "timeout")
+        expected = how[0] in _EXPECTED or (how[0] == "signal" and death.orderly and death.end == 0)
         if requests or unnamed or not expected:
+            clock = time.monotonic() - max(0.0, time.time() - when)
+            line = obituary(member.worker.pid, member.worker_id, how, requests, unnamed, clock)
+            self._lines.append(("warning" if expected else "error", line))
+
+    def tell(self) -> None:
+        """Logs what there is to say of those that have ended. In the main thread, and without the master's lock.
+
+        Under gevent's monkey patches a lock of the logging module that another thread waits for is given to it by the
+        main thread, which must not wait for that other thread's lock meanwhile.
+        """
+        while self._lines:
             try:
-                say = self._log.warning if expected else self._log.error
-                say(
-                    "%s",
-                    obituary(member.worker.pid, member.worker_id, how, requests, unnamed, time.monotonic()),
-                )
-            except Exception:  # noqa: BLE001 - the user's logger may fail; the books must be kept for all that
+                level, line = self._lines.popleft()
+                getattr(self._log, level)("%s", line)
+            except IndexError:
+                return
+            except Exception:  # noqa: BLE001 - the user's logger may fail; the server must not for that
                 self._guard.failed("log")
 
     def _died_on(self, member: Member) -> tuple[list[InFlight], int]:

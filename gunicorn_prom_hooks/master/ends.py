@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections import Counter
 from typing import Any, Final
 
 from ..native import new_reentrant_lock
 
 MAX_ENDS: Final = 4096
-"""Ends that nobody asks for; a worker's is asked for as soon as it is booked."""
+"""Ends that nobody asks for: before version 25 gunicorn logs those of any child. The oldest go first."""
 _END: Final = re.compile(
     r"Worker \(pid:(\d+)\) (?:was sent (?:(SIG\w+|signal \d+)|code (\d+))!|exited with code (\d+))"
 )
@@ -32,23 +33,35 @@ class Ends:
         """Messages by level."""
         self.stopping = False
         """The server is shutting down."""
-        self._ends: dict[int, str | int] = {}
+        self.listening = False
+        """gunicorn's messages get here: an end without one was an exit with code 0."""
+        self._ends: dict[int, tuple[float, str | int]] = {}
         self._lock = new_reentrant_lock()
 
-    def message(self, level: str, text: object, args: Any) -> None:
-        """Takes note of a message, its text not yet formatted. In any thread, and in signal handlers."""
+    def count(self, level: str) -> None:
+        """Counts a message. In any thread, and in signal handlers."""
         with self._lock:
             self.messages[level] += 1
+
+    def listen(self, text: object, args: Any) -> None:
+        """Takes note of a message of gunicorn's own, not yet formatted. In any thread, and in signal handlers."""
+        self.listening = True
         if isinstance(text, str) and text.startswith(("Worker (pid:", "Handling signal:", "Unhandled exception in")):
             self._listen(text % args if args else text)
 
     def killed(self, pid: int) -> None:
         """Notes that this process was sent SIGKILL, of which gunicorn has logged nothing."""
-        self._ends.setdefault(pid, "SIGKILL")
+        self._ends[pid] = time.time(), "SIGKILL"
 
-    def take(self, pid: object) -> str | int | None:
-        """How this process ended, once: the name of the signal, or the exit code; None if nothing was logged of it."""
-        return self._ends.pop(pid, None) if isinstance(pid, int) else None
+    def take(self, pid: object, since: float = 0.0) -> str | int | None:
+        """How this process ended, once: the name of the signal, or the exit code; None if nothing was logged of it.
+
+        Args:
+            pid: of the process.
+            since: unix time at which it began; what was logged of that pid before was of another one.
+        """
+        when, end = self._ends.pop(pid, (0.0, None)) if isinstance(pid, int) else (0.0, None)
+        return end if when >= since else None
 
     def _listen(self, text: str) -> None:
         if text.startswith(_STOPPING):
@@ -60,8 +73,8 @@ class Ends:
         if status:
             name = _signal_name(int(status) & 0x7F)
         if len(self._ends) >= MAX_ENDS:
-            self._ends.clear()
-        self._ends[int(pid)] = name or int(code)
+            self._ends.pop(next(iter(self._ends)), None)
+        self._ends[int(pid)] = time.time(), name or int(code)
         if code and int(code) in _BOOT_EXITS:
             self.stopping = True
 

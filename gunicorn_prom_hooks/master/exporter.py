@@ -11,6 +11,7 @@ from typing import Any, Final
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from ..collectors import Page
 from ..guard import Guard
 from ..native import new_lock, original
 from .connections import Connections
@@ -34,7 +35,7 @@ class Exporter:
         OSError: the address is a name that nobody knows.
     """
 
-    def __init__(self, page: Collector, lock: ForkLock, guard: Guard, log: Any, address: str, port: int) -> None:
+    def __init__(self, page: Page, lock: ForkLock, guard: Guard, log: Any, address: str, port: int) -> None:
         self.address = address
         self.port = port
         self._page = page
@@ -158,8 +159,8 @@ class Exporter:
 
     def _encode(self, encoder: Callable[[Collector], bytes]) -> bytes:
         with self._lock.hold():
-            collected = _Collected(list(self._page.collect()))
-        return encoder(collected)
+            view = self._page.look()
+        return encoder(_Collected(list(self._page.collect_from(view))))
 
     def _failed(self, where: str) -> None:
         with self._lock.hold():

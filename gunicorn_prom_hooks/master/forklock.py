@@ -40,9 +40,9 @@ class ForkLock:
                 self._lock.release()
 
     @contextmanager
-    def try_hold(self) -> Iterator[bool]:
-        """Holds the lock if it is free; says whether it does. For signal handlers, too."""
-        held = self._lock.acquire(False)
+    def try_hold(self, seconds: float) -> Iterator[bool]:
+        """Holds the lock if it can be had within this time; says whether it does."""
+        held = self._lock.acquire(timeout=seconds) if seconds else self._lock.acquire(False)
         try:
             yield held
         finally:

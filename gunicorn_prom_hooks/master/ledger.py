@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..scoreboard.families import OTHER
-from ..scoreboard.layout import CAUSE_MAX_REQUESTS, CAUSE_RELOADER, CAUSE_SIGNAL, CAUSE_UNKNOWN
+from ..scoreboard.layout import CAUSE_MAX_REQUESTS, CAUSE_RELOADER, CAUSE_SIGNAL, CAUSE_UNCOUNTED, CAUSE_UNKNOWN
 
 REASONS: Final = ("max_requests", "reload", "scale_down", "shutdown", "timeout", "oom", "signal", "error", "boot")
 """Why a worker may end."""
@@ -75,6 +75,8 @@ def verdict(death: Death, oom: Callable[[], bool]) -> tuple[str, str]:
         reason = "max_requests"
     elif death.end == 0 and death.orderly and death.told:
         reason = death.told
+    elif death.end == 0 and death.orderly and death.cause == CAUSE_UNCOUNTED:
+        reason = "max_requests"
     elif death.end == 0 and death.orderly and death.cause == CAUSE_RELOADER:
         reason = "reload"
     elif death.end == 0 and death.orderly and death.cause >= CAUSE_SIGNAL:
@@ -108,10 +110,27 @@ class Histogram:
         self.counts = [0.0] * (len(bounds) + 1)
         self.seconds = 0.0
 
+    def copy(self) -> Histogram:
+        """The same as it is now."""
+        copy = Histogram(self.bounds)
+        copy.counts, copy.seconds = list(self.counts), self.seconds
+        return copy
+
     def observe(self, seconds: float) -> None:
         """Counts one."""
         self.counts[bisect_left(self.bounds, seconds)] += 1.0
         self.seconds += seconds
+
+
+@dataclass(frozen=True)
+class Books:
+    """A copy of what is in the ledger."""
+
+    exits: Mapping[tuple[str, str], int]
+    restarts: Mapping[str, int]
+    killed: Mapping[tuple[str, str, str], int]
+    boots: Histogram
+    lifetimes: Histogram
 
 
 class Ledger:
@@ -125,14 +144,18 @@ class Ledger:
     def __init__(self, oom: Callable[[], bool], endpoint: Callable[[str], str]) -> None:
         self._oom = oom
         self._endpoint = endpoint
-        self.exits: Counter[tuple[str, str]] = Counter(dict.fromkeys(_USUAL, 0))
+        self.exits: dict[tuple[str, str], int] = Counter(dict.fromkeys(_USUAL, 0))
         """By reason and detail."""
         self.restarts = {"restart": 0, "timeout": 0, "error": 0}
         """The same, coarser."""
-        self.killed: Counter[tuple[str, str, str]] = Counter()
+        self.killed: dict[tuple[str, str, str], int] = Counter()
         """Requests that went down with their worker, by method, endpoint and reason."""
         self.boots = Histogram(BOOT_BUCKETS)
         self.lifetimes = Histogram(LIFETIME_BUCKETS)
+
+    def copy(self) -> Books:
+        """The books as they are now."""
+        return Books(dict(self.exits), dict(self.restarts), dict(self.killed), self.boots.copy(), self.lifetimes.copy())
 
     def book(self, death: Death, requests: Iterable[tuple[str, str]], unnamed: int = 0) -> tuple[str, str]:
         """Books the end of a worker; its reason and detail.

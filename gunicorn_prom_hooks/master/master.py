@@ -11,15 +11,21 @@ from gunicorn import __version__ as gunicorn_version
 
 from .. import _version
 from ..guard import Guard
-from ..scoreboard.families import ERROR_HANDLING, FAILED, OTHER, REQUESTS, UNMATCHED
+from ..scoreboard.directory import CorruptDirectory
+from ..scoreboard.families import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED
+from ..scoreboard.layout import MAX_LABEL_BYTES
 from ..scoreboard.leases import Leases
+from ..scoreboard.reader import InFlight
 from ..scoreboard.slot import Slot
-from ..scoreboard.tally import EndpointCap
+from ..scoreboard.tally import EndpointCap, copy_slot
 from ..settings import Settings
 from .deaths import Deaths
 from .forklock import ForkLock
 from .roster import Member, Roster
 
+IN_SIGNAL_HANDLER: Final = int(gunicorn_version.split(".")[0]) < 24
+"""Whether ``child_exit`` runs in the handler of SIGCHLD: no waiting there for who is at the books, it may be us."""
+WAIT_SECONDS: Final = 0.5
 CELLS_PER_ENDPOINT: Final = 1024
 DIRECTORY_BYTES_PER_ENDPOINT: Final = 4096
 SPARE: Final = 65536
@@ -49,9 +55,18 @@ class Master:
             OTHER,
         )
         self._page: Any = None
+        self._application: Any = None
         self._exporter: Any = None
         self._serving: tuple[str, int] | None = None
         self._refused: tuple[str, int] | None = None
+
+    def begin(self) -> None:
+        """The first thing, before the application is loaded."""
+        if self.settings.app_metrics:
+            # Late: prometheus_client reads the environment when it is imported, and this is what sets it.
+            from ..app_metrics.application import begin
+
+            self._application = begin(self.server, self.settings, self._guard)
 
     def configure(self, settings: Settings) -> None:
         """Takes over the settings of a reload. The exporter follows in ``serve``."""
@@ -65,6 +80,7 @@ class Master:
         if too_many > 0:
             with self.lock.hold():
                 self._roster.tell("scale_down", too_many)
+        self._deaths.tell()
 
     def reloaded(self) -> None:
         """Notes that gunicorn has read its configuration anew: it replaces all workers that there are."""
@@ -72,9 +88,13 @@ class Master:
             self._reloads += 1
             self._roster.tell("reload")
 
-    def message(self, level: str, text: object, args: Any) -> None:
-        """Takes note of a message to gunicorn's error log."""
-        self._deaths.ends.message(level, text, args)
+    def message(self, level: str) -> None:
+        """Counts a message to gunicorn's error log."""
+        self._deaths.ends.count(level)
+
+    def listen(self, text: object, args: Any) -> None:
+        """Takes note of a message of gunicorn's own."""
+        self._deaths.ends.listen(text, args)
 
     def serve(self, *, again: bool = False) -> None:
         """Starts the exporter, or moves it to where the settings now say.
@@ -93,7 +113,7 @@ class Master:
 
             log = self.server.log
             if self._page is None:  # one for all exporters: collectors remember what must not go backwards
-                self._page = Page(self.view, self._guard)
+                self._page = Page(self.view, self._guard, self._application and self._application.collect)
             try:
                 exporter = Exporter(self._page, self.lock, self._guard, log, address, port)
             except OSError as error:
@@ -117,7 +137,10 @@ class Master:
                 self._deaths.ends.killed(member.worker.pid)
                 self._roster.left(member.worker)
             self._settle()
+        self._deaths.tell()
         self.close()
+        if self._application is not None:
+            self._application.close()
 
     def close(self) -> None:
         """Ends the exporter."""
@@ -131,13 +154,15 @@ class Master:
             self._settle(forking=True)
             if self._roster.member(worker) is None:
                 self._roster.arrive(worker, self.settings.worker_label)
+        self._deaths.tell()
 
     def left(self, worker: Any) -> None:
-        """Notes that a worker has ended, and books it at once if nobody is at the books; safe in a signal handler."""
+        """Notes that a worker has ended, and books it, at once unless somebody else is at the books."""
         self._roster.left(worker)
-        with self.lock.try_hold() as held:
+        with self.lock.try_hold(0.0 if IN_SIGNAL_HANDLER else WAIT_SECONDS) as held:
             if held:
                 self._settle()
+        self._deaths.tell()
 
     def member(self, worker: Any) -> Member | None:
         """The worker's entry; asked by the worker itself, right after the fork."""
@@ -149,14 +174,15 @@ class Master:
 
         self._settle()
         server = self.server
+        slots = [copy_slot(reader) for reader in self._roster.readers]
         return View(
             now=time.time(),
             clock=time.monotonic(),
             workers=[self._worker_view(member) for member in self._roster.members()],
             departed=list(self._roster.departed.values()),
-            readers=self._roster.readers,
+            slots=slots,
             rename=self._cap,
-            ledger=self._deaths.ledger,
+            ledger=self._deaths.ledger.copy(),
             messages=dict(self._deaths.ends.messages),
             reloads=self._reloads,
             errors=dict(self._guard.counts),
@@ -186,6 +212,8 @@ class Master:
             states=member.states,
             heartbeat_age=_heartbeat_age(worker),
             stopping=bool(member.told or worker.aborted or self._deaths.ends.stopping),
+            in_flight=_in_flight(member),
+            untracked=member.lease.reader.untracked(),
         )
 
     def _settle(self, *, forking: bool = False) -> None:
@@ -194,10 +222,21 @@ class Master:
 
     def _ended(self, member: Member, when: float, reported: bool) -> None:
         self._deaths.ended(member, when, reported=reported)
+        if self._application is not None:
+            try:
+                self._application.worker_gone(member.lease.number)
+            except OSError:
+                self._guard.failed("app_metrics")
+
+    def become_worker(self, member: Member) -> None:
+        """This process is now the worker that this entry is about."""
+        if self._application is not None:
+            self._application.become_worker(member.lease.number)
 
     def _new_slot(self) -> Slot:
         endpoints = self.settings.max_endpoints
-        return Slot(SPARE + CELLS_PER_ENDPOINT * endpoints, SPARE + DIRECTORY_BYTES_PER_ENDPOINT * endpoints)
+        directory = SPARE + DIRECTORY_BYTES_PER_ENDPOINT * endpoints + MAX_PATHS * (MAX_LABEL_BYTES + 64)
+        return Slot(SPARE + CELLS_PER_ENDPOINT * endpoints, directory)
 
     def _fits(self, slot: Slot) -> bool:
         return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints
@@ -206,6 +245,13 @@ class Master:
         if self._exporter is not None:
             self._exporter.close_in_child()
             self._exporter = None
+
+
+def _in_flight(member: Member) -> list[InFlight]:
+    try:
+        return member.lease.reader.in_flight()
+    except CorruptDirectory:  # the collectors will say so
+        return []
 
 
 def _capacity(worker: Any) -> int:

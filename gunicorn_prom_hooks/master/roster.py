@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..pids import exists
 from ..scoreboard.layout import ABORT_AT, BOOTING_AT, QUIT_AT, RUNNING_AT
 from ..scoreboard.leases import Lease, Leases
 from ..scoreboard.reader import SlotReader
@@ -108,7 +108,7 @@ class Roster:
             self._book(worker, when, reported=True)
         for member in list(self._members.values()):
             has_pid = isinstance(member.worker.pid, int)
-            if member.worker.age not in alive and (not _exists(member.worker.pid) if has_pid else forking):
+            if member.worker.age not in alive and (not exists(member.worker.pid) if has_pid else forking):
                 self._book(member.worker, time.time(), reported=False)
 
     def _book(self, worker: Any, when: float, *, reported: bool) -> None:
@@ -123,14 +123,3 @@ class Roster:
             self._ended(member, when, reported)
         finally:
             self._leases.give_back(member.lease)
-
-
-def _exists(pid: int) -> bool:
-    """Whether a process has this pid."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -56,6 +56,7 @@ ERROR_HANDLING: Final = Family(3, ("method", "endpoint", "error_type"))
 INVALID: Final = Family(4, ("error_type",))
 EXPORTER_ERRORS: Final = Family(5, ("where",))
 OVERFLOWED: Final = Family(6, ("label",))
+MAX_PATHS: Final = 512
 PATHS: Final = Family(7, ("method", "path"))
 """Requests that the in-flight table names by number: the cell is only there to give them one."""
 LOG_MESSAGES: Final = Family(8, ("level",))

@@ -68,6 +68,8 @@ CAUSE_UNKNOWN: Final = 0.0
 CAUSE_MAX_REQUESTS: Final = 1.0
 CAUSE_RELOADER: Final = 2.0
 """gunicorn's reloader saw a file change."""
+CAUSE_UNCOUNTED: Final = 3.0
+"""Of its own accord, by a class that does not tell gunicorn its requests, and ``max_requests`` is set: likely that."""
 CAUSE_SIGNAL: Final = 100.0
 """This and the number of a signal that told it to leave."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from operator import add
+from typing import NamedTuple
 
-from .directory import Entry
-from .leases import Lease
+from .directory import CorruptDirectory, Entry
 from .reader import SlotReader
 
 Labels = tuple[str, ...]
@@ -38,29 +38,48 @@ class Tally:
             series[shown] = cells if known is None else list(map(add, known, cells))
 
 
-def tally_all(readers: Iterable[SlotReader], rename: Rename) -> tuple[Tally, list[list[float]]]:
-    """All slots added up, and the values read of each, by slot number.
+class SlotCopy(NamedTuple):
+    """What a slot held at one moment.
+
+    Attributes:
+        entries: of its directory.
+        values: the cells that they speak of.
+        error: something else has written into the slot, and this is what came of it.
+    """
+
+    entries: Sequence[Entry]
+    values: Sequence[float]
+    error: CorruptDirectory | None
+
+
+def copy_slot(reader: SlotReader) -> SlotCopy:
+    """What the slot holds now."""
+    error = None
+    try:
+        reader.update()
+    except CorruptDirectory as corrupt:
+        error = corrupt
+    return SlotCopy(list(reader.entries), reader.values(), error)
+
+
+def tally_all(slots: Iterable[SlotCopy], rename: Rename) -> Tally:
+    """All slots added up.
 
     Raises:
-        CorruptDirectory: something else has written into a slot.
+        CorruptDirectory: something else has written into one of them.
     """
     tally = Tally(rename)
-    read = []
-    for reader in readers:
-        reader.update()
-        values = reader.values()
-        tally.add(reader.entries, values)
-        read.append(values)
-    return tally, read
+    for slot in slots:
+        if slot.error is not None:
+            raise slot.error
+        tally.add(slot.entries, slot.values)
+    return tally
 
 
-def tally_lease(lease: Lease, values: Sequence[float], rename: Rename) -> Tally:
-    """What the worker that has this lease did itself, ``values`` being those of its slot now."""
+def tally_own(slot: SlotCopy, base: Sequence[float], rename: Rename) -> Tally:
+    """What the worker that has this slot did itself, ``base`` being what was in it when the worker got it."""
     tally = Tally(rename)
-    tally.add(
-        lease.reader.entries,
-        [now - before for now, before in zip_longest(values, lease.base, fillvalue=0.0)],
-    )
+    tally.add(slot.entries, [now - before for now, before in zip_longest(slot.values, base, fillvalue=0.0)])
     return tally
 
 

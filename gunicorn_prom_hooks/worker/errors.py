@@ -81,6 +81,14 @@ def ends_with_worker(exc: BaseException, slot: Slot) -> bool:
     return isinstance(exc, SystemExit) and bool(slot.header[QUIT_AT] or slot.header[ABORT_AT])
 
 
+def is_cut_off(exc: BaseException, worker: Any) -> bool:
+    """Whether gunicorn's gevent worker cuts this request off, on its way out, without a word to the client.
+
+    It does with ``SystemExit`` out of a signal handler, and with ``GreenletExit`` when ``graceful_timeout`` is over.
+    """
+    return not isinstance(exc, Exception) and not worker.alive
+
+
 def die_on(slot: Slot, at: int) -> None:
     """Leaves word for the master that the worker died on the request whose start is at ``at`` among the doubles."""
     slot.header[DIED_START] = slot.words[at]

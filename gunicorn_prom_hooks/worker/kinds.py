@@ -12,7 +12,7 @@ from ..scoreboard.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE, UNTRACKED
 from ..scoreboard.slot import inflight_start, write_out
 from .cache import NO_ROWS, Cache, Rows
 from .endpoints import Resolve
-from .errors import die_on, ends_with_worker
+from .errors import is_cut_off
 from .recorder import Recorder, method_label
 from .requests import Hooks, Load, PostRequest, PreRequest, current_exception, request_hooks
 
@@ -118,10 +118,9 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
         started, rows, number = found
         at = inflight_start(number)
         exc = current_exception()
+        if exc is not None and is_cut_off(exc, worker):
+            return  # nothing is answered: the worker dies on it, and the in-flight table goes on saying so
         try:
-            if exc is not None and ends_with_worker(exc, slot):
-                die_on(slot, at)  # gunicorn's gevent worker answers nothing then: it is not to be counted
-                return
             # What resolves may wait, and let others end meanwhile: the label is set when it is back, not before.
             label = None if resolve is None else resolve(environ)
             load(started, rows, at)

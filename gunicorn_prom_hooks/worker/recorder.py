@@ -18,6 +18,7 @@ from ..scoreboard.families import (
     INVALID,
     LEVELS,
     LOG_MESSAGES,
+    MAX_PATHS,
     OTHER,
     OVERFLOWED,
     PATHS,
@@ -40,7 +41,6 @@ METHODS: Final = frozenset(
 """RFC 9110's, PATCH, and WebDAV's; any other is ``<other>``."""
 
 MAX_ERROR_TYPES: Final = 100
-MAX_PATHS: Final = 512
 RESERVE: Final = 16384
 """Bytes of the directory and number of cells kept for the series that must always find room."""
 

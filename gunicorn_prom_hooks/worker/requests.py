@@ -111,12 +111,7 @@ def request_hooks(
                 mine = endpoints.get((req.method, label), NO_ROWS) if label else rows
             exc = current_exception()
             row = None
-            if (
-                exc is None
-                and "CONTENT_LENGTH" not in environ
-                and "HTTP_TRANSFER_ENCODING" not in environ
-                and queue_header not in environ
-            ):
+            if exc is None and "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
                 sent = resp.sent
                 if 0 < sent <= 1024:
                     try:  # noqa: SIM105 - contextlib.suppress is not free
@@ -124,7 +119,9 @@ def request_hooks(
                     except AttributeError:  # start_response was never called
                         pass
             if row is None:
-                row, sent = unusual(req, environ, resp, exc, label, mine, took)
+                row, sent = unusual(req, environ, resp, exc, label, mine)
+            if queue_header in environ:
+                queued(environ[queue_header], took)
             first = row.at
             if sent:
                 words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
@@ -150,7 +147,7 @@ def request_hooks(
         started, rows, at = its_start, its_rows, its_place
 
     def unusual(
-        req: Any, environ: Any, resp: Any, exc: BaseException | None, label: str | None, mine: Rows, took: float
+        req: Any, environ: Any, resp: Any, exc: BaseException | None, label: str | None, mine: Rows
     ) -> tuple[Row, int]:
         """Row and bytes sent of what is not the usual: a small answer, without failure, to a request without a body.
 
@@ -173,8 +170,6 @@ def request_hooks(
         received = request_size = 0
         if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
             received, request_size = size_received(environ)
-        if queue_header in environ:
-            queued(environ[queue_header], took)
         row = mine.get(kind_of(status, request_size, response_size))
         if row is None:
             row = look_up(req, resp, label, (status, request_size, response_size))

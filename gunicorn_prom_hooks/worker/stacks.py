@@ -8,6 +8,8 @@ import traceback
 from types import FrameType
 from typing import Final
 
+from ..native import original
+
 MAX_THREADS: Final = 64
 MAX_FRAMES: Final = 60
 
@@ -19,7 +21,7 @@ def stacks() -> str:
     """
     names = {thread.ident: thread.name for thread in list(threading._active.values())}  # type: ignore[attr-defined]  # noqa: SLF001
     frames = sys._current_frames()  # noqa: SLF001 - the documented way to the stacks of other threads
-    own = threading.get_ident()
+    own = original("_thread", "get_ident")()  # under gevent's patches threading's is a greenlet's
     frames[own] = _interrupted(frames[own])
     parts = []
     for ident in sorted(frames, key=lambda ident: ident != own)[:MAX_THREADS]:

@@ -18,6 +18,7 @@ from ..scoreboard.layout import (
     CAUSE_MAX_REQUESTS,
     CAUSE_RELOADER,
     CAUSE_SIGNAL,
+    CAUSE_UNCOUNTED,
     CAUSE_UNKNOWN,
     EXIT_CAUSE,
     EXIT_MARK,
@@ -119,7 +120,11 @@ class WorkerSide:
         if worker.nr >= worker.max_requests:
             return CAUSE_MAX_REQUESTS
         if self._cause == CAUSE_UNKNOWN and not worker.alive:
-            return CAUSE_SIGNAL + signal.SIGTERM  # no hook tells of it; an application may as well have set ``alive``
+            # No hook tells of SIGTERM; an application may as well have set ``alive``, and so has the reloader, in whose
+            # thread ``worker_int`` is called only after that.
+            return CAUSE_RELOADER if worker.reloader is not None else CAUSE_SIGNAL + signal.SIGTERM
+        if self._cause == CAUSE_UNKNOWN and worker.nr == 0 and worker.max_requests < sys.maxsize:
+            return CAUSE_UNCOUNTED  # uvicorn's worker
         return self._cause
 
 

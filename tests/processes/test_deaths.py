@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 from cgroups import MakeCgroup, limited_cgroup  # noqa: F401 - a fixture
@@ -38,7 +37,7 @@ def test_sigkill(serve: Serve, worker: str) -> None:
     assert killed(samples) == {("GET", "/sleep/:id", "signal"): 1}
     assert restarts(samples) == {"error": 1}
     assert samples.sum("gunicorn_requests_total") == before
-    [(of, how, what)] = obituaries(server.log)
+    [(of, how, what)] = obituaries(server, 1)
     assert (int(of), how) == (pid, "signal (SIGKILL)")
     assert re.fullmatch(r"GET /sleep/1000 \(\d+\.\d{3} s in flight\)", what)
     assert f"worker {worker_id} (pid:{pid})" in server.log
@@ -53,9 +52,8 @@ def test_sigsegv(serve: Serve, level: str) -> None:
     samples = booked(server, {("signal", "SIGSEGV"): 1})
     assert killed(samples) == {}
     assert samples.one("gunicorn_log_messages_total", level="warning") >= 1
-    assert (obituaries(server.log) == []) == (level == "critical")
-    if level == "info":
-        assert obituaries(server.log) == [(str(pid), "signal (SIGSEGV)", "no request")]
+    lines = obituaries(server, 1 if level == "info" else 0)
+    assert lines == ([(str(pid), "signal (SIGSEGV)", "no request")] if level == "info" else [])
 
 
 def test_exit_code(serve: Serve) -> None:
@@ -67,7 +65,7 @@ def test_exit_code(serve: Serve) -> None:
     samples = booked(server, {("error", "7"): 1})
     assert killed(samples) == {("GET", "/exit", "error"): 1}
     assert restarts(samples) == {"error": 1}
-    [(_, how, what)] = obituaries(server.log)
+    [(_, how, what)] = obituaries(server, 1)
     assert how == "error (7)"
     assert what.startswith("GET /exit (")
 
@@ -105,8 +103,8 @@ def app(environ, start_response):
     assert (answer == b"") == (worker != "sync")
     assert killed(samples) == {("GET", "/hang/:id", "timeout"): 1}
     assert restarts(samples) == {"timeout": 1}
+    [(of, _, what)] = obituaries(server, 1)
     log = server.log
-    [(of, _, what)] = obituaries(log)
     assert int(of) == pid
     flight = re.fullmatch(r"GET /hang/7 \((\d+\.\d{3}) s in flight\)", what)
     assert flight is not None
@@ -123,7 +121,7 @@ def test_max_requests(serve: Serve) -> None:
     samples = booked(server, {("max_requests", "0"): 2})
     assert restarts(samples) == {"restart": 2}
     assert killed(samples) == {}
-    assert obituaries(server.log) == []
+    assert obituaries(server, 0) == []
     assert samples.one("gunicorn_worker_lifetime_seconds_count") == 2
     assert samples.one("gunicorn_worker_boot_seconds_count") >= 2
 
@@ -145,7 +143,7 @@ def test_reload(serve: Serve, worker: str) -> None:
     assert restarts(samples) == {"restart": 2}
     assert not set(running(server)) & set(old)
     assert server.scrape().one("gunicorn_workers", state="stopping") == 0
-    assert obituaries(server.log) == []
+    assert obituaries(server, 0) == []
 
 
 def test_reload_that_kills(serve: Serve) -> None:
@@ -171,7 +169,7 @@ def test_scaling(serve: Serve) -> None:
     samples = booked(server, {("scale_down", "0"): 1})
     assert restarts(samples) == {"restart": 1}
     assert len(set(running(server)) & set(old)) == 1
-    assert obituaries(server.log) == []
+    assert obituaries(server, 0) == []
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGQUIT", "SIGINT"])
@@ -191,7 +189,7 @@ def test_shutdown(serve: Serve, name: str) -> None:
         assert restarts(samples) == {"restart": 1}
         assert server.process is not None
         server.process.wait(20)
-    [(of, how, what)] = obituaries(server.log)
+    [(of, how, what)] = obituaries(server, 1)
     assert (int(of), how) == (pid, "shutdown (SIGKILL)")
     assert what.startswith("GET /hang (")
 
@@ -204,7 +202,7 @@ def test_a_worker_told_by_somebody_else(serve: Serve, name: str) -> None:
     os.kill(pid, getattr(signal, name))
     samples = booked(server, {("signal", name): 1})
     assert restarts(samples) == {"restart": 1}
-    assert obituaries(server.log) == []
+    assert obituaries(server, 0) == []
 
 
 def test_reloader(serve: Serve) -> None:
@@ -297,7 +295,7 @@ def test_many_requests_at_once(serve: Serve) -> None:
         server.workers()[0].kill()
         samples = booked(server, {("signal", "SIGKILL"): 1})
     assert killed(samples) == {("GET", "/sleep/:id", "signal"): 5}
-    [(_, _, what)] = obituaries(server.log)
+    [(_, _, what)] = obituaries(server, 1)
     assert re.findall(r"/sleep/\d+", what) == ["/sleep/1000", "/sleep/1001", "/sleep/1002"]
     assert what.endswith(", 2 other requests")
 
@@ -315,18 +313,65 @@ def test_what_an_attacker_sends_is_escaped(serve: Serve) -> None:
     assert "\x1b" not in server.log
 
 
-def test_a_user_logger(serve: Serve, tmp_path: Path) -> None:
-    """A logger class of the user's own, that changes what is logged, still lets ends be told."""
-    more = """
+LOGGERS = {
+    "subclass that changes the text": """
 from gunicorn.glogging import Logger
 class Loud(Logger):
     def error(self, msg, *args, **kwargs):
         super().error("LOUD " + str(msg), *args, **kwargs)
 logger_class = Loud
-workers = 2
-"""
-    server = serve(config=CONFIG + more)
+""",
+    "class of its own": """
+import sys
+class Own:
+    def __init__(self, cfg):
+        self.cfg, self.access_log_enabled = cfg, False
+    def setup(self, cfg): pass
+    def close_on_exec(self): pass
+    def reopen_files(self): pass
+    def access(self, *args): pass
+    def say(self, msg, *args, **kwargs):
+        print("LOUD", str(msg) % args if args else msg, file=sys.stderr, flush=True)
+    critical = error = warning = info = exception = say
+    def debug(self, *args, **kwargs): pass
+logger_class = Own
+""",
+    "filter that renders": """
+import logging
+class Render(logging.Filter):
+    def filter(self, record):
+        record.msg, record.args = {"event": "LOUD " + record.getMessage()}, ()
+        return True
+logging.getLogger("gunicorn.error").addFilter(Render())
+""",
+}
+
+
+@pytest.mark.parametrize("logger", LOGGERS)
+@pytest.mark.parametrize("level", ["info", "critical"])
+def test_a_user_logger(serve: Serve, logger: str, level: str) -> None:
+    """Whatever becomes of gunicorn's messages on their way into the log, ends are told right."""
+    server = serve(config=LOGGERS[logger] + CONFIG + f"workers = 2\nloglevel = {level!r}\n")
     pid, _ = running(server)
     os.kill(pid, signal.SIGSEGV)
-    booked(server, {("signal", "SIGSEGV"): 1})
-    assert "LOUD gunicorn_prom_hooks: worker" in server.log
+    samples = booked(server, {("signal", "SIGSEGV"): 1})
+    assert samples.one("gunicorn_log_messages_total", level="warning") == 1
+    assert samples.one("gunicorn_log_messages_total", level="info") >= 4
+    if level == "info" or logger == "class of its own":
+        eventually(lambda: "gunicorn_prom_hooks: worker worker_" in server.log, "the line")
+        assert "LOUD " in server.log
+
+
+def test_cut_off(serve: Serve) -> None:
+    """Requests that a gevent worker cuts off, at the end of its graceful timeout, went down with it."""
+    server = serve("workers = 1\nworker_class = 'gevent'\ngraceful_timeout = 1\n")
+    server.wait_for_workers(1)
+    with hanging(server, *["/sleep/30"] * 3) as clients:
+        eventually(lambda: server.scrape().one("gunicorn_requests_in_progress") == 3, "they are in progress")
+        server.signal(signal.SIGHUP)
+        samples = booked(server, {("reload", "0"): 1})
+        assert [client.recv(1000) for client in clients] == [b""] * 3
+    assert killed(samples) == {("GET", "/sleep/:id", "reload"): 3}
+    assert samples.sum("gunicorn_requests_total", endpoint="/sleep/:id") == 0
+    [(_, _, what)] = obituaries(server, 1)
+    assert what.count("GET /sleep/30 (") == 3

@@ -13,14 +13,13 @@ import signal
 import sys
 import time
 
-from unit_support import KINDS, handled, same
+from unit_support import KINDS, handled, same, tally_all, tally_lease
 
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, FAILED, REQUESTS
 from gunicorn_prom_hooks.scoreboard.leases import Lease, Leases
 from gunicorn_prom_hooks.scoreboard.reader import SlotReader
 from gunicorn_prom_hooks.scoreboard.slot import Slot, SlotWriter
-from gunicorn_prom_hooks.scoreboard.tally import tally_all, tally_lease
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time
 from gunicorn_prom_hooks.worker.recorder import Recorder
 

@@ -8,13 +8,12 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from unit_support import KINDS, MakeHooks, Recorded, handled, same
+from unit_support import KINDS, MakeHooks, Recorded, handled, same, tally_all
 
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS
 from gunicorn_prom_hooks.scoreboard.layout import EXIT_CAUSE, QUIT_AT
 from gunicorn_prom_hooks.scoreboard.reader import SlotReader
 from gunicorn_prom_hooks.scoreboard.slot import Slot
-from gunicorn_prom_hooks.scoreboard.tally import tally_all
 
 CELLS, DIRECTORY = 18_000, 20_000
 

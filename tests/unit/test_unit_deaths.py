@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import signal
+import time
+from collections import Counter, deque
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from greenlet import GreenletExit
 from unit_roster import Worker
-from unit_support import GET, handled, new_slot, same
+from unit_support import GET, handled, new_slot, same, tally_all
 
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.master import deaths
-from gunicorn_prom_hooks.master.deaths import Deaths
+from gunicorn_prom_hooks.master.deaths import MAX_LINES, Deaths
 from gunicorn_prom_hooks.master.ledger import Ledger
 from gunicorn_prom_hooks.master.roster import Member
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS
@@ -21,6 +24,7 @@ from gunicorn_prom_hooks.scoreboard.layout import (
     CAUSE_MAX_REQUESTS,
     CAUSE_RELOADER,
     CAUSE_SIGNAL,
+    CAUSE_UNCOUNTED,
     COUNTED,
     DIED_ON,
     DIRECTORY_BYTES,
@@ -32,7 +36,6 @@ from gunicorn_prom_hooks.scoreboard.layout import (
 )
 from gunicorn_prom_hooks.scoreboard.leases import Leases
 from gunicorn_prom_hooks.scoreboard.slot import inflight_start
-from gunicorn_prom_hooks.scoreboard.tally import tally_all
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time, one_at_a_time
 from gunicorn_prom_hooks.worker.recorder import Recorder
 
@@ -100,10 +103,11 @@ class House:
         return Member(Worker(age, PID + age - 1), f"worker_{age}_50", lease)
 
     def bury(self, member: Member, *, reported: bool = True) -> tuple[str, str]:
-        """Has its end booked, at GONE; the one reason and detail that this has counted."""
-        before = self.ledger.exits.copy()
+        """Has its end booked, at GONE, and told; the one reason and detail that this has counted."""
+        before = Counter(self.ledger.exits)
         self.deaths.ended(member, GONE, reported=reported)
-        ((how, count),) = (self.ledger.exits - before).items()
+        self.deaths.tell()
+        ((how, count),) = (Counter(self.ledger.exits) - before).items()
         assert count == 1
         return how
 
@@ -113,11 +117,16 @@ class House:
         return {labels[:3]: sum(cells[COUNTS]) for labels, cells in series.items() if any(cells[COUNTS])}
 
 
+def it_is(monkeypatch: pytest.MonkeyPatch, now: float, monotonic: float) -> None:
+    """Sets both clocks."""
+    monkeypatch.setattr(deaths, "time", SimpleNamespace(monotonic=lambda: monotonic, time=lambda: now))
+
+
 @pytest.fixture(autouse=True)
 def at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel and the monotonic clock are the test's: it is 107.5."""
+    """The kernel and the clocks are the test's: it is GONE, and 107.5 on the monotonic clock."""
     monkeypatch.setattr(deaths, "OomKills", Kernel)
-    monkeypatch.setattr(deaths, "time", SimpleNamespace(monotonic=lambda: 107.5))
+    it_is(monkeypatch, GONE, 107.5)
 
 
 @pytest.fixture
@@ -171,8 +180,10 @@ class End:
     def befall(self, house: House, member: Member) -> tuple[str, str]:
         """Has it happen, and booked."""
         state = self.state
+        if state.get("listening", True):
+            house.deaths.ends.listen("Booting worker with pid: %s", (PID,))
         for text, args in self.said:
-            house.deaths.ends.message("error", text, args)
+            house.deaths.ends.listen(text, args)
         if "code" in state:
             left(member, state["code"], state.get("cause", 0.0))
         member.told = state.get("told", "")
@@ -194,7 +205,9 @@ ENDS = {
     "shutdown of what is told to go": End(("shutdown", "0"), "warning", STOP, code=0, told="reload"),
     "shutdown, killed": End(("shutdown", "SIGKILL"), "warning", STOP, (KILLED, (PID, "SIGKILL"))),
     "told by a stranger": End(("signal", "SIGTERM"), "warning", code=0, cause=CAUSE_SIGNAL + signal.SIGTERM),
-    "for no reason": End(("error", "0"), "warning", code=0),
+    "for no reason": End(("error", "0"), "error+", code=0),
+    "max_requests, uncounted": End(("max_requests", "0"), "warning", code=0, cause=CAUSE_UNCOUNTED),
+    "uncounted, told": End(("reload", "0"), "warning", code=0, cause=CAUSE_UNCOUNTED, told="reload"),
     "timeout": End(("timeout", "SIGABRT"), "error+", (KILLED, (PID, "SIGABRT")), aborted=True),
     "timeout, in good order": End(("timeout", "SIGABRT"), "error+", aborted=True, code=0),
     "timeout, exit": End(("timeout", "SIGABRT"), "error+", (EXITED, (PID, 1)), aborted=True, code=1),
@@ -211,6 +224,10 @@ ENDS = {
     "boot": End(("boot", "1"), "error+", (EXITED, (PID, 1)), booted=False),
     "boot, halts the server": End(("boot", "3"), "error+", (EXITED, (PID, 3)), booted=False, reported=False),
     "os._exit(0)": End(("error", "0"), "error+"),
+    "nobody listens": End(("error", "unknown"), "error+", listening=False),
+    "nobody listens, booting": End(("boot", "unknown"), "error+", listening=False, booted=False),
+    "nobody listens, in good order": End(("reload", "0"), "warning", listening=False, code=0, told="reload"),
+    "nobody listens, timeout": End(("timeout", "SIGABRT"), "error+", listening=False, aborted=True),
     "just not there any more": End(("error", "unknown"), "error+", reported=False),
     "never there": End(("boot", "unknown"), "error+", reported=False, booted=False),
     "in good order, not told": End(("reload", "0"), "warning", code=0, told="reload", reported=False),
@@ -376,9 +393,95 @@ def test_a_request_that_the_workers_own_end_ended(cell: int, reason: str, house:
 
 def test_an_end_is_used_once(house: House) -> None:
     """What gunicorn has logged of a pid is not that of a later worker with the same one."""
-    house.deaths.ends.message("error", KILLED, (PID, "SIGKILL"))
+    house.deaths.ends.listen(KILLED, (PID, "SIGKILL"))
     assert house.bury(house.hire()) == ("signal", "SIGKILL")
     assert house.bury(house.hire()) == ("error", "0")
+
+
+@pytest.mark.parametrize(("since", "how"), [(-60.0, ("signal", "SIGKILL")), (60.0, ("error", "0"))])
+def test_an_end_from_before_the_lease(since: float, how: tuple[str, str], house: House) -> None:
+    """What gunicorn logged of a pid before this worker had its slot was of another process with that pid."""
+    house.deaths.ends.listen(KILLED, (PID, "SIGKILL"))
+    member = house.hire()
+    member.lease.since = time.time() + since
+    assert house.bury(member) == how
+
+
+@pytest.mark.parametrize(
+    ("now", "monotonic", "seconds"),
+    [(GONE, 107.5, 7.5), (GONE + 20.0, 127.5, 7.5), (GONE + 20.0, 110.0, 0.0), (GONE - 20.0, 107.5, 7.5)],
+)
+def test_seconds_in_flight_are_as_of_the_death(
+    now: float, monotonic: float, seconds: float, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long after the death it is booked, a request was in flight until then; a clock set back adds nothing."""
+    member = house.hire()
+    leave_in_flight(member, "/x")
+    it_is(monkeypatch, now, monotonic)
+    house.bury(member)
+    assert house.log.lines[0][1].endswith(f"in the middle of GET /x ({seconds:.3f} s in flight)")
+
+
+def test_nothing_is_logged_until_it_is_told(house: House) -> None:
+    """Booking queues the lines, and telling logs them, in order and once."""
+    for age in (1, 2, 3):
+        house.deaths.ended(house.hire(age), GONE, reported=True)
+    assert house.log.lines == []
+    house.deaths.tell()
+    told = [line.split()[2] for _, line in house.log.lines]
+    assert told == ["worker_1_50", "worker_2_50", "worker_3_50"]
+    house.deaths.tell()
+    assert len(house.log.lines) == 3
+
+
+def test_lines_that_nobody_tells_are_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more deaths than are kept the latest are told."""
+    monkeypatch.setattr(house.deaths, "_lines", deque(house.deaths._lines, 3))
+    assert House().deaths._lines.maxlen == MAX_LINES
+    for age in range(1, 6):
+        house.deaths.ended(house.hire(age), GONE, reported=True)
+    house.deaths.tell()
+    assert [line.split()[2] for _, line in house.log.lines] == ["worker_3_50", "worker_4_50", "worker_5_50"]
+
+
+def test_a_death_in_the_middle_of_telling(house: House) -> None:
+    """A signal handler that books a death, and tells, while a line is logged: each line is logged once."""
+    house.deaths.ended(house.hire(1), GONE, reported=True)
+    house.deaths.ended(house.hire(2), GONE, reported=True)
+    later = iter([house.hire(3)])
+    error = house.log.error
+
+    def interrupted(*args: Any) -> None:
+        error(*args)
+        for member in later:
+            house.deaths.ended(member, GONE, reported=True)
+            house.deaths.tell()
+
+    house.log.error = interrupted
+    house.deaths.tell()
+    told = [line.split()[2] for _, line in house.log.lines]
+    assert told == ["worker_1_50", "worker_2_50", "worker_3_50"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), GreenletExit()])
+def test_a_request_that_a_gevent_worker_cuts_off(error: BaseException, house: House) -> None:
+    """A request that the worker's own end ended without an answer went down with it, and is counted nowhere else."""
+    member = house.hire()
+    worker = SimpleNamespace(alive=True)
+    pre_request, post_request = many_at_a_time(Recorder(member.lease.slot, 200), None, house.guard)
+    request, environ, response = handled(GET % b"/x")
+    pre_request(worker, request)
+    worker.alive = False
+    try:
+        raise error
+    except BaseException:
+        post_request(worker, request, environ, response)
+    left(member)
+    member.told = "reload"
+    assert house.bury(member) == ("reload", "0")
+    assert house.ledger.killed == {("GET", "/x", "reload"): 1}
+    assert house.counted() == {}
+    assert [level for level, _ in house.log.lines] == ["warning"]
 
 
 def test_a_shutdown_is_for_all(house: House) -> None:
@@ -387,7 +490,7 @@ def test_a_shutdown_is_for_all(house: House) -> None:
     for member, told in zip(members, ("", "reload", "scale_down"), strict=True):
         member.told = told
         left(member)
-    house.deaths.ends.message("info", *STOP)
+    house.deaths.ends.listen(*STOP)
     assert [house.bury(member) for member in members] == [("shutdown", "0")] * 3
     assert house.log.lines == []
 
@@ -397,7 +500,7 @@ def test_each_kernels_kill_is_one_workers(house: House) -> None:
     house.kernel.kills = 1
     members = [house.hire(age) for age in (1, 2)]
     for member in members:
-        house.deaths.ends.message("error", KILLED, (member.worker.pid, "SIGKILL"))
+        house.deaths.ends.listen(KILLED, (member.worker.pid, "SIGKILL"))
     assert [house.bury(member)[0] for member in members] == ["oom", "signal"]
 
 
@@ -441,14 +544,14 @@ def test_boots_are_observed_once(house: House) -> None:
 def test_a_boot_that_nobody_looked_at(house: House) -> None:
     """A worker that booted and died between two looks has booted: its time is taken, and its end is no boot failure."""
     member = house.hire()
-    house.deaths.ends.message("error", EXITED, (PID, 1))
+    house.deaths.ends.listen(EXITED, (PID, 1))
     assert house.bury(member) == ("error", "1")
     assert (sum(house.ledger.boots.counts), house.ledger.boots.seconds) == (1.0, 2.0)
 
 
 def test_a_worker_that_never_booted(house: House) -> None:
     """A worker that died while it loaded the application has no boot time."""
-    house.deaths.ends.message("error", EXITED, (PID, 1))
+    house.deaths.ends.listen(EXITED, (PID, 1))
     assert house.bury(house.hire(booted=False)) == ("boot", "1")
     assert sum(house.ledger.boots.counts) == 0.0
 

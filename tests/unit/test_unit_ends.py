@@ -27,7 +27,7 @@ def heard(*messages: tuple[str, tuple[object, ...]]) -> Ends:
     """Ends that has heard these texts with their arguments."""
     ends = Ends()
     for text, args in messages:
-        ends.message("error", text, args)
+        ends.listen(text, args)
     return ends
 
 
@@ -83,13 +83,13 @@ def test_a_worker_without_a_pid_has_no_end(pid: object) -> None:
 
 
 class Said:
-    """gunicorn's logger; what it is told goes to ``Ends``."""
+    """gunicorn's logger; ``Ends`` listens to it."""
 
     def __init__(self, ends: Ends) -> None:
         self.ends = ends
 
     def __getattr__(self, level: str) -> Any:
-        return lambda text, *args, **kwargs: self.ends.message(level, text, args)
+        return lambda text, *args, **kwargs: self.ends.listen(text, args)
 
 
 def reap(monkeypatch: pytest.MonkeyPatch, status: int) -> tuple[Ends, list[str | int | None]]:
@@ -203,10 +203,11 @@ JUNK: list[tuple[object, Any]] = [
 
 @pytest.mark.parametrize(("text", "args"), JUNK)
 def test_a_message_that_tells_of_no_end(text: object, args: Any) -> None:
-    """Whatever else is logged is counted, and heard as nothing."""
+    """Whatever else is logged is heard as nothing, but shows that there is somebody who listens."""
     ends = Ends()
-    ends.message("warning", text, args)
-    assert ends.messages == {"warning": 1}
+    assert not ends.listening
+    ends.listen(text, args)
+    assert ends.listening
     assert ends._ends == {}
     assert not ends.stopping
 
@@ -224,27 +225,103 @@ WRONG_ARGS = [
 def test_wrong_arguments_end_with_the_guard(
     text: str, args: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A message whose arguments do not fit is counted; the log call it is in does not fail, and nothing is made up."""
+    """Where the arguments of a message do not fit, the log call it is in does not fail, and nothing is made up."""
     ends = Ends()
     monkeypatch.setattr(runtime, "guard", Guard())
     monkeypatch.setattr(runtime, "_worker", None)
-    monkeypatch.setattr(runtime, "_master", SimpleNamespace(pid=os.getpid(), message=ends.message))
-    runtime._heard("error", text, args)
+    monkeypatch.setattr(runtime, "_master", SimpleNamespace(pid=os.getpid(), listen=ends.listen))
+    runtime._listen(text, args)
     assert runtime.guard.counts == {"messages": 1}
-    assert ends.messages == {"error": 1}
+    assert ends.messages == {}
     assert ends._ends == {}
     assert not ends.stopping
-    runtime._heard("error", GUNICORN_27, (PID, "SIGKILL"))
+    runtime._listen(GUNICORN_27, (PID, "SIGKILL"))
     assert ends.take(PID) == "SIGKILL"
 
 
+class Side:
+    """The master's or a worker's side, of a process with this pid."""
+
+    def __init__(self, pid: int, *, fails: bool = False) -> None:
+        self.pid = pid
+        self.told: list[object] = []
+        self._fails = fails
+
+    def message(self, level: str) -> None:
+        """Keeps it."""
+        self.listen(level, ())
+
+    def listen(self, text: object, args: Any) -> None:
+        """Keeps it."""
+        self.told.append(text)
+        if self._fails:
+            raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize(
+    ("process", "masters", "workers"),
+    [
+        ("master", ["error", "text"], []),
+        ("worker", [], ["error"]),
+        ("forked by a worker", [], []),
+        ("before there is a master", [], []),
+    ],
+)
+def test_whom_a_process_tells(
+    process: str, masters: list[str], workers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message counts where the process is, and only the master listens: not what inherited one through a fork."""
+    here, elsewhere = os.getpid(), os.getppid()
+    master = Side(here if process == "master" else elsewhere)
+    worker = Side(here if process == "worker" else elsewhere)
+    monkeypatch.setattr(runtime, "guard", Guard())
+    monkeypatch.setattr(runtime, "_master", None if process.startswith("before") else master)
+    monkeypatch.setattr(runtime, "_worker", worker if "worker" in process else None)
+    runtime._count("error")
+    runtime._listen("text", ())
+    assert (master.told, worker.told) == (masters, workers)
+    assert runtime.guard.counts == {}
+
+
+def test_a_failure_of_ours_is_not_the_log_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails while a message is counted or listened to ends with the guard."""
+    master = Side(os.getpid(), fails=True)
+    monkeypatch.setattr(runtime, "guard", Guard())
+    monkeypatch.setattr(runtime, "_worker", None)
+    monkeypatch.setattr(runtime, "_master", master)
+    runtime._count("error")
+    runtime._listen("text", ())
+    assert master.told == ["error", "text"]
+    assert runtime.guard.counts == {"messages": 2}
+
+
 def test_memory_is_bounded() -> None:
-    """Of ends that nobody asks for only so many are kept; the latest is always among them."""
+    """Of ends that nobody asks for only so many are kept, and they are the latest ones."""
     ends = Ends()
-    for pid in range(1, 2 * MAX_ENDS + 10):
-        ends.message("error", GUNICORN_27, (pid, "SIGKILL"))
+    for pid in range(1, MAX_ENDS + 10):
+        ends.listen(GUNICORN_27, (pid, "SIGKILL"))
         assert len(ends._ends) <= MAX_ENDS
-    assert ends.take(2 * MAX_ENDS + 9) == "SIGKILL"
+    assert [pid for pid in range(1, MAX_ENDS + 10) if ends.take(pid) is None] == list(range(1, 10))
+
+
+@pytest.mark.parametrize(("since", "end"), [(0.0, 7), (999.5, 7), (1000.0, 7), (1000.5, None), (2000.0, None)])
+def test_an_end_from_before_a_worker_began_is_anothers(
+    since: float, end: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was logged of a pid before this worker began is not its end, and is forgotten when it is asked for."""
+    monkeypatch.setattr("gunicorn_prom_hooks.master.ends.time", SimpleNamespace(time=lambda: 1000.0))
+    ends = heard(("Worker (pid:%s) exited with code %s.", (PID, 7)))
+    assert ends.take(PID, since) == end
+    assert ends.take(PID) is None
+
+
+def test_what_gunicorn_killed_without_a_word() -> None:
+    """A process that was sent SIGKILL has that as its end, once; nobody has listened for that, and nothing stops."""
+    ends = Ends()
+    ends.killed(PID)
+    assert not ends.listening
+    assert not ends.stopping
+    assert [ends.take(PID + 1), ends.take(PID), ends.take(PID)] == [None, "SIGKILL", None]
 
 
 class Interruptible(Counter[str]):
@@ -277,9 +354,11 @@ def test_not_one_message_is_lost() -> None:
     def hammer(number: int) -> None:
         together.wait()
         for step in range(each):
-            ends.message("info" if step % 2 else "error", "x %s", (step,))
+            ends.count("info" if step % 2 else "error")
+            ends.listen("x %s", (step,))
             if step % 10 == 0:
-                ends.message("warning", GUNICORN_27, (1 + number * each + step, "SIGTERM"))
+                ends.count("warning")
+                ends.listen(GUNICORN_27, (1 + number * each + step, "SIGTERM"))
 
     running = [threading.Thread(target=hammer, args=(number,), daemon=True) for number in range(threads)]
     with quick_switches():
@@ -298,11 +377,12 @@ def test_a_message_in_the_middle_of_a_message() -> None:
     class Interrupted(Counter[str]):
         def __getitem__(self, key: str) -> int:
             if key == "info":
-                ends.message("warning", GUNICORN_27, (PID, "SIGKILL"))
+                ends.count("warning")
+                ends.listen(GUNICORN_27, (PID, "SIGKILL"))
             return super().__getitem__(key)
 
     ends.messages = Interrupted()
-    thread = threading.Thread(target=ends.message, args=("info", "x", ()), daemon=True)
+    thread = threading.Thread(target=ends.count, args=("info",), daemon=True)
     thread.start()
     thread.join(10.0)
     assert not thread.is_alive()

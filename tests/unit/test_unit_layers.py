@@ -11,8 +11,18 @@ import gunicorn_prom_hooks
 
 PACKAGE = "gunicorn_prom_hooks"
 ROOT = Path(gunicorn_prom_hooks.__file__).parent
-FREE = {"paths", "messages", "guard", "settings", "native", "_version", "chaining"}
-LEVELS = {"": 7, "compose": 6, "hooks": 5, "runtime": 4, "worker": 3, "master": 3, "collectors": 2, "scoreboard": 1}
+FREE = {"paths", "pids", "messages", "guard", "settings", "native", "_version", "chaining"}
+LEVELS = {
+    "": 7,
+    "compose": 6,
+    "hooks": 5,
+    "runtime": 4,
+    "worker": 3,
+    "master": 3,
+    "collectors": 2,
+    "app_metrics": 1,
+    "scoreboard": 1,
+}
 FILES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(ROOT.rglob("*.py"))}
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
-from unit_support import same
+from unit_support import same, tally_all, tally_lease
 
 from gunicorn_prom_hooks.scoreboard import layout
 from gunicorn_prom_hooks.scoreboard.directory import CorruptDirectory
 from gunicorn_prom_hooks.scoreboard.families import FAILED
 from gunicorn_prom_hooks.scoreboard.leases import Lease, Leases
 from gunicorn_prom_hooks.scoreboard.slot import Slot, SlotWriter, inflight_start
-from gunicorn_prom_hooks.scoreboard.tally import tally_all, tally_lease
 
 
 def some_leases() -> Leases:

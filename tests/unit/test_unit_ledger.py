@@ -9,7 +9,13 @@ import signal
 import pytest
 
 from gunicorn_prom_hooks.master.ledger import BOOT_BUCKETS, LIFETIME_BUCKETS, REASONS, Death, Histogram, Ledger, verdict
-from gunicorn_prom_hooks.scoreboard.layout import CAUSE_MAX_REQUESTS, CAUSE_RELOADER, CAUSE_SIGNAL, CAUSE_UNKNOWN
+from gunicorn_prom_hooks.scoreboard.layout import (
+    CAUSE_MAX_REQUESTS,
+    CAUSE_RELOADER,
+    CAUSE_SIGNAL,
+    CAUSE_UNCOUNTED,
+    CAUSE_UNKNOWN,
+)
 
 
 class Oom:
@@ -35,6 +41,15 @@ TABLE = [
     (orderly(cause=CAUSE_MAX_REQUESTS), ("max_requests", "0")),
     (orderly("reload", CAUSE_MAX_REQUESTS), ("max_requests", "0")),
     (orderly("shutdown", CAUSE_MAX_REQUESTS), ("max_requests", "0")),
+    # a worker that left by itself and does not count for gunicorn: max_requests, unless the master wanted it to leave
+    (orderly(cause=CAUSE_UNCOUNTED), ("max_requests", "0")),
+    (orderly(cause=CAUSE_UNCOUNTED, booted=False), ("max_requests", "0")),
+    *((orderly(told, CAUSE_UNCOUNTED), (told, "0")) for told in ("reload", "scale_down", "shutdown")),
+    (orderly(cause=CAUSE_UNCOUNTED, aborted=True), ("timeout", "SIGABRT")),
+    (Death(end=0, cause=CAUSE_UNCOUNTED), ("error", "0")),
+    (Death(end=1, orderly=True, cause=CAUSE_UNCOUNTED), ("error", "1")),
+    (Death(end=None, orderly=True, cause=CAUSE_UNCOUNTED), ("error", "unknown")),
+    (Death(end="SIGSEGV", orderly=True, cause=CAUSE_UNCOUNTED), ("signal", "SIGSEGV")),
     # what the master wanted: with an exit code of 0, or by the signal that it sends, where the worker did not catch it
     *((orderly(told), (told, "0")) for told in ("reload", "scale_down", "shutdown")),
     (orderly("reload", CAUSE_RELOADER), ("reload", "0")),
@@ -132,7 +147,7 @@ def test_every_end_has_a_reason() -> None:
     for end, told, cause, answer, *flags in itertools.product(
         ("SIGKILL", "SIGTERM", "signal 35", 0, 1, None),
         ("", "reload", "scale_down", "shutdown"),
-        (CAUSE_UNKNOWN, CAUSE_MAX_REQUESTS, CAUSE_RELOADER, 7.0, CAUSE_SIGNAL, CAUSE_SIGNAL + 2.0, 1e9),
+        (CAUSE_UNKNOWN, CAUSE_MAX_REQUESTS, CAUSE_RELOADER, CAUSE_UNCOUNTED, 7.0, CAUSE_SIGNAL, CAUSE_SIGNAL + 2.0, 1e9),
         *((False, True),) * 4,
     ):
         aborted, booted, in_order = flags
@@ -259,3 +274,20 @@ def test_the_ends_of_a_histogram(seconds: float, place: int) -> None:
     histogram.observe(seconds)
     assert histogram.counts[place] == sum(histogram.counts) == 2.0
     assert histogram.seconds == 2 * seconds
+
+
+def test_a_copy_of_the_books_stays_as_it_is() -> None:
+    """A copy has all that is in the ledger, and nothing of what is booked or observed after it."""
+    ledger = new_ledger()
+    ledger.boots.observe(0.2)
+    ledger.book(Death(end="SIGSEGV", seconds=5.0), [("GET", "/a")])
+    books = ledger.copy()
+    before = [dict(books.exits), dict(books.restarts), dict(books.killed)]
+    assert before == [ledger.exits, ledger.restarts, ledger.killed]
+    for durations, same in ((books.boots, ledger.boots), (books.lifetimes, ledger.lifetimes)):
+        assert (durations.bounds, durations.counts, durations.seconds) == (same.bounds, same.counts, same.seconds)
+    ledger.boots.observe(7.0)
+    ledger.book(Death(end=77, seconds=90.0), [("GET", "/a"), ("PUT", "/b")])
+    assert [books.exits, books.restarts, books.killed] == before
+    assert (sum(books.boots.counts), books.boots.seconds) == (1.0, 0.2)
+    assert (sum(books.lifetimes.counts), books.lifetimes.seconds) == (1.0, 5.0)

@@ -13,7 +13,7 @@ from unit_support import Bench, Recorded, answers, handled, raises
 from gunicorn_prom_hooks.scoreboard.families import DURATION_BUCKETS, QUEUE
 from gunicorn_prom_hooks.worker import kinds, requests
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time, one_at_a_time, one_per_thread
-from gunicorn_prom_hooks.worker.queueing import LONGEST_TEXT, PLAUSIBLE_SECONDS, environ_key, waited
+from gunicorn_prom_hooks.worker.queueing import PLAUSIBLE_SECONDS, environ_key, waited
 
 NOW = 1_700_000_000.0
 KEY = "HTTP_X_REQUEST_START"
@@ -36,15 +36,14 @@ def test_where_the_environ_has_a_header(header: str, key: str) -> None:
         "1699999998.5",
         "1699999998500",
         "1699999998500000",
-        "1699999998500000000",
         "1699999998.500000",
         "1699999998500.000",
         "1.6999999985e9",
     ],
 )
-@pytest.mark.parametrize("form", ["{}", "t={}", " {} ", "t= {}", "\tt={}", "{}, 1600000000", "t={},t=1", "{},", "{},x"])
+@pytest.mark.parametrize("form", ["{}", "t={}", " {} ", "t= {}", "{}, 1600000000", "t={},t=1", " t={} , t=1", "{},", "{},x", "{},,"])
 def test_units_and_forms(stamp: str, form: str) -> None:
-    """Seconds, thousandths of them and so on, with and without t=, alone or with others behind: it is one time."""
+    """Seconds, milliseconds and microseconds, with and without t=, alone or with others behind: it is one time."""
     assert waited(form.format(stamp), NOW) == pytest.approx(1.5, abs=1e-4)
 
 
@@ -74,11 +73,11 @@ def test_clocks_that_disagree(wait: float, found: float | None, unit: int) -> No
     [
         *("", " ", ",", "t=", "t", "x", "t=x", "=1700000000", "T=1700000000", "t=t=1700000000", "t==1700000000"),
         *("0", "-0", "-1700000000", "t=-1", "1", "1e400", "-1e400", "1e22", "1e21", "1e-400", "5e-324"),
-        *("inf", "-inf", "infinity", "nan", "t=nan", "-nan", "NaN"),
-        *("1_700_000_000", "1,700,000,000", "1700000000;", "1700000000 1700000000", "0x6553f100", "1700000000s"),
-        *(",1700000000", "x,1700000000", "1700000000" + " " * LONGEST_TEXT + "x", "\x00", "\ud800"),
+        *("inf", "-inf", "infinity", "nan", "t=nan", "-nan", "NaN", "t=inf", "inf,1700000000", "nan,1700000000"),
+        *("1,700,000,000", "1700000000000000000", "1700000000;", "1700000000 1700000000", "0x6553f100", "1700000000s"),
+        *(",1700000000", "x,1700000000", "1700000000" + " " * 5000 + "x", "\x00", "\ud800"),
         *("2023-11-14T22:13:20Z", "Tue, 14 Nov 2023 22:13:20 GMT", "${msec}", "%t", "(null)", "1" * 5000, "1." * 5000),
-        "1700000000." + "0" * LONGEST_TEXT,
+        *("t=,1700000000", "-1700000000000000", "," * 5000, "t=" * 5000),
     ],
 )
 def test_nonsense(stamp: str) -> None:
@@ -86,9 +85,9 @@ def test_nonsense(stamp: str) -> None:
     assert waited(stamp, NOW) is None
 
 
-@pytest.mark.parametrize(("stamp", "found"), [("40", 60.0), ("0", None), ("-5", None), ("-0.0", None)])
+@pytest.mark.parametrize(("stamp", "found"), [("40", 60.0), ("t=150", 0.0), ("3701", None), ("1e11", None)])
 def test_a_machine_that_has_just_begun_to_count(stamp: str, found: float | None) -> None:
-    """Where the clock is near zero, zero and less is still no time."""
+    """Where the clock is near zero, a time near it is one like any other."""
     assert waited(stamp, 100.0) == found
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit_support import same
+from unit_support import same, tally_all, tally_lease
 
 from gunicorn_prom_hooks.scoreboard.directory import Entry
 from gunicorn_prom_hooks.scoreboard.leases import Lease
 from gunicorn_prom_hooks.scoreboard.reader import SlotReader
 from gunicorn_prom_hooks.scoreboard.slot import Slot, SlotWriter
-from gunicorn_prom_hooks.scoreboard.tally import EndpointCap, Tally, tally_all, tally_lease
+from gunicorn_prom_hooks.scoreboard.tally import EndpointCap, Tally
 
 OTHER = "<other>"
 

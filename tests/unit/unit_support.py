@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -15,10 +15,12 @@ from gunicorn.http.wsgi import create
 from gunicorn.workers.sync import SyncWorker
 
 from gunicorn_prom_hooks.guard import Guard
+from gunicorn_prom_hooks.scoreboard import tally
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS, Family
+from gunicorn_prom_hooks.scoreboard.leases import Lease
 from gunicorn_prom_hooks.scoreboard.reader import SlotReader
 from gunicorn_prom_hooks.scoreboard.slot import Slot
-from gunicorn_prom_hooks.scoreboard.tally import Labels, tally_all
+from gunicorn_prom_hooks.scoreboard.tally import Labels, Rename, SlotCopy, Tally, copy_slot, tally_own
 from gunicorn_prom_hooks.worker.endpoints import Resolve
 from gunicorn_prom_hooks.worker.errors import watch_error_handling
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time, one_at_a_time, one_per_thread
@@ -37,6 +39,17 @@ DEFAULTS = Config()
 def same(family: int, labels: Labels) -> Labels:
     """A ``Rename`` that renames nothing."""
     return labels
+
+
+def tally_all(readers: Iterable[SlotReader], rename: Rename) -> tuple[Tally, list[list[float]]]:
+    """All slots added up, and the values of each."""
+    copies = [copy_slot(reader) for reader in readers]
+    return tally.tally_all(copies, rename), [list(copy.values) for copy in copies]
+
+
+def tally_lease(lease: Lease, values: Sequence[float], rename: Rename) -> Tally:
+    """What the worker that has this lease did itself, ``values`` being those of its slot now."""
+    return tally_own(SlotCopy(lease.reader.entries, values, None), lease.base, rename)
 
 
 def new_slot() -> Slot:

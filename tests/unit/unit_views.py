@@ -18,6 +18,7 @@ from gunicorn_prom_hooks.master.ledger import Ledger
 from gunicorn_prom_hooks.scoreboard.families import DURATION_SUM, FIRST_BUCKET, REQUEST_SIZE_SUM, RESPONSE_SIZE_SUM
 from gunicorn_prom_hooks.scoreboard.leases import Lease, Leases
 from gunicorn_prom_hooks.scoreboard.slot import inflight_start, write_out
+from gunicorn_prom_hooks.scoreboard.tally import copy_slot
 from gunicorn_prom_hooks.worker.recorder import Recorder
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -50,7 +51,7 @@ class Scene:
             clock=self.clock,
             workers=[self._worker(lease) for lease in self.leases.live],
             departed=self.departed,
-            readers=self.leases.readers,
+            slots=[copy_slot(reader) for reader in self.leases.readers],
             rename=same,
             ledger=self.ledger,
             messages={"error": 2},
@@ -78,6 +79,8 @@ class Scene:
             states={"booting": 50.0, "running": 51.0},
             heartbeat_age=0.5,
             stopping=False,
+            in_flight=lease.reader.in_flight(),
+            untracked=lease.reader.untracked(),
         )
 
 

@@ -1,0 +1,110 @@
+"""The application's own metrics: prometheus_client's multiprocess mode, set up so that it stays bounded."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from prometheus_client import multiprocess, values
+from prometheus_client.metrics_core import Metric
+
+from ..guard import Guard
+from ..pids import exists
+from ..settings import MULTIPROC_DIR, Settings, announce_directory
+from .directory import Directory, PrivateDirectory, SharedDirectory
+from .early import made_too_early
+from .identity import Identity, owner
+from .merge import Fate, MultiprocessFiles
+
+MAX_TOLD: Final = 1000
+
+
+class ApplicationMetrics:
+    """From here on the application's metrics are kept in files of this directory. In the master, before any fork.
+
+    Args:
+        directory: where.
+        log: gunicorn's logger.
+        guard: where failures end.
+    """
+
+    def __init__(self, directory: Directory, log: Any, guard: Guard) -> None:
+        self._directory = directory
+        self._log = log
+        self._guard = guard
+        self._identity = Identity(directory.suffix)
+        self._told: set[str] = set()
+        self._master = int(directory.suffix[1:]) if directory.suffix else None
+        self._files = MultiprocessFiles(directory.path, self._bad, self._fate)
+        # Documented by prometheus_client: a metric's value is made of whatever this is at that moment.
+        values.ValueClass = values.MultiProcessValue(self._identity)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> list[Metric]:
+        """The application's families, over all its processes. In the exporter's thread, without the master's lock."""
+        return self._files.collect()
+
+    def become_worker(self, slot: int) -> None:
+        """This process is now the worker in this slot."""
+        self._identity.become_worker(slot)
+
+    def worker_gone(self, slot: int) -> None:
+        """Live gauges of the worker that had this slot go with it.
+
+        Raises:
+            OSError: a file cannot be removed.
+        """
+        gone = self._identity.of_slot(slot)
+        multiprocess.mark_process_dead(gone, self._directory.path)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Leaves nothing behind."""
+        self._directory.close()
+
+    def _fate(self, identity: str) -> Fate:
+        pid, master = owner(identity)
+        if master != self._master and master is not None:
+            return Fate.LEAVE
+        return Fate.KEEP if pid is not None and not exists(pid) else Fate.READ
+
+    def _bad(self, file: str, reason: str) -> None:
+        self._guard.counts["app_metrics_file"] += 1
+        if file not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add(file)
+            self._log.error("gunicorn_prom_hooks: application metrics: file %r is left out: %s", file, reason)
+
+
+def begin(server: Any, settings: Settings, guard: Guard) -> ApplicationMetrics | None:
+    """Sets up the application's metrics; None if that cannot be, with a line in the log.
+
+    Args:
+        server: gunicorn's arbiter, before it has loaded the application.
+        settings: ours.
+        guard: where failures end.
+    """
+    cfg, log = server.cfg, server.log
+    early = made_too_early()
+    if early:
+        log.warning(
+            "gunicorn_prom_hooks: metrics made before gunicorn started count in each process for itself: %s; "
+            "make them in the application, not in the config file or in what it imports",
+            ", ".join(early),
+        )
+    path = settings.multiproc_dir or cfg.env.get(MULTIPROC_DIR, "")
+    directory: Directory
+    try:
+        if path:
+            # The arbiter itself learns of its predecessor only later; gunicorn takes the variable away after that.
+            predecessor = cfg.env_orig.get("GUNICORN_PID", "")
+            directory = SharedDirectory(path, int(predecessor) if predecessor.isdecimal() else 0, cfg.uid, cfg.gid)
+        else:
+            directory = PrivateDirectory(cfg.uid, cfg.gid)
+    except OSError as error:
+        log.error(
+            "gunicorn_prom_hooks: no application metrics: directory %s: %s; the server goes on without them",
+            path or "for temporary files",
+            error.strerror or error,
+        )
+        # Where the user has set the variable, prometheus_client would write there all the same.
+        values.ValueClass = values.MutexValue
+        return None
+    announce_directory(directory.path, private=not path)
+    return ApplicationMetrics(directory, log, guard)

@@ -1,0 +1,104 @@
+"""Which keys a file holds in which order, and so where its values are."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+from .keys import BadFile, Key
+
+HEADER_BYTES = 8
+_LENGTH = struct.Struct("=I")
+_NUMBERS_BYTES = 16
+"""A value and its timestamp, behind each key."""
+
+
+class Values(NamedTuple):
+    """The numbers of a file, in the order of its keys; timestamps are a gauge's only."""
+
+    values: tuple[float, ...]
+    timestamps: tuple[float, ...]
+
+
+class OtherKeys(Exception):
+    """The file does not begin with the keys of this layout."""
+
+
+class Layout:
+    """The keys of a file. Files with the same keys in the same order share one object.
+
+    Args:
+        timed: whether timestamps are wanted.
+    """
+
+    def __init__(self, keys: tuple[Key, ...], timed: bool) -> None:
+        self.keys = keys
+        self.timed = timed
+        self.families: dict[str, str] = {}
+        """Name and documentation of each family, as its first key has it."""
+        for key in keys:
+            self.families.setdefault(key.family, key.documentation)
+        self._blobs = tuple(key.blob for key in keys)
+        self.used = HEADER_BYTES + sum(map(len, self._blobs)) + _NUMBERS_BYTES * len(keys)
+        numbers = "dd" if timed else "d8x"
+        self._struct = struct.Struct(f"={HEADER_BYTES}x" + "".join(f"{len(blob)}s{numbers}" for blob in self._blobs))
+
+    def read(self, data: bytes, used: int) -> Values:
+        """The numbers in a file, whose keys are compared each time.
+
+        Nothing else tells for sure that it still is the same file: one that takes another's place often gets its inode
+        number too.
+
+        Raises:
+            OtherKeys: it is another one.
+        """
+        if used < self.used:
+            raise OtherKeys
+        found = self._struct.unpack_from(data)
+        step = 3 if self.timed else 2
+        if found[::step] != self._blobs:
+            raise OtherKeys
+        return Values(found[1::step], found[2::step] if self.timed else ())
+
+
+class Layouts:
+    """All layouts there are. Keys and layouts are forgotten with the last file that has them."""
+
+    def __init__(self) -> None:
+        self._keys: WeakValueDictionary[bytes, Key] = WeakValueDictionary()
+        self._layouts: WeakValueDictionary[tuple[bool, tuple[Key, ...]], Layout] = WeakValueDictionary()
+
+    def empty(self, *, timed: bool) -> Layout:
+        """The layout of a file without entries."""
+        return self.of((), timed=timed)
+
+    def extended(self, layout: Layout, data: bytes, used: int) -> Layout:
+        """The layout of a file that begins as ``layout`` says and goes on up to ``used``.
+
+        Raises:
+            BadFile: what follows are no entries.
+        """
+        keys = list(layout.keys)
+        at = layout.used
+        while at < used:
+            if at + _LENGTH.size > used:
+                raise BadFile(f"half an entry at {at}")
+            (length,) = _LENGTH.unpack_from(data, at)
+            end = at + (_LENGTH.size + length) // 8 * 8 + 8  # there is at least one byte of padding
+            if end + _NUMBERS_BYTES > used:
+                raise BadFile(f"an entry at {at} that ends beyond what is used")
+            blob = data[at:end]
+            key = self._keys.get(blob)
+            if key is None:
+                key = self._keys[blob] = Key(blob, length)
+            keys.append(key)
+            at = end + _NUMBERS_BYTES
+        return self.of(tuple(keys), timed=layout.timed)
+
+    def of(self, keys: tuple[Key, ...], *, timed: bool) -> Layout:
+        """The layout of a file with these keys in this order."""
+        layout = self._layouts.get((timed, keys))
+        if layout is None:
+            layout = self._layouts[timed, keys] = Layout(keys, timed)
+        return layout

@@ -1,0 +1,103 @@
+"""Which masters are in a directory: each holds a lock on a file of its own there.
+
+The locks are those of POSIX: workers do not inherit them, and they go with the process, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_LOCK: Final = re.compile(r"gunicorn-master-(\d+)\.lock", re.ASCII)
+_FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+WAIT_SECONDS: Final = 2.0
+"""How long one master waits at the door for another one to have come in."""
+
+
+class MasterLock:
+    """Says to others that this process is in the directory.
+
+    Raises:
+        OSError: the directory cannot be written to.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.pid = os.getpid()
+        self._file = Path(directory) / f"gunicorn-master-{self.pid}.lock"
+        self._descriptor = os.open(self._file, _FLAGS | os.O_CREAT, 0o600)
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is the process that took it, and not a child."""
+        return os.getpid() == self.pid
+
+    def close(self) -> None:
+        """Leaves the directory."""
+        with contextlib.suppress(OSError):
+            self._file.unlink()
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def door(directory: str) -> Iterator[None]:
+    """Lets one master at a time look who is there and come in itself.
+
+    Raises:
+        OSError: the directory cannot be written to, or nobody has opened for ``WAIT_SECONDS``.
+    """
+    descriptor = os.open(Path(directory) / "gunicorn-masters.lock", _FLAGS | os.O_CREAT, 0o600)
+    try:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except (BlockingIOError, PermissionError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def living_masters(directory: str, *, keep: bool = False) -> set[int]:
+    """Pids of the other masters in there. The lock files of those that are gone are removed.
+
+    Args:
+        directory: where to look.
+        keep: takes a directory without any lock file for one whose master is just coming in, pid 0.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    alive: set[int] = set()
+    found = [match for name in os.listdir(directory) if (match := _LOCK.fullmatch(name))]
+    for match in found:
+        pid = int(match[1])
+        if pid == os.getpid():
+            continue  # to open it and close it again would let go of our own
+        file = Path(directory) / match[0]
+        try:
+            descriptor = os.open(file, _FLAGS)
+        except FileNotFoundError:
+            continue
+        except OSError:  # another user's
+            alive.add(pid)
+            continue
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.unlink()
+        except OSError:
+            alive.add(pid)
+        finally:
+            os.close(descriptor)
+    return alive if found or not keep else {0}

@@ -1,0 +1,36 @@
+"""What the name of a file says: the type of the metrics in it, a gauge's mode, and the process that writes it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_TYPES = frozenset({"counter", "histogram", "summary"})
+_MODES = frozenset({"all", "sum", "min", "max", "mostrecent"})
+_LIVE = "live"
+
+
+class FileName(NamedTuple):
+    """A name taken apart; ``mode`` is a gauge's, without ``live``, and empty for all other types."""
+
+    typ: str
+    mode: str
+    live: bool
+    identity: str
+
+
+def parse_name(name: str) -> FileName | None:
+    """The parts of the name; None if prometheus_client would not call a file so."""
+    if not name.endswith(".db"):
+        return None
+    typ, separator, identity = name[: -len(".db")].partition("_")
+    if typ != "gauge":
+        return FileName(typ, "", False, clean(identity)) if separator and typ in _TYPES else None
+    mode, separator, identity = identity.partition("_")
+    live = mode.startswith(_LIVE)
+    mode = mode.removeprefix(_LIVE)
+    return FileName(typ, mode, live, clean(identity)) if separator and mode in _MODES else None
+
+
+def clean(text: str) -> str:
+    """The text without lone surrogates: with one of them in it no page could be encoded."""
+    return text.encode(errors="replace").decode()

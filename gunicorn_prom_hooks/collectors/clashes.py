@@ -1,0 +1,42 @@
+"""Names that the application has given to metrics of its own, and that are ours: a page must have each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from prometheus_client.metrics_core import Metric
+
+from ..guard import Guard
+
+MAX_TOLD: Final = 100
+
+
+class Clashes:
+    """Leaves out what clashes, and says so once for each name.
+
+    Args:
+        guard: counts them, and has gunicorn's logger.
+    """
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._told: set[str] = set()
+
+    def without(self, theirs: Iterable[Metric], ours: Iterable[Metric]) -> Iterator[Metric]:
+        """Those of the application's families that have no name, of a family or a sample, which ours have too."""
+        taken = {name for family in ours for name in _names(family)}
+        for family in theirs:
+            if taken.isdisjoint(_names(family)):
+                yield family
+            elif family.name not in self._told and len(self._told) < MAX_TOLD:
+                self._told.add(family.name)
+                self._guard.counts["app_metrics_name"] += 1
+                if self._guard.log is not None:
+                    self._guard.log.error(
+                        "gunicorn_prom_hooks: the application's metric %s is left out: the name is taken", family.name
+                    )
+
+
+def _names(family: Metric) -> set[str]:
+    return {family.name, *(sample.name for sample in family.samples)}

@@ -1,0 +1,299 @@
+"""The application's own metrics, on our page."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+from conftest import CONFIG, Serve
+from servers import Samples, Server, eventually
+
+APP = """
+import os, subprocess, sys
+from prometheus_client import Counter, Gauge, Histogram, Info, Summary
+
+orders = Counter("shop_orders", "Orders.", ["kind"])
+latency = Histogram("shop_latency_seconds", "Latency.", buckets=(0.1, 1.0))
+size = Summary("shop_size_bytes", "Size.")
+gauges = {mode: Gauge("shop_" + mode, "A gauge.", multiprocess_mode=mode) for mode in (
+    "all", "liveall", "sum", "livesum", "min", "livemin", "max", "livemax", "mostrecent", "livemostrecent")}
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path.startswith("/order"):
+        orders.labels("\\u00fc\\n\\"" if path == "/order/odd" else "plain").inc()
+        latency.observe(0.5)
+        size.observe(7)
+    if path.startswith("/set/"):
+        for gauge in gauges.values():
+            gauge.set(float(path[5:]))
+    if path == "/fork":
+        pid = os.fork()
+        if not pid:
+            orders.labels("forked").inc(5)
+            gauges["livesum"].set(1000)
+            os._exit(0)
+        os.waitpid(pid, 0)
+    if path == "/helper":
+        code = "from prometheus_client import Counter; Counter('shop_helped', 'Helped.').inc(3)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+    body = (os.environ["PROMETHEUS_MULTIPROC_DIR"] if path == "/directory" else str(os.getpid())).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+def directory(server: Server) -> Path:
+    """Where the application's metrics are, as the environment of a worker says."""
+    return Path(server.get("/directory").text)
+
+
+def when(server: Server, name: str, value: float, **labels: str) -> Samples:
+    """The first page on which this metric has this value."""
+
+    def probe() -> Samples:
+        samples = server.scrape()
+        assert samples.sum(name, **labels) == value, samples.all(name)
+        return samples
+
+    return eventually(probe, f"{name} {value}")
+
+
+@pytest.mark.parametrize("more", ["", "preload_app = True\n", "worker_class = 'gthread'\nthreads = 4\n"])
+def test_on_the_page(serve: Serve, more: str) -> None:
+    """Every type and every mode of a gauge is on the page, summed over workers, with any label."""
+    server = serve("workers = 2\n" + more, app=APP)
+    server.wait_for_workers(2)
+    for _ in range(20):
+        server.get("/order")
+    server.get("/order/odd")
+    eventually(lambda: len({server.get("/set/4").text for _ in range(10)}) == 2, "both workers have set it")
+    samples = when(server, "shop_orders_total", 20, kind="plain")
+    assert samples.one("shop_orders_total", kind='ü\n"') == 1
+    assert samples.one("shop_latency_seconds_bucket", le="1.0") == 21
+    assert samples.one("shop_latency_seconds_count") == 21
+    assert samples.one("shop_size_bytes_sum") == 147
+    assert {labels["pid"] for labels, _ in samples.all("shop_all")} >= {"s0", "s1"}
+    for mode in ("sum", "livesum"):
+        assert samples.one(f"shop_{mode}") == 8
+    for mode in ("min", "max", "livemax", "mostrecent", "livemostrecent"):
+        assert samples.one(f"shop_{mode}") == (0 if mode == "min" and "preload" in more else 4), mode
+    assert samples.one("gunicorn_exporter_collector_success", collector="app_metrics") == 1
+    assert samples.sum("gunicorn_exporter_errors_total") == 0
+
+
+def test_generations(serve: Serve) -> None:
+    """Counters go on from one worker to its successor in the same few files; live gauges go with their worker."""
+    server = serve("workers = 1\n", app=APP)
+    server.get("/set/5")
+    for generation in range(1, 6):
+        server.get("/order")
+        samples = when(server, "shop_orders_total", generation)
+        assert samples.sum("shop_livesum") == (5 if generation == 1 else 0)
+        assert samples.sum("shop_sum") == 5
+        [worker] = server.workers()
+        worker.kill()
+        eventually(lambda: worker not in server.workers(), "it is gone")  # noqa: B023 - it is called now
+        server.wait_for_workers(1)
+    assert len(list(directory(server).glob("counter_*.db"))) <= 2
+
+
+def test_private_directory(serve: Serve) -> None:
+    """The directory is private, has a name that cannot be guessed, and goes with the server."""
+    first, second = serve(app=APP), serve(app=APP)
+    paths = {directory(server) for server in (first, second)}
+    assert len(paths) == 2
+    for path in paths:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        assert re.fullmatch(r"gunicorn-prom-hooks-\w{8}", path.name)
+    for server in (first, second):
+        server.signal(signal.SIGTERM)
+        assert server.process is not None
+        server.process.wait(20)
+    assert not any(path.exists() for path in paths)
+
+
+def test_left_by_a_killed_master(serve: Serve, tmp_path: Path) -> None:
+    """The directory of a master that was killed is removed by the next one of the same user."""
+    environ = {"TMPDIR": str(tmp_path)}  # in /tmp, a server of another test might be the next one
+    first = serve(app=APP, environ=environ)
+    path = directory(first)
+    workers = first.workers()
+    assert first.process is not None
+    first.process.kill()
+    first.process.wait(20)
+    for worker in workers:
+        worker.wait(20)
+    assert path.exists()
+    serve(app=APP, environ=environ)
+    assert not path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run workers as somebody else")
+@pytest.mark.parametrize("own", [False, True])
+def test_another_user(serve: Serve, own: bool) -> None:
+    """Where workers run as another user, the directory is theirs."""
+    with contextlib.ExitStack() as stack:
+        environ = {}
+        if own:  # not below tmp_path, where only we may go
+            environ["PROMETHEUS_MULTIPROC_DIR"] = f"{stack.enter_context(tempfile.TemporaryDirectory())}/metrics"
+            Path(environ["PROMETHEUS_MULTIPROC_DIR"]).parent.chmod(0o755)
+        # Preloaded, since that user may not be able to read the application, or Python.
+        server = serve("user = 'nobody'\npreload_app = True\nworkers = 2\n", app=APP, environ=environ)
+        another_user(server)
+
+
+def another_user(server: Server) -> None:
+    """The workers' user owns the directory, and what they count is on the page."""
+    server.get("/order")
+    when(server, "shop_orders_total", 1)
+    assert directory(server).stat().st_uid != os.geteuid()
+
+
+def test_forked_and_other_processes(serve: Serve) -> None:
+    """What processes count that a worker forks or starts is kept when they are gone, and their files are not."""
+    server = serve("workers = 2\n", app=APP)
+    for number in range(1, 6):
+        server.get("/fork")
+        server.get("/helper")
+        samples = when(server, "shop_orders_total", 5 * number, kind="forked")
+        when(server, "shop_helped_total", 3 * number)
+        assert samples.sum("shop_livesum") in (0, 1000)
+    eventually(lambda: server.scrape().sum("shop_livesum") == 0, "live gauges are gone")
+    names = {file.name for file in directory(server).glob("counter_*.db")}
+    assert names <= {"counter_s0.db", "counter_s1.db", "counter_s2.db"}
+    assert when(server, "shop_orders_total", 25, kind="forked")
+
+
+def test_switched_off(serve: Serve) -> None:
+    """With app_metrics off the environment is as it was, and nothing of the application is on the page."""
+    server = serve("install(globals(), port=METRICS_PORT, app_metrics=False)\n", app=APP)
+    server.get("/order")
+    samples = server.settled(2)
+    assert samples.all("shop_orders_total") == []
+    assert samples.all("gunicorn_exporter_collector_success", collector="app_metrics") == []
+    assert server.get("/directory").status_code == 500, "the variable is not set"
+
+
+def test_a_directory_of_the_user(serve: Serve, tmp_path: Path) -> None:
+    """The user's directory is used, made if need be, emptied of what nobody writes, and left in place."""
+    path = tmp_path / "a" / "b"
+    path.mkdir(parents=True)
+    (path / "counter_99999999.db").write_bytes(b"old")
+    (path / "notes.txt").write_text("mine")
+    server = serve(app=APP, environ={"PROMETHEUS_MULTIPROC_DIR": str(path)})
+    server.get("/order")
+    when(server, "shop_orders_total", 1)
+    assert directory(server) == path
+    assert {file.name for file in path.glob("counter*")} == {f"counter_s0-{server.pid}.db"}
+    server.signal(signal.SIGTERM)
+    assert server.process is not None
+    server.process.wait(20)
+    assert {file.name for file in path.iterdir()} == {"notes.txt", "gunicorn-masters.lock"}
+
+
+def test_two_servers_in_one_directory(serve: Serve, tmp_path: Path) -> None:
+    """The second server in a directory says so and goes on without application metrics; the first notices nothing."""
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "shared")}
+    first, second = (serve(app=APP, environ=environ) for _ in range(2))
+    for server in (first, second):
+        server.get("/order")
+    assert when(first, "shop_orders_total", 1)
+    samples = second.settled(2)
+    assert samples.all("shop_orders_total") == []
+    assert f"another gunicorn (pid {first.pid}) uses it; the server goes on without them" in second.log
+    second.signal(signal.SIGHUP)
+    second.wait_for_workers(1)
+    assert second.get("/order").ok
+    assert when(first, "shop_orders_total", 1)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_upgrade(serve: Serve, own: bool, tmp_path: Path) -> None:
+    """USR2: each master has its own workers' metrics, in one directory or in two; what the old one had goes with it."""
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "shared")} if own else {}
+    server = serve("workers = 1\npidfile = 'pid'\n", app=APP, environ=environ)
+    server.signal(signal.SIGHUP)  # after a reload gunicorn hands on the environment as it is then
+    eventually(lambda: server.scrape().one("gunicorn_reloads_total") == 1, "it has reloaded")
+    server.wait_for_workers(1)
+    server.get("/order")
+    when(server, "shop_orders_total", 1)
+    old = directory(server)
+    server.signal(signal.SIGUSR2)
+    new = int(eventually((server.folder / "pid.2").read_text, "the new master"))
+    try:
+        eventually(lambda: len({server.get("/").text for _ in range(20)}) == 2, "both answer")
+        server.signal(signal.SIGTERM)
+        assert server.process is not None
+        server.process.wait(20)
+        eventually(lambda: server.get("/order").ok, "the new one answers")
+        samples = eventually(lambda: s if (s := server.scrape()).sum("shop_orders_total") else None, "its metrics")
+        assert samples.sum("shop_orders_total") == 1
+        assert old.exists() == own
+        if own:
+            assert not list(old.glob(f"*-{server.pid}.db"))
+            assert list(old.glob(f"*-{new}.db"))
+    finally:
+        os.kill(new, signal.SIGTERM)
+        eventually(lambda: not os.path.exists(f"/proc/{new}") or zombie(new), "the new master is gone")
+
+
+def zombie(pid: int) -> bool:
+    """Whether only its entry is left of this process."""
+    return "(zombie)" in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_unwritable_directory(serve: Serve, tmp_path: Path) -> None:
+    """A directory that cannot be used is one line in the log; the application works, its metrics stay its own."""
+    (tmp_path / "file").write_text("")
+    server = serve(app=APP, environ={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "file" / "x")})
+    assert server.get("/order").ok
+    assert server.log.count("no application metrics") == 1
+    assert server.settled(2).all("shop_orders_total") == []
+
+
+def test_bad_file(serve: Serve) -> None:
+    """A file that is none costs only itself: it is counted, and logged once."""
+    server = serve(app=APP)
+    server.get("/order")
+    (directory(server) / "counter_77.db").write_bytes(b"\xff" * 100)
+    for _ in range(4):
+        samples = when(server, "shop_orders_total", 1)
+    assert samples.one("gunicorn_exporter_errors_total", where="app_metrics_file") >= 3
+    assert server.log.count("'counter_77.db' is left out") == 1
+
+
+def test_a_name_of_ours(serve: Serve) -> None:
+    """A metric of the application's with a name of ours is left out, once said."""
+    app = APP + "\nCounter('gunicorn_requests', 'Mine.').inc(1000)\nGauge('gunicorn_workers', 'Mine.').set(1000)\n"
+    server = serve(app=app)
+    server.get("/order")
+    samples = when(server, "shop_orders_total", 1)
+    assert samples.sum("gunicorn_requests_total") < 1000
+    server.scrape()
+    assert server.log.count("the application's metric gunicorn_requests is left out: the name is taken") == 1
+    assert server.log.count("the application's metric gunicorn_workers is left out: the name is taken") == 1
+
+
+def test_the_trap(serve: Serve) -> None:
+    """Metrics made while the config is read: one line that says what to move where, and the server serves."""
+    early = "from prometheus_client import Counter\nearly = Counter('shop_early', 'Too early.')\n"
+    server = serve(config=early + CONFIG, app=APP)
+    server.get("/order")
+    when(server, "shop_orders_total", 1)
+    assert server.log.count("count in each process for itself: shop_early; make them in the application") == 1
+
+
+def test_imported_before_install(serve: Serve) -> None:
+    """A config that merely imports prometheus_client before the install line is no trap."""
+    server = serve(config="import prometheus_client\n" + CONFIG, app=APP)
+    server.get("/order")
+    when(server, "shop_orders_total", 1)
+    assert "too early" not in server.log
+    assert "for itself" not in server.log
