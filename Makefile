@@ -21,9 +21,11 @@ bench: .venv/dev tools
 	$(BIN)/python -m benchmarks.loop
 	$(BIN)/python -m benchmarks.worker
 	$(BIN)/python -m benchmarks.cpu
+	$(BIN)/python -m benchmarks.app_metrics
 
 bench-generations: .venv/dev tools
 	$(BIN)/python -m benchmarks.generations
+	$(BIN)/python -m benchmarks.app_generations
 
 # Programs that some tests run. Where they cannot be installed those tests are skipped, or fail if CI is set.
 tools:

@@ -56,12 +56,23 @@ def test_settings_table() -> None:
     assert table == [field.name for field in fields(Settings)]
 
 
-def python_snippets() -> list[str]:
-    """The README's Python."""
-    return re.findall(r"```python\n(.*?)```", (TOP / "README.md").read_text(), re.DOTALL)
+def python_snippets(*, configs: bool) -> list[str]:
+    """The Python in the documentation: configs of gunicorn, or parts of an application."""
+    pages = [TOP / "README.md", *(TOP / "docs").glob("*.md")]
+    found = [snippet for page in pages for snippet in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
+    return [snippet for snippet in found if ("install(" in snippet) == configs]
 
 
-@pytest.mark.parametrize("snippet", python_snippets())
+@pytest.mark.parametrize("snippet", python_snippets(configs=False))
+def test_application_snippets(serve: Serve, snippet: str) -> None:
+    """Metrics that the documentation has an application make are on the page; with labels, once they are used."""
+    made = re.findall(r'= (?:Counter|Histogram)\("(\w+)", "[^"]*"\)', snippet)
+    assert made
+    families = {family.name for family in eventually(serve(app=APP + snippet).scrape, "the page").families}
+    assert set(made) <= families
+
+
+@pytest.mark.parametrize("snippet", python_snippets(configs=True))
 def test_readme_configs(serve: Serve, snippet: str) -> None:
     """Every config file in the README makes a server with metrics, at the port that the README says."""
     port = unused_port()

@@ -147,7 +147,16 @@ def test_every_end_has_a_reason() -> None:
     for end, told, cause, answer, *flags in itertools.product(
         ("SIGKILL", "SIGTERM", "signal 35", 0, 1, None),
         ("", "reload", "scale_down", "shutdown"),
-        (CAUSE_UNKNOWN, CAUSE_MAX_REQUESTS, CAUSE_RELOADER, CAUSE_UNCOUNTED, 7.0, CAUSE_SIGNAL, CAUSE_SIGNAL + 2.0, 1e9),
+        (
+            CAUSE_UNKNOWN,
+            CAUSE_MAX_REQUESTS,
+            CAUSE_RELOADER,
+            CAUSE_UNCOUNTED,
+            7.0,
+            CAUSE_SIGNAL,
+            CAUSE_SIGNAL + 2.0,
+            1e9,
+        ),
         *((False, True),) * 4,
     ):
         aborted, booted, in_order = flags

@@ -47,11 +47,12 @@ def error_log() -> Iterator[logging.Logger]:
 
 
 class Ear:
-    """What is told by ``Messages``."""
+    """What is told by ``Messages``: levels that were counted, and texts and arguments that were listened to."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[str, object, Any]] = []
-        self.messages = Messages(lambda *message: self.seen.append(message))
+        self.counted: list[str] = []
+        self.heard: list[tuple[object, Any]] = []
+        self.messages = Messages(self.counted.append, lambda *message: self.heard.append(message))
 
 
 def config(loglevel: str) -> Config:
@@ -61,11 +62,24 @@ def config(loglevel: str) -> Config:
     return cfg
 
 
-def watched(loglevel: str, made_by: Any = Logger) -> tuple[Any, Ear]:
-    """gunicorn's logger of this level, and what listens to it."""
+def watched(loglevel: str, made_by: Any = Logger, *, listening: bool = True) -> tuple[Any, Ear]:
+    """gunicorn's logger of this level, and what is attached to it, as in the master or, not listening, a worker."""
     ear, log = Ear(), made_by(config(loglevel))
-    ear.messages.attach(log)
+    ear.messages.attach(log, listening=listening)
     return log, ear
+
+
+def wrapped(log: Any) -> set[str]:
+    """The methods of this logger object that are called through functions of ours."""
+    return {name for name in METHODS if name in vars(log)}
+
+
+def hidden(loglevel: str) -> set[str]:
+    """The methods, without debug, whose messages this level keeps back."""
+    return {name for name, level in METHODS.items() if name != "debug" and LEVELS[level] < LEVELS[loglevel]}
+
+
+in_master_and_worker = pytest.mark.parametrize("listening", [True, False], ids=["master", "worker"])
 
 
 class Record(logging.Handler):
@@ -80,33 +94,70 @@ class Record(logging.Handler):
         self.records.append(record)
 
 
+@in_master_and_worker
 @pytest.mark.parametrize("loglevel", LEVELS)
 @pytest.mark.parametrize("method", METHODS)
-def test_each_message_is_told_once(method: str, loglevel: str) -> None:
-    """A message is told once, not yet formatted, whether the level shows it or not; debug only where it is shown."""
-    log, ear = watched(loglevel)
+def test_each_message_is_told_once(method: str, loglevel: str, listening: bool) -> None:
+    """A message is counted once, whether the level shows it or not, and the master hears it once, not yet formatted."""
+    log, ear = watched(loglevel, listening=listening)
     getattr(log, method)("%s and %s", "a", "b")
     level = METHODS[method]
-    told = level != "debug" or loglevel == "debug"
-    assert ear.seen == [(level, "%s and %s", ("a", "b"))] * told
+    counted = level != "debug" or loglevel == "debug"
+    heard = level != "debug" and (listening or method in hidden(loglevel))
+    assert ear.counted == [level] * counted
+    assert ear.heard == [("%s and %s", ("a", "b"))] * heard
 
 
 @pytest.mark.parametrize("loglevel", LEVELS)
-def test_an_exception_is_told_once(loglevel: str) -> None:
-    """log.exception in an except block is one error, shown or not."""
+def test_which_methods_are_wrapped(loglevel: str) -> None:
+    """In the master all but debug are; in a worker those that are hidden, the others are the class's own again."""
     log, ear = watched(loglevel)
+    everything = METHODS.keys() - {"debug"}
+    for listening, names in (
+        (True, everything),
+        (False, hidden(loglevel)),
+        (False, hidden(loglevel)),
+        (True, everything),
+    ):
+        ear.messages.attach(log, listening=listening)
+        assert wrapped(log) == names
+        log.error("x")
+        log.info("x")
+    assert ear.counted == ["error", "info"] * 4
+
+
+def test_a_method_that_the_user_has_replaced_stays_replaced() -> None:
+    """What somebody else has put on the logger object is called as before in the master."""
+    log = Logger(config("info"))
+    said: list[object] = []
+    log.__dict__["error"] = said.append
+    ear = Ear()
+    for _ in range(2):
+        ear.messages.attach(log, listening=True)
+        log.error("x")
+    assert said == ["x"] * 2
+    assert [text for text, _ in ear.heard] == ["x"] * 2
+
+
+@in_master_and_worker
+@pytest.mark.parametrize("loglevel", LEVELS)
+def test_an_exception_is_told_once(loglevel: str, listening: bool) -> None:
+    """log.exception in an except block is one error, shown or not."""
+    log, ear = watched(loglevel, listening=listening)
     try:
         raise ValueError
     except ValueError:
         log.exception("failed")
         log.error("failed", exc_info=True)
-    assert ear.seen == [("error", "failed", ())] * 2
+    assert ear.counted == ["error"] * 2
+    assert ear.heard == [("failed", ())] * (2 if listening or "error" in hidden(loglevel) else 0)
 
 
+@in_master_and_worker
 @pytest.mark.parametrize("loglevel", LEVELS)
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_shown_stays_the_same(
-    method: str, loglevel: str, error_log: logging.Logger, capsys: pytest.CaptureFixture[str]
+    method: str, loglevel: str, listening: bool, error_log: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No message is filtered out and none is shown that would not be: the output is that of a logger left alone."""
     shown = []
@@ -114,7 +165,7 @@ def test_what_is_shown_stays_the_same(
         error_log.handlers.clear()
         log: Any = Logger(config(loglevel))
         if attach:
-            Ear().messages.attach(log)
+            Ear().messages.attach(log, listening=listening)
         getattr(log, method)("%s and %s", "a", "b")
         shown.append(capsys.readouterr().err.partition("] [")[2])
     assert shown[0] == shown[1]
@@ -124,10 +175,11 @@ def test_what_is_shown_stays_the_same(
 @pytest.mark.parametrize("loglevel", LEVELS)
 @pytest.mark.parametrize("level", LEVELS)
 def test_messages_straight_to_the_log(level: str, loglevel: str, error_log: logging.Logger) -> None:
-    """What an application logs to gunicorn.error itself is told once where it is shown."""
+    """What an application logs to gunicorn.error itself is counted once where it is shown; nobody listens to it."""
     _, ear = watched(loglevel)
     getattr(logging.getLogger("gunicorn.error"), level)("%s", "x")
-    assert ear.seen == [(level, "%s", ("x",))] * (LEVELS[level] >= LEVELS[loglevel])
+    assert ear.counted == [level] * (LEVELS[level] >= LEVELS[loglevel])
+    assert ear.heard == []
 
 
 @pytest.mark.parametrize(
@@ -153,31 +205,34 @@ def test_levels_in_between(number: int, name: str) -> None:
         log, ear = watched("debug")
         log.error_log.setLevel(1)
         log.log(number, "x")
-        assert ear.seen == [(name, "x", ())]
+        assert ear.counted == [name]
 
 
-def test_attaching_again_changes_nothing() -> None:
+@in_master_and_worker
+def test_attaching_again_changes_nothing(listening: bool) -> None:
     """However often it is attached, as by every hook of the master, each message is told once."""
-    log, ear = watched("warning")
+    log, ear = watched("warning", listening=listening)
     methods = [getattr(log, name) for name in METHODS]
     for _ in range(3):
-        ear.messages.attach(log)
+        ear.messages.attach(log, listening=listening)
     assert [getattr(log, name) for name in METHODS] == methods
     log.info("hidden")
     log.error("shown")
-    assert [text for _, text, _ in ear.seen] == ["hidden", "shown"]
+    assert ear.counted == ["info", "error"]
+    assert [text for text, _ in ear.heard] == ["hidden", "shown"][: 1 + listening]
 
 
 @pytest.mark.parametrize(("before", "after"), [("error", "info"), ("info", "error"), ("critical", "debug")])
-def test_a_reload(before: str, after: str) -> None:
+@in_master_and_worker
+def test_a_reload(before: str, after: str, listening: bool) -> None:
     """gunicorn's log.setup of a reload, with another level, loses no message and tells none twice."""
-    log, ear = watched(before)
+    log, ear = watched(before, listening=listening)
     log.setup(config(after))
-    ear.messages.attach(log)
+    ear.messages.attach(log, listening=listening)
     for method in METHODS:
         getattr(log, method)("x")
-    expected = [level for level in METHODS.values() if level != "debug" or after == "debug"]
-    assert [level for level, _, _ in ear.seen] == expected
+    assert ear.counted == [level for level in METHODS.values() if level != "debug" or after == "debug"]
+    assert len(ear.heard) == (len(METHODS) - 1 if listening else len(hidden(after)))
 
 
 WITH_LOGCONFIG = """
@@ -185,20 +240,21 @@ import json
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn_prom_hooks.messages import Messages
-seen = []
+counted, heard = [], []
 cfg = Config()
 log = Logger(cfg)
-messages = Messages(lambda *message: seen.append(message))
-messages.attach(log)
+messages = Messages(counted.append, lambda text, args: heard.append(text))
+messages.attach(log, listening=True)
 told = []
 for loggers, off in (({}, False), ({"gunicorn.error": {"level": "ERROR"}}, False), ({"x": {}}, True)):
     cfg.set("logconfig_dict", {"version": 1, "loggers": loggers, "disable_existing_loggers": off})
     log.setup(cfg)
-    messages.attach(log)
-    seen.clear()
+    messages.attach(log, listening=True)
+    counted.clear()
+    heard.clear()
     log.info("x")
-    log.error("x")
-    told.append([level for level, _, _ in seen])
+    log.error("y")
+    told.append(counted + heard)
 print(json.dumps(told))
 """
 
@@ -207,29 +263,78 @@ def test_a_reload_that_configures_logging_itself() -> None:
     """A logconfig_dict that sets the level, or switches gunicorn's log off, loses no message and tells none twice."""
     # In a process of its own: it changes the whole configuration of logging.
     done = subprocess.run([sys.executable, "-c", WITH_LOGCONFIG], check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout) == [["info", "error"]] * 3
+    assert json.loads(done.stdout) == [["info", "error", "x", "y"]] * 3
 
 
-def test_a_log_that_is_switched_off(error_log: logging.Logger) -> None:
+@in_master_and_worker
+def test_a_log_that_is_switched_off(listening: bool, error_log: logging.Logger) -> None:
     """Messages that logging.disable, or a disabled logger, keeps back are told all the same."""
-    log, ear = watched("info")
+    log, ear = watched("info", listening=listening)
     logging.disable(logging.ERROR)
-    ear.messages.attach(log)
+    ear.messages.attach(log, listening=listening)
     log.error("a")
     log.critical("b")
     logging.disable(logging.NOTSET)
     error_log.disabled = True
-    ear.messages.attach(log)
+    ear.messages.attach(log, listening=listening)
     log.error("c")
-    assert ear.seen == [("error", "a", ()), ("critical", "b", ()), ("error", "c", ())]
+    assert ear.counted == ["error", "critical", "error"]
+    assert [text for text, _ in ear.heard] == (["a", "b", "c"] if listening else ["a", "c"])
 
 
 @pytest.mark.parametrize("log", [None, object(), SimpleNamespace(error_log=None), SimpleNamespace(error_log="x")])
-def test_a_logger_of_another_kind_is_left_alone(log: Any) -> None:
-    """What has no error_log of logging's own is not touched."""
+@in_master_and_worker
+def test_what_has_no_methods_is_left_alone(listening: bool, log: Any) -> None:
+    """What has neither an error_log of logging's own nor methods to log with is not touched."""
     before = dict(getattr(log, "__dict__", {}))
-    Ear().messages.attach(log)
+    Ear().messages.attach(log, listening=listening)
     assert getattr(log, "__dict__", {}) == before
+
+
+class Structured:
+    """A logger of the user's that is not derived from gunicorn's, nor from logging's, and has no exception."""
+
+    def __init__(self, error_log: Any = None) -> None:
+        self.error_log = error_log
+        self.said: list[tuple[str, object]] = []
+
+    def error(self, msg: object, *args: object, **fields: object) -> str:
+        """Keeps it."""
+        self.said.append(("error", msg))
+        return "said"
+
+    def info(self, msg: object, *args: object, **fields: object) -> str:
+        """Keeps it."""
+        self.said.append(("info", msg))
+        return "said"
+
+
+@in_master_and_worker
+@pytest.mark.parametrize("error_log", [None, "x", object()])
+def test_a_logger_of_another_kind(error_log: Any, listening: bool) -> None:
+    """A logger without an error_log is counted and listened to through its methods, once each, and works as before."""
+    log, ear = Structured(error_log), Ear()
+    for _ in range(3):
+        ear.messages.attach(log, listening=listening)
+    assert log.info("a %s", 1, user="u") == log.error("b") == "said"
+    assert log.said == [("info", "a %s"), ("error", "b")]
+    assert ear.counted == ["info", "error"]
+    assert ear.heard == [("a %s", (1,)), ("b", ())]
+
+
+def test_a_method_that_fails_is_still_told_from_then_on() -> None:
+    """Where the method behind raises, the message was counted, and so is the next one of the same thread."""
+
+    class Full(Structured):
+        def error(self, msg: object, *args: object, **fields: object) -> str:
+            raise OSError("the disk is full")
+
+    log, ear = Full(), Ear()
+    ear.messages.attach(log, listening=True)
+    for _ in range(2):
+        with pytest.raises(OSError, match="full"):
+            log.error("x")
+    assert ear.counted == ["error"] * 2
 
 
 def test_other_loggers_are_left_alone() -> None:
@@ -255,11 +360,13 @@ def test_a_watched_method_gives_on_what_it_gets() -> None:
     with pytest.raises(KeyError):
         log.info("y")
     assert (log.info.__name__, log.info.__doc__) == ("info", "Of the user's own.")
-    assert ear.seen == [("info", "x %s", (1,)), ("info", "y", ())]
+    assert ear.counted == ["info", "info"]
+    assert ear.heard == [("x %s", (1,)), ("y", ())]
 
 
+@in_master_and_worker
 @pytest.mark.parametrize("method", METHODS)
-def test_the_caller_of_a_record(method: str, error_log: logging.Logger) -> None:
+def test_the_caller_of_a_record(method: str, listening: bool, error_log: logging.Logger) -> None:
     """Function, file and line that a record names are the same with the watch as without it."""
     callers = []
     for attach in (False, True):
@@ -267,7 +374,7 @@ def test_the_caller_of_a_record(method: str, error_log: logging.Logger) -> None:
         record = Record()
         error_log.handlers[:] = [record]
         if attach:
-            Ear().messages.attach(log)
+            Ear().messages.attach(log, listening=listening)
         getattr(log, method)("x")
         (found,) = record.records
         callers.append((found.funcName, found.pathname, found.lineno))
@@ -288,21 +395,20 @@ def statsd(loglevel: str) -> Iterator[Any]:
             yield log
 
 
+@in_master_and_worker
 @pytest.mark.parametrize("loglevel", LEVELS)
-def test_gunicorns_statsd_logger(loglevel: str) -> None:
+def test_gunicorns_statsd_logger(loglevel: str, listening: bool) -> None:
     """With gunicorn's other logger, whose info and debug take another way, each message is told once as well."""
     with statsd(loglevel) as log:
         ear = Ear()
-        ear.messages.attach(log)
+        ear.messages.attach(log, listening=listening)
         for method in METHODS:
             getattr(log, method)("x")
-    assert [level for level, _, _ in ear.seen] == [
-        level for level in METHODS.values() if level != "debug" or loglevel == "debug"
-    ]
+    assert ear.counted == [level for level in METHODS.values() if level != "debug" or loglevel == "debug"]
 
 
 def test_where_a_shown_message_comes_from_for_a_logger_that_looks_further_up(error_log: logging.Logger) -> None:
-    """A logger class of the user's that names its caller's caller still does: nothing of ours is in between."""
+    """In a worker a logger class of the user's that names its caller still does: nothing of ours is in between."""
 
     class Own(Logger):
         def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
@@ -310,8 +416,7 @@ def test_where_a_shown_message_comes_from_for_a_logger_that_looks_further_up(err
             self.error_log.error(msg, *args, stacklevel=2, **kwargs)
 
     records: list[logging.LogRecord] = []
-    ear, log = Ear(), Own(config("info"))
-    ear.messages.attach(log)
+    log, _ = watched("info", Own, listening=False)
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[method-assign, assignment]
     error_log.addHandler(handler)
@@ -324,16 +429,17 @@ def test_where_a_shown_message_comes_from_for_a_logger_that_looks_further_up(err
     ]
 
 
-def test_a_logger_that_passes_a_message_on_to_itself() -> None:
-    """What one method of a user's logger class hands on to another is one message, at a level that hides it."""
+@in_master_and_worker
+@pytest.mark.parametrize("loglevel", LEVELS)
+def test_a_logger_that_passes_a_message_on_to_itself(loglevel: str, listening: bool) -> None:
+    """What one method of a user's logger class hands on to another is one message, shown or not."""
 
     class Own(Logger):
         def exception(self, msg: Any, *args: Any, **kwargs: Any) -> None:
             """An error."""
             self.error(msg, *args, **kwargs)
 
-    ear, log = Ear(), Own(config("critical"))
-    ear.messages.attach(log)
+    log, ear = watched(loglevel, Own, listening=listening)
     log.exception("x")
     log.error("y")
-    assert [text for _, text, _ in ear.seen] == ["x", "y"]
+    assert ear.counted == ["error", "error"]

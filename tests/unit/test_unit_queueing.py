@@ -41,7 +41,9 @@ def test_where_the_environ_has_a_header(header: str, key: str) -> None:
         "1.6999999985e9",
     ],
 )
-@pytest.mark.parametrize("form", ["{}", "t={}", " {} ", "t= {}", "{}, 1600000000", "t={},t=1", " t={} , t=1", "{},", "{},x", "{},,"])
+@pytest.mark.parametrize(
+    "form", ["{}", "t={}", " {} ", "t= {}", "{}, 1600000000", "t={},t=1", " t={} , t=1", "{},", "{},x", "{},,"]
+)
 def test_units_and_forms(stamp: str, form: str) -> None:
     """Seconds, milliseconds and microseconds, with and without t=, alone or with others behind: it is one time."""
     assert waited(form.format(stamp), NOW) == pytest.approx(1.5, abs=1e-4)
