@@ -7,12 +7,13 @@ import os
 import re
 import signal
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 from conftest import CONFIG, Serve
-from servers import Samples, Server, eventually
+from servers import GUNICORN, Samples, Server, eventually
 
 APP = """
 import os, subprocess, sys
@@ -102,6 +103,16 @@ def test_generations(serve: Serve) -> None:
         eventually(lambda: worker not in server.workers(), "it is gone")  # noqa: B023 - it is called now
         server.wait_for_workers(1)
     assert len(list(directory(server).glob("counter_*.db"))) <= 2
+
+
+def test_check_config(tmp_path: Path) -> None:
+    """gunicorn --check-config makes no directory, and leaves prometheus_client as it is."""
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "gunicorn.conf.py").write_text("from gunicorn_prom_hooks import install\ninstall(globals())\n")
+    environ = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(tmp_path)}
+    subprocess.run([GUNICORN, "--check-config", "app:app"], cwd=tmp_path, env=environ, check=True, timeout=60)
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_private_directory(serve: Serve) -> None:
