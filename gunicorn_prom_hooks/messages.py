@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable
@@ -22,6 +23,7 @@ _METHODS: Final = {
 }
 """Methods of gunicorn's logger. Not its debug: it is called with every request, and costs next to nothing hidden."""
 _WATCHED: Final = "_gunicorn_prom_hooks_watched"
+"""On a function of ours: the method behind it."""
 
 
 def level_name(number: int) -> str:
@@ -69,12 +71,18 @@ class Messages(logging.Filter):
         else:
             error_log = None
         for name, number in _METHODS.items():
-            watched = hasattr(getattr(log, "__dict__", {}).get(name), _WATCHED)
+            method = getattr(log, name, None)
+            watched = hasattr(method, _WATCHED)
             wanted = listening or error_log is None or not error_log.isEnabledFor(number)
             if watched and not wanted:
-                delattr(log, name)  # the class's own is behind it
-            elif wanted and not watched and callable(getattr(type(log), name, None)):
-                setattr(log, name, self._watching(getattr(log, name), error_log, number))
+                behind = getattr(method, _WATCHED)
+                if getattr(behind, "__self__", None) is log:  # the class's own, which is there again without ours
+                    delattr(log, name)
+                else:
+                    setattr(log, name, behind)
+            elif wanted and not watched and callable(method):
+                with contextlib.suppress(AttributeError):  # an object that takes no attributes
+                    setattr(log, name, self._watching(method, error_log, number))
 
     def _watching(
         self, method: Callable[..., Any], error_log: logging.Logger | None, number: int
@@ -93,5 +101,5 @@ class Messages(logging.Filter):
             finally:
                 self._inside.discard(ident)
 
-        setattr(watching, _WATCHED, True)
+        setattr(watching, _WATCHED, method)
         return watching

@@ -94,11 +94,9 @@ class Deaths:
         main thread, which must not wait for that other thread's lock meanwhile.
         """
         while self._lines:
+            level, line = self._lines.popleft()
             try:
-                level, line = self._lines.popleft()
                 getattr(self._log, level)("%s", line)
-            except IndexError:
-                return
             except Exception:  # noqa: BLE001 - the user's logger may fail; the server must not for that
                 self._guard.failed("log")
 

@@ -72,9 +72,11 @@ class Ends:
         pid, name, status, code = found.groups()
         if status:
             name = _signal_name(int(status) & 0x7F)
-        if len(self._ends) >= MAX_ENDS:
-            self._ends.pop(next(iter(self._ends)), None)
-        self._ends[int(pid)] = time.time(), name or int(code)
+        with self._lock:
+            self._ends.pop(int(pid), None)  # it is to be the youngest
+            if len(self._ends) >= MAX_ENDS:
+                del self._ends[next(iter(self._ends))]
+            self._ends[int(pid)] = time.time(), name or int(code)
         if code and int(code) in _BOOT_EXITS:
             self.stopping = True
 

@@ -13,7 +13,7 @@ from .. import _version
 from ..guard import Guard
 from ..scoreboard.directory import CorruptDirectory
 from ..scoreboard.families import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED
-from ..scoreboard.layout import MAX_LABEL_BYTES
+from ..scoreboard.layout import EXIT_MARK, MAX_LABEL_BYTES
 from ..scoreboard.leases import Leases
 from ..scoreboard.reader import InFlight
 from ..scoreboard.slot import Slot
@@ -134,7 +134,8 @@ class Master:
         with self.lock.hold():
             self._settle()
             for member in self._roster.members():
-                self._deaths.ends.killed(member.worker.pid)
+                if not member.lease.slot.header[EXIT_MARK]:
+                    self._deaths.ends.killed(member.worker.pid)
                 self._roster.left(member.worker)
             self._settle()
         self._deaths.tell()

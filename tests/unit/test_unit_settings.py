@@ -23,6 +23,8 @@ def test_defaults() -> None:
         max_endpoints=200,
         worker_label="age",
         queue_header="X-Request-Start",
+        app_metrics=True,
+        multiproc_dir="",
     )
 
 
@@ -34,6 +36,8 @@ def test_defaults() -> None:
         ("max_endpoints", "GUNICORN_PROM_MAX_ENDPOINTS", "7", 8, (7, 8)),
         ("worker_label", "GUNICORN_PROM_WORKER_LABEL", "slot", "age", ("slot", "age")),
         ("queue_header", "GUNICORN_PROM_QUEUE_HEADER", "X-Queue-Start", "", ("X-Queue-Start", "")),
+        ("app_metrics", "GUNICORN_PROM_APP_METRICS", "off", True, (False, True)),
+        ("multiproc_dir", "PROMETHEUS_MULTIPROC_DIR", "/x/../y", "/z", ("/y", "/z")),
     ],
 )
 def test_keyword_over_environment_over_default(
@@ -119,7 +123,7 @@ def test_an_unknown_setting_is_told_with_the_known_ones() -> None:
         load({"prot": 9091}, {})
     assert str(caught.value) == (
         "gunicorn_prom_hooks: no setting 'prot'; allowed are "
-        "address, endpoint, max_endpoints, port, queue_header, worker_label"
+        "address, app_metrics, endpoint, max_endpoints, multiproc_dir, port, queue_header, worker_label"
     )
 
 
@@ -128,3 +132,30 @@ def test_it_ends_gunicorn_without_a_traceback() -> None:
     error = InvalidSetting("text")
     assert isinstance(error, SystemExit)
     assert error.code == "text"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("app_metrics", "maybe", "true or false"),
+        ("app_metrics", 1, "true or false"),
+        ("multiproc_dir", 7, "the path of a directory"),
+        ("multiproc_dir", "a\0b", "the path of a directory"),
+        ("multiproc_dir", b"/x", "the path of a directory"),
+        ("queue_header", "X Y", "the name of a header"),
+        ("queue_header", 7, "the name of a header"),
+    ],
+)
+def test_what_is_not_allowed(name: str, value: object, allowed: str) -> None:
+    """A value that cannot be used is refused in one line that says what can."""
+    with pytest.raises(InvalidSetting) as caught:
+        load({name: value}, {})
+    assert f"setting {name}: {value!r} is not allowed; it must be {allowed}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_private_directory_of_the_master_before() -> None:
+    """A master that inherits the private directory of the one that it replaces does not take it for the user's."""
+    inherited = {"PROMETHEUS_MULTIPROC_DIR": "/tmp/x", "GUNICORN_PROM_PRIVATE_DIR": "/tmp/x"}
+    assert load({}, inherited).multiproc_dir == ""
+    assert load({}, {**inherited, "PROMETHEUS_MULTIPROC_DIR": "/tmp/y"}).multiproc_dir == "/tmp/y"
