@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Final, Protocol
 from ..pids import exists
 from .identity import owner
 from .locks import MasterLock, door, living_masters
+from .names import parse_name
 
 PREFIX: Final = "gunicorn-prom-hooks-"
 """What the names of private directories begin with."""
-_FILE: Final = re.compile(r"(?:counter|histogram|summary|gauge_[a-z]+)_([^_]+)\.db")
 
 
 class DirectoryInUse(OSError):
@@ -53,10 +52,15 @@ class PrivateDirectory:
 
     def __init__(self, uid: int, gid: int) -> None:
         _sweep({uid, os.geteuid()})
-        self.path = tempfile.mkdtemp(prefix=PREFIX)
+        # Under another name until it is locked: one without a lock is taken for abandoned.
+        self.path = tempfile.mkdtemp(prefix=f".{PREFIX}")
         try:
             self._lock = MasterLock(self.path)
             _give_to(self.path, uid, gid)
+            path = str(Path(self.path).with_name(Path(self.path).name.removeprefix(".")))
+            os.rename(self.path, path)
+            self.path = path
+            self._lock.moved(path)
         except OSError:
             shutil.rmtree(self.path, ignore_errors=True)
             raise
@@ -95,7 +99,11 @@ class SharedDirectory:
             if strangers:
                 raise DirectoryInUse(f"another gunicorn (pid {min(strangers)}) uses it")
             self._lock = MasterLock(path)
-            self._remove_files(alive)
+            try:
+                self._remove_files(alive)
+            except OSError:
+                self._lock.close()
+                raise
 
     @property
     def suffix(self) -> str:
@@ -120,8 +128,8 @@ class SharedDirectory:
 
 def _files(path: str) -> list[tuple[Path, str]]:
     """prometheus_client's files, and whose they are."""
-    matches = [(name, _FILE.fullmatch(name)) for name in os.listdir(path)]
-    return [(Path(path) / name, match[1]) for name, match in matches if match is not None]
+    parsed = [(name, parse_name(name)) for name in os.listdir(path)]
+    return [(Path(path) / name, parts.identity) for name, parts in parsed if parts is not None]
 
 
 def _sweep(uids: set[int]) -> None:

@@ -31,7 +31,15 @@ class MasterLock:
         self.pid = os.getpid()
         self._file = Path(directory) / f"gunicorn-master-{self.pid}.lock"
         self._descriptor = os.open(self._file, _FLAGS | os.O_CREAT, 0o600)
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._descriptor)
+            raise
+
+    def moved(self, directory: str) -> None:
+        """The directory has another name now."""
+        self._file = Path(directory) / self._file.name
 
     @property
     def is_ours(self) -> bool:
@@ -70,7 +78,9 @@ def door(directory: str) -> Iterator[None]:
 
 
 def living_masters(directory: str, *, keep: bool = False) -> set[int]:
-    """Pids of the other masters in there. The lock files of those that are gone are removed.
+    """Pids of the masters in there. The lock files of those that are gone are removed.
+
+    Not to be asked by a master that is in there itself: to open its own file and close it again lets go of its lock.
 
     Args:
         directory: where to look.
@@ -83,8 +93,6 @@ def living_masters(directory: str, *, keep: bool = False) -> set[int]:
     found = [match for name in os.listdir(directory) if (match := _LOCK.fullmatch(name))]
     for match in found:
         pid = int(match[1])
-        if pid == os.getpid():
-            continue  # to open it and close it again would let go of our own
         file = Path(directory) / match[0]
         try:
             descriptor = os.open(file, _FLAGS)
@@ -95,7 +103,7 @@ def living_masters(directory: str, *, keep: bool = False) -> set[int]:
             continue
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.unlink()
+            file.unlink(missing_ok=True)  # it may be on its way out, and have done so itself
         except OSError:
             alive.add(pid)
         finally:

@@ -59,6 +59,8 @@ class MultiprocessFiles:
                 layout, values = file.read()
             except BadFile as error:
                 self._bad(clean(name), str(error))
+                if fate is Fate.KEEP:  # nobody will ever mend it
+                    self._remove(name)
                 continue
             if fate is Fate.KEEP:
                 self._gone.add(file.name, layout, values)

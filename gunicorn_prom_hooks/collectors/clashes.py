@@ -10,6 +10,12 @@ from prometheus_client.metrics_core import Metric
 from ..guard import Guard
 
 MAX_TOLD: Final = 100
+_SUFFIXES: Final = {
+    "counter": ("_total",),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "summary": ("_sum", "_count"),
+}
+"""What a family of this type has behind its name on the page, with samples or without."""
 
 
 class Clashes:
@@ -39,4 +45,4 @@ class Clashes:
 
 
 def _names(family: Metric) -> set[str]:
-    return {family.name, *(sample.name for sample in family.samples)}
+    return {family.name, *(family.name + suffix for suffix in _SUFFIXES.get(family.type, ()))}
