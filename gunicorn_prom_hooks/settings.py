@@ -14,6 +14,8 @@ Endpoint = Callable[[Mapping[str, Any]], "str | None"]
 
 MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus_client looks for the directory."""
+_OLD_MULTIPROC_DIR = "prometheus_multiproc_dir"
+"""Deprecated, and still taken by prometheus_client."""
 _OUR_DIRECTORY = "GUNICORN_PROM_PRIVATE_DIR"
 """The private directory of a server: a master that replaces it inherits both variables, and makes one of its own."""
 _NOT_MEANT_FOR_US = "tcp://"
@@ -61,6 +63,8 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     """
     if environ.get(_OUR_DIRECTORY) and environ.get(_OUR_DIRECTORY) == environ.get(MULTIPROC_DIR):
         environ = {name: value for name, value in environ.items() if name != MULTIPROC_DIR}
+    if _OLD_MULTIPROC_DIR in environ and MULTIPROC_DIR not in environ:
+        environ = {**environ, MULTIPROC_DIR: environ[_OLD_MULTIPROC_DIR]}
     known = {field.name for field in fields(Settings)}
     for name in given:
         if name not in known:
@@ -74,11 +78,17 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     return Settings(**values)
 
 
-def announce_directory(path: str, *, private: bool) -> None:
+def announce_directory(path: str, *, private: bool = False) -> None:
     """Tells prometheus_client, in this process and those that it forks, where to keep its files."""
-    os.environ[MULTIPROC_DIR] = path
+    if os.environ.get(MULTIPROC_DIR) != path:
+        os.environ[MULTIPROC_DIR] = path
     if private:
         os.environ[_OUR_DIRECTORY] = path
+
+
+def announce_no_directory() -> None:
+    """Has prometheus_client keep everything in memory, in processes that this one forks too."""
+    os.environ.pop(MULTIPROC_DIR, None)
 
 
 def _refuse(what: str, value: object, allowed: str) -> InvalidSetting:

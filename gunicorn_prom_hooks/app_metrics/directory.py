@@ -31,8 +31,15 @@ class Directory(Protocol):
     def suffix(self) -> str:
         """What sets the files of this server apart from those of another one."""
 
+    def restore(self) -> None:
+        """Makes the directory again if somebody has removed it.
+
+        Raises:
+            OSError: it cannot be.
+        """
+
     def close(self) -> None:
-        """Leaves nothing of this server behind."""
+        """Leaves nothing of this server behind. Doing it twice, or in a child, is harmless."""
 
 
 class PrivateDirectory:
@@ -51,6 +58,7 @@ class PrivateDirectory:
     suffix: Final = ""
 
     def __init__(self, uid: int, gid: int) -> None:
+        self._user = uid, gid
         _sweep({uid, os.geteuid()})
         # Under another name until it is locked: one without a lock is taken for abandoned.
         self.path = tempfile.mkdtemp(prefix=f".{PREFIX}")
@@ -65,11 +73,23 @@ class PrivateDirectory:
             shutil.rmtree(self.path, ignore_errors=True)
             raise
 
+    def restore(self) -> None:
+        """Makes it again if somebody has removed it.
+
+        Raises:
+            OSError: it cannot be.
+        """
+        if not os.path.isdir(self.path):
+            os.mkdir(self.path, 0o700)
+            self._lock.take_again()
+            _give_to(self.path, *self._user)
+
     def close(self) -> None:
-        """Removes it with all that is in it."""
+        """Removes it with all that is in it, and what masters that were killed have left since."""
         if self._lock.is_ours:
             shutil.rmtree(self.path, ignore_errors=True)
             self._lock.close()
+            _sweep({self._user[0], os.geteuid()})
 
 
 class SharedDirectory:
@@ -90,6 +110,7 @@ class SharedDirectory:
 
     def __init__(self, path: str, parent: int, uid: int, gid: int) -> None:
         self.path = path
+        self._user = uid, gid
         if not Path(path).is_dir():
             Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
             _give_to(path, uid, gid)
@@ -110,13 +131,27 @@ class SharedDirectory:
         """The pid of the master."""
         return f"-{self._lock.pid}"
 
+    def restore(self) -> None:
+        """Makes it again if somebody has removed it.
+
+        Raises:
+            OSError: it cannot be.
+        """
+        if not os.path.isdir(self.path):
+            os.makedirs(self.path, 0o700)
+            self._lock.take_again()
+            _give_to(self.path, *self._user)
+
     def close(self) -> None:
-        """Removes the files of this server, and leaves the directory."""
+        """Removes the files of this server and of those that are gone, and leaves the directory."""
         if self._lock.is_ours:
-            for file, identity in _files(self.path):
-                if owner(identity).master == self._lock.pid:
-                    _unlink(file)
             self._lock.close()
+            with contextlib.suppress(OSError), door(self.path):
+                alive = living_masters(self.path)
+                for file, identity in _files(self.path):
+                    master = owner(identity).master
+                    if master is not None and master not in alive:
+                        _unlink(file)
 
     def _remove_files(self, alive: set[int]) -> None:
         """Removes what nobody writes any more: prometheus_client wants such a directory empty at the start."""

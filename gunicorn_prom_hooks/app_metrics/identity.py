@@ -32,12 +32,16 @@ class Identity:
         """The identity of the worker in this slot."""
         return f"s{slot}{self._suffix}"
 
+    def of_process(self, pid: object) -> str:
+        """The identity of another process of this server."""
+        return f"p{pid}{self._suffix}"
+
     def become_worker(self, slot: int) -> None:
         """From here on this process is the worker in this slot."""
         self._name = self.of_slot(slot)
 
     def _forked(self) -> None:
-        self._name = f"p{os.getpid()}{self._suffix}"
+        self._name = self.of_process(os.getpid())
 
 
 class Owner(NamedTuple):

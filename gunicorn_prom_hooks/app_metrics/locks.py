@@ -37,14 +37,23 @@ class MasterLock:
             os.close(self._descriptor)
             raise
 
+    def take_again(self) -> None:
+        """The file has been removed, and is made anew.
+
+        Raises:
+            OSError: the directory cannot be written to.
+        """
+        self.close()
+        self.__init__(str(self._file.parent))  # type: ignore[misc]
+
     def moved(self, directory: str) -> None:
         """The directory has another name now."""
         self._file = Path(directory) / self._file.name
 
     @property
     def is_ours(self) -> bool:
-        """Whether this is the process that took it, and not a child."""
-        return os.getpid() == self.pid
+        """Whether this is the process that took it, and not a child, and it has not let go of it."""
+        return os.getpid() == self.pid and self._descriptor >= 0
 
     def close(self) -> None:
         """Leaves the directory."""
@@ -52,6 +61,7 @@ class MasterLock:
             self._file.unlink()
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
+        self._descriptor = -1
 
 
 @contextlib.contextmanager

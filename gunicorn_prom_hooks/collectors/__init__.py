@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from prometheus_client.core import GaugeMetricFamily
@@ -55,16 +56,22 @@ class Page(Collector):
         look: takes a view of the server.
         guard: where failures end.
         application: collects the application's own metrics; None if there are none.
+        hold: what must be held while anything is logged.
     """
 
     def __init__(
-        self, look: Callable[[], View], guard: Guard, application: Callable[[], Iterable[Metric]] | None = None
+        self,
+        look: Callable[[], View],
+        guard: Guard,
+        application: Callable[[], Iterable[Metric]] | None = None,
+        hold: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._look = look
         self._guard = guard
         self._application = application
         self._collectors = all_collectors()
-        self._clashes = Clashes(guard)
+        self._hold = hold
+        self._clashes = Clashes(guard, hold)
 
     def collect(self) -> Iterator[Metric]:
         """The families, then how long each collector took and whether it succeeded, then the application's."""
@@ -100,5 +107,6 @@ class Page(Collector):
         try:
             return Collected(name, list(collect()), time.perf_counter() - start, succeeded=True)
         except Exception:  # noqa: BLE001 - this is the one place where a collector's failure ends
-            self._guard.failed(f"collector_{name}")
+            with self._hold():
+                self._guard.failed(f"collector_{name}")
             return Collected(name, [], time.perf_counter() - start, succeeded=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
@@ -23,10 +24,12 @@ class Clashes:
 
     Args:
         guard: counts them, and has gunicorn's logger.
+        hold: what must be held while anything is logged.
     """
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, hold: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         self._guard = guard
+        self._hold = hold
         self._told: set[str] = set()
 
     def without(self, theirs: Iterable[Metric], ours: Iterable[Metric]) -> Iterator[Metric]:
@@ -34,14 +37,18 @@ class Clashes:
         taken = {name for family in ours for name in _names(family)}
         for family in theirs:
             if taken.isdisjoint(_names(family)):
+                taken |= _names(family)  # two of theirs may clash as well
+                family.samples = [sample for sample in family.samples if sample.name in _names(family)]
                 yield family
             elif family.name not in self._told and len(self._told) < MAX_TOLD:
                 self._told.add(family.name)
                 self._guard.counts["app_metrics_name"] += 1
                 if self._guard.log is not None:
-                    self._guard.log.error(
-                        "gunicorn_prom_hooks: the application's metric %s is left out: the name is taken", family.name
-                    )
+                    with self._hold():
+                        self._guard.log.error(
+                            "gunicorn_prom_hooks: the application's metric %s is left out: the name is taken",
+                            family.name,
+                        )
 
 
 def _names(family: Metric) -> set[str]:

@@ -66,7 +66,7 @@ class Master:
             # Late: prometheus_client reads the environment when it is imported, and this is what sets it.
             from ..app_metrics.application import begin
 
-            self._application = begin(self.server, self.settings, self._guard)
+            self._application = begin(self.server, self.settings, self._guard, self.lock.hold)
 
     def configure(self, settings: Settings) -> None:
         """Takes over the settings of a reload. The exporter follows in ``serve``."""
@@ -113,7 +113,9 @@ class Master:
 
             log = self.server.log
             if self._page is None:  # one for all exporters: collectors remember what must not go backwards
-                self._page = Page(self.view, self._guard, self._application and self._application.collect)
+                self._page = Page(
+                    self.view, self._guard, self._application and self._application.collect, self.lock.hold
+                )
             try:
                 exporter = Exporter(self._page, self.lock, self._guard, log, address, port)
             except OSError as error:
@@ -151,6 +153,11 @@ class Master:
 
     def forking(self, worker: Any) -> None:
         """Gives a slot to a worker that is about to be forked."""
+        if self._application is not None:
+            try:
+                self._application.forking()
+            except OSError:
+                self._guard.failed("app_metrics")
         with self.lock.hold():
             self._settle(forking=True)
             if self._roster.member(worker) is None:
@@ -224,10 +231,7 @@ class Master:
     def _ended(self, member: Member, when: float, reported: bool) -> None:
         self._deaths.ended(member, when, reported=reported)
         if self._application is not None:
-            try:
-                self._application.worker_gone(member.lease.number)
-            except OSError:
-                self._guard.failed("app_metrics")
+            self._application.worker_gone(member.lease.number, member.worker.pid)
 
     def become_worker(self, member: Member) -> None:
         """This process is now the worker that this entry is about."""

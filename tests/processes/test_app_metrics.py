@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import CONFIG, Serve
-from servers import GUNICORN, Samples, Server, eventually
+from servers import GUNICORN, Samples, Server, eventually, unused_port
 
 APP = """
 import os, subprocess, sys
@@ -308,3 +310,112 @@ def test_imported_before_install(serve: Serve) -> None:
     when(server, "shop_orders_total", 1)
     assert "too early" not in server.log
     assert "for itself" not in server.log
+
+
+def test_directory_removed(serve: Serve) -> None:
+    """Somebody tidies the directory away: the next worker boots and its metrics are on the page."""
+    server = serve("workers = 1\n", app=APP)
+    shutil.rmtree(directory(server))
+    server.workers()[0].kill()
+    eventually(lambda: server.get("/order").ok and server.get("/order/odd").ok, "a worker answers")
+    when(server, "shop_orders_total", 1, kind='\u00fc\n"')
+    assert stat.S_IMODE(directory(server).stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("preload", ["", "preload_app = True\n"])
+def test_reload_changes_the_environment(serve: Serve, tmp_path: Path, preload: str) -> None:
+    """A directory that comes, changes or goes with raw_env at a reload is not taken: metrics go on where they were."""
+    first, second = (f"raw_env = ['PROMETHEUS_MULTIPROC_DIR={tmp_path / name}']\n" for name in ("a", "b"))
+    more = CONFIG + "workers = 1\n" + preload
+    server = serve(config=more + first, app=APP)
+    server.get("/order")
+    when(server, "shop_orders_total", 1)
+    for number, config in enumerate((more + second, more, more + first), 1):
+        server.configure(config)
+        server.signal(signal.SIGHUP)
+        eventually(lambda: server.scrape().one("gunicorn_reloads_total") == number, "it has reloaded")  # noqa: B023
+        server.wait_for_workers(1)
+        server.get("/order")
+        when(server, "shop_orders_total", 1 + number)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run workers as somebody else")
+def test_out_of_reach(serve: Serve, tmp_path: Path) -> None:
+    """A directory that the workers cannot get to costs the metrics and nothing else."""
+    tmp_path.chmod(0o700)
+    server = serve("user = 'nobody'\npreload_app = True\n", app=APP, environ={"TMPDIR": str(tmp_path)})
+    assert server.get("/order").ok
+    samples = server.settled(2)
+    assert samples.sum("gunicorn_exporter_errors_total", where="app_metrics") >= 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KB, nearly full."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(path)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@pytest.mark.parametrize("preload", ["", "preload_app = True\n"])
+def test_full_disk(serve: Serve, small_disk: Path, preload: str) -> None:
+    """Where there is no room for the files, metrics stay in memory, and no process dies of it."""
+    server = serve("workers = 1\n" + preload, app=APP, environ={"PROMETHEUS_MULTIPROC_DIR": str(small_disk)})
+    for number in range(3):
+        assert server.get("/order").ok, number
+    samples = server.settled(4)
+    assert sum(value for _, value in samples.all("gunicorn_worker_exits_total")) == 0
+    assert samples.sum("gunicorn_exporter_errors_total", where="app_metrics") >= 1
+
+
+def test_damaged_file_of_a_slot(serve: Serve) -> None:
+    """The file of a slot, damaged while no worker has it, is put aside by the next one."""
+    server = serve("workers = 1\n", app=APP)
+    server.get("/order")
+    file = directory(server) / "counter_s0.db"
+    os.kill(server.pid, signal.SIGSTOP)
+    [worker] = server.workers()
+    worker.kill()
+    eventually(lambda: worker.status() == "zombie", "it is dead")
+    with file.open("r+b") as damaged:
+        damaged.seek(8)
+        damaged.write(b"\xff\xff\xff\x7f")
+    os.kill(server.pid, signal.SIGCONT)
+    eventually(lambda: server.get("/order").ok, "a worker answers")
+    when(server, "shop_orders_total", 1)
+
+
+def test_gauges_of_killed_workers(serve: Serve) -> None:
+    """A gauge that a killed worker left up is not where its successor begins: they add up as those of two processes."""
+    server = serve("workers = 1\n", app=APP)
+    for generation in range(1, 4):
+        server.get("/set/2")
+        samples = when(server, "shop_sum", 2 * generation)
+        assert (samples.one("shop_max"), samples.one("shop_livesum")) == (2, 2)
+        [worker] = server.workers()
+        worker.kill()
+        eventually(lambda: worker not in server.workers(), "it is gone")  # noqa: B023 - it is called now
+        server.wait_for_workers(1)
+    assert server.scrape().sum("shop_livesum") == 0
+
+
+def test_start_that_fails(tmp_path: Path) -> None:
+    """A server that does not get as far as to serve leaves no directory."""
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "app.py").write_text("raise ValueError")
+    environ = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(tmp_path)}
+    for port in ("0", str(unused_port())):
+        environ["PROMETHEUS_METRICS_PORT"] = port
+        (tmp_path / "gunicorn.conf.py").write_text(
+            "from gunicorn_prom_hooks import install\ninstall(globals())\npreload_app = True\n"
+        )
+        done = subprocess.run([GUNICORN, "app:app"], cwd=tmp_path, env=environ, check=False, timeout=60)
+        assert done.returncode
+        assert list((tmp_path / "tmp").iterdir()) == []

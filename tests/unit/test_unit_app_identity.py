@@ -221,7 +221,7 @@ def test_where_there_can_be_no_directory(
         "lines": [("error", told)],
         "class": ["MmapedValue" if how == "environment" else "MutexValue", "MutexValue"],
         "value": 1.0,
-        "environ": [path if how == "environment" else None, None],
+        "environ": [None, None],
     }
     assert {file.name for file in tmp_path.rglob("*.db")} == set()
 
@@ -385,13 +385,13 @@ def live_through(path: str) -> dict[str, Any]:
     seen["master"] = look()
     in_fork(lambda: worker(with_child=False))
     seen["worker"] = look()
-    metrics.worker_gone(0)
+    metrics.worker_gone(0, 2**22 + 1)
     seen["gone"] = look()
     in_fork(lambda: worker(with_child=True))
     files = len(list(Path(path).glob("*_p*.db")))
     seen["successor"] = look()
-    metrics.worker_gone(0)
-    metrics.worker_gone(5)
+    metrics.worker_gone(0, 2**22 + 1)
+    metrics.worker_gone(5, 2**22 + 2)
     seen["gone too"] = [*look(), files]
     seen["counts"] = dict(guard.counts)
     metrics.close()

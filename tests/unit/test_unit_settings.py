@@ -159,3 +159,9 @@ def test_the_private_directory_of_the_master_before() -> None:
     inherited = {"PROMETHEUS_MULTIPROC_DIR": "/tmp/x", "GUNICORN_PROM_PRIVATE_DIR": "/tmp/x"}
     assert load({}, inherited).multiproc_dir == ""
     assert load({}, {**inherited, "PROMETHEUS_MULTIPROC_DIR": "/tmp/y"}).multiproc_dir == "/tmp/y"
+
+
+def test_the_old_name_of_the_variable() -> None:
+    """prometheus_client's deprecated variable is taken where the new one is not set."""
+    assert load({}, {"prometheus_multiproc_dir": "/x"}).multiproc_dir == "/x"
+    assert load({}, {"prometheus_multiproc_dir": "/x", "PROMETHEUS_MULTIPROC_DIR": "/y"}).multiproc_dir == "/y"
