@@ -30,12 +30,16 @@ class MasterLock:
     def __init__(self, directory: str) -> None:
         self.pid = os.getpid()
         self._file = Path(directory) / f"gunicorn-master-{self.pid}.lock"
-        self._descriptor = os.open(self._file, _FLAGS | os.O_CREAT, 0o600)
+        self._descriptor = self._take()
+
+    def _take(self) -> int:
+        descriptor = os.open(self._file, _FLAGS | os.O_CREAT, 0o600)
         try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._descriptor)
+            os.close(descriptor)
             raise
+        return descriptor
 
     def take_again(self) -> None:
         """The file has been removed, and is made anew.
@@ -44,7 +48,7 @@ class MasterLock:
             OSError: the directory cannot be written to.
         """
         self.close()
-        self.__init__(str(self._file.parent))  # type: ignore[misc]
+        self._descriptor = self._take()
 
     def moved(self, directory: str) -> None:
         """The directory has another name now."""
