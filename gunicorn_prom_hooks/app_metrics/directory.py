@@ -79,10 +79,7 @@ class PrivateDirectory:
         Raises:
             OSError: it cannot be.
         """
-        if not os.path.isdir(self.path):
-            os.mkdir(self.path, 0o700)
-            self._lock.take_again()
-            _give_to(self.path, *self._user)
+        _make_again(self.path, self._lock, *self._user)
 
     def close(self) -> None:
         """Removes it with all that is in it, and what masters that were killed have left since."""
@@ -137,10 +134,7 @@ class SharedDirectory:
         Raises:
             OSError: it cannot be.
         """
-        if not os.path.isdir(self.path):
-            os.makedirs(self.path, 0o700)
-            self._lock.take_again()
-            _give_to(self.path, *self._user)
+        _make_again(self.path, self._lock, *self._user)
 
     def close(self) -> None:
         """Removes the files of this server and of those that are gone, and leaves the directory."""
@@ -179,6 +173,13 @@ def _sweep(uids: set[int]) -> None:
                     and not living_masters(entry.path, keep=True)
                 ):
                     shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _make_again(path: str, lock: MasterLock, uid: int, gid: int) -> None:
+    if not os.path.isdir(path):
+        os.makedirs(path, 0o700)
+        lock.take_again()
+        _give_to(path, uid, gid)
 
 
 def _give_to(path: str, uid: int, gid: int) -> None:
