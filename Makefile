@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 4
+TOOLS := wrk prometheus promtool chromium chromedriver
+PACKAGES := wrk prometheus chromium chromium-driver
 
 .PHONY: demo test lint bench bench-generations tools clean
 
@@ -29,11 +31,12 @@ bench-generations: .venv/dev tools
 
 # Programs that some tests run. Where they cannot be installed those tests are skipped, or fail if CI is set.
 tools:
-	@command -v wrk >/dev/null && command -v prometheus >/dev/null && command -v promtool >/dev/null || \
+	@for tool in $(TOOLS); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends wrk prometheus; \
+		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends $(PACKAGES); \
 	else \
-		echo "wrk, prometheus or promtool is missing: the tests that need them will be skipped"; \
+		echo "missing:$$missing; the tests that need them will be skipped"; \
 	fi
 
 .venv/installed: pyproject.toml
