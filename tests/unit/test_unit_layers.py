@@ -11,7 +11,7 @@ import gunicorn_prom_hooks
 
 PACKAGE = "gunicorn_prom_hooks"
 ROOT = Path(gunicorn_prom_hooks.__file__).parent
-FREE = {"paths", "pids", "messages", "guard", "settings", "native", "_version", "chaining"}
+FREE = {"resource", "paths", "pids", "messages", "guard", "settings", "native", "_version", "chaining"}
 LEVELS = {
     "": 7,
     "compose": 6,
@@ -19,6 +19,7 @@ LEVELS = {
     "runtime": 4,
     "worker": 3,
     "master": 3,
+    "status": 2.5,
     "collectors": 2,
     "app_metrics": 1,
     "scoreboard": 1,
