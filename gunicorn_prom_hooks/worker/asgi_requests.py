@@ -21,7 +21,7 @@ from ..scoreboard.layout import COUNTED
 from .cache import NO_ROWS, Cache, Rows, kind_of
 from .endpoints import Resolve
 from .errors import CLIENT_GONE
-from .inflight import Places
+from .inflight import NOWHERE_AT, Places
 from .naming import Naming
 from .recorder import Recorder, Row
 from .requests import NO_STATUS
@@ -67,7 +67,9 @@ class AsgiRequests:
                 rows, known = self.cache.paths[path][method]
             except KeyError:
                 rows, known = NO_ROWS, 0.0
-            return rows, self.places.enter(method, path, known, started)
+            at = self.places.enter(method, path, known, started)
+            # Without rows it is not ended in the short way, which takes every place for one in the table.
+            return (NO_ROWS if at == NOWHERE_AT else rows), at
         except Exception:  # noqa: BLE001 - the request must be served
             self.guard.failed("asgi")
             return None
