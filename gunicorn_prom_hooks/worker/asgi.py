@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from operator import attrgetter
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..scoreboard.families import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_SUM, SIZE_BUCKETS
 from ..scoreboard.layout import COUNTED, KNOWN
@@ -25,17 +25,28 @@ from .websockets import Websockets
 
 ENDED: Final = -1
 """In place of the status: the request is counted."""
-GUNICORN: Final = attrgetter("_closed")
-UVICORN: Final = attrgetter("disconnected")
-"""From the object that ``receive`` is a method of, whether the server knows that its client is gone.
 
-It then drops what the application sends without a word. With gunicorn this is the request's ``BodyReceiver``, with
-uvicorn its ``RequestResponseCycle``.
-"""
+
+class Clients(NamedTuple):
+    """How a server tells that a client is gone: asked of the object that ``receive`` is a method of.
+
+    Attributes:
+        are_dropped: whether what the application sends is dropped without a word, since there is nobody to send it to.
+        have_left: whether the connection is lost; none that the server is about to close itself.
+    """
+
+    are_dropped: Callable[[Any], bool]
+    have_left: Callable[[Any], bool]
+
+
+GUNICORN: Final = Clients(attrgetter("protocol._closed"), attrgetter("protocol._conn_lost_handled"))
+"""It is a ``BodyReceiver``. That is closed, too, as soon as a framework stops listening for the client's leaving."""
+UVICORN: Final = Clients(attrgetter("disconnected"), attrgetter("disconnected"))
+"""It is a ``RequestResponseCycle``."""
 _SMALL: Final = SIZE_BUCKETS[0]
 
 
-def recorded(app: Application, worker: Any, requests: AsgiRequests, is_gone: Callable[[Any], bool]) -> Application:
+def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Clients) -> Application:
     """The application, with its HTTP requests and websockets recorded, and its lifespan left alone.
 
     As in ``requests``, one long function that calls nothing that need not be called.
@@ -44,11 +55,12 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, is_gone: Cal
         app: an ASGI 3 application.
         worker: gunicorn's.
         requests: where they are recorded.
-        is_gone: asks the server, by what ``receive`` is a method of, whether the client is gone.
+        clients: how its server tells of them.
     """
     begin, end, broken_off = requests.begin, requests.end, requests.broken_off
     words, free, paths = requests.recorder.slot.words, requests.places.free, requests.cache.paths
     resolve, queue_header, guard = requests.resolve, requests.queue_header, requests.guard
+    is_dropped, has_left = clients
     other = {"websocket": Websockets(app, worker, requests).serve}
     stream = Streams(app, worker, requests).serve
 
@@ -59,8 +71,8 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, is_gone: Cal
         started = monotonic()
         try:
             client = receive.__self__  # type: ignore[attr-defined]
-            if is_gone(client):
-                raise AttributeError("before it began")
+            if is_dropped(client) or has_left(client):
+                raise AttributeError("gone before it began")
         except AttributeError:  # another server, or HTTP/2
             await stream(scope, receive, send)
             return
@@ -103,11 +115,11 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, is_gone: Cal
                 said, status = status, ENDED
                 if said and not sent and is_raised_by_server(exc):
                     said = 0  # the server has refused the headers
-                broken_off(scope, (rows, at), started, said, sent, says_goodbye(exc, is_gone(client), worker), exc)
+                broken_off(scope, (rows, at), started, said, sent, says_goodbye(exc, has_left(client), worker), exc)
             raise
         if status != ENDED:
             said, status = status, ENDED
-            broken_off(scope, (rows, at), started, said, sent, is_gone(client))
+            broken_off(scope, (rows, at), started, said, sent, is_dropped(client))
 
     def ending(scope: Scope, rows: Rows, at: int, started: float, status: int, sent: int, client: Any) -> None:
         took = monotonic() - started
@@ -120,10 +132,10 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, is_gone: Cal
             or b"content-length" in headers
             or b"transfer-encoding" in headers
             or queue_header in headers
-            or is_gone(client)
+            or is_dropped(client)
             or scope["method"] == "HEAD"
         ):
-            end(scope, (rows, at), started, CLIENT_GONE if is_gone(client) else status, sent, status)
+            end(scope, (rows, at), started, CLIENT_GONE if is_dropped(client) else status, sent, status)
             return
         first = row.at
         if sent:

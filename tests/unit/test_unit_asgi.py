@@ -39,7 +39,8 @@ class Client:
     """The server's side of a request: ``receive`` is a method of what says whether the client is gone."""
 
     def __init__(self) -> None:
-        self._closed = False
+        self.protocol = self
+        self._closed = self._conn_lost_handled = False
         self.messages: list[Message] = []
         self.refuses: BaseException | None = None
 
