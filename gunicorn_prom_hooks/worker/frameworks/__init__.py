@@ -1,10 +1,37 @@
-"""Route templates without any change to the application: one module per framework, named in the tuple.
+"""Route templates without any change to the application: one module per framework, named in the tuple."""
 
-A module has ``MODULE``, the name in ``sys.modules`` that tells that the application uses the framework; ``prepare``,
-called once in the worker; and ``route``, from the WSGI environ after the request to the route template or None. It
-never imports the framework.
-"""
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
-from . import flask
+from . import bottle, django, falcon, flask, pyramid, starlette
 
-FRAMEWORKS = (flask,)
+
+class Framework(Protocol):
+    """What a module of this package has. It never imports the framework: it takes it from ``sys.modules``.
+
+    What a framework tells while it is at a request is left in the environ or the scope, see ``notes``; the exceptions
+    that it makes a response of, too. ``route`` is then ``notes.noted``. Where the framework leaves something there
+    itself, ``route`` reads that.
+    """
+
+    @property
+    def MODULE(self) -> str:  # noqa: N802 - a constant of the module
+        """The name in ``sys.modules`` that tells that the application uses the framework."""
+
+    def prepare(self) -> None:
+        """Called once in each worker whose application uses the framework, when the application is loaded."""
+
+    def route(self, given: Mapping[str, Any], /) -> str | None:
+        """The route template of a request that is over.
+
+        Args:
+            given: WSGI environ or ASGI scope, as it was handed to the application.
+
+        Returns:
+            The template, with the path that the application is mounted at; ``<unmatched>`` if the framework had the
+            request and matched no route; None if it does not know.
+        """
+
+
+FRAMEWORKS: Final[tuple[Framework, ...]] = (flask, django, falcon, pyramid, bottle, starlette)
+"""Those that leave notes come first: mounted in one of the others, they know the request better."""
