@@ -37,7 +37,7 @@ from .errors import (
     remember_failing,
     status_of,
 )
-from .frameworks.notes import swallowed
+from .frameworks import swallowed
 from .queueing import waited
 from .recorder import Recorder, Row, method_label
 from .sizes import size_received, size_unsent

@@ -11,18 +11,17 @@ from typing import Any
 import falcon
 import flask
 import pytest
-import unit_django
+import unit_django  # noqa: F401 - configures Django
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
-from unit_frameworks import asgi, asked, only, serve_wsgi, wsgi
+from unit_frameworks import asgi, asked, only, wsgi
 from unit_support import KINDS, Bench, MakeHooks
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.scoreboard.families import FAILED
-from gunicorn_prom_hooks.worker import endpoints
 from gunicorn_prom_hooks.worker.endpoints import resolver
 from gunicorn_prom_hooks.worker.frameworks import FRAMEWORKS
 from gunicorn_prom_hooks.worker.frameworks.instances import instances
@@ -223,10 +222,8 @@ def test_a_user_is_asked_once(make: MakeHooks, monkeypatch: pytest.MonkeyPatch) 
             bench.get(path, wrongs())
         bench.send(b"GET / HTTP/9.9\r\n\r\n", wrongs())
         bench.send(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", wrongs())
-        bench.send(b"GET / HTTP/1.1\r\nHost: x\r\nScript_Name: x\r\n\r\n", wrongs())
-        assert calls[:3] == ["/boom/1", "/503", "/handled"]
-        assert len(calls) <= 4  # gunicorn drops a header with an underscore, or refuses the request
-        assert {labels[1] for labels in bench.requests()} <= {"/boom/<int:number>", "/503", "mine"}
+        bench.send(b"GET /refused HTTP/1.1\r\nHost: x\r\nScript_Name: /mine\r\n\r\n", wrongs())
+        assert calls == ["/boom/1", "/503", "/handled"]
     assert guard.counts == {"endpoint": 1}
 
 
@@ -243,11 +240,3 @@ def test_the_answers_of_two_frameworks_are_one_question(monkeypatch: pytest.Monk
     """Frameworks that leave notes are not asked one after the other."""
     only(monkeypatch, "flask", "django", "falcon")
     assert asked() is noted
-    assert endpoints.noted is noted
-
-
-def test_django_is_this_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The project of these tests serves."""
-    only(monkeypatch, "django")
-    assert unit_django.urlpatterns
-    assert serve_wsgi(get_wsgi_application(), "/")[0] == 200

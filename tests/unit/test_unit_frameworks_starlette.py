@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import fastapi
@@ -12,8 +13,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import BaseRoute, Host, Mount, Route, Router
-from unit_frameworks import asgi, asked, only, serve_asgi
+from starlette.routing import BaseRoute, Host, Mount, Route, Router, WebSocketRoute
+from starlette.websockets import WebSocket
+from unit_frameworks import Told, asgi, asked, new_scope, only
 
 from gunicorn_prom_hooks.worker.frameworks import starlette
 
@@ -28,6 +30,21 @@ async def gone(request: Request) -> Response:
 
 async def boom(request: Request) -> Response:
     raise LookupError("boom")
+
+
+async def unavailable(request: Request) -> Response:
+    raise HTTPException(503)
+
+
+async def answered(request: Request) -> Response:
+    try:
+        raise LookupError("gone by")
+    except LookupError:
+        return PlainTextResponse("sorry", 500)
+
+
+async def answer(request: Request, exc: Exception) -> Response:
+    return PlainTextResponse("sorry", 502)
 
 
 async def stream(request: Request) -> Response:
@@ -85,7 +102,7 @@ REQUESTS = [
     ("/items/x", (404, "<unmatched>", None)),
     ("/items/7/parts", (200, "/items/{number:int}/parts", None)),
     ("/gone", (404, "/gone", None)),
-    ("/boom", (500, "/boom", None)),
+    ("/boom", (500, "/boom", "LookupError")),
     ("/stream", (200, "/stream", None)),
     ("/class/a", (200, "/class/{name}", None)),
     ("/sub/", (200, "/sub/", None)),
@@ -101,16 +118,8 @@ REQUESTS = [
     ("/nested/007/b/9/x", (200, "/nested/:id/{b}/{name}/x", None)),
     ("/plain/a/b", (200, "/plain/{path:path}", None)),
 ]
-OLDER = [True, False]
-"""Whether it is as with Starlette 0, which left no route in the scope."""
-
-
-def without_route(app: Any, path: str, method: str = "GET", **more: Any) -> tuple[int, str | None, str | None]:
-    """As with Starlette 0."""
-    resolve = asked()
-    status, scope = serve_asgi(app, path, method, **more)
-    scope.pop("route", None)
-    return status, resolve(scope), None
+OLDER = ["", "route"]
+"""What the scope has not got: Starlette 0 left no route in it."""
 
 
 @pytest.fixture(autouse=True)
@@ -120,27 +129,60 @@ def only_starlette(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("older", OLDER)
 @pytest.mark.parametrize(("path", "expected"), REQUESTS)
-def test_a_request(path: str, expected: tuple[int, str, None], older: bool) -> None:
+def test_a_request(path: str, expected: Told, older: str) -> None:
     """The path of the route with those of its mounts, also where several routes have one endpoint."""
     app = Starlette(routes=starlette_routes())
-    assert (without_route if older else asgi)(app, path) == expected
+    assert asgi(app, path, hidden=older) == expected
 
 
 @pytest.mark.parametrize("older", OLDER)
-def test_a_wrong_method(older: bool) -> None:
+def test_a_wrong_method(older: str) -> None:
     """Starlette has matched the route, and says that the method is not allowed."""
     app = Starlette(routes=starlette_routes())
-    assert (without_route if older else asgi)(app, "/items/7", "DELETE") == (405, "/items/{number:int}", None)
+    assert asgi(app, "/items/7", "DELETE", hidden=older) == (405, "/items/{number:int}", None)
 
 
 @pytest.mark.parametrize("older", OLDER)
-def test_a_host(older: bool) -> None:
+def test_a_host(older: str) -> None:
     """Routes of a host are told; the host is not in the path."""
-    app, served = Starlette(routes=starlette_routes()), without_route if older else asgi
+    app = Starlette(routes=starlette_routes())
     headers = [(b"host", b"a.example.org")]
-    assert served(app, "/h/7", headers=headers) == (200, "/h/{x}", None)
-    assert served(app, "/m/7/x", headers=headers)[1] == "/m/{name}/x"
-    assert served(app, "/h/7/8", headers=headers)[1] == "<unmatched>"
+    assert asgi(app, "/h/7", hidden=older, headers=headers) == (200, "/h/{x}", None)
+    assert asgi(app, "/m/7/x", hidden=older, headers=headers)[1] == "/m/{name}/x"
+    assert asgi(app, "/h/7/8", hidden=older, headers=headers)[1] == "<unmatched>"
+
+
+def test_exceptions() -> None:
+    """An exception that a handler answers with a 5xx is told; one that was raised in order to be the answer is not."""
+    routes = [Route("/boom", boom), Route("/unavailable", unavailable), Route("/answered", answered)]
+    handlers = {LookupError: answer}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    through_middleware = Middleware(BaseHTTPMiddleware, dispatch=through)
+    assert asgi(app, "/boom") == (502, "/boom", "LookupError")
+    assert asgi(app, "/unavailable") == (503, "/unavailable", None)
+    assert asgi(app, "/answered") == (500, "/answered", None)
+    app = Starlette(routes=routes, middleware=[through_middleware])
+    assert asgi(app, "/boom") == (500, "/boom", "LookupError")
+
+
+@pytest.mark.parametrize("older", OLDER)
+def test_a_websocket(older: str) -> None:
+    """The route of a websocket is told like any other."""
+
+    async def talk(websocket: WebSocket) -> None:
+        await websocket.close()
+
+    app = Starlette(routes=[Mount("/ws", routes=[WebSocketRoute("/{room}", talk)])])
+    scope = {**new_scope("/ws/7"), "type": "websocket"}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        scope.pop(older, None)
+
+    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+    assert asked()(scope) == "/ws/{room}"
 
 
 def test_a_prefix_of_the_server() -> None:
@@ -201,10 +243,10 @@ def fastapi_application() -> fastapi.FastAPI:
     ("path", "expected"),
     [
         ("/items/7", (200, "/items/{number}", None)),
-        ("/items/x", (422, "/items/{number}", None)),
+        ("/items/x", (422, "/items/{number}", "RequestValidationError")),
         ("/items/7/", (307, "<unmatched>", None)),
         ("/nowhere", (404, "<unmatched>", None)),
-        ("/names/boom", (500, "/names/{name}", None)),
+        ("/names/boom", (500, "/names/{name}", "LookupError")),
         ("/openapi.json", (200, "/openapi.json", None)),
         ("/raw/7", (200, "/raw/{x:int}", None)),
         ("/sub/items/7", (200, "/sub/items/{number}", None)),
@@ -219,7 +261,7 @@ def fastapi_application() -> fastapi.FastAPI:
         ("/shop/baskets/nowhere", (404, "<unmatched>", None)),
     ],
 )
-def test_fastapi(path: str, expected: tuple[int, str, None]) -> None:
+def test_fastapi(path: str, expected: Told) -> None:
     """FastAPI's routes, those of included routers with their prefixes, and those of mounted applications."""
     assert asgi(fastapi_application(), path) == expected
 
@@ -239,7 +281,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many applications a process makes, so many endpoints are remembered."""
     monkeypatch.setattr(starlette, "_MAX_KNOWN", 3)
     for _ in range(8):
-        assert without_route(Starlette(routes=starlette_routes()), "/items/7")[1] == "/items/{number:int}"
+        assert asgi(Starlette(routes=starlette_routes()), "/items/7", hidden="route")[1] == "/items/{number:int}"
         assert len(starlette._known) <= 3
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.worker.endpoints import Resolve, resolver
-from gunicorn_prom_hooks.worker.frameworks import FRAMEWORKS
-from gunicorn_prom_hooks.worker.frameworks.notes import swallowed
+from gunicorn_prom_hooks.worker.frameworks import FRAMEWORKS, swallowed
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *used: str) -> None:
@@ -90,10 +89,14 @@ def new_scope(path: str, method: str = "GET", **more: Any) -> dict[str, Any]:
     }
 
 
-def serve_asgi(app: Callable[..., Any], path: str, method: str = "GET", **more: Any) -> tuple[int, dict[str, Any]]:
-    """Status and scope of a request that the application has answered; what it raises is let go."""
-    scope = new_scope(path, method, **more)
+Told = tuple[int, "str | None", "str | None"]
+"""Status, route template and swallowed exception of a request to a worker with this application."""
+
+
+def serve_asgi(app: Callable[..., Any], scope: dict[str, Any], at_end: Callable[[int], Told]) -> Told:
+    """What is told of a request when the last message of the response is sent; what is raised later is let go."""
     statuses: list[int] = []
+    ends: list[Told] = []
 
     async def serve() -> None:
         over = asyncio.Event()
@@ -108,6 +111,8 @@ def serve_asgi(app: Callable[..., Any], path: str, method: str = "GET", **more: 
         async def send(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 statuses.append(message["status"])
+            elif not message.get("more_body"):
+                ends.append(at_end(statuses[0]))
 
         try:
             await app(scope, receive, send)
@@ -117,18 +122,24 @@ def serve_asgi(app: Callable[..., Any], path: str, method: str = "GET", **more: 
             over.set()
 
     asyncio.run(serve())
-    return statuses[-1], scope
+    (told,) = ends
+    return told
 
 
-def wsgi(app: Callable[..., Any], path: str, method: str = "GET", **more: Any) -> tuple[int, str | None, str | None]:
-    """Status, route template and swallowed exception of a request to a worker with this application."""
+def wsgi(app: Callable[..., Any], path: str, method: str = "GET", **more: Any) -> Told:
+    """What is told of a request to a worker with this application."""
     resolve = asked()
     status, environ = serve_wsgi(app, path, method, **more)
     return status, resolve(environ), swallowed(environ)
 
 
-def asgi(app: Callable[..., Any], path: str, method: str = "GET", **more: Any) -> tuple[int, str | None, str | None]:
-    """The same of an ASGI application."""
+def asgi(app: Callable[..., Any], path: str, method: str = "GET", *, hidden: str = "", **more: Any) -> Told:
+    """The same of an ASGI application; what is hidden of the scope is not there at the end."""
     resolve = asked()
-    status, scope = serve_asgi(app, path, method, **more)
-    return status, resolve(scope), swallowed(scope)
+    scope = new_scope(path, method, **more)
+
+    def at_end(status: int) -> Told:
+        given = {key: value for key, value in scope.items() if key != hidden}
+        return status, resolve(given), swallowed(given)
+
+    return serve_asgi(app, scope, at_end)

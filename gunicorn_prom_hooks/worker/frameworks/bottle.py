@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...scoreboard.families import UNMATCHED
+from .notes import noted
 
 MODULE = "bottle"
 
@@ -19,8 +20,12 @@ def route(environ: Mapping[str, Any]) -> str | None:
     if "bottle.app" not in environ:
         return None
     matched = environ.get("bottle.route")
-    if matched is None or matched.config.get("mountpoint.target") is environ["bottle.app"]:
-        return UNMATCHED  # by any application, or only the mount of another Bottle, which then had no route
+    if matched is None:
+        return UNMATCHED
+    target = matched.config.get("mountpoint.target")
+    if target is not None:  # nothing but a mount has matched: of another Bottle, or of who knows what
+        inner = getattr(target, "__self__", target)
+        return UNMATCHED if inner is environ["bottle.app"] else noted(environ) or str(matched.rule)
     # Of an application that another Bottle has mounted: the path that it saw, which now has the mount in front again.
     script, seen = environ.get("SCRIPT_NAME", "").rstrip("/"), environ["bottle.raw_path"]
     path, seen = script + environ["PATH_INFO"], seen.encode("latin-1", "replace").decode("utf-8", "ignore")

@@ -21,11 +21,6 @@ def noted(given: Mapping[str, Any]) -> str | None:
     return given.get(ROUTE)
 
 
-def swallowed(given: Mapping[str, Any]) -> str | None:
-    """Class name of the exception that a framework has made a response of, and told."""
-    return given.get(ERROR)
-
-
 def note_route(given: MutableMapping[str, Any], template: str | None, mount: str = "") -> None:
     """Leaves word of the route template, which comes after the mount; of None, that no route matched."""
     given[ROUTE] = UNMATCHED if template is None else mount + template

@@ -6,11 +6,13 @@ All routers of an application work on one and the same scope. ``endpoint`` in it
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from ...paths import normalise
 from ...scoreboard.families import UNMATCHED
+from .notes import noted
 
 MODULE = "starlette.routing"
 
@@ -34,9 +36,22 @@ def route(scope: Mapping[str, Any]) -> str | None:
     matched = _matched(scope, endpoint)
     if matched is None:
         return None
-    if hasattr(matched, "routes"):  # a mount of, or a host with, an application of its own
-        return UNMATCHED if matched.routes else _mount(scope, ()) + "/{path:path}"
+    if hasattr(matched, "routes"):  # nothing but a mount has matched: of another router, or of who knows what
+        return UNMATCHED if matched.routes else noted(scope) or _mount(scope, ()) + "/{path:path}"
     return str(_mount(scope, matched.param_convertors) + matched.path)
+
+
+def error(scope: Mapping[str, Any]) -> str | None:
+    """Class name of the exception that is being handled, where Starlette answers one while the response is sent.
+
+    What was raised in order to be the answer, an ``HTTPException``, is none.
+    """
+    if "type" not in scope or "app" not in scope:
+        return None
+    exc = sys.exc_info()[1]
+    if exc is None or isinstance(exc, sys.modules["starlette.exceptions"].HTTPException):
+        return None
+    return type(exc).__name__
 
 
 def _matched(scope: Mapping[str, Any], endpoint: Any) -> Any:
