@@ -169,6 +169,34 @@ def test_the_instances_of_a_class() -> None:
     assert set(map(id, instances(Base))) == set(map(id, made))
 
 
+FROZEN = """
+import gc
+from gunicorn_prom_hooks.worker.frameworks.instances import instances
+
+class Slotted:
+    __slots__ = ("held",)
+
+made = Slotted()
+gc.freeze()
+before = gc.get_freeze_count()
+assert instances(Slotted) == [made]
+assert gc.get_freeze_count() >= before
+assert gc.isenabled()
+gc.disable()
+assert instances(Slotted) == [made]
+assert not gc.isenabled()
+gc.unfreeze()
+assert instances(Slotted) == [made]
+assert gc.get_freeze_count() == 0
+"""
+
+
+def test_instances_that_are_frozen() -> None:
+    """What a config file has frozen before the fork is found, and stays frozen."""
+    done = subprocess.run([sys.executable, "-c", FROZEN], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def wrongs() -> flask.Flask:
     """An application in which each path goes wrong in its own way."""
     app = flask.Flask("app")

@@ -10,7 +10,8 @@ def instances(base: type) -> list[Any]:
     """All objects of that class and of those derived from it.
 
     An object refers to its class, and the garbage collector tells who does. It only reads: memory that a worker shares
-    with the master stays shared. What ``gc.freeze()`` has put away is not found.
+    with the master stays shared. What ``gc.freeze()`` has put out of its sight is put back for as long as it looks,
+    which is a matter of joining two lists.
     """
     classes: set[type] = set()
     new: list[type] = [base]
@@ -19,4 +20,14 @@ def instances(base: type) -> list[Any]:
         if cls not in classes:
             classes.add(cls)
             new += type.__subclasses__(cls)
-    return [found for found in gc.get_referrers(*classes) if type(found) in classes]
+    frozen, enabled = gc.get_freeze_count() > 0, gc.isenabled()
+    if frozen:
+        gc.disable()
+        gc.unfreeze()
+    try:
+        return [found for found in gc.get_referrers(*classes) if type(found) in classes]
+    finally:
+        if frozen:
+            gc.freeze()
+            if enabled:
+                gc.enable()
