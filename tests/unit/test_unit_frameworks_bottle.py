@@ -93,6 +93,7 @@ def test_a_path_that_is_not_ascii() -> None:
     app.route("/<name>/x", callback=lambda name: "ok")
     path = "/é/x".encode().decode("latin-1")
     assert wsgi(app, path) == (200, "/<name>/x", None)
+    assert wsgi(app, path, SCRIPT_NAME="/api") == (200, "/api/<name>/x", None)
 
 
 def test_another_environ() -> None:

@@ -28,6 +28,6 @@ def route(environ: Mapping[str, Any]) -> str | None:
         return UNMATCHED if inner is environ["bottle.app"] else noted(environ) or str(matched.rule)
     # Of an application that another Bottle has mounted: the path that it saw, which now has the mount in front again.
     script, seen = environ.get("SCRIPT_NAME", "").rstrip("/"), environ["bottle.raw_path"]
-    path, seen = script + environ["PATH_INFO"], seen.encode("latin-1", "replace").decode("utf-8", "ignore")
+    path = script + environ["PATH_INFO"]
     mount = path.removesuffix(seen) if path.endswith(seen) else script
     return str(mount + matched.rule)
