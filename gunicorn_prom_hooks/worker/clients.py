@@ -34,18 +34,23 @@ class Listening:
         return message
 
 
-def has_left(receive: Receive) -> bool:
-    """Whether the server knows that the client is gone. It then drops what the application sends without a word.
+def says_goodbye(exc: BaseException, left: bool, worker: Any) -> bool:
+    """Whether what the application was at ended with this exception since the client went away.
 
-    What ``receive`` would tell the application of it is read off the object that it is a method of: with gunicorn the
-    request's ``BodyReceiver``, with uvicorn its ``RequestResponseCycle``.
+    Args:
+        exc: what came out of the application.
+        left: whether the server knows that the client is gone.
+        worker: gunicorn's; while it is alive, a request is cancelled only since its client went away.
     """
-    server = getattr(receive, "__self__", None)
-    return bool(getattr(server, "disconnected", False) or getattr(server, "_closed", False))
-
-
-def says_goodbye(exc: BaseException, receive: Receive, worker: Any) -> bool:
-    """Whether what the application was at ended with this exception since the client went away."""
     if isinstance(exc, asyncio.CancelledError):
-        return bool(worker.alive) or has_left(receive)
-    return type(exc).__name__ in _GOODBYES or (isinstance(exc, OSError) and has_left(receive))
+        return left or bool(worker.alive)
+    return type(exc).__name__ in _GOODBYES or (left and isinstance(exc, OSError))
+
+
+def is_raised_by_server(exc: BaseException) -> bool:
+    """Whether the server raised this itself, in ``send``: it has refused what the application sent."""
+    traceback, package = exc.__traceback__, ""
+    while traceback is not None:
+        package = traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        traceback = traceback.tb_next
+    return package in ("gunicorn", "uvicorn")
