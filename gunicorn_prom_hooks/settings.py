@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any, cast
 
 Endpoint = Callable[[Mapping[str, Any]], "str | None"]
-"""A user's own ``endpoint``: WSGI environ to label value, or None for the default."""
+"""A user's own ``endpoint``: WSGI environ or ASGI scope after the request, to label value, or None for the default."""
 
 MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus_client looks for the directory."""
@@ -123,7 +123,7 @@ def _endpoint(what: str, value: Any) -> Endpoint | None:
         return None
     if callable(value):
         return cast("Endpoint", value)
-    raise _refuse(what, value, "a callable that takes the WSGI environ, or None")
+    raise _refuse(what, value, "a callable that takes the WSGI environ or the ASGI scope, or None")
 
 
 def _worker_label(what: str, value: Any) -> str:

@@ -85,7 +85,7 @@ REFUSED = [
     ("address", "-x.example", "an IP address or a host name"),
     ("address", "line\nbreak", "an IP address or a host name"),
     ("address", 127, "an IP address or a host name"),
-    ("endpoint", "not callable", "a callable that takes the WSGI environ, or None"),
+    ("endpoint", "not callable", "a callable that takes the WSGI environ or the ASGI scope, or None"),
     ("max_endpoints", 0, "1 to 10000"),
     ("max_endpoints", 10_001, "1 to 10000"),
     ("max_endpoints", False, "1 to 10000"),
