@@ -6,7 +6,7 @@ JOBS ?= 4
 TOOLS := wrk prometheus promtool chromium chromedriver
 PACKAGES := wrk prometheus chromium chromium-driver
 
-.PHONY: demo test lint bench bench-generations tools clean
+.PHONY: demo test lint bench bench-generations compatibility tools clean
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
@@ -28,6 +28,10 @@ bench: .venv/dev tools
 bench-generations: .venv/dev tools
 	$(BIN)/python -m benchmarks.generations
 	$(BIN)/python -m benchmarks.app_generations
+
+# Writes the tables of docs/compatibility.md anew, from real runs.
+compatibility: .venv/dev
+	PYTHONPATH=tests $(BIN)/python tests/processes/compatibility.py
 
 # Programs that some tests run. Where they cannot be installed those tests are skipped, or fail if CI is set.
 tools:
