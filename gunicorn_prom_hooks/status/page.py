@@ -38,7 +38,6 @@ def render(snapshot: model.Snapshot, address: Callable[[str], str]) -> bytes:
             "footer",
             tag("a", "Metrics", href="metrics"),
             tag("a", "This page as JSON", href="status.json"),
-            tag("span", "gunicorn_prom_hooks"),
         ),
     )
     return document(tag("html", head, body, lang="en"))
@@ -66,7 +65,13 @@ def _main(snapshot: model.Snapshot) -> list[Node]:
         ),
         _tiles(snapshot),
         _section("workers", "Workers", snapshot.workers, lambda found: tables.workers(found, timeout)),
-        _section("endpoints", "Endpoints", snapshot.endpoints, tables.endpoints, "since the server's start"),
+        _section(
+            "endpoints",
+            "Endpoints",
+            snapshot.endpoints,
+            tables.endpoints,
+            "totals and latency since the server's start",
+        ),
         _section(
             "deaths",
             "Latest deaths",
@@ -137,8 +142,9 @@ def _meter(value: int, most: int, what: str) -> Element:
     return tag("meter", value=min(value, most), min=0, max=max(1, most), aria_label=f"{what}: {value} of {most}")
 
 
-def _others(server: model.Server) -> str:
-    return f"{server.workers_booting:,} booting, {server.workers_stopping:,} stopping"
+def _others(server: model.Server) -> str | None:
+    others = {"booting": server.workers_booting, "stopping": server.workers_stopping}
+    return ", ".join(f"{number:,} {state}" for state, number in others.items() if number) or None
 
 
 def _facts(server: model.Server) -> Element:

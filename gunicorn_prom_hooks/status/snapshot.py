@@ -55,8 +55,9 @@ class Snapshots:
         uptime = max(1.0, view.now - view.since)
         period = model.Rates(uptime if before is None else view.clock - before.clock, before is None)
         before = before or Counted(view.clock - uptime, 0.0, 0.0, {}, {})
-        if durations is not None and failures is not None:
-            self._past.keep(_counted(view, durations, failures, figures))
+        counted = _part(lambda: _counted(view, _known(durations), _known(failures), figures))
+        if counted is not None:
+            self._past.keep(counted)
         return model.Snapshot(
             time=round(view.now, 3),
             rates=model.Rates(round(period.seconds, 3), period.since_start),

@@ -8,7 +8,7 @@ from typing import Final
 from ..scoreboard.families import DURATION_BUCKETS
 from . import model
 from .html import Element, Node, tag
-from .units import count, duration, machine_moment, memory, moment, percent, rate
+from .units import count, duration, latency, machine_moment, memory, moment, percent, rate
 
 _ALARMING: Final = ("timeout", "oom", "signal", "error", "boot")
 """Reasons of a death that nobody wanted."""
@@ -99,7 +99,7 @@ def deaths(found: Sequence[model.Death], now: float) -> Node:
         tag(
             "tr",
             _head(tag("time", moment(row.time), datetime=machine_moment(row.time))),
-            _number(duration(round(now - row.time)) if now - row.time >= 1.0 else "now"),
+            _number(duration(now - row.time) if now - row.time >= 1.0 else "now"),
             tag("td", row.worker_id),
             _number("n/a" if row.pid is None else str(row.pid)),
             tag("td", tag("span", row.reason, class_="badge bad" if row.reason in _ALARMING else "badge")),
@@ -154,7 +154,7 @@ def _requests(found: model.Requests) -> Iterable[Node]:
 
 
 def _latency(seconds: float) -> str:
-    return f"> {duration(_MOST)}" if seconds >= _MOST else duration(seconds)
+    return f"> {latency(_MOST)}" if seconds >= _MOST else latency(seconds)
 
 
 def _lateness(age: float | None, timeout: float) -> str | None:

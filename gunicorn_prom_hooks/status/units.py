@@ -35,19 +35,24 @@ def memory(size_bytes: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time span, in its two largest units."""
+    """A time span, as far as its digits matter."""
     if seconds is None:
         return UNKNOWN
     if seconds < 0.9995:
-        return f"{seconds * 1000.0:.{1 if seconds < 0.09995 else 0}f} ms"
-    if seconds < _MINUTE - 0.05:
-        return f"{seconds:.1f} s"
+        return f"{seconds * 1000.0:.0f} ms"
+    if seconds < _MINUTE - 0.5:
+        return f"{seconds:.{1 if seconds < 9.95 else 0}f} s"
     whole = round(seconds)
     if whole < _HOUR:
         return f"{whole // _MINUTE} min {whole % _MINUTE} s"
     if whole < _DAY:
         return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def latency(seconds: float) -> str:
+    """A time span of which tenths of a millisecond matter."""
+    return f"{seconds * 1000.0:.1f} ms" if seconds < 0.09995 else duration(seconds)
 
 
 def moment(unix: float) -> str:

@@ -45,7 +45,7 @@ class Browser:
 
     def run(self, script: str, *arguments: object) -> Any:
         """What a function body in JavaScript returns."""
-        return self.driver.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+        return self.driver.execute_script(script, *arguments)
 
     def text(self, selector: str) -> str:
         """The text of the first element that the selector finds, once it is there; empty if it is not."""

@@ -27,7 +27,19 @@ timeout = 4
 graceful_timeout = 2
 install(globals(), port=METRICS_PORT)
 """
-PATHS = ("/items/7", "/", "/items/8", "/slow", "/items/9", "/stream", "/", "/nowhere", "/fail", "/items/12", "/unavailable")
+PATHS = (
+    "/items/7",
+    "/",
+    "/items/8",
+    "/slow",
+    "/items/9",
+    "/stream",
+    "/",
+    "/nowhere",
+    "/fail",
+    "/items/12",
+    "/unavailable",
+)
 
 
 def load(server: Server, done: threading.Event, offset: int) -> None:
@@ -50,6 +62,7 @@ def crash(server: Server) -> None:
 
 def shoot(browser: Browser, file: Path, width: int) -> None:
     """Takes the whole page, this wide."""
+    browser.command("Emulation.setScrollbarsHidden", hidden=True)
     browser.window(width, 800, mobile=width < 500)
     height = int(browser.run("return document.documentElement.scrollHeight"))
     browser.window(width, height, mobile=width < 500)
@@ -61,7 +74,10 @@ def main(folder: Path, seconds: float) -> None:
     """Screenshots: status.png in light mode, the same on a phone, and dark."""
     app = (TOP / "sample_configs" / "demo_app.py").read_text()
     done = threading.Event()
-    with tempfile.TemporaryDirectory() as temporary, Server(Path(temporary, "server"), app=app, config=CONFIG) as server:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        Server(Path(temporary, "server"), app=app, config=CONFIG) as server,
+    ):
         threads = [threading.Thread(target=load, args=(server, done, n)) for n in range(7)]
         crash(server)
         for thread in threads:
