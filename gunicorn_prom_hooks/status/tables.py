@@ -137,7 +137,7 @@ def _number(text: str, more: str | None = None) -> Element:
 
 def _requests(found: model.Requests) -> Iterable[Node]:
     if not found.rows and not found.more:
-        return ["none"]
+        return [tag("span", "none", class_="took")]
     rows = [
         tag(
             "li",

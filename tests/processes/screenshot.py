@@ -27,27 +27,17 @@ timeout = 4
 graceful_timeout = 2
 install(globals(), port=METRICS_PORT)
 """
-PATHS = (
-    "/items/7",
-    "/",
-    "/items/8",
-    "/slow",
-    "/items/9",
-    "/stream",
-    "/",
-    "/nowhere",
-    "/fail",
-    "/items/12",
-    "/unavailable",
-)
+SECONDS = 40.0
+"""How long it runs."""
+PATHS = (*("/", "/items/7", "/items/8", "/items/9") * 6, *("/slow", "/stream", "/nowhere") * 2, "/fail", "/unavailable")
 
 
 def load(server: Server, done: threading.Event, offset: int) -> None:
     """Requests one path after the other until it is done."""
     with requests.Session() as session:
         number = offset
-        while not done.wait(0.015):
-            number += 1
+        while not done.wait(0.01):
+            number += 7  # a prime, so that each thread goes through all of them, in an order of its own
             with suppress(requests.RequestException):
                 session.get(f"http://127.0.0.1:{server.port}{PATHS[number % len(PATHS)]}", timeout=10)
 
@@ -70,7 +60,7 @@ def shoot(browser: Browser, file: Path, width: int) -> None:
     file.write_bytes(base64.b64decode(data))
 
 
-def main(folder: Path, seconds: float) -> None:
+def main(folder: Path) -> None:
     """Screenshots: status.png in light mode, the same on a phone, and dark."""
     app = (TOP / "sample_configs" / "demo_app.py").read_text()
     done = threading.Event()
@@ -84,10 +74,10 @@ def main(folder: Path, seconds: float) -> None:
             thread.start()
         browser = Browser(Path(temporary, "profile"))
         try:
-            time.sleep(seconds / 2)
+            time.sleep(SECONDS / 2)
             os.kill(server.workers()[0].pid, signal.SIGKILL)
             browser.driver.get(f"http://127.0.0.1:{server.metrics_port}/")
-            time.sleep(seconds / 2)
+            time.sleep(SECONDS / 2)
             eventually(lambda: "over the last" in browser.text(".period"), "rates over the recent past")
             for name, scheme, width in (("", "light", 1280), ("_phone", "light", 375), ("_dark", "dark", 1280)):
                 browser.media(prefers_color_scheme=scheme)
@@ -100,4 +90,4 @@ def main(folder: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]))
+    main(Path(sys.argv[1]))
