@@ -18,7 +18,8 @@ from gunicorn_prom_hooks.scoreboard.families import FAILED
 from gunicorn_prom_hooks.scoreboard.layout import UNTRACKED
 from gunicorn_prom_hooks.scoreboard.reader import InFlight
 from gunicorn_prom_hooks.status import model
-from gunicorn_prom_hooks.status.snapshot import MAX_ENDPOINTS, MAX_REQUESTS, MAX_WORKERS, Snapshots
+from gunicorn_prom_hooks.status.parts import MAX_ENDPOINTS, MAX_REQUESTS, MAX_WORKERS
+from gunicorn_prom_hooks.status.snapshot import Snapshots
 
 
 class Processes:
