@@ -19,6 +19,7 @@
     document.documentElement.dataset.state = kind;
   }
 
+  // Goes on by itself until there is nobody to see it; then the button, or the tab that shows again, begins anew.
   async function refresh() {
     clearTimeout(timer);
     if (asking || paused || document.hidden) {
@@ -46,13 +47,6 @@
     } finally {
       clearTimeout(patience);
       asking = null;
-      schedule();
-    }
-  }
-
-  function schedule() {
-    clearTimeout(timer);
-    if (!paused && !document.hidden) {
       timer = setTimeout(refresh, EVERY_MS);
     }
   }
@@ -137,15 +131,14 @@
     paused = !paused;
     button.textContent = paused ? "Resume" : "Pause";
     if (paused) {
-      clearTimeout(timer);
       say("Paused", "paused");
     } else {
       refresh();
     }
   });
-  document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : refresh()));
+  document.addEventListener("visibilitychange", refresh);
 
   button.hidden = false;
   say("Live", "live");
-  schedule();
+  timer = setTimeout(refresh, EVERY_MS);
 })();
