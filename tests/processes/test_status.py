@@ -226,8 +226,8 @@ def worker_at(server: Server, path: str) -> int | None:
     return None
 
 
-def test_what_clients_send_is_text(browser: Browser, waiting: int) -> None:
-    """A path with a script, markup and quotes is on the page while its request runs, as text; none has run."""
+def test_what_clients_send_is_text(browser: Browser, server: Server, waiting: int) -> None:
+    """A path with a script, markup and quotes is on the page while its request runs, as text; then it is gone."""
     shown = until(browser, lambda text: "/wait/" in text, "#workers ~ div .requests .path")
     assert shown == NASTY
     assert browser.run("return document.querySelectorAll('script').length") == 1
@@ -235,6 +235,8 @@ def test_what_clients_send_is_text(browser: Browser, waiting: int) -> None:
     before = browser.text("#as-of")
     until(browser, lambda text: text != before, "#as-of")
     assert browser.run("return document.querySelectorAll('script').length") == 1
+    (server.folder / "go").touch()
+    until(browser, lambda text: "/wait/" not in text, "#workers ~ div")
 
 
 def test_a_death_and_its_request(browser: Browser, server: Server, waiting: int) -> None:
