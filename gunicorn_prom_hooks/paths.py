@@ -1,8 +1,12 @@
-"""Paths of requests made general, for want of anything better to call an endpoint."""
+"""Paths of requests: made general, for want of anything better to call an endpoint, and made fit to be shown."""
 
 from __future__ import annotations
 
 import re
+from typing import Final
+
+MAX_PATH: Final = 200
+"""Characters of a path that are shown."""
 
 _VARIABLE = re.compile(
     r"""(?<![0-9A-Za-z])(?:
@@ -20,3 +24,9 @@ def normalise(path: str) -> str:
     A number inside a word stays: ``/v1/items``.
     """
     return _VARIABLE.sub(":id", path)
+
+
+def printable(text: str, limit: int = MAX_PATH) -> str:
+    """The text with what would not show, or would do worse where it is shown, escaped; cut to ``limit``."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:limit])
+    return shown[:limit]

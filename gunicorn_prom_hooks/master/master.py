@@ -45,6 +45,7 @@ class Master:
 
     def __init__(self, server: Any, settings: Settings, guard: Guard) -> None:
         self.pid = os.getpid()
+        self._since = time.time()
         self.server = server
         self.lock = ForkLock(self._in_child)
         self.settings = settings
@@ -191,6 +192,8 @@ class Master:
         server = self.server
         slots = [copy_slot(reader) for reader in self._roster.readers]
         return View(
+            pid=self.pid,
+            since=self._since,
             now=time.time(),
             clock=time.monotonic(),
             workers=[self._worker_view(member) for member in self._roster.members()],
