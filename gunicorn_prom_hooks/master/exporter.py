@@ -12,10 +12,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ..collectors import Page
-from ..collectors.view import View
 from ..guard import Guard
 from ..native import new_lock, original
-from ..resource import Resource
 from .connections import Connections
 from .forklock import ForkLock
 from .http import Exchange, refusal
@@ -45,7 +43,6 @@ class Exporter:
         self._guard = guard
         self._log = log
         self._listener: Any = None
-        self._site: Any = None
         self._connections: Connections | None = None
         # Here and not in the thread: looking up a name takes locks of the C library that a fork must not copy.
         self._candidates = original("socket", "getaddrinfo")(address, port, 0, original("socket", "SOCK_STREAM"))
@@ -155,7 +152,7 @@ class Exporter:
 
     def _answer(self, raw: bytes) -> bytes:
         try:
-            return Exchange(raw, self._encode, self._resource).answer
+            return Exchange(raw, self._encode).answer
         except Exception:  # noqa: BLE001 - one bad scrape must not end the thread
             self._failed("scrape")
             return refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -164,17 +161,6 @@ class Exporter:
         with self._lock.hold():
             view = self._page.look()
         return encoder(_Collected(list(self._page.collect_from(view))))
-
-    def _resource(self, path: str) -> Resource | None:
-        if self._site is None:
-            from ..status import Site
-
-            self._site = Site()
-        return self._site.resource(path, self._look)  # type: ignore[no-any-return]
-
-    def _look(self) -> View:
-        with self._lock.hold():
-            return self._page.look()
 
     def _failed(self, where: str) -> None:
         with self._lock.hold():

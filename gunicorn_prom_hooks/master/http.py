@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector
 
-from ..resource import Resource
-
 Encode = Callable[[Callable[[Collector], bytes]], bytes]
 """Applies an encoder of prometheus_client to the page, with nothing forking meanwhile."""
 
@@ -28,9 +26,8 @@ class Exchange(BaseHTTPRequestHandler):
     server_version = "gunicorn_prom_hooks"
     sys_version = ""
 
-    def __init__(self, raw: bytes, encode: Encode, find: Callable[[str], Resource | None] = lambda path: None) -> None:
+    def __init__(self, raw: bytes, encode: Encode) -> None:
         self._encode = encode
-        self._find = find
         self.client_address = ("", 0)
         self.rfile = BytesIO(raw)
         self.wfile = BytesIO()
@@ -46,10 +43,6 @@ class Exchange(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """The metrics, or 404."""
         if _path(self.path) != "/metrics":
-            found = self._find(_path(self.path))
-            if found is not None:
-                self._reply(HTTPStatus.OK, {"Content-Type": found.content_type, **found.headers}, found.body)
-                return
             plain = {"Content-Type": "text/plain; charset=utf-8"}
             self._reply(HTTPStatus.NOT_FOUND, plain, b"The metrics are at /metrics.\n")
             return
