@@ -187,7 +187,9 @@ def _secret(pattern: str, allowed: str) -> Callable[[str, Any], str]:
             return ""
         if isinstance(value, str) and re.fullmatch(pattern, value.strip()):
             return value.strip()
-        raise InvalidSetting(f"gunicorn_prom_hooks: {what}: the value, not shown here, is not allowed; it must be {allowed}")
+        raise InvalidSetting(
+            f"gunicorn_prom_hooks: {what}: the value, not shown here, is not allowed; it must be {allowed}"
+        )
 
     return check
 
@@ -211,7 +213,9 @@ _CHECKS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     ),
     "basic_auth": (
         "PROMETHEUS_METRICS_BASIC_AUTH",
-        _secret(r"[^:\x00-\x1f\x7f]{1,1000}:[^\x00-\x1f\x7f]{1,1000}", "'user:password', neither of them empty, or None"),
+        _secret(
+            r"[^:\x00-\x1f\x7f]{1,1000}:[^\x00-\x1f\x7f]{1,1000}", "'user:password', neither of them empty, or None"
+        ),
     ),
 }
 """Environment variable (none if empty) and check of each setting."""

@@ -122,7 +122,6 @@ class Page(Collector):
     def _collected(self, view: View) -> list[Collected]:
         tasks = [Task(name, functools.partial(_listed, collect, view)) for name, collect in self._collectors]
         if self._application is not None:
-            # First to be run, so that what it counts as failed is on this page.
             tasks.insert(0, Task("app_metrics", functools.partial(_called, self._application)))
         with self._turn:
             self._patience.run(tasks)

@@ -10,9 +10,11 @@ from typing import Any, Final, Generic, TypeVar
 from ..native import new_lock, original
 
 HANG_SECONDS: Final = 1.0
-"""A task that has waited for so long hangs."""
+"""A task that has done nothing for so long hangs."""
+BUSY_SECONDS: Final = 0.02
+"""CPU time in that time by which a task that computes is told: it is slow, or the machine is."""
 LONGEST_SECONDS: Final = 5.0
-"""One that has been computing all the while may take so long: it is slow, or the machine is."""
+"""How long a task may compute."""
 
 T = TypeVar("T")
 
@@ -49,13 +51,14 @@ class Task(Generic[T]):
         Raises:
             BaseException: what it raised; ``Hangs`` if it did not return.
         """
-        if isinstance(self.outcome, tuple):
-            return self.outcome[0]
-        raise self.outcome or Hangs(f"{self.name} was not run")
+        outcome, self.outcome = self.outcome, None
+        if isinstance(outcome, tuple):
+            return outcome[0]
+        raise outcome or Hangs(f"{self.name} was not run")
 
 
 class _Thread:
-    """Runs tasks one after the other, until it is done or given up. It is one of the operating system's, no greenlet."""
+    """Runs tasks one after the other, until it is done or given up. One of the operating system's, no greenlet."""
 
     def __init__(self, tasks: Sequence[Task[Any]]) -> None:
         self.done = new_lock()
@@ -91,16 +94,19 @@ class _Thread:
 
     def wait(self) -> int | None:
         """Waits until all tasks are done; None then, else the number of one that hangs, at which it was given up."""
-        while not self.done.acquire(timeout=max(0.01, self._began + HANG_SECONDS - time.monotonic())):
+        at, since, cpu = 0, self._began, 0.0
+        while not self.done.acquire(timeout=max(0.01, max(since, self._began) + HANG_SECONDS - time.monotonic())):
             with self._turn:
-                elapsed = time.monotonic() - self._began
-                idle = elapsed - (self._cpu() - self._cpu_began)
-                if self._at < len(self._tasks) and (idle >= HANG_SECONDS or elapsed >= LONGEST_SECONDS):
+                now = time.monotonic()
+                if at != self._at:
+                    at, since, cpu = self._at, self._began, self._cpu_began
+                if at == len(self._tasks) or now - since < HANG_SECONDS:
+                    continue
+                used, cpu, since = self._cpu() - cpu, self._cpu(), now
+                if used < BUSY_SECONDS or now - self._began >= LONGEST_SECONDS:
                     self._given_up = True
-                    self._tasks[self._at].seconds = elapsed
-                    return self._at
-            if elapsed >= HANG_SECONDS and self.done.acquire(timeout=0.1):
-                break
+                    self._tasks[at].seconds = now - self._began
+                    return at
         self.done.release()
         return None
 

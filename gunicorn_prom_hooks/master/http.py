@@ -104,26 +104,42 @@ class Exchange(BaseHTTPRequestHandler):
         """Scrapes are not logged."""
 
     def _answer(self) -> Reply | Wish:
-        lengths = self.headers.get_all("Content-Length", [])
-        if self.headers.get("Transfer-Encoding") is not None or any(length.strip() != "0" for length in lengths):
-            valid = all(length.strip().isdecimal() for length in lengths)
-            return refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE if valid else HTTPStatus.BAD_REQUEST)
         path = _path(self.path)
-        open_to_all = path in ("/healthz", "/readyz")
-        if not open_to_all and not self._credentials.admit(str(self.headers.get("Authorization", ""))):
-            challenges = [("WWW-Authenticate", challenge) for challenge in self._credentials.challenges]
-            return refusal(HTTPStatus.UNAUTHORIZED, *challenges)
-        if self.command not in _METHODS:
-            return refusal(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", ", ".join(_METHODS)))
-        if path == "/healthz":
-            return text(HTTPStatus.OK, "ok\n")
-        if path == "/readyz":
-            ready = self._ready()
-            return text(*((HTTPStatus.OK, "ready\n") if ready else (HTTPStatus.SERVICE_UNAVAILABLE, "not ready\n")))
+        checks = {"/healthz": self._health, "/readyz": self._readiness}
+        refused = self._with_body() or (None if path in checks else self._unauthorized()) or self._with_other_method()
+        if refused is not None:
+            return refused
+        if path in checks:
+            return checks[path]()
         compressed = gzip_accepted(self.headers.get("Accept-Encoding", ""))
         if path == METRICS:
             return Wish(path, _content_type(str(self.headers.get("Accept", ""))), compressed)
         return Wish(path, "", compressed) if self._status_page else not_found(status_page=False)
+
+    def _with_body(self) -> Reply | None:
+        lengths = [length.strip() for length in self.headers.get_all("Content-Length", [])]
+        if not all(length.isdecimal() for length in lengths):
+            return refusal(HTTPStatus.BAD_REQUEST)
+        if "Transfer-Encoding" in self.headers or any(length.strip("0") for length in lengths):
+            return refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        return None
+
+    def _unauthorized(self) -> Reply | None:
+        if self._credentials.admit(str(self.headers.get("Authorization", ""))):
+            return None
+        challenges = [("WWW-Authenticate", challenge) for challenge in self._credentials.challenges]
+        return refusal(HTTPStatus.UNAUTHORIZED, *challenges)
+
+    def _with_other_method(self) -> Reply | None:
+        if self.command in _METHODS:
+            return None
+        return refusal(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", ", ".join(_METHODS)))
+
+    def _health(self) -> Reply:
+        return text(HTTPStatus.OK, "ok\n")
+
+    def _readiness(self) -> Reply:
+        return text(HTTPStatus.OK, "ready\n") if self._ready() else text(HTTPStatus.SERVICE_UNAVAILABLE, "not ready\n")
 
 
 def _content_type(accept: str) -> str:

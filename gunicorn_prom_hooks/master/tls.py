@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-RECORD_BYTES: Final = 16 * 1024
 _READ_BYTES: Final = 64 * 1024
 
 
@@ -21,7 +20,13 @@ class BadCertificate(Exception):
 
 
 class Channel(Protocol):
-    """What is between the bytes of a connection and those of its request and answer."""
+    """What is between the bytes of a connection and those of its request and answer.
+
+    Attributes:
+        piece_bytes: how much of an answer to seal at a time.
+    """
+
+    piece_bytes: int
 
     def receive(self, data: bytes) -> bytes:
         """From what came in to what of it is the request's.
@@ -42,6 +47,8 @@ class Channel(Protocol):
 
 class Plain:
     """No TLS."""
+
+    piece_bytes = 256 * 1024
 
     def receive(self, data: bytes) -> bytes:
         """As it came."""
@@ -68,11 +75,13 @@ class Tls:
         hold: held for each step.
     """
 
+    piece_bytes = 16 * 1024
+
     def __init__(self, context: ssl.SSLContext, hold: Callable[[], AbstractContextManager[None]]) -> None:
         self._hold = hold
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        with hold():
-            self._tls = context.wrap_bio(self._in, self._out, server_side=True)
+        self._context = context
+        self._tls: ssl.SSLObject | None = None
         self._established = False
 
     def receive(self, data: bytes) -> bytes:
@@ -83,15 +92,16 @@ class Tls:
         """
         plain = b""
         with self._hold():
+            tls = self._object()
             self._in.write(data)
             try:
                 if not self._established:
-                    self._tls.do_handshake()
+                    tls.do_handshake()
                     self._established = True
-                while piece := self._tls.read(_READ_BYTES):
+                while piece := tls.read(_READ_BYTES):
                     plain += piece
-            except ssl.SSLWantReadError:
-                pass
+            except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                pass  # for the moment, or for ever: then the socket will say so
             except ssl.SSLError as error:
                 raise ConnectionAbortedError(error.reason) from error
         return plain
@@ -104,7 +114,7 @@ class Tls:
         """
         with self._hold():
             try:
-                self._tls.write(data)
+                self._object().write(data)
             except ssl.SSLError as error:
                 raise ConnectionAbortedError(error.reason) from error
             return memoryview(self._out.read())
@@ -117,8 +127,13 @@ class Tls:
         """The notice that no more will come."""
         with self._hold():
             with contextlib.suppress(OSError):
-                self._tls.unwrap()
+                self._object().unwrap()
             return self._out.read()
+
+    def _object(self) -> ssl.SSLObject:
+        if self._tls is None:
+            self._tls = self._context.wrap_bio(self._in, self._out, server_side=True)
+        return self._tls
 
 
 def server_context(certfile: str, keyfile: str, client_cafile: str) -> ssl.SSLContext:
