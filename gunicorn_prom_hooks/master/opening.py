@@ -81,6 +81,8 @@ class Opening:
         if not self._sites:
             try:
                 self._sites.append(importlib.import_module("gunicorn_prom_hooks.status").Site())
+            except ModuleNotFoundError:
+                return None
             except Exception:  # noqa: BLE001 - metrics without a status page are better than none
                 self._guard.failed("status")
                 return None
