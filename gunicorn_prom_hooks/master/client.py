@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from enum import IntEnum
+from enum import Enum
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -23,13 +23,13 @@ LINGER_SECONDS: Final = 2.0
 """How long a client has for its request, the TLS handshake included, for the answer, and for closing after it."""
 
 
-class State(IntEnum):
-    """What a client is at. Where one has to go, the lower goes first."""
+class State(Enum):
+    """What a client is at: to send its request, to wait for the answer, to take it, or done with it."""
 
-    LINGERING = 0
-    READING = 1
+    READING = 0
+    WAITING = 1
     WRITING = 2
-    WAITING = 3
+    LINGERING = 3
 
 
 class Client:
@@ -45,9 +45,9 @@ class Client:
         self.sock = sock
         self.home = home(peer)
         self.state = State.READING
-        self.moved = time.monotonic()
-        """When it last got on."""
-        self.deadline = self.moved + HEAD_SECONDS
+        self.since = time.monotonic()
+        """When it came to be in this state."""
+        self.deadline = self.since + HEAD_SECONDS
         self.head = bytearray()
         self.wish: Wish | None = None
         self.head_only = False
@@ -121,8 +121,6 @@ class Client:
     def _flush(self) -> int:
         sent = int(self.sock.send(self._sealed)) if self._sealed else 0
         self._sealed = self._sealed[sent:]
-        if sent and self.state is State.WRITING:
-            self.moved = time.monotonic()
         return sent
 
     def _linger(self) -> None:
@@ -137,8 +135,8 @@ class Client:
 
     def _enter(self, state: State, seconds: float) -> None:
         self.state = state
-        self.moved = time.monotonic()
-        self.deadline = self.moved + seconds
+        self.since = time.monotonic()
+        self.deadline = self.since + seconds
 
 
 def home(peer: Any) -> str:

@@ -11,9 +11,9 @@ from .client import Client, State
 def next_to_go(clients: Collection[Client], newcomer: str = "") -> Client | None:
     """The client to be closed for a new one; None if the new one has to go.
 
-    First those that have their answer. Then it is somebody from where most of them come from: who has not asked yet,
-    the oldest first, then who does not read its answer, the one that got on the longest ago. Who has asked, and waits
-    for us, stays, unless all do and the new one is from where fewer of them come from.
+    First those that have their answer. Then, of those from where most come from, who has been sending its request or
+    taking its answer for longest: so each has some time for that, however many come. Who has asked, and waits for us,
+    stays, unless all do and the new one is from where fewer of them come from.
 
     Args:
         clients: all there are.
@@ -21,13 +21,13 @@ def next_to_go(clients: Collection[Client], newcomer: str = "") -> Client | None
     """
     lingering = [client for client in clients if client.state is State.LINGERING]
     if lingering:
-        return min(lingering, key=lambda client: client.moved)
+        return min(lingering, key=lambda client: client.since)
     homes = Counter(client.home for client in clients)
     slow = [client for client in clients if client.state is not State.WAITING]
     if slow:
-        return min(slow, key=lambda client: (-homes[client.home], client.state, client.moved))
+        return min(slow, key=lambda client: (-homes[client.home], client.since))
     crowded = [client for client in clients if homes[client.home] > homes[newcomer] + 1]
-    return max(crowded, key=lambda client: (homes[client.home], client.moved)) if crowded else None
+    return max(crowded, key=lambda client: (homes[client.home], client.since)) if crowded else None
 
 
 def too_much(clients: Collection[Client], limit: int) -> list[Client]:

@@ -156,6 +156,7 @@ def test_forks_during_an_attack(serve: Serve, tmp_path: Path, config: str, prelo
     certificates = Certificates(tmp_path / "certificates")
     install = f"install(globals(), port=METRICS_PORT, certfile={str(certificates.both)!r}, worker_label='slot')\n"
     more = f"workers = 16\nmax_requests = 1\ntimeout = 20\npreload_app = {preload}\nloglevel = 'info'\n"
+    more += "import random\nrandom.random = lambda: 0.0\n"  # after each fork gunicorn waits for up to 0.1 s, at random
     server = serve(more + install, app=BOOTING, config=config)
     url = f"https://127.0.0.1:{server.metrics_port}/metrics"
     identity = {"Accept-Encoding": "identity"}
