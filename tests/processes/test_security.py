@@ -430,3 +430,43 @@ def test_a_page_parses_over_tls(serve: Serve, certificates: Certificates) -> Non
         return samples if samples.sum("gunicorn_requests_total") == 41 else None
 
     assert len(eventually(page, "all requests").text) > 100_000
+
+
+@pytest.mark.needs("prometheus")
+def test_the_snippets_in_security_md(serve: Serve, certificates: Certificates, tmp_path: Path) -> None:
+    """The locked-down config and the scrape config that goes with it work together as they are written."""
+    text = (Path(__file__).parents[2] / "SECURITY.md").read_text()
+    [config] = [snippet for snippet in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "certfile=" in snippet]
+    [scrape] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    for written, real in {
+        "/etc/gunicorn/metrics.crt": str(certificates.cert),
+        "/etc/gunicorn/metrics.key": str(certificates.key),
+        "port=9091": "port=METRICS_PORT",
+    }.items():
+        assert written in config
+        config = config.replace(written, real)
+    server = serve(
+        config="bind = '127.0.0.1:PORT'\ncontrol_socket_disable = True\n" + config,
+        environ={"PROMETHEUS_METRICS_TOKEN": SECRET},
+    )
+    (tmp_path / "token").write_text(SECRET + "\n")
+    for written, real in {
+        "/etc/prometheus/metrics-ca.crt": str(certificates.ca),
+        "/etc/prometheus/metrics-token": "token",
+        "gunicorn.example.org:9091": f"localhost:{server.metrics_port}",
+    }.items():
+        assert written in scrape
+        scrape = scrape.replace(written, real)
+    (tmp_path / "prometheus.yml").write_text("global: {scrape_interval: 1s}\n" + scrape)
+    port = unused_port()
+    command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+    with running([*command, f"--web.listen-address=127.0.0.1:{port}"], tmp_path, tmp_path / "prometheus.log"):
+
+        def workers() -> list[str]:
+            query = {"query": "gunicorn_workers_target"}
+            answer = requests.get(f"http://127.0.0.1:{port}/api/v1/query", params=query, timeout=10).json()
+            return [found["value"][1] for found in answer["data"]["result"]]
+
+        eventually(lambda: workers() == ["1"], "Prometheus has scraped")
+    assert "can read the metrics" not in server.log
+    assert https(server, certificates.ca).status_code == 401
