@@ -69,7 +69,7 @@ class Figures(NamedTuple):
         return cls(application, took, master.memory_info().rss / 1e6, master.num_threads(), master.num_fds())
 
     def is_as_good_as(self, before: Figures) -> None:
-        """A scrape within a second, the application as fast. A machine that is busy with other things has its allowance."""
+        """A scrape within a second, the application as fast; a machine that is busy otherwise has its allowance."""
         assert self.scrape < max(1.0, 10 * before.scrape)
         assert self.application < max(before.application + 0.1, 10 * before.application)
 
