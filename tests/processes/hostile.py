@@ -141,7 +141,7 @@ def mixed(port: int) -> Iterator[None]:
     while True:
         for attack in running:
             next(attack)
-        time.sleep(0.05)
+        time.sleep(0.2)
         yield
 
 

@@ -171,6 +171,7 @@ def test_a_broken_certificate_is_never_plain_text(serve: Serve, certificates: Ce
     server = serve(installed(certfile=certificates.cert, keyfile=certificates.key))
     [line] = [line for line in server.log.splitlines() if "no metrics: " in line]
     assert "file '" in line
+    assert ("the private key is encrypted" in line) == (broken == "encrypted")
     assert "Traceback" not in server.log
     with pytest.raises(ConnectionRefusedError):
         raw(server.metrics_port, b"GET /metrics HTTP/1.1\r\n\r\n")

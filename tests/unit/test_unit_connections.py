@@ -334,6 +334,16 @@ def test_certificates_that_cannot_be_used(files: Path, cert: str, key: str, ca: 
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_what_is_no_tls_is_a_broken_connection(files: Path) -> None:
+    """Garbage raises what the loop takes for a broken connection, and leaves an alert to be sent."""
+    channel = Tls(server_context(str(files / "both.pem"), "", ""), LOCK.hold)
+    with pytest.raises(ConnectionError):
+        channel.receive(b"\x16\x03\x01\x00\x05garbage")
+    assert channel.outgoing().startswith(b"\x15")
+    with pytest.raises(ConnectionError):
+        channel.seal(memoryview(b"answer"))
+
+
 def test_a_waker_outlives_its_pipe() -> None:
     """A rendering that ends after its exporter wakes nobody, least of all whoever has the descriptor now."""
     waker = Waker()
