@@ -75,8 +75,12 @@ def test_one_that_hangs_costs_itself_only(door: threading.Event) -> None:
         door.wait(30.0)
         return "late"
 
+    def last() -> str:
+        lasts.append(1)
+        return "2"
+
     def round_() -> list[Task[str]]:
-        tasks = [Task("first", lambda: "1"), Task("stuck", hang), Task("last", lambda: lasts.append(1) or "2")]
+        tasks = [Task("first", lambda: "1"), Task("stuck", hang), Task("last", last)]
         patient.run(tasks)
         assert (tasks[0].result(), tasks[2].result()) == ("1", "2")
         return tasks
