@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import heapq
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
