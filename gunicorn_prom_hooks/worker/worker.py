@@ -30,7 +30,7 @@ from ..scoreboard.slot import Slot
 from ..settings import Settings
 from .endpoints import resolver
 from .errors import watch_error_handling
-from .kinds import many_at_a_time, one_at_a_time, one_per_thread
+from .kinds import many_at_a_time, one_at_a_time, one_per_thread, with_streams
 from .queueing import environ_key
 from .recorder import Recorder
 from .requests import PostRequest, PreRequest
@@ -75,12 +75,13 @@ class WorkerSide:
             # gunicorn's asgi worker calls the hooks without a response, others call none.
             return None
         header = self._settings.queue_header
-        return make_hooks(
+        hooks = make_hooks(
             self._recorder,
             resolver(self._settings.endpoint, self._guard),
             self._guard,
             environ_key(header) if header else None,
         )
+        return with_streams(hooks, self._guard) if "h2" in getattr(self._worker.cfg, "http_protocols", ()) else hooks
 
     def _publish(self, where: str) -> None:
         # What a signal handler interrupted may be at work on the slot: a failure in there is only logged.

@@ -1,0 +1,72 @@
+"""The client's own book against the page: 1,000 requests of every sort, for each class of worker."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import gunicorn_h1c  # type: ignore[import-untyped]
+import pytest
+from book import Book, load
+from book import Server as Served
+from book_apps import WSGI
+from conftest import CONFIG, Serve
+from servers import Server, eventually
+
+REQUESTS = 1000
+PATCHED = "import gevent.monkey\ngevent.monkey.patch_all()\n" + CONFIG
+REFUSED = {
+    b"NONSENSE\r\n\r\n": (400, "InvalidRequestLine"),
+    b"get / HTTP/1.1\r\n\r\n": (400, "InvalidRequestMethod"),
+    b"GET / HTTP/9.9\r\n\r\n": (400, "InvalidHTTPVersion"),
+    b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n": (400, "InvalidHeaderName"),
+    b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n": (400, "InvalidHeader"),
+    b"GET / HTTP/1.1\r\nTransfer-Encoding: zip\r\n\r\n": (501, "UnsupportedTransferCoding"),
+    b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\n\r\n": (414, "LimitRequestLine"),
+    b"GET / HTTP/1.1\r\n" + b"".join(b"H%d: x\r\n" % n for n in range(150)) + b"\r\n": (431, "LimitRequestHeaders"),
+}
+FAST = dict(REFUSED)
+if not hasattr(gunicorn_h1c, "UnsupportedTransferCoding"):  # before gunicorn_h1c 0.6.12 it is one more bad header
+    FAST[b"GET / HTTP/1.1\r\nTransfer-Encoding: zip\r\n\r\n"] = (400, "InvalidHeader")
+
+
+def checked(server: Server, *, keepalive: bool, reads_on: bool, refused: dict[bytes, tuple[int, str]]) -> Book:
+    """Loads the server, and compares the book with the page."""
+    seed = int(os.environ.get("BOOK_SEED", random.randrange(2**32)))
+    print(f"BOOK_SEED={seed}")  # noqa: T201 - to run a failure again
+    bells = server.folder / "bells"
+    bells.mkdir()
+    book = load(Served(server.port, bells, keepalive, reads_on, refused), REQUESTS, seed)
+    book.requests["GET", "/", "200"] += 1  # the one that waited for the server to answer
+    assert book.surprises == []
+    assert book.requests.total() + book.invalid.total() > 0.9 * REQUESTS
+    last: object = None
+
+    def agrees() -> bool:
+        nonlocal last
+        last = book.differences(server.scrape())
+        return not last
+
+    try:
+        eventually(agrees, "the page agrees with the book")
+    except AssertionError:
+        raise AssertionError(f"seed {seed}: {last}") from None
+    return book
+
+
+@pytest.mark.parametrize("parser", ["python", "fast"])
+@pytest.mark.parametrize(
+    ("worker", "config"),
+    [("sync", CONFIG), ("gthread", CONFIG), ("gevent", CONFIG), ("gevent", PATCHED)],
+    ids=["sync", "gthread", "gevent", "gevent-patched"],
+)
+def test_wsgi(serve: Serve, worker: str, config: str, parser: str) -> None:
+    """What gunicorn's WSGI workers did is on the page to the last request, whoever hung up on what."""
+    server = serve(
+        f"workers = 2\nworker_class = {worker!r}\nthreads = {6 if worker == 'gthread' else 1}\nkeepalive = 30\n"
+        f"http_parser = {parser!r}\n",
+        app=WSGI,
+        config=config,
+    )
+    keepalive = worker != "sync"
+    checked(server, keepalive=keepalive, reads_on=keepalive, refused=FAST if parser == "fast" else REFUSED)
