@@ -36,6 +36,7 @@ def checked(server: Server, *, keepalive: bool, reads_on: bool, refused: dict[by
     print(f"BOOK_SEED={seed}")  # noqa: T201 - to run a failure again
     bells = server.folder / "bells"
     bells.mkdir()
+    server.wait_for_workers(2)  # a SIGTERM is lost on one that is only just being forked
     book = load(Served(server.port, bells, keepalive, reads_on, refused), REQUESTS, seed)
     book.requests["GET", "/", "200"] += 1  # the one that waited for the server to answer
     assert book.surprises == []
