@@ -53,6 +53,18 @@ def specialise(worker: Any, pre_request: AnyHook, post_request: AnyHook) -> bool
     return True
 
 
+def step_aside(worker: Any) -> None:
+    """Takes our request hooks out of a worker that has no use for them, and leaves the user's.
+
+    gunicorn's asgi worker serves faster where there are none at all.
+    """
+    for name in ("pre_request", "post_request"):
+        hook = worker.cfg.settings[name].get()
+        if is_ours(hook):
+            theirs = getattr(hook, _THEIRS)
+            worker.cfg.set(name, worker.cfg.settings[name].default if theirs is None else theirs)
+
+
 @functools.cache
 def _gunicorn_settings() -> Mapping[str, Any]:
     return make_settings()

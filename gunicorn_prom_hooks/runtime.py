@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import settings as _settings
-from .chaining import specialise
+from .chaining import specialise, step_aside
 from .guard import Guard
 from .messages import Messages
 
@@ -125,5 +125,7 @@ def ready_worker(gunicorn_worker: Any) -> None:
     )  # the application may have configured logging, and switched gunicorn's off
     if side is not None and not side.is_ready:
         made = side.ready()
-        if made is not None and not specialise(gunicorn_worker, *made):
+        if made is None:
+            step_aside(gunicorn_worker)
+        elif not specialise(gunicorn_worker, *made):
             by_name = made

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ..guard import Guard
-from . import backlog, deaths, exporter, log_messages, master, requests, worker_states
+from . import backlog, deaths, exporter, log_messages, master, requests, websockets, worker_states
 from .clashes import Clashes
 from .dirty import DirtyWorkers
 from .view import View
@@ -36,6 +36,7 @@ def all_collectors() -> tuple[tuple[str, Collect], ...]:
     """Every collector and its name, in the order of the page."""
     return (
         ("requests", requests.collect),
+        ("websockets", websockets.collect),
         ("worker_requests", WorkerRequests()),
         ("worker_states", worker_states.collect),
         ("worker_processes", WorkerProcesses()),

@@ -62,7 +62,7 @@ class WorkerView:
     Attributes:
         worker_id: the label.
         pid: None as long as the fork has not told.
-        capacity: requests it can serve at a time.
+        capacity: requests it can serve at a time; infinite if nothing limits them.
         states: unix times at which it entered the states it has been in, by state.
         heartbeat_age: seconds since it last told the master that it is alive; None if that cannot be read.
         stopping: the master wants it to leave.
@@ -74,7 +74,7 @@ class WorkerView:
     lease: Lease
     pid: int | None
     worker_class: str
-    capacity: int
+    capacity: float
     states: Mapping[str, float]
     heartbeat_age: float | None
     stopping: bool

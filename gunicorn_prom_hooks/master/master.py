@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
 from typing import Any, Final
 
 from gunicorn import __version__ as gunicorn_version
+from gunicorn.workers.base_async import AsyncWorker
+from gunicorn.workers.sync import SyncWorker
 
 from .. import _version
 from ..guard import Guard
 from ..scoreboard.directory import CorruptDirectory
-from ..scoreboard.families import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED
+from ..scoreboard.families import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED, WEBSOCKETS
 from ..scoreboard.layout import EXIT_MARK, MAX_LABEL_BYTES
 from ..scoreboard.leases import Leases
 from ..scoreboard.reader import InFlight
@@ -23,6 +26,7 @@ from .deaths import Deaths
 from .forklock import ForkLock
 from .roster import Member, Roster
 
+BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
 IN_SIGNAL_HANDLER: Final = int(gunicorn_version.split(".")[0]) < 24
 """Whether ``child_exit`` runs in the handler of SIGCHLD: no waiting there for who is at the books, it may be us."""
 WAIT_SECONDS: Final = 0.5
@@ -50,7 +54,10 @@ class Master:
         self._roster = Roster(Leases(self._new_slot, self._fits), self._ended)
         self._cap = EndpointCap(
             settings.max_endpoints,
-            {family.number: family.labels.index("endpoint") for family in (REQUESTS, FAILED, ERROR_HANDLING)},
+            {
+                family.number: family.labels.index("endpoint")
+                for family in (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
+            },
             frozenset({OTHER, UNMATCHED}),
             OTHER,
         )
@@ -259,11 +266,13 @@ def _in_flight(member: Member) -> list[InFlight]:
         return []
 
 
-def _capacity(worker: Any) -> int:
-    """Requests that the worker can serve at a time."""
+def _capacity(worker: Any) -> float:
+    """Requests that the worker can serve at a time; infinite for an event loop that takes whatever comes."""
     if hasattr(worker, "tpool"):
-        return int(worker.cfg.threads)
-    return int(getattr(worker, "worker_connections", 1))
+        return float(worker.cfg.threads)
+    if isinstance(worker, SyncWorker):
+        return 1.0
+    return float(worker.worker_connections) if isinstance(worker, AsyncWorker) else math.inf
 
 
 def _heartbeat_age(worker: Any) -> float | None:

@@ -62,4 +62,6 @@ PATHS: Final = Family(7, ("method", "path"))
 LOG_MESSAGES: Final = Family(8, ("level",))
 QUEUE: Final = Family(9, (), 1 + BUCKETS)
 """Cells: sum of seconds, then a count per duration bucket, as in ``REQUESTS``."""
+WEBSOCKETS: Final = Family(10, ("endpoint",), 2)
+"""Cells: opened, closed."""
 LEVELS: Final = ("critical", "error", "warning", "info", "debug")

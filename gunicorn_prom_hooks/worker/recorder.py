@@ -27,6 +27,7 @@ from ..scoreboard.families import (
     RESPONSE_SIZE_SUM,
     UNKNOWN_SIZE,
     UNMATCHED,
+    WEBSOCKETS,
     Family,
 )
 from ..scoreboard.layout import CELLS_AT
@@ -87,7 +88,7 @@ class Recorder:
         self._caps = {"endpoint": max_endpoints, "error_type": MAX_ERROR_TYPES}
         self._known: dict[str, set[str]] = {"endpoint": {OTHER, UNMATCHED}, "error_type": {OTHER}}
         self._room = {label: cap + len(self._known[label]) for label, cap in self._caps.items()}
-        for family in (REQUESTS, FAILED, ERROR_HANDLING, INVALID):
+        for family in (REQUESTS, FAILED, ERROR_HANDLING, INVALID, WEBSOCKETS):
             self._writer.add(family.number, (OTHER,) * len(family.labels), family.cells, essential=True)
             for number, values in self._writer.series:
                 if number == family.number:
@@ -132,6 +133,10 @@ class Recorder:
     def count(self, family: Family, *labels: str) -> None:
         """Adds one to a series of a family that has one cell."""
         self.slot.cells[self._cells(family, labels)] += 1.0
+
+    def place(self, family: Family, *labels: str) -> int:
+        """The first cell of a series, among the cells of the slot."""
+        return self._cells(family, labels)
 
     def endpoint(self, value: str) -> str:
         """The value as the label may carry it; ``<other>`` if there are too many already."""

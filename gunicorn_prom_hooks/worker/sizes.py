@@ -14,7 +14,11 @@ BELIEVED_DIGITS: Final = 13
 
 def size_received(environ: Mapping[str, Any]) -> tuple[int, int]:
     """Bytes of the request's body and their class; a chunked body has no length that anybody told."""
-    length = environ.get("CONTENT_LENGTH", "")
+    return size_told(environ.get("CONTENT_LENGTH", ""))
+
+
+def size_told(length: str) -> tuple[int, int]:
+    """Bytes and their class of a body whose Content-Length is this."""
     if not length.isdecimal() or len(length) > BELIEVED_DIGITS:
         return 0, UNKNOWN_SIZE
     received = int(length)

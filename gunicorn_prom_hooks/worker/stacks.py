@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import traceback
@@ -38,6 +39,8 @@ def handled_signal() -> int:
     while caller is not None:
         if caller.f_code.co_name == "handle_quit":
             return int(caller.f_locals.get("sig", 0))
+        if caller.f_code.co_name == "handle_quit_signal":
+            return int(signal.SIGQUIT)  # the asgi worker's, also for SIGINT; the master sends this one
         caller = caller.f_back
     return 0
 

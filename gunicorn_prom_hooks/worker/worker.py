@@ -8,10 +8,6 @@ import sys
 import time
 from typing import Any, Final
 
-from gunicorn.workers.base_async import AsyncWorker
-from gunicorn.workers.gthread import ThreadWorker
-from gunicorn.workers.sync import SyncWorker
-
 from ..guard import Guard
 from ..scoreboard.layout import (
     ABORT_AT,
@@ -30,11 +26,10 @@ from ..scoreboard.slot import Slot
 from ..settings import Settings
 from .endpoints import resolver
 from .errors import watch_error_handling
-from .kinds import many_at_a_time, one_at_a_time, one_per_thread, with_streams
-from .queueing import environ_key
 from .recorder import Recorder
 from .requests import PostRequest, PreRequest
 from .stacks import handled_signal, stacks
+from .ways import record
 
 SIGNAL_HOOKS: Final = ("worker_int", "worker_abort")
 """The hooks that run in signal handlers of the worker."""
@@ -65,23 +60,8 @@ class WorkerSide:
         watch_error_handling(self._worker, self._recorder, self._guard)
         self._header[RUNNING_AT] = time.time()
         self.is_ready = True
-        if isinstance(self._worker, SyncWorker):
-            make_hooks = one_at_a_time
-        elif isinstance(self._worker, ThreadWorker):
-            make_hooks = one_per_thread
-        elif isinstance(self._worker, AsyncWorker):
-            make_hooks = many_at_a_time
-        else:
-            # gunicorn's asgi worker calls the hooks without a response, others call none.
-            return None
-        header = self._settings.queue_header
-        hooks = make_hooks(
-            self._recorder,
-            resolver(self._settings.endpoint, self._guard),
-            self._guard,
-            environ_key(header) if header else None,
-        )
-        return with_streams(hooks, self._guard) if "h2" in getattr(self._worker.cfg, "http_protocols", ()) else hooks
+        resolve = resolver(self._settings.endpoint, self._guard)
+        return record(self._worker, self._recorder, resolve, self._guard, self._settings.queue_header)
 
     def _publish(self, where: str) -> None:
         # What a signal handler interrupted may be at work on the slot: a failure in there is only logged.

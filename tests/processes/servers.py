@@ -184,6 +184,10 @@ class Server:
         """A request to the application."""
         return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=20, **keywords)  # type: ignore[arg-type]
 
+    def post(self, path: str, body: bytes) -> requests.Response:
+        """A request to the application, with a body."""
+        return requests.post(f"http://127.0.0.1:{self.port}{path}", data=body, timeout=20)
+
     def send(self, data: bytes) -> bytes:
         """Raw bytes to the application, and all that comes back."""
         with socket.create_connection(("127.0.0.1", self.port), 10) as sock:

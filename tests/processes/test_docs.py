@@ -11,7 +11,9 @@ import requests
 from conftest import APP, Serve
 from gunicorn.config import Config
 from servers import eventually, running, unused_port
+from test_asgi import ECHO
 from test_page import full_page
+from websockets.sync.client import connect
 
 from gunicorn_prom_hooks import Settings
 
@@ -40,9 +42,12 @@ def test_metrics_reference(serve: Serve) -> None:
         + (DIRTY if HAS_DIRTY_WORKERS else ""),
         app=APP + DIRTY_APP if HAS_DIRTY_WORKERS else APP,
     )
-    samples = full_page(server)
+    websockets = serve("worker_class = 'asgi'\n", app=ECHO)
+    with connect(f"ws://127.0.0.1:{websockets.port}/"):
+        eventually(lambda: websockets.scrape().sum("gunicorn_websockets_in_progress") == 1, "a websocket is open")
+        asgi = websockets.scrape()
     exposed = {}
-    for family in samples.families:
+    for family in (*full_page(server).families, *(f for f in asgi.families if "websockets" in f.name)):
         labels = {label for sample in family.samples for label in sample.labels}
         exposed[family.name] = family.type, frozenset(labels - {"le"})
     if not HAS_DIRTY_WORKERS:

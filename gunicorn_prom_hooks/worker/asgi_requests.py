@@ -1,0 +1,162 @@
+"""Where the requests of an ASGI application are recorded: from the scope and what passed, to the slot."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any, Final
+
+from ..guard import Guard
+from ..scoreboard.families import (
+    DURATION_BUCKETS,
+    ERROR_HANDLING,
+    FIRST_BUCKET,
+    REQUEST_SIZE_SUM,
+    RESPONSE_SIZE_SUM,
+    SIZE_BUCKETS,
+    UNKNOWN_SIZE,
+)
+from ..scoreboard.layout import COUNTED
+from .cache import NO_ROWS, Cache, Rows, kind_of
+from .endpoints import Resolve
+from .inflight import Places
+from .naming import Naming
+from .recorder import Recorder, Row
+from .sizes import size_told
+
+Begun = tuple[Rows, int]
+"""Of a request in progress: the rows of its method and path, and its place in the in-flight table."""
+
+_BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
+_BODILESS: Final = frozenset({204, 304})
+_FAST: Final = DURATION_BUCKETS[0]
+_SMALL: Final = SIZE_BUCKETS[0]
+
+
+class AsgiRequests:
+    """The write side of one ASGI worker, all of it on the thread of its event loop. No method of it raises.
+
+    Args:
+        recorder: where it is recorded.
+        resolve: names the endpoint, from the scope; None: the path does.
+        guard: where failures end.
+        queue_header: the header that says since when a request has been waiting, in small letters.
+    """
+
+    def __init__(self, recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: bytes | None) -> None:
+        self.recorder = recorder
+        self.guard = guard
+        self.resolve = resolve
+        self._queue_header = queue_header
+        self._cache = Cache(recorder)
+        self.naming = Naming(recorder, self._cache)
+        self._places = Places(recorder.slot)
+        self._words = recorder.slot.words
+
+    def begin(self, scope: Mapping[str, Any], started: float) -> Begun | None:
+        """A request begins; None if it could not be noted, and is not to be ended either."""
+        try:
+            method, path = scope.get("method", "GET"), scope["path"]
+            try:
+                rows, known = self._cache.paths[path][method]
+            except KeyError:
+                rows, known = NO_ROWS, 0.0
+            return rows, self._places.enter(method, path, known, started)
+        except Exception:  # noqa: BLE001 - the request must be served
+            self.guard.failed("asgi")
+            return None
+
+    def drop(self, begun: Begun) -> None:
+        """What has begun turned out not to be a request."""
+        self._places.leave(begun[1])
+
+    def end(
+        self,
+        scope: Mapping[str, Any],
+        begun: Begun,
+        started: float,
+        seen: int,
+        sent: int | None,
+        status: int,
+        error_type: str | None = None,
+    ) -> None:
+        """A request has ended.
+
+        Args:
+            scope: of the request, by now with what the framework has put into it.
+            begun: what ``begin`` gave.
+            started: in seconds of the monotonic clock.
+            seen: the status that the client saw.
+            sent: bytes of the body; None if that is not known.
+            status: the application's word; 0 if it gave none.
+            error_type: what went wrong.
+        """
+        rows, at = begun
+        words = self._words
+        try:
+            took = monotonic() - started
+            resolve = self.resolve
+            if resolve is None:
+                label, mine = None, rows
+            else:
+                label = resolve(scope)
+                mine = self._cache.endpoints.get((scope.get("method", "GET"), label), NO_ROWS) if label else rows
+            if seen in _BODILESS or scope.get("method") == "HEAD":
+                sent = 0  # the server sends no body, whatever the application says
+            headers = dict(scope["headers"])
+            row = None
+            if error_type is None and sent is not None and sent <= _SMALL and _BODY_HEADERS.isdisjoint(headers):
+                row = mine.get(seen)
+            if row is None:
+                row = self._unusual(scope, headers, mine, label, seen, sent, status, error_type)
+            if self._queue_header in headers:
+                self.naming.queued(headers[self._queue_header].decode("latin-1"), took)
+            first = row.at
+            if sent:
+                words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
+            words[first] = row.seconds = row.seconds + took
+            if took <= _FAST:
+                cell, done = first + FIRST_BUCKET, row.done
+                row.fast = count = row.fast + 1.0
+            else:
+                cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, took)
+                done = -float(cell)
+                count = words[cell] + 1.0
+            words[at + COUNTED] = count
+            words[at] = done
+            words[cell] = count
+        except Exception:  # noqa: BLE001 - the next request must be served
+            self.guard.failed("asgi")
+        finally:
+            self._places.leave(at)
+
+    def _unusual(
+        self,
+        scope: Mapping[str, Any],
+        headers: Mapping[bytes, bytes],
+        mine: Rows,
+        label: str | None,
+        seen: int,
+        sent: int | None,
+        status: int,
+        error_type: str | None,
+    ) -> Row:
+        """The row of what is not the usual: a small answer, without failure, to a request without a body."""
+        method, path = scope.get("method", "GET"), scope["path"]
+        if error_type is not None or seen >= 500:
+            labels = self.naming.failed(method, path, status, label, error_type or f"HTTP {seen}")
+            if error_type is not None:
+                self.recorder.count(ERROR_HANDLING, *labels, self.recorder.error_type(error_type))
+        received = request_size = 0
+        if b"content-length" in headers:
+            received, request_size = size_told(headers[b"content-length"].decode("latin-1"))
+        elif b"transfer-encoding" in headers:
+            request_size = UNKNOWN_SIZE
+        response_size = UNKNOWN_SIZE if sent is None else bisect_left(SIZE_BUCKETS, sent)
+        row = mine.get(kind_of(seen, request_size, response_size))
+        if row is None:
+            row = self.naming.row(method, path, status, label, (seen, request_size, response_size))
+        if received:
+            self._words[row.at + REQUEST_SIZE_SUM] += received
+        return row

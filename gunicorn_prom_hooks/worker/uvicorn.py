@@ -1,0 +1,57 @@
+"""uvicorn's worker: what it makes of the application it decides by a look at it, so ours has to look the same."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from . import asgi
+from .asgi_requests import AsgiRequests
+from .clients import Application, Receive, Scope, Send
+
+
+def record(worker: Any, requests: AsgiRequests) -> None:
+    """Has the requests of the worker's application recorded, unless uvicorn is told to run it as WSGI, on threads."""
+    app, config = worker.wsgi, worker.config
+    if config.interface == "wsgi":
+        return
+    is_factory = config.factory
+
+    def factory() -> Any:
+        try:  # as uvicorn does
+            loaded = app()
+        except TypeError:
+            if is_factory:
+                raise
+            loaded = app
+        return _recorded(loaded, worker, requests)
+
+    config.factory = True
+    worker.wsgi = factory
+
+
+def _recorded(app: Any, worker: Any, requests: AsgiRequests) -> Any:
+    interface = worker.config.interface
+    if interface == "asgi3" or (interface == "auto" and _is_asgi3(app)):
+        return asgi.recorded(app, worker, requests)
+
+    async def single(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope)(receive, send)
+
+    recorded: Application = asgi.recorded(single, worker, requests)
+
+    def double(scope: Scope) -> Any:
+        async def instance(receive: Receive, send: Send) -> None:
+            await recorded(scope, receive, send)
+
+        return instance
+
+    return double
+
+
+def _is_asgi3(app: Any) -> bool:
+    """Uvicorn's own rule."""
+    if inspect.isclass(app):
+        return hasattr(app, "__await__")
+    called = app if inspect.isfunction(app) else getattr(app, "__call__", None)  # noqa: B004 - it may be a coroutine
+    return inspect.iscoroutinefunction(called)

@@ -1,0 +1,95 @@
+"""Websockets of an ASGI application: how many were opened, and are open.
+
+A websocket is no request: it may last for days. Only a handshake that is refused has an answer with a status, and is
+counted as the request that it is.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, Final
+
+from ..scoreboard.families import ERROR_HANDLING, WEBSOCKETS
+from .asgi_requests import AsgiRequests
+from .clients import Application, Message, Receive, Scope, Send, says_goodbye
+from .errors import CLIENT_GONE
+from .requests import NO_STATUS
+
+FORBIDDEN: Final = 403
+"""What the client of a handshake sees that the application closes before it has accepted it."""
+
+
+class Websockets:
+    """Those of one worker.
+
+    Args:
+        app: an ASGI 3 application.
+        worker: gunicorn's.
+        requests: where refused handshakes are recorded.
+    """
+
+    def __init__(self, app: Application, worker: Any, requests: AsgiRequests) -> None:
+        self._app = app
+        self._worker = worker
+        self._requests = requests
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Calls the application with a websocket."""
+        started = monotonic()
+        begun = self._requests.begin(scope, started)
+        cell: int | None = None
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal cell, begun, status
+            await send(message)
+            if begun is None:
+                return
+            kind = message["type"]
+            if kind == "websocket.accept":
+                self._requests.drop(begun)
+                begun, cell = None, self._open(scope)
+            elif kind == "websocket.http.response.start":
+                status = message["status"]
+            elif kind == "websocket.close":
+                status = FORBIDDEN
+
+        try:
+            await self._app(scope, receive, sending)
+        except BaseException as exc:
+            left = says_goodbye(exc, receive, self._worker)
+            if begun is not None:
+                if left or isinstance(exc, Exception):
+                    seen = CLIENT_GONE if left else status or NO_STATUS
+                    self._requests.end(scope, begun, started, seen, 0, status, None if left else type(exc).__name__)
+            elif isinstance(exc, Exception) and not left:
+                self._failed(scope, type(exc).__name__)
+            raise
+        else:
+            if begun is not None:
+                self._requests.end(scope, begun, started, status or FORBIDDEN, 0, status)
+        finally:
+            if cell is not None:
+                self._requests.recorder.slot.cells[cell + 1] += 1.0
+
+    def _open(self, scope: Scope) -> int | None:
+        """One more is open; the first of the cells in which it is counted."""
+        requests = self._requests
+        try:
+            label = None if requests.resolve is None else requests.resolve(scope)
+            cell = requests.recorder.place(WEBSOCKETS, requests.naming.endpoint(scope["path"], None, label))
+            requests.recorder.slot.cells[cell] += 1.0
+            return cell
+        except Exception:  # noqa: BLE001 - the websocket must be served
+            requests.guard.failed("asgi")
+            return None
+
+    def _failed(self, scope: Scope, error_type: str) -> None:
+        """The application has raised an exception in an open websocket."""
+        requests = self._requests
+        try:
+            label = None if requests.resolve is None else requests.resolve(scope)
+            labels = requests.naming.failed("GET", scope["path"], None, label, error_type)
+            requests.recorder.count(ERROR_HANDLING, *labels, requests.recorder.error_type(error_type))
+        except Exception:  # noqa: BLE001 - the next one must be served
+            requests.guard.failed("asgi")

@@ -1,0 +1,118 @@
+"""A WSGI application called so that its requests are recorded, for worker classes that do not call the request hooks.
+
+Those are gunicorn's tornado worker and its gevent_pywsgi worker, which leave HTTP to another library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from typing import Any
+
+from .requests import Hooks
+
+Environ = MutableMapping[str, Any]
+StartResponse = Callable[..., Callable[[bytes], Any]]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class Request:
+    """What the hooks look at of a request."""
+
+    __slots__ = ("method", "path")
+
+    def __init__(self, environ: Environ) -> None:
+        self.method = environ.get("REQUEST_METHOD", "")
+        self.path = environ.get("PATH_INFO", "")
+
+
+class Response:
+    """What the hooks look at of a response. ``status_code`` is missing until the application has given it."""
+
+    __slots__ = ("response_length", "sent", "status_code")
+    status_code: int
+
+    def __init__(self) -> None:
+        self.sent = self.response_length = 0
+
+    @property
+    def headers_sent(self) -> bool:
+        """Whether the client has seen the status."""
+        return self.sent > 0
+
+
+def recorded(app: Application, worker: Any, hooks: Hooks) -> Application:
+    """The application, with its requests recorded by the hooks of a worker that has many at a time."""
+    pre_request, post_request = hooks
+
+    def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        request, response = Request(environ), Response()
+
+        def starting(status: str, headers: Any, *exc_info: Any) -> Callable[[bytes], Any]:
+            write = start_response(status, headers, *exc_info)
+            response.status_code = int(status[:3])
+
+            def writing(data: bytes) -> Any:
+                response.sent += len(data)
+                return write(data)
+
+            return writing
+
+        def end() -> None:
+            post_request(worker, request, environ, response)
+
+        pre_request(worker, request)
+        try:
+            body = app(environ, starting)
+        except BaseException:
+            end()
+            raise
+        return (SizedBody if hasattr(body, "__len__") else Body)(body, response, end)
+
+    return application
+
+
+class Body:
+    """A response's body. The request ends when it is closed, or fails."""
+
+    def __init__(self, body: Iterable[bytes], response: Response, end: Callable[[], None]) -> None:
+        self._body = body
+        self._chunks: Iterator[bytes] | None = None
+        self._response = response
+        self._end: Callable[[], None] | None = end
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            if self._chunks is None:
+                self._chunks = iter(self._body)
+            chunk = next(self._chunks)
+        except StopIteration:
+            raise
+        except BaseException:
+            self._ended()
+            raise
+        self._response.sent += len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """Closes the application's own body; what that raises is the end of the request, too."""
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._ended()
+
+    def _ended(self) -> None:
+        end, self._end = self._end, None
+        if end is not None:
+            end()
+
+
+class SizedBody(Body):
+    """A body that tells how many pieces it has: of one piece the server knows the length."""
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]  # made only of what has a length
