@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, Final
 
 from .asgi_requests import AsgiRequests
-from .clients import Application, Listening, Message, Receive, Scope, Send, has_left, says_goodbye
+from .clients import Application, Listening, Message, Receive, Scope, Send, has_left, is_cut_off, says_goodbye
 from .errors import CLIENT_GONE
 from .requests import NO_STATUS
 from .websockets import Websockets
@@ -48,6 +48,8 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests) -> Applicati
         async def sending(message: Message) -> None:
             nonlocal status, sent, ended, gone
             try:
+                if sent and not ended and not message.get("more_body"):
+                    gone = is_cut_off(receive)  # the server may close it by itself once all is sent
                 await send(message)
             except OSError:
                 gone = True
@@ -61,7 +63,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests) -> Applicati
                     sent += len(body)
                 if status and not message.get("more_body"):
                     ended = True
-                    end(scope, begun, started, CLIENT_GONE if has_left(receive) else status, sent, status)
+                    end(scope, begun, started, CLIENT_GONE if gone or has_left(receive) else status, sent, status)
             elif kind == "http.response.start":
                 status = message["status"]
 

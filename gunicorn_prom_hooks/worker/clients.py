@@ -44,6 +44,17 @@ def has_left(receive: Receive) -> bool:
     return bool(getattr(server, "disconnected", False) or getattr(server, "_closed", False))
 
 
+def is_cut_off(receive: Receive) -> bool:
+    """Whether the transport has closed itself since it could not write.
+
+    The server hears of that when its loop runs next: an application that sends one piece after the other, and never
+    has to wait, comes to the end of its response before.
+    """
+    server = getattr(receive, "__self__", None)
+    transport = getattr(server, "transport", None) or getattr(getattr(server, "protocol", None), "transport", None)
+    return transport is not None and bool(transport.is_closing())
+
+
 def says_goodbye(exc: BaseException, receive: Receive, worker: Any) -> bool:
     """Whether what the application was at ended with this exception since the client went away."""
     if isinstance(exc, asyncio.CancelledError):

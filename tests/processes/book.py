@@ -69,16 +69,26 @@ class Server:
     Attributes:
         port: of the application.
         bells: the folder where the application rings.
+        refused: what it refuses to parse, with the status and type of its exception.
         keepalive: whether a connection takes a second request; gunicorn's sync worker closes it after the first.
         reads_on: whether the server reads what the application has left of a body, to find the next request.
-        refused: what it refuses to parse, with the status and type of its exception.
+        tells: whether the worker's ``handle_error`` is called for what it refuses; in no ASGI worker and in no
+            worker that leaves HTTP to another library.
+        bad_bodies: whether bodies are sent that turn into nonsense. An ASGI worker reads the body before, while and
+            after the application is called, as it comes: which of them is answered first is a matter of luck.
+        cafe: the endpoint of ``/caf%C3%A9``: an ASGI application is told the path decoded.
+        late_is_handled: whether an exception in the middle of a response is one that reaches the server's handling.
     """
 
     port: int
     bells: Path
-    keepalive: bool
-    reads_on: bool
     refused: Mapping[bytes, tuple[int, str]]
+    keepalive: bool = True
+    reads_on: bool = True
+    tells: bool = True
+    bad_bodies: bool = True
+    late_is_handled: bool = False
+    cafe: str = "/caf%C3%A9"
 
 
 class Connection:
@@ -159,8 +169,8 @@ class Client:
             (self.leaving_a_large_one, 4),
             (self.leaving_an_upload, 6),
             (self.refused, 6),
-            (self.refused_body, 3),
-            (self.refused_body_unread, 3),
+            (self.refused_body, 3 if self._server.bad_bodies else 0),
+            (self.refused_body_unread, 3 if self._server.bad_bodies else 0),
             (self.silent, 3),
         )
         actions = [action for action, weight in exchanges for _ in range(weight)]
@@ -177,7 +187,7 @@ class Client:
                 ("/about", "/about"),
                 (f"/items/{rng.randrange(1000)}", "/items/:id"),
                 (f"/users/{uuid.UUID(int=rng.getrandbits(128))}/posts", "/users/:id/posts"),
-                ("/caf%C3%A9", "/caf%C3%A9"),
+                ("/caf%C3%A9", self._server.cafe),
                 ("/chunks", "/chunks"),
                 ("/echo", "/echo"),
             )
@@ -247,6 +257,8 @@ class Client:
         """The application raises in the middle of its response: the status is the one that was sent."""
         self._whole("GET", "/late", b"", 200)
         self.book.failed["GET", "/late", "KeyError"] += 1
+        if self._server.late_is_handled:
+            self.book.handled["KeyError",] += 1
 
     def leaving(self) -> None:
         """The client hangs up while the application waits."""
@@ -290,8 +302,9 @@ class Client:
             else:
                 self._send(connection, data)
             self._expect(connection.response("GET")[0], status, data)
-        self.book.invalid[error_type,] += 1
-        self.book.handled[error_type,] += 1
+        if self._server.tells:
+            self.book.invalid[error_type,] += 1
+            self.book.handled[error_type,] += 1
 
     def refused_body(self) -> None:
         """A body that turns into nonsense while the application reads it is refused, and a failed request too."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+from typing import Any
 
 import gunicorn_h1c  # type: ignore[import-untyped]
 import pytest
 from book import Book, load
 from book import Server as Served
-from book_apps import WSGI
+from book_apps import ASGI, WSGI
 from conftest import CONFIG, Serve
 from servers import Server, eventually
 
@@ -25,22 +26,23 @@ REFUSED = {
     b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\n\r\n": (414, "LimitRequestLine"),
     b"GET / HTTP/1.1\r\n" + b"".join(b"H%d: x\r\n" % n for n in range(150)) + b"\r\n": (431, "LimitRequestHeaders"),
 }
+OTHERS: dict[str, Any] = {"tells": False, "bad_bodies": False, "late_is_handled": True, "cafe": "/café"}
+"""What is different with an ASGI application."""
 FAST = dict(REFUSED)
 if not hasattr(gunicorn_h1c, "UnsupportedTransferCoding"):  # before gunicorn_h1c 0.6.12 it is one more bad header
     FAST[b"GET / HTTP/1.1\r\nTransfer-Encoding: zip\r\n\r\n"] = (400, "InvalidHeader")
 
 
-def checked(server: Server, *, keepalive: bool, reads_on: bool, refused: dict[bytes, tuple[int, str]]) -> Book:
-    """Loads the server, and compares the book with the page."""
+def checked(server: Server, **traits: Any) -> Book:
+    """Loads the server, of which ``traits`` are told to the client, and compares the book with the page."""
     seed = int(os.environ.get("BOOK_SEED", random.randrange(2**32)))
     print(f"BOOK_SEED={seed}")  # noqa: T201 - to run a failure again
     bells = server.folder / "bells"
     bells.mkdir()
     server.wait_for_workers(2)  # a SIGTERM is lost on one that is only just being forked
-    book = load(Served(server.port, bells, keepalive, reads_on, refused), REQUESTS, seed)
+    book = load(Served(server.port, bells, **traits), REQUESTS, seed)
     book.requests["GET", "/", "200"] += 1  # the one that waited for the server to answer
     assert book.surprises == []
-    assert book.requests.total() + book.invalid.total() > 0.9 * REQUESTS
     last: object = None
 
     def agrees() -> bool:
@@ -49,7 +51,7 @@ def checked(server: Server, *, keepalive: bool, reads_on: bool, refused: dict[by
         return not last
 
     try:
-        eventually(agrees, "the page agrees with the book")
+        eventually(agrees, "the page agrees with the book", 10)
     except AssertionError:
         raise AssertionError(f"seed {seed}: {last}") from None
     return book
@@ -70,4 +72,26 @@ def test_wsgi(serve: Serve, worker: str, config: str, parser: str) -> None:
         config=config,
     )
     keepalive = worker != "sync"
-    checked(server, keepalive=keepalive, reads_on=keepalive, refused=FAST if parser == "fast" else REFUSED)
+    book = checked(server, keepalive=keepalive, reads_on=keepalive, refused=FAST if parser == "fast" else REFUSED)
+    assert book.requests.total() + book.invalid.total() > 0.9 * REQUESTS
+
+
+@pytest.mark.parametrize("access_log", [True, False], ids=["access-log", "no-access-log"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("parser", ["python", "fast"])
+def test_asgi(serve: Serve, loop: str, parser: str, access_log: bool) -> None:
+    """gunicorn's asgi worker, with either event loop, either parser, and with and without its access log."""
+    server = serve(
+        f"workers = 2\nworker_class = 'asgi'\nasgi_loop = {loop!r}\nhttp_parser = {parser!r}\nkeepalive = 30\n"
+        + ("accesslog = 'access.log'\n" if access_log else ""),
+        app=ASGI,
+    )
+    refused = FAST if parser == "fast" else REFUSED
+    checked(server, refused=refused, **OTHERS)
+
+
+def test_uvicorn(serve: Serve) -> None:
+    """uvicorn's worker: what it refuses is its own affair."""
+    server = serve("workers = 2\nworker_class = 'uvicorn_worker.UvicornWorker'\nkeepalive = 30\n", app=ASGI)
+    refused = dict.fromkeys((b"NONSENSE\r\n\r\n", b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n"), (400, ""))
+    checked(server, refused=refused, **OTHERS)
