@@ -27,7 +27,7 @@ def app(environ, start_response):
         return late()
     if path == "/chunks":
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return (b"x" * 700 for _ in range(5))
+        return (b"x" * 700 for _ in range(5 if environ["REQUEST_METHOD"] != "HEAD" else 0))
     if path == "/leave":
         until_gone(environ["gunicorn.socket"])
     if path == "/large" or path == "/upload" and len(read()) >= 0:

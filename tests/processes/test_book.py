@@ -26,8 +26,13 @@ REFUSED = {
     b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\n\r\n": (414, "LimitRequestLine"),
     b"GET / HTTP/1.1\r\n" + b"".join(b"H%d: x\r\n" % n for n in range(150)) + b"\r\n": (431, "LimitRequestHeaders"),
 }
-OTHERS: dict[str, Any] = {"tells": False, "bad_bodies": False, "late_is_handled": True, "cafe": "/café"}
-"""What is different with an ASGI application."""
+ASGI_TRAITS: dict[str, Any] = {
+    "tells": False,
+    "late_is_handled": True,
+    "cafe": "/café",
+    # The server reads the body before, while and after the application is called: which answers first is luck.
+    "without": ("refused_body", "refused_body_unread"),
+}
 FAST = dict(REFUSED)
 if not hasattr(gunicorn_h1c, "UnsupportedTransferCoding"):  # before gunicorn_h1c 0.6.12 it is one more bad header
     FAST[b"GET / HTTP/1.1\r\nTransfer-Encoding: zip\r\n\r\n"] = (400, "InvalidHeader")
@@ -87,11 +92,23 @@ def test_asgi(serve: Serve, loop: str, parser: str, access_log: bool) -> None:
         app=ASGI,
     )
     refused = FAST if parser == "fast" else REFUSED
-    checked(server, refused=refused, **OTHERS)
+    checked(server, refused=refused, **ASGI_TRAITS)
 
 
 def test_uvicorn(serve: Serve) -> None:
     """uvicorn's worker: what it refuses is its own affair."""
     server = serve("workers = 2\nworker_class = 'uvicorn_worker.UvicornWorker'\nkeepalive = 30\n", app=ASGI)
     refused = dict.fromkeys((b"NONSENSE\r\n\r\n", b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n"), (400, ""))
-    checked(server, refused=refused, **OTHERS)
+    checked(server, refused=refused, **ASGI_TRAITS)
+
+
+def test_tornado(serve: Serve) -> None:
+    """gunicorn's tornado worker with a WSGI application, which Tornado calls when the request is complete.
+
+    It sends nothing before the response is complete either: a client that leaves has its response all the same. Where
+    the application raises Tornado sends nothing at all, and keeps the connection.
+    """
+    server = serve("workers = 2\nworker_class = 'tornado'\nkeepalive = 30\n", app=WSGI)
+    raising = ("raising", "late", "leaving", "leaving_a_large_one", "leaving_an_upload")
+    refused = ("refused", "refused_body", "refused_body_unread")
+    checked(server, refused={}, without=(*raising, *refused), cafe="/caf\u00c3\u00a9")
