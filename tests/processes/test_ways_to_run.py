@@ -55,8 +55,17 @@ def renewed(server: Server) -> None:
     server.wait_for_workers(2)
 
 
-@pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
-@pytest.mark.parametrize("way", ["preload_app = True", "reuse_port = True", "worker_tmp_dir = '/dev/shm'"])
+@pytest.mark.parametrize(
+    ("way", "worker"),
+    [
+        ("preload_app = True", "sync"),
+        ("preload_app = True", "gthread"),
+        ("preload_app = True", "gevent"),
+        ("reuse_port = True", "sync"),
+        ("reuse_port = True", "gevent"),
+        ("worker_tmp_dir = '/dev/shm'", "gthread"),
+    ],
+)
 def test_settings(serve: Serve, way: str, worker: str) -> None:
     """With each of these settings, before and after a HUP."""
     server = serve(f"workers = 2\nworker_class = {worker!r}\n{way}\n", app=COUNTING)
