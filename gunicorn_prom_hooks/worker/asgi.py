@@ -1,90 +1,158 @@
 """The application of an ASGI worker, called so that its requests are recorded: gunicorn's asgi worker and uvicorn's.
 
 No hook tells what an ASGI application answers, and gunicorn's asgi worker is slower where there is one. So the loaded
-application is called through a coroutine that looks at the messages as they pass. A request ends with the last
-message of its response's body: what the application goes on to do in the background is none of it.
+application is called through a coroutine, with a ``send`` that looks at the messages as they pass. A request ends with
+the last message of its response's body: what the application goes on to do in the background is none of it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
+from operator import attrgetter
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from .asgi_requests import AsgiRequests
-from .clients import Application, Listening, Message, Receive, Scope, Send, has_left, is_cut_off, says_goodbye
+from ..scoreboard.families import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_SUM, SIZE_BUCKETS
+from ..scoreboard.layout import COUNTED, KNOWN
+from .asgi_requests import FAST, AsgiRequests
+from .cache import Rows
+from .clients import Application, Message, Receive, Scope, Send, is_cut_off, is_raised_by_server, says_goodbye
 from .errors import CLIENT_GONE
-from .requests import NO_STATUS
+from .inflight import NOWHERE_AT
+from .streams import Streams
 from .websockets import Websockets
 
-INCOMPLETE: Final = "IncompleteResponse"
-"""error_type of a response that the application began and did not end, without an exception."""
+ENDED: Final = -1
+"""In place of the status: the request is counted."""
 
 
-def recorded(app: Application, worker: Any, requests: AsgiRequests) -> Application:
+class Clients(NamedTuple):
+    """How a server tells that a client is gone: asked of the object that ``receive`` is a method of.
+
+    Attributes:
+        are_dropped: whether what the application sends is dropped without a word, since there is nobody to send it to.
+        have_left: whether the connection is lost; none that the server is about to close itself.
+    """
+
+    are_dropped: Callable[[Any], bool]
+    have_left: Callable[[Any], bool]
+
+
+GUNICORN: Final = Clients(attrgetter("protocol._closed"), attrgetter("protocol._conn_lost_handled"))
+"""It is a ``BodyReceiver``. That is closed, too, as soon as a framework stops listening for the client's leaving."""
+UVICORN: Final = Clients(attrgetter("disconnected"), attrgetter("disconnected"))
+"""It is a ``RequestResponseCycle``."""
+_SMALL: Final = SIZE_BUCKETS[0]
+
+
+def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Clients) -> Application:
     """The application, with its HTTP requests and websockets recorded, and its lifespan left alone.
+
+    As in ``requests``, one long function that calls nothing that need not be called.
 
     Args:
         app: an ASGI 3 application.
-        worker: gunicorn's; while it is alive, a request is cancelled since its client went away.
+        worker: gunicorn's.
         requests: where they are recorded.
+        clients: how its server tells of them.
     """
-    begin, end = requests.begin, requests.end
-    websocket = Websockets(app, worker, requests).serve
+    begin, end, broken_off = requests.begin, requests.end, requests.broken_off
+    words, free, paths = requests.recorder.slot.words, requests.places.free, requests.cache.paths
+    resolve, queue_header, guard = requests.resolve, requests.queue_header, requests.guard
+    is_dropped, has_left = clients
+    other = {"websocket": Websockets(app, worker, requests).serve}
+    stream = Streams(app, worker, requests).serve
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await (websocket if scope["type"] == "websocket" else app)(scope, receive, send)
+            await other.get(scope["type"], app)(scope, receive, send)
             return
         started = monotonic()
-        begun = begin(scope, started)
-        if begun is None:
-            await app(scope, receive, send)
+        try:
+            client = receive.__self__  # type: ignore[attr-defined]
+            if is_dropped(client) or has_left(client):
+                raise AttributeError("gone before it began")
+        except AttributeError:  # another server, or HTTP/2
+            await stream(scope, receive, send)
             return
-        status = sent = 0
-        ended = gone = False
-        if not hasattr(receive, "__self__"):
-            receive = Listening(receive).receive
-
-        async def sending(message: Message) -> None:
-            nonlocal status, sent, ended, gone
-            try:
-                if sent and not ended and not message.get("more_body"):
-                    gone = is_cut_off(receive)  # the server may close it by itself once all is sent
-                await send(message)
-            except OSError:
-                gone = True
-                raise
-            if ended:
+        try:
+            rows, known = paths[scope["path"]][scope["method"]]
+            at = free.pop() if known else NOWHERE_AT
+        except (KeyError, IndexError):
+            known = 0.0
+        if known:
+            words[at + KNOWN] = known
+            words[at] = started
+        else:
+            begun = begin(scope, started)
+            if begun is None:
+                await app(scope, receive, send)
                 return
-            kind = message["type"]
-            if kind == "http.response.body":
-                body = message.get("body")
-                if body:
-                    sent += len(body)
-                if status and not message.get("more_body"):
-                    ended = True
-                    end(scope, begun, started, CLIENT_GONE if gone or has_left(receive) else status, sent, status)
-            elif kind == "http.response.start":
-                status = message["status"]
+            rows, at = begun
+        status = sent = 0
+
+        def sending(message: Message) -> Any:
+            nonlocal status, sent
+            try:
+                if message["type"] == "http.response.body":
+                    body = message.get("body")
+                    if body:
+                        sent += len(body)
+                    if status > 0 and not message.get("more_body"):
+                        said, status = status, ENDED
+                        ending(scope, rows, at, started, said, sent, client)
+                elif message["type"] == "http.response.start":
+                    status = message["status"]
+            except Exception:  # noqa: BLE001 - whatever that is for a message, the server is to say so
+                guard.failed("asgi")
+            return send(message)
 
         try:
             await app(scope, receive, sending)
         except BaseException as exc:
-            if not ended:
-                ended = True
-                if gone or says_goodbye(exc, receive, worker):
-                    end(scope, begun, started, CLIENT_GONE, sent, status)
-                elif isinstance(exc, Exception):
-                    end(scope, begun, started, status or NO_STATUS, sent, status, type(exc).__name__)
-                # Else nothing is answered: the worker dies on it, and the in-flight table goes on saying so.
+            if status != ENDED:
+                said, status = status, ENDED
+                if said and not sent and is_raised_by_server(exc):
+                    said = 0  # the server has refused the headers
+                broken_off(scope, (rows, at), started, said, sent, says_goodbye(exc, has_left(client), worker), exc)
             raise
-        if not ended:
-            ended = True
-            if gone or has_left(receive):
-                end(scope, begun, started, CLIENT_GONE, sent, status)
-            elif status:
-                end(scope, begun, started, status, sent, status, INCOMPLETE)
-            else:
-                end(scope, begun, started, NO_STATUS, sent, status)
+        if status != ENDED:
+            said, status = status, ENDED
+            broken_off(scope, (rows, at), started, said, sent, is_dropped(client))
+
+    def ending(scope: Scope, rows: Rows, at: int, started: float, status: int, sent: int, client: Any) -> None:
+        took = monotonic() - started
+        headers = dict(scope["headers"])
+        row = rows.get(status)
+        if (
+            row is None
+            or resolve is not None
+            or sent > _SMALL
+            or b"content-length" in headers
+            or b"transfer-encoding" in headers
+            or queue_header in headers
+            or is_dropped(client)
+            or scope["method"] == "HEAD"
+        ):
+            is_gone = is_dropped(client) or is_cut_off(client)
+            end(scope, (rows, at), started, CLIENT_GONE if is_gone else status, sent, status)
+            return
+        first = row.at
+        if sent:
+            words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
+        words[first] = row.seconds = row.seconds + took
+        if took <= FAST:
+            cell, done = first + FIRST_BUCKET, row.done
+            row.fast = count = row.fast + 1.0
+        else:
+            cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, took)
+            done = -float(cell)
+            count = words[cell] + 1.0
+        words[at + COUNTED] = count
+        words[at] = done
+        words[cell] = count
+        words[at] = 0.0
+        free.append(at)
 
     return application

@@ -20,9 +20,11 @@ from ..scoreboard.families import (
 from ..scoreboard.layout import COUNTED
 from .cache import NO_ROWS, Cache, Rows, kind_of
 from .endpoints import Resolve
-from .inflight import Places
+from .errors import CLIENT_GONE
+from .inflight import NOWHERE_AT, Places
 from .naming import Naming
 from .recorder import Recorder, Row
+from .requests import NO_STATUS
 from .sizes import size_told
 
 Begun = tuple[Rows, int]
@@ -30,7 +32,10 @@ Begun = tuple[Rows, int]
 
 _BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _BODILESS: Final = frozenset({204, 304})
-_FAST: Final = DURATION_BUCKETS[0]
+FAST: Final = DURATION_BUCKETS[0]
+"""Seconds; most requests take no longer."""
+INCOMPLETE: Final = "IncompleteResponse"
+"""error_type of a response that the application began and did not end, without an exception."""
 _SMALL: Final = SIZE_BUCKETS[0]
 
 
@@ -48,10 +53,10 @@ class AsgiRequests:
         self.recorder = recorder
         self.guard = guard
         self.resolve = resolve
-        self._queue_header = queue_header
-        self._cache = Cache(recorder)
-        self.naming = Naming(recorder, self._cache)
-        self._places = Places(recorder.slot)
+        self.queue_header = queue_header
+        self.cache = Cache(recorder)
+        self.naming = Naming(recorder, self.cache)
+        self.places = Places(recorder.slot)
         self._words = recorder.slot.words
 
     def begin(self, scope: Mapping[str, Any], started: float) -> Begun | None:
@@ -59,17 +64,19 @@ class AsgiRequests:
         try:
             method, path = scope.get("method", "GET"), scope["path"]
             try:
-                rows, known = self._cache.paths[path][method]
+                rows, known = self.cache.paths[path][method]
             except KeyError:
                 rows, known = NO_ROWS, 0.0
-            return rows, self._places.enter(method, path, known, started)
+            at = self.places.enter(method, path, known, started)
+            # Without rows it is not ended in the short way, which takes every place for one in the table.
+            return (NO_ROWS if at == NOWHERE_AT else rows), at
         except Exception:  # noqa: BLE001 - the request must be served
             self.guard.failed("asgi")
             return None
 
     def drop(self, begun: Begun) -> None:
         """What has begun turned out not to be a request."""
-        self._places.leave(begun[1])
+        self.places.leave(begun[1])
 
     def end(
         self,
@@ -101,7 +108,7 @@ class AsgiRequests:
                 label, mine = None, rows
             else:
                 label = resolve(scope)
-                mine = self._cache.endpoints.get((scope.get("method", "GET"), label), NO_ROWS) if label else rows
+                mine = self.cache.endpoints.get((scope.get("method", "GET"), label), NO_ROWS) if label else rows
             if seen in _BODILESS or scope.get("method") == "HEAD":
                 sent = 0  # the server sends no body, whatever the application says
             headers = dict(scope["headers"])
@@ -110,13 +117,13 @@ class AsgiRequests:
                 row = mine.get(seen)
             if row is None:
                 row = self._unusual(scope, headers, mine, label, seen, sent, status, error_type)
-            if self._queue_header in headers:
-                self.naming.queued(headers[self._queue_header].decode("latin-1"), took)
+            if self.queue_header in headers:
+                self.naming.queued(headers[self.queue_header].decode("latin-1"), took)
             first = row.at
             if sent:
                 words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
             words[first] = row.seconds = row.seconds + took
-            if took <= _FAST:
+            if took <= FAST:
                 cell, done = first + FIRST_BUCKET, row.done
                 row.fast = count = row.fast + 1.0
             else:
@@ -129,7 +136,36 @@ class AsgiRequests:
         except Exception:  # noqa: BLE001 - the next request must be served
             self.guard.failed("asgi")
         finally:
-            self._places.leave(at)
+            self.places.leave(at)
+
+    def broken_off(
+        self,
+        scope: Mapping[str, Any],
+        begun: Begun,
+        started: float,
+        status: int,
+        sent: int,
+        left: bool,
+        exc: BaseException | None = None,
+    ) -> None:
+        """The application is done with a request, and its response was not complete.
+
+        Args:
+            scope: of the request.
+            begun: what ``begin`` gave.
+            started: in seconds of the monotonic clock.
+            status: the application's word; 0 if it gave none.
+            sent: bytes of the body, so far.
+            left: since the client went away.
+            exc: what the application raised.
+        """
+        if left:
+            self.end(scope, begun, started, CLIENT_GONE, sent, status)
+        elif isinstance(exc, Exception):
+            self.end(scope, begun, started, status or NO_STATUS, sent, status, type(exc).__name__)
+        elif exc is None:
+            self.end(scope, begun, started, status or NO_STATUS, sent, status, INCOMPLETE if status else None)
+        # Else nothing is answered: the worker dies on it, and the in-flight table goes on saying so.
 
     def _unusual(
         self,

@@ -34,29 +34,33 @@ class Listening:
         return message
 
 
-def has_left(receive: Receive) -> bool:
-    """Whether the server knows that the client is gone. It then drops what the application sends without a word.
-
-    What ``receive`` would tell the application of it is read off the object that it is a method of: with gunicorn the
-    request's ``BodyReceiver``, with uvicorn its ``RequestResponseCycle``.
-    """
-    server = getattr(receive, "__self__", None)
-    return bool(getattr(server, "disconnected", False) or getattr(server, "_closed", False))
-
-
-def is_cut_off(receive: Receive) -> bool:
+def is_cut_off(client: Any) -> bool:
     """Whether the transport has closed itself since it could not write.
 
     The server hears of that when its loop runs next: an application that sends one piece after the other, and never
-    has to wait, comes to the end of its response before.
+    has to wait, comes to the end of its response before. ``client`` is what ``receive`` is a method of.
     """
-    server = getattr(receive, "__self__", None)
-    transport = getattr(server, "transport", None) or getattr(getattr(server, "protocol", None), "transport", None)
+    transport = getattr(client, "transport", None) or getattr(getattr(client, "protocol", None), "transport", None)
     return transport is not None and bool(transport.is_closing())
 
 
-def says_goodbye(exc: BaseException, receive: Receive, worker: Any) -> bool:
-    """Whether what the application was at ended with this exception since the client went away."""
+def says_goodbye(exc: BaseException, left: bool, worker: Any) -> bool:
+    """Whether what the application was at ended with this exception since the client went away.
+
+    Args:
+        exc: what came out of the application.
+        left: whether the server knows that the client is gone.
+        worker: gunicorn's; while it is alive, a request is cancelled only since its client went away.
+    """
     if isinstance(exc, asyncio.CancelledError):
-        return bool(worker.alive) or has_left(receive)
-    return type(exc).__name__ in _GOODBYES or (isinstance(exc, OSError) and has_left(receive))
+        return left or bool(worker.alive)
+    return type(exc).__name__ in _GOODBYES or (left and isinstance(exc, OSError))
+
+
+def is_raised_by_server(exc: BaseException) -> bool:
+    """Whether the server raised this itself, in ``send``: it has refused what the application sent."""
+    traceback, package = exc.__traceback__, ""
+    while traceback is not None:
+        package = traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        traceback = traceback.tb_next
+    return package in ("gunicorn", "uvicorn")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..scoreboard.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE, UNTRACKED
-from ..scoreboard.slot import Slot, inflight_start, write_out
+from ..scoreboard.slot import Slot, inflight_number, inflight_start, write_out
 from .recorder import method_label
+
+NOWHERE_AT: Final = inflight_start(NOWHERE)
 
 
 class Places:
-    """The entries that are free. Requests that find none are only counted."""
+    """The entries that are free, by where their start is among the slot's doubles.
+
+    Requests that find none are only counted.
+    """
 
     def __init__(self, slot: Slot) -> None:
+        self.free = list(map(inflight_start, range(INFLIGHT_ENTRIES)))
         self._slot = slot
         self._words = slot.words
-        self._free = list(range(INFLIGHT_ENTRIES))
 
     def enter(self, method: str, path: str, known: float, started: float) -> int:
         """A request begins: the place among the slot's doubles of the start of its entry.
@@ -24,17 +31,16 @@ class Places:
             known: what stands for both of them; 0.0: they are written out.
             started: in seconds of the monotonic clock.
         """
-        if not self._free:
+        if not self.free:
             self._slot.header[UNTRACKED] += 1.0
             return NOWHERE_AT
-        number = self._free[-1]
-        at = STARTS[number]
+        at = self.free[-1]
         if known:
             self._words[at + KNOWN] = known
         else:
-            write_out(self._slot, number, method_label(method).encode(), path.encode("utf-8", "replace"))
+            write_out(self._slot, inflight_number(at), method_label(method).encode(), path.encode("utf-8", "replace"))
         self._words[at] = started
-        self._free.pop()
+        self.free.pop()
         return at
 
     def leave(self, at: int) -> None:
@@ -43,9 +49,4 @@ class Places:
         if at == NOWHERE_AT:
             self._slot.header[UNTRACKED] -= 1.0
         else:
-            self._free.append(NUMBERS[at])
-
-
-STARTS = tuple(map(inflight_start, range(INFLIGHT_ENTRIES)))
-NUMBERS = {at: number for number, at in enumerate(STARTS)}
-NOWHERE_AT = inflight_start(NOWHERE)
+            self.free.append(at)

@@ -33,12 +33,12 @@ def record(worker: Any, requests: AsgiRequests) -> None:
 def _recorded(app: Any, worker: Any, requests: AsgiRequests) -> Any:
     interface = worker.config.interface
     if interface == "asgi3" or (interface == "auto" and _is_asgi3(app)):
-        return asgi.recorded(app, worker, requests)
+        return asgi.recorded(app, worker, requests, asgi.UVICORN)
 
     async def single(scope: Scope, receive: Receive, send: Send) -> None:
         await app(scope)(receive, send)
 
-    recorded: Application = asgi.recorded(single, worker, requests)
+    recorded: Application = asgi.recorded(single, worker, requests, asgi.UVICORN)
 
     def double(scope: Scope) -> Any:
         async def instance(receive: Receive, send: Send) -> None:

@@ -48,7 +48,7 @@ def record(
             worker, AsgiRequests(recorder, resolve, guard, name), many_at_a_time(recorder, resolve, guard, key)
         )
     elif NATIVE_ASGI in bases:
-        worker.asgi = asgi.recorded(worker.asgi, worker, AsgiRequests(recorder, resolve, guard, name))
+        worker.asgi = asgi.recorded(worker.asgi, worker, AsgiRequests(recorder, resolve, guard, name), asgi.GUNICORN)
     elif not UVICORN.isdisjoint(bases):
         uvicorn.record(worker, AsgiRequests(recorder, resolve, guard, name))
     return None

@@ -57,7 +57,7 @@ class Websockets:
         try:
             await self._app(scope, receive, sending)
         except BaseException as exc:
-            left = says_goodbye(exc, receive, self._worker)
+            left = says_goodbye(exc, False, self._worker)
             if begun is not None:
                 if left or isinstance(exc, Exception):
                     seen = CLIENT_GONE if left else status or NO_STATUS

@@ -5,6 +5,7 @@ Those are gunicorn's tornado worker and its gevent_pywsgi worker, which leave HT
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
@@ -49,7 +50,8 @@ def recorded(app: Application, worker: Any, hooks: Hooks) -> Application:
 
         def starting(status: str, headers: Any, *exc_info: Any) -> Callable[[bytes], Any]:
             write = start_response(status, headers, *exc_info)
-            response.status_code = int(status[:3])
+            with contextlib.suppress(ValueError, TypeError):  # the server will say so
+                response.status_code = int(status[:3])
 
             def writing(data: bytes) -> Any:
                 response.sent += len(data)

@@ -111,16 +111,11 @@ def test_a_stream_that_is_not_as_we_know_it() -> None:
     assert recorded.guard.counts == {"post_request": 1}
 
 
-def receiving(server: Any) -> Any:
-    """A ``receive`` that is a method, as servers' are, of something with these attributes."""
-    return SimpleNamespace(__self__=server)
-
-
 @pytest.mark.parametrize("closing", [False, True])
 def test_a_transport_that_has_closed_itself(closing: bool) -> None:
     """gunicorn's receiver has the transport behind its protocol, uvicorn's cycle has it at hand, others have none."""
     transport = SimpleNamespace(is_closing=lambda: closing)
-    assert is_cut_off(receiving(SimpleNamespace(transport=transport))) is closing
-    assert is_cut_off(receiving(SimpleNamespace(protocol=SimpleNamespace(transport=transport)))) is closing
-    assert not is_cut_off(receiving(SimpleNamespace()))
-    assert not is_cut_off(receiving(SimpleNamespace(protocol=SimpleNamespace(transport=None))))
+    assert is_cut_off(SimpleNamespace(transport=transport)) is closing
+    assert is_cut_off(SimpleNamespace(protocol=SimpleNamespace(transport=transport))) is closing
+    assert not is_cut_off(SimpleNamespace())
+    assert not is_cut_off(SimpleNamespace(protocol=SimpleNamespace(transport=None)))
