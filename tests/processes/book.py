@@ -224,14 +224,16 @@ class Client:
             self.book.failed[method, endpoint, f"HTTP {status}"] += 1
 
     def one_after_the_other(self) -> None:
-        """Up to five requests on a connection, each after the answer to the one before."""
+        """Up to five requests on a connection, each after the answer to the one before; one may ask for its end."""
         with self._connection() as connection:
             for _ in range(self._rng.randint(1, 5)):
                 asked = self.plain()
-                self._send(connection, asked.data)
+                last = self._rng.random() < 0.2
+                goodbye = b"Host: x\r\nConnection: close\r\n" if last else b"Host: x\r\n"
+                self._send(connection, asked.data.replace(b"Host: x\r\n", goodbye, 1))
                 status, stays = connection.response(asked.method)
                 self.saw(asked, status)
-                if stays != self._server.keepalive:
+                if stays != (self._server.keepalive and not last):
                     self.book.surprises.append(f"connection stays: {stays}")
                 if not stays:
                     break
