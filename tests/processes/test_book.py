@@ -92,7 +92,9 @@ def test_asgi(serve: Serve, loop: str, parser: str, access_log: bool) -> None:
         app=ASGI,
     )
     refused = FAST if parser == "fast" else REFUSED
-    checked(server, refused=refused, **ASGI_TRAITS)
+    # With gunicorn_h1c 0.6.9 this worker now and then closes on requests that come behind one with a chunked body; so
+    # it does without us.
+    checked(server, refused=refused, pipelines_bodies=parser == "python", **ASGI_TRAITS)
 
 
 def test_uvicorn(serve: Serve) -> None:
