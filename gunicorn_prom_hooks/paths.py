@@ -7,12 +7,17 @@ from typing import Final
 
 MAX_PATH: Final = 200
 """Characters of a path that are shown."""
+MAX_SEGMENTS: Final = 16
+MAX_LENGTH: Final = 200
+"""In characters. What a path has beyond these bounds becomes one last segment."""
+REST: Final = ":rest"
 
 _VARIABLE = re.compile(
     r"""(?<![0-9A-Za-z])(?:
         [0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}  # UUID
-        | (?=[0-9A-Fa-f]*[0-9])[0-9A-Fa-f]{8,}                                       # long hex
-        | [0-9]+
+        | (?=[A-Fa-f]*[0-9])[0-9A-Fa-f]{8,}                                          # long hex
+        | [A-Fa-f]{16,}                                                              # too long for a word
+        | \d+
     )(?![0-9A-Za-z])""",
     re.VERBOSE,
 )
@@ -21,9 +26,17 @@ _VARIABLE = re.compile(
 def normalise(path: str) -> str:
     """The path with every number, UUID and long hex string replaced: ``/items/7`` gives ``/items/:id``.
 
-    A number inside a word stays: ``/v1/items``.
+    A number inside a word stays: ``/v1/items``. Of a path that has too many segments, or that is too long, the
+    first ones stay and the others become one: ``/a/b/:rest``.
     """
-    return _VARIABLE.sub(":id", path)
+    general = _VARIABLE.sub(":id", path)
+    if len(general) <= MAX_LENGTH and general.count("/") <= MAX_SEGMENTS:
+        return general
+    kept = general.split("/", MAX_SEGMENTS)[:MAX_SEGMENTS]
+    room = MAX_LENGTH - len(REST) - sum(len(segment) + 1 for segment in kept)
+    while room < 0 and kept:
+        room += len(kept.pop()) + 1
+    return "/".join([*kept, REST])
 
 
 def printable(text: str, limit: int = MAX_PATH) -> str:

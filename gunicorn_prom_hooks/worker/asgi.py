@@ -17,7 +17,7 @@ from ..scoreboard.families import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_
 from ..scoreboard.layout import COUNTED, KNOWN
 from .asgi_requests import FAST, AsgiRequests
 from .cache import Rows
-from .clients import Application, Message, Receive, Scope, Send, is_raised_by_server, says_goodbye
+from .clients import Application, Message, Receive, Scope, Send, is_cut_off, is_raised_by_server, says_goodbye
 from .errors import CLIENT_GONE
 from .inflight import NOWHERE_AT
 from .streams import Streams
@@ -135,7 +135,8 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
             or is_dropped(client)
             or scope["method"] == "HEAD"
         ):
-            end(scope, (rows, at), started, CLIENT_GONE if is_dropped(client) else status, sent, status)
+            is_gone = is_dropped(client) or is_cut_off(client)
+            end(scope, (rows, at), started, CLIENT_GONE if is_gone else status, sent, status)
             return
         first = row.at
         if sent:

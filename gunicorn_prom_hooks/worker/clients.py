@@ -34,6 +34,16 @@ class Listening:
         return message
 
 
+def is_cut_off(client: Any) -> bool:
+    """Whether the transport has closed itself since it could not write.
+
+    The server hears of that when its loop runs next: an application that sends one piece after the other, and never
+    has to wait, comes to the end of its response before. ``client`` is what ``receive`` is a method of.
+    """
+    transport = getattr(client, "transport", None) or getattr(getattr(client, "protocol", None), "transport", None)
+    return transport is not None and bool(transport.is_closing())
+
+
 def says_goodbye(exc: BaseException, left: bool, worker: Any) -> bool:
     """Whether what the application was at ended with this exception since the client went away.
 

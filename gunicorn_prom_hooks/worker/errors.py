@@ -9,6 +9,13 @@ from typing import Any
 
 from gunicorn.http.errors import ConfigurationProblem, NoMoreData, ParseException
 
+try:
+    from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ProtocolError, HTTP2StreamError
+
+    _STREAM_GONE: tuple[type[Exception], ...] = (HTTP2ConnectionError, HTTP2ProtocolError, HTTP2StreamError)
+except ImportError:  # before gunicorn 25
+    _STREAM_GONE = ()
+
 from ..guard import Guard
 from ..scoreboard.families import ERROR_HANDLING, INVALID, UNMATCHED
 from ..scoreboard.layout import ABORT_AT, DIED_ON, DIED_START, QUIT_AT
@@ -47,11 +54,20 @@ def client_left(exc: BaseException) -> bool:
     A database that resets its connection raises the very same ``ConnectionResetError``. What tells them apart is who
     was using the socket: gunicorn is the only one to read from and write to the client's.
     """
-    if isinstance(exc, NoMoreData):
+    if isinstance(exc, (NoMoreData, *_STREAM_GONE)):
         return True
     if not isinstance(exc, OSError) or not (isinstance(exc, SSLError) or exc.errno in _GONE):
         return False
     return _raised_in(exc.__traceback__) in ("gunicorn", "")
+
+
+def _connection_is_gone(exc: BaseException, resp: Any) -> bool:
+    """Whether the client had ended the HTTP/2 connection before it was sent what this exception kept from it.
+
+    gunicorn learns of a GOAWAY as it reads it, and of what that means only when h2 refuses to send anything more.
+    """
+    connection = getattr(resp, "h2_conn", None)
+    return connection is not None and connection.is_closed and _raised_in(exc.__traceback__) == "h2"
 
 
 def _raised_in(traceback: TracebackType | None) -> str:
@@ -67,7 +83,7 @@ def _raised_in(traceback: TracebackType | None) -> str:
 
 def status_of(exc: BaseException, resp: Any) -> int:
     """The status that the client saw of a request that ended with this exception."""
-    if client_left(exc):
+    if client_left(exc) or _connection_is_gone(exc, resp):
         return CLIENT_GONE
     if resp is not None and resp.headers_sent:
         return int(getattr(resp, "status_code", 500))
@@ -102,8 +118,14 @@ def is_clients_fault(exc: BaseException) -> bool:
     return isinstance(exc, (ParseException, SSLError))
 
 
-def remember_failing(recorder: Recorder, req: Any, method: str, endpoint: str) -> None:
-    """Keeps the labels of a request whose exception goes on to gunicorn, in case it reaches its error handling."""
+def remember_failing(recorder: Recorder, req: Any, method: str, endpoint: str, error_type: str) -> None:
+    """Keeps the labels of a request whose exception goes on to gunicorn, in case it reaches its error handling.
+
+    That of an HTTP/2 stream always does, and nothing is called that would tell.
+    """
+    if hasattr(req, "stream"):
+        recorder.count(ERROR_HANDLING, method, endpoint, recorder.error_type(error_type))
+        return
     if len(recorder.failing) >= _MAX_PENDING:
         recorder.failing.clear()
     recorder.failing[id(req)] = method, endpoint

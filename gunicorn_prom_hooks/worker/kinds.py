@@ -15,6 +15,7 @@ from .endpoints import Resolve
 from .errors import is_cut_off
 from .recorder import Recorder, method_label
 from .requests import Hooks, Load, PostRequest, PreRequest, current_exception, request_hooks
+from .sizes import length_told
 
 ThreadHooks = tuple[PreRequest, PostRequest, Load]
 LAST: Final = INFLIGHT_ENTRIES - 1
@@ -133,6 +134,20 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
                 header[UNTRACKED] -= 1.0
             else:
                 free.append(number)
+
+    return pre_request, post_request
+
+
+def with_streams(hooks: Hooks, guard: Guard) -> Hooks:
+    """The same hooks for a worker that speaks HTTP/2 as well, whose requests and bodies are streams of frames."""
+    pre_request, post_one = hooks
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        try:
+            environ = length_told(req, environ)
+        except Exception:  # noqa: BLE001 - its size is all that is lost
+            guard.failed("post_request")
+        post_one(worker, req, environ, resp)
 
     return pre_request, post_request
 

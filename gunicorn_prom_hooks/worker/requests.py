@@ -213,7 +213,7 @@ def request_hooks(
         if status != CLIENT_GONE:
             labels = failed(req, resp, label, type(exc).__name__)
             if not isinstance(raised, (StopIteration, OSError)):
-                remember_failing(recorder, req, *labels)
+                remember_failing(recorder, req, *labels, type(exc).__name__)
         return status
 
     return pre_request, post_request, load

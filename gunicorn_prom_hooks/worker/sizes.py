@@ -36,3 +36,9 @@ def size_unsent(req: Any, resp: Any, status: int) -> tuple[int, int]:
         return 0, UNKNOWN_SIZE
     sent = int(resp.response_length)
     return sent, bisect_left(SIZE_BUCKETS, sent)
+
+
+def length_told(req: Any, environ: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The environ with the length of a body that came over HTTP/2, where it needs no Content-Length to come with."""
+    size = getattr(getattr(req, "stream", None), "body_size", 0)
+    return {**environ, "CONTENT_LENGTH": str(size)} if size and "CONTENT_LENGTH" not in environ else environ

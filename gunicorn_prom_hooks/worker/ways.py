@@ -12,7 +12,7 @@ from ..guard import Guard
 from . import asgi, tornado, uvicorn, wsgi
 from .asgi_requests import AsgiRequests
 from .endpoints import Resolve
-from .kinds import many_at_a_time, one_at_a_time, one_per_thread
+from .kinds import many_at_a_time, one_at_a_time, one_per_thread, with_streams
 from .queueing import environ_key
 from .recorder import Recorder
 from .requests import Hooks
@@ -38,9 +38,9 @@ def record(
     if isinstance(worker, SyncWorker):
         return one_at_a_time(recorder, resolve, guard, key)
     if isinstance(worker, ThreadWorker):
-        return one_per_thread(recorder, resolve, guard, key)
+        return _streams_too(worker, one_per_thread(recorder, resolve, guard, key), guard)
     if isinstance(worker, AsyncWorker) and getattr(worker, "server_class", None) is None:
-        return many_at_a_time(recorder, resolve, guard, key)
+        return _streams_too(worker, many_at_a_time(recorder, resolve, guard, key), guard)
     if isinstance(worker, AsyncWorker):
         serves.wsgi = wsgi.recorded(serves.wsgi, worker, many_at_a_time(recorder, resolve, guard, key))
     elif TORNADO in bases:
@@ -52,3 +52,7 @@ def record(
     elif not UVICORN.isdisjoint(bases):
         uvicorn.record(worker, AsgiRequests(recorder, resolve, guard, name))
     return None
+
+
+def _streams_too(worker: Any, hooks: Hooks, guard: Guard) -> Hooks:
+    return with_streams(hooks, guard) if "h2" in getattr(worker.cfg, "http_protocols", ()) else hooks

@@ -2,31 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import psutil
-import pytest
 from conftest import Serve
-from servers import wrk
-
-RANDOM_PATHS = """
-math.randomseed(os.time())
-local chars = "abcdefghijklmnopqrstuvwxyz"
-function request()
-  local name = {}
-  for i = 1, 10 do
-    local at = math.random(#chars)
-    name[i] = chars:sub(at, at)
-  end
-  return wrk.format("GET", "/" .. table.concat(name))
-end
-"""
-
-ANY = """
-def app(environ, start_response):
-    start_response(STATUS, [("Content-Length", "2")])
-    return [b"ok"]
-"""
 
 FLASK = """
 from flask import Flask, abort
@@ -58,40 +34,6 @@ def item(number):
 def posts(name):
     raise ValueError(name)
 """
-
-
-@pytest.mark.needs("wrk")
-@pytest.mark.parametrize(("status", "requests"), [("200 OK", 100_000), ("404 Not Found", 20_000)])
-def test_random_paths(serve: Serve, tmp_path: Path, status: str, requests: int) -> None:
-    """100,000 random paths leave the number of series where it was, the memory flat, and a count of what was folded."""
-    script = tmp_path / "random.lua"
-    script.write_text(RANDOM_PATHS)
-    server = serve(
-        "workers = 2\nworker_class = 'gthread'\nthreads = 2\nkeepalive = 60\n", app=ANY.replace("STATUS", repr(status))
-    )
-    processes = [psutil.Process(server.pid), *server.workers()]
-
-    def load(until: int) -> None:
-        done = server.scrape().sum("gunicorn_requests_total")
-        while done < until:
-            wrk(server.port, seconds=3, connections=4, script=script)
-            done = server.scrape().sum("gunicorn_requests_total")
-
-    load(10_000)
-    memory = [process.memory_info().rss for process in processes]
-    before = server.scrape()
-    load(10_000 + requests)
-    samples = server.scrape()
-    endpoints = {labels["endpoint"] for labels, _ in samples.all("gunicorn_requests_total")}
-    if status.startswith("404"):
-        assert endpoints == {"<unmatched>"}
-    else:
-        assert len(endpoints) <= 201
-        assert "<other>" in endpoints
-        assert samples.one("gunicorn_exporter_overflowed_labels_total", label="endpoint") > requests - 1000
-    assert len(samples.values) <= len(before.values) + 200  # a bucket or two more of a size or a status
-    for process, was in zip(processes, memory, strict=True):
-        assert process.memory_info().rss - was < 3 * 1024 * 1024
 
 
 def test_flask(serve: Serve) -> None:

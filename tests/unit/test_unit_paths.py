@@ -1,0 +1,76 @@
+"""Paths made general: bounded, and the same for all that differ in ids only, whatever somebody asks for."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gunicorn_prom_hooks.paths import MAX_LENGTH, MAX_SEGMENTS, REST, normalise
+
+IDS = st.one_of(
+    st.integers(0, 10**15).map(str),
+    st.uuids().map(str),
+    st.uuids().map(lambda uuid: str(uuid).upper()),
+    st.uuids().map(lambda uuid: uuid.hex),
+    st.from_regex(r"(?=[a-f]*[0-9])[0-9a-f]{8,64}", fullmatch=True),
+    st.from_regex(r"[A-F]{16,40}", fullmatch=True),
+    st.text(alphabet=st.characters(categories=["Nd"]), min_size=1, max_size=12),
+)
+WORDS = st.from_regex(r"[a-z]{1,7}(v[0-9]{1,2})?", fullmatch=True)
+SHORT = st.lists(st.one_of(WORDS, IDS.map(lambda text: (text,))), max_size=MAX_SEGMENTS - 1)
+"""Segments of a path that is within all bounds: words, and ids as tuples of one."""
+ANY = st.one_of(
+    st.text(max_size=400),
+    st.lists(st.one_of(IDS, WORDS, st.text(alphabet="abf07-_.:%é~", max_size=40)), max_size=60).map(
+        lambda parts: "/" + "/".join(parts)
+    ),
+    st.text(alphabet="/a1", max_size=600),
+    st.characters(categories=["Cs", "Cc", "Nd"]).map(lambda character: "/" + character * 300),
+)
+VARIABLE = re.compile(
+    r"\d+|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|(?=.*[0-9])[0-9A-Fa-f]{8,}|[A-Fa-f]{16,}"
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(ANY)
+def test_bounded_and_final(path: str) -> None:
+    """Any text at all becomes one with bounded length and segments, that stays as it is and has no id in it."""
+    general = normalise(path)
+    assert normalise(general) == general
+    assert len(general) <= MAX_LENGTH
+    assert general.count("/") <= MAX_SEGMENTS
+    assert [segment for segment in general.split("/") if VARIABLE.fullmatch(segment)] == []
+
+
+@settings(deadline=None, max_examples=300)
+@given(SHORT, st.data())
+def test_paths_that_differ_in_ids(segments: list[str | tuple[str]], data: st.DataObject) -> None:
+    """Paths that differ in nothing but their ids are one endpoint; words stay."""
+    one = "/" + "/".join(segment if isinstance(segment, str) else segment[0] for segment in segments)
+    other = "/" + "/".join(segment if isinstance(segment, str) else data.draw(IDS) for segment in segments)
+    assert normalise(one) == normalise(other)
+    assert normalise(one) == "/" + "/".join(segment if isinstance(segment, str) else ":id" for segment in segments)
+
+
+@pytest.mark.parametrize(
+    ("path", "general"),
+    [
+        ("/" + "a/" * 100, "/" + "a/" * 15 + REST),
+        ("/" + "a/" * 15, "/" + "a/" * 15),
+        ("/" + "x" * 199, "/" + "x" * 199),
+        ("/" + "x" * 200, "/" + REST),
+        ("/wiki/" + "x" * 8000, "/wiki/" + REST),
+        ("/a/" + "1" * 8000 + "/b", "/a/:id/b"),
+        ("/a" * 90 + "/12345", "/a" * 15 + "/" + REST),
+        ("x" * 300, REST),
+        ("/abcdefabcdefabcdef/abcdefabcdefabc", "/:id/abcdefabcdefabc"),
+        ("/items/٤٢", "/items/:id"),
+    ],
+)
+def test_what_is_too_much(path: str, general: str) -> None:
+    """The first segments stay, the others become one; ids do not count with their length."""
+    assert normalise(path) == general
