@@ -6,7 +6,7 @@ JOBS ?= 4
 TOOLS := wrk prometheus promtool chromium chromedriver
 PACKAGES := wrk prometheus chromium chromium-driver
 
-.PHONY: demo test lint bench bench-generations tools clean
+.PHONY: demo test lint bench bench-generations compatibility screenshot tools clean
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
@@ -28,6 +28,16 @@ bench: .venv/dev tools
 bench-generations: .venv/dev tools
 	$(BIN)/python -m benchmarks.generations
 	$(BIN)/python -m benchmarks.app_generations
+
+# Writes the tables of docs/compatibility.md anew, from real runs.
+compatibility: .venv/dev
+	PYTHONPATH=tests $(BIN)/python tests/processes/compatibility.py
+
+# The README's picture of the status page; the same in dark and as on a phone go to dist, to be looked at.
+screenshot: .venv/dev tools
+	mkdir -p dist
+	$(BIN)/python tests/processes/screenshot.py dist
+	cp dist/status.png docs/status.png
 
 # Programs that some tests run. Where they cannot be installed those tests are skipped, or fail if CI is set.
 tools:

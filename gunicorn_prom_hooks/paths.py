@@ -1,4 +1,4 @@
-"""Paths of requests made general, for want of anything better to call an endpoint."""
+"""Paths of requests: made general, for want of anything better to call an endpoint, and made fit to be shown."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ MAX_SEGMENTS: Final = 16
 MAX_LENGTH: Final = 200
 """In characters. What a path has beyond these bounds becomes one last segment."""
 REST: Final = ":rest"
+MAX_PATH: Final = 200
+"""Characters of a path that are shown."""
 
 _VARIABLE = re.compile(
     r"""(?<![0-9A-Za-z])(?:
@@ -35,3 +37,9 @@ def normalise(path: str) -> str:
     while room < 0 and kept:
         room += len(kept.pop()) + 1
     return "/".join([*kept, REST])
+
+
+def printable(text: str, limit: int = MAX_PATH) -> str:
+    """The text with what would not show, or would do worse where it is shown, escaped; cut to ``limit``."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:limit])
+    return shown[:limit]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from typing import Any, cast
 
 Endpoint = Callable[[Mapping[str, Any]], "str | None"]
-"""A user's own ``endpoint``: WSGI environ to label value, or None for the default."""
+"""A user's own ``endpoint``: WSGI environ or ASGI scope after the request, to label value, or None for the default."""
 
 MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus_client looks for the directory."""
@@ -43,6 +43,12 @@ class Settings:
         queue_header: header in which a proxy says when it passed the request on; empty: none is looked at.
         app_metrics: whether the application's own metrics are on the page. Taken at the start, not at a reload.
         multiproc_dir: directory for these; empty: a private one. Taken at the start, not at a reload.
+        status_page: whether there is a status page beside the metrics.
+        certfile: PEM file with the certificate chain of the metrics port; empty: plain HTTP.
+        keyfile: PEM file with its private key; empty: it is in ``certfile``.
+        client_cafile: PEM file with the authorities whose client certificates are let in; empty: none is asked for.
+        token: what a client has to send as its bearer token; empty: none.
+        basic_auth: ``user:password`` that a client may send instead; empty: none.
     """
 
     port: int = 9091
@@ -53,6 +59,12 @@ class Settings:
     queue_header: str = "X-Request-Start"
     app_metrics: bool = True
     multiproc_dir: str = ""
+    status_page: bool = True
+    certfile: str = ""
+    keyfile: str = ""
+    client_cafile: str = ""
+    token: str = field(default="", repr=False)
+    basic_auth: str = field(default="", repr=False)
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -75,6 +87,9 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
             values[name] = check(f"setting {name}", given[name])
         elif environ.get(variable) and not environ[variable].startswith(_NOT_MEANT_FOR_US):
             values[name] = check(f"setting {name} (environment variable {variable})", environ[variable])
+    for name in ("keyfile", "client_cafile"):
+        if values.get(name) and not values.get("certfile"):
+            raise InvalidSetting(f"gunicorn_prom_hooks: setting {name} is only of use together with certfile")
     return Settings(**values)
 
 
@@ -123,7 +138,7 @@ def _endpoint(what: str, value: Any) -> Endpoint | None:
         return None
     if callable(value):
         return cast("Endpoint", value)
-    raise _refuse(what, value, "a callable that takes the WSGI environ, or None")
+    raise _refuse(what, value, "a callable that takes the WSGI environ or the ASGI scope, or None")
 
 
 def _worker_label(what: str, value: Any) -> str:
@@ -156,6 +171,29 @@ def _directory(what: str, value: Any) -> str:
     raise _refuse(what, value, "the path of a directory, or '' for a private one")
 
 
+def _file(what: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (str, os.PathLike)) and isinstance(path := os.fspath(value), str) and "\0" not in path:
+        return os.path.abspath(path) if path else ""
+    raise _refuse(what, value, "the path of a PEM file, or None")
+
+
+def _secret(pattern: str, allowed: str) -> Callable[[str, Any], str]:
+    """The check of a setting whose value is never shown. Empty is refused: as a rule a variable that is not set."""
+
+    def check(what: str, value: Any) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, str) and re.fullmatch(pattern, value.strip()):
+            return value.strip()
+        raise InvalidSetting(
+            f"gunicorn_prom_hooks: {what}: the value, not shown here, is not allowed; it must be {allowed}"
+        )
+
+    return check
+
+
 _CHECKS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "port": ("PROMETHEUS_METRICS_PORT", _whole(0, 65535, "a port from 1 to 65535, or 0 for no HTTP server")),
     "address": ("PROMETHEUS_BIND_ADDRESS", _address),
@@ -165,5 +203,19 @@ _CHECKS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "queue_header": ("GUNICORN_PROM_QUEUE_HEADER", _queue_header),
     "app_metrics": ("GUNICORN_PROM_APP_METRICS", _switch),
     "multiproc_dir": (MULTIPROC_DIR, _directory),
+    "status_page": ("GUNICORN_PROM_STATUS_PAGE", _switch),
+    "certfile": ("PROMETHEUS_METRICS_CERTFILE", _file),
+    "keyfile": ("PROMETHEUS_METRICS_KEYFILE", _file),
+    "client_cafile": ("PROMETHEUS_METRICS_CLIENT_CAFILE", _file),
+    "token": (
+        "PROMETHEUS_METRICS_TOKEN",
+        _secret(r"[!-~]{1,4096}", "1 to 4096 visible ASCII characters without a space, or None for no token"),
+    ),
+    "basic_auth": (
+        "PROMETHEUS_METRICS_BASIC_AUTH",
+        _secret(
+            r"[^:\x00-\x1f\x7f]{1,1000}:[^\x00-\x1f\x7f]{1,1000}", "'user:password', neither of them empty, or None"
+        ),
+    ),
 }
 """Environment variable (none if empty) and check of each setting."""

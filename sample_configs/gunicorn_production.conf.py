@@ -39,7 +39,7 @@ def worker_abort(worker):
 
 
 # --- Metrics ----------------------------------------------------------------------------------------------------------
-# Prometheus on another machine? Then bind an address that it can reach, and keep everybody else out with the firewall:
-#   address="10.0.0.5"
+# Prometheus on another machine? Then bind an address that it can reach, and ask for a token, over TLS (SECURITY.md):
+#   address="10.0.0.5", certfile="/etc/gunicorn/metrics.pem"    and PROMETHEUS_METRICS_TOKEN in the environment
 # Rather the same few worker_id values for ever than one per worker?  worker_label="slot"
 install(globals(), port=9091)

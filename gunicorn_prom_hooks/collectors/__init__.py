@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ..guard import Guard
+from ..native import new_lock
 from . import backlog, deaths, exporter, log_messages, master, requests, websockets, worker_states
 from .clashes import Clashes
 from .dirty import DirtyWorkers
+from .patience import Patience, Task
 from .view import View
 from .worker_processes import WorkerProcesses
 from .worker_requests import WorkerRequests
 
 Collect = Callable[[View], Iterable[Metric]]
+T = TypeVar("T")
 
 
 class Collected(NamedTuple):
@@ -51,7 +53,9 @@ def all_collectors() -> tuple[tuple[str, Collect], ...]:
 
 
 class Page(Collector):
-    """All collectors as one: each is timed, and one that fails costs its own families only.
+    """All collectors as one: each is timed, and one that fails or hangs costs its own families only.
+
+    One page is made at a time: collectors remember what they last said.
 
     Args:
         look: takes a view of the server.
@@ -73,6 +77,8 @@ class Page(Collector):
         self._collectors = all_collectors()
         self._hold = hold
         self._clashes = Clashes(guard, hold)
+        self._patience = Patience()
+        self._turn = new_lock()
 
     def collect(self) -> Iterator[Metric]:
         """The families, then how long each collector took and whether it succeeded, then the application's."""
@@ -84,8 +90,8 @@ class Page(Collector):
 
     def collect_from(self, view: View) -> Iterator[Metric]:
         """The page about what was seen."""
-        application = None if self._application is None else self._execute("app_metrics", self._application)
-        done = [self._execute(name, functools.partial(collect, view)) for name, collect in self._collectors]
+        done = self._collected(view)
+        application = done.pop() if self._application is not None else None
         families = [family for collected in done for family in collected.families]
         if application is not None:
             done.append(application)
@@ -103,11 +109,38 @@ class Page(Collector):
         if application is not None:
             yield from self._clashes.without(application.families, families)
 
-    def _execute(self, name: str, collect: Callable[[], Iterable[Metric]]) -> Collected:
-        start = time.perf_counter()
+    def in_time(self, name: str, make: Callable[[], T]) -> T:
+        """What this makes, unless it hangs.
+
+        Raises:
+            Hangs: it does.
+        """
+        task = Task(name, make)
+        with self._turn:
+            self._patience.run([task])
+        return task.result()
+
+    def _collected(self, view: View) -> list[Collected]:
+        tasks = [Task(name, functools.partial(_listed, collect, view)) for name, collect in self._collectors]
+        if self._application is not None:
+            tasks.insert(0, Task("app_metrics", functools.partial(_called, self._application)))
+        with self._turn:
+            self._patience.run(tasks)
+        done = [self._finished(task) for task in tasks]
+        return done if self._application is None else [*done[1:], done[0]]
+
+    def _finished(self, task: Task[list[Metric]]) -> Collected:
         try:
-            return Collected(name, list(collect()), time.perf_counter() - start, succeeded=True)
-        except Exception:  # noqa: BLE001 - this is the one place where a collector's failure ends
+            return Collected(task.name, task.result(), task.seconds, succeeded=True)
+        except BaseException:  # noqa: BLE001 - this is the one place where a collector's failure ends
             with self._hold():
-                self._guard.failed(f"collector_{name}")
-            return Collected(name, [], time.perf_counter() - start, succeeded=False)
+                self._guard.failed(f"collector_{task.name}")
+            return Collected(task.name, [], task.seconds, succeeded=False)
+
+
+def _listed(collect: Collect, view: View) -> list[Metric]:
+    return list(collect(view))
+
+
+def _called(collect: Callable[[], Iterable[Metric]]) -> list[Metric]:
+    return list(collect())

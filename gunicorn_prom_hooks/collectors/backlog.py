@@ -56,7 +56,7 @@ def collect(view: View) -> Iterator[Metric]:
 
 def _queue(listener: Any) -> tuple[str, int, int] | None:
     sock = listener.sock
-    name = _name(listener)
+    name = listener_name(listener)
     if sock is None or name is None:
         return None
     if sock.family == socket.AF_UNIX:
@@ -68,7 +68,8 @@ def _queue(listener: Any) -> tuple[str, int, int] | None:
     return None if found is None else (name, *found)
 
 
-def _name(listener: Any) -> str | None:
+def listener_name(listener: Any) -> str | None:
+    """What gunicorn calls it; None once it is closed."""
     try:
         name = str(listener)
     except AttributeError:  # the master has closed it meanwhile: gunicorn's __str__ asks None for its address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -20,6 +21,7 @@ from ..scoreboard.families import (
     RESPONSE_SIZE_SUM,
     SIZE_BUCKETS,
 )
+from . import histogram
 from .histogram import cumulative
 from .view import View
 
@@ -33,14 +35,14 @@ class _Sums:
         self.sizes = {"request": [0.0] * (len(SIZE_BUCKETS) + 1), "response": [0.0] * (len(SIZE_BUCKETS) + 1)}
         self.bytes = {"request": 0.0, "response": 0.0}
 
-    def add(self, cells: list[float], size_classes: dict[str, str]) -> None:
-        self.durations = [a + b for a, b in zip(self.durations, cells[COUNTS], strict=True)]
+    def add(self, cells: list[float], count: float, size_classes: dict[str, str]) -> None:
+        self.durations = list(map(operator.add, self.durations, cells[COUNTS]))
         self.seconds += cells[DURATION_SUM]
         self.bytes["request"] += cells[REQUEST_SIZE_SUM]
         self.bytes["response"] += cells[RESPONSE_SIZE_SUM]
         for direction, size_class in size_classes.items():
             if size_class.isdecimal() and int(size_class) <= len(SIZE_BUCKETS):
-                self.sizes[direction][int(size_class)] += sum(cells[COUNTS])
+                self.sizes[direction][int(size_class)] += count
 
 
 def collect(view: View) -> Iterator[Metric]:
@@ -49,10 +51,12 @@ def collect(view: View) -> Iterator[Metric]:
     endpoints: dict[tuple[str, str], _Sums] = {}
     for (method, endpoint, status, request_size, response_size), cells in view.totals.series(REQUESTS.number).items():
         key = method, endpoint, status
-        statuses[key] = statuses.get(key, 0.0) + sum(cells[COUNTS])
-        endpoints.setdefault((method, endpoint), _Sums()).add(
-            cells, {"request": request_size, "response": response_size}
-        )
+        count = sum(cells[COUNTS])
+        statuses[key] = statuses.get(key, 0.0) + count
+        sums = endpoints.get((method, endpoint))
+        if sums is None:
+            sums = endpoints[method, endpoint] = _Sums()
+        sums.add(cells, count, {"request": request_size, "response": response_size})
 
     requests = CounterMetricFamily("gunicorn_requests", "Requests answered.", labels=("method", "endpoint", "status"))
     for key, count in statuses.items():
@@ -64,16 +68,17 @@ def collect(view: View) -> Iterator[Metric]:
         "Time from the parsed request to the end of the response.",
         labels=("method", "endpoint"),
     )
-    for labels, sums in endpoints.items():
-        durations.add_metric(labels, cumulative(DURATION_BUCKETS, sums.durations), sums.seconds)
+    named = [({"method": method, "endpoint": endpoint}, sums) for (method, endpoint), sums in endpoints.items()]
+    for labels, sums in named:
+        histogram.add(durations, labels, cumulative(DURATION_BUCKETS, sums.durations), sums.seconds)
     yield durations
 
     for direction in ("request", "response"):
         sizes = HistogramMetricFamily(
             f"gunicorn_{direction}_size_bytes", f"Size of the {direction} body.", labels=("method", "endpoint")
         )
-        for labels, sums in endpoints.items():
-            sizes.add_metric(labels, cumulative(SIZE_BUCKETS, sums.sizes[direction]), sums.bytes[direction])
+        for labels, sums in named:
+            histogram.add(sizes, labels, cumulative(SIZE_BUCKETS, sums.sizes[direction]), sums.bytes[direction])
         yield sizes
 
     failed = CounterMetricFamily(

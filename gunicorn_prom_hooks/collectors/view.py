@@ -31,6 +31,42 @@ class Durations(Protocol):
         """The sum."""
 
 
+class DeathRecord(Protocol):
+    """A death as the master remembers it."""
+
+    @property
+    def when(self) -> float:
+        """Unix time."""
+
+    @property
+    def clock(self) -> float:
+        """The same in monotonic seconds, of the clock that in-flight requests are stamped with."""
+
+    @property
+    def worker_id(self) -> str:
+        """The label."""
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker; None if its fork never told."""
+
+    @property
+    def reason(self) -> str:
+        """Why it ended."""
+
+    @property
+    def detail(self) -> str:
+        """Name of a signal, or exit code."""
+
+    @property
+    def requests(self) -> Sequence[InFlight]:
+        """The requests that it died on, oldest first."""
+
+    @property
+    def others(self) -> int:
+        """How many more."""
+
+
 class Ledger(Protocol):
     """What the master keeps of the ends of workers."""
 
@@ -53,6 +89,10 @@ class Ledger(Protocol):
     @property
     def lifetimes(self) -> Durations:
         """How long workers lived."""
+
+    @property
+    def latest(self) -> Sequence[DeathRecord]:
+        """The latest deaths, the last one first."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +149,8 @@ class View:
     moment, but never in both.
 
     Attributes:
+        pid: of the master.
+        since: unix time at which the master began.
         slots: by number.
         now: unix seconds.
         clock: monotonic seconds, of the clock that in-flight requests are stamped with.
@@ -125,6 +167,8 @@ class View:
         build: the labels of gunicorn_build_info.
     """
 
+    pid: int
+    since: float
     now: float
     clock: float
     workers: Sequence[WorkerView]

@@ -8,12 +8,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from ..scoreboard.families import (
-    BUCKETS,
+    COUNTS,
     DURATION_BUCKETS,
     DURATION_SUM,
     ERROR_HANDLING,
     FAILED,
-    FIRST_BUCKET,
     REQUESTS,
     WORKER_DURATION_BUCKETS,
     Family,
@@ -63,12 +62,13 @@ class WorkerRequests:
             counts = view.counts[worker.worker_id]
             labels = (worker.worker_id,)
             rows = list(counts.tally.series(REQUESTS.number).values())
-            buckets = [sum(row[FIRST_BUCKET + bucket] for row in rows) for bucket in range(BUCKETS)]
+            sums = [sum(column) for column in zip(*rows, strict=True)] or [0.0] * REQUESTS.cells
+            buckets = sums[COUNTS]
             requests.add_metric(labels, sum(buckets))
             durations.add_metric(
                 labels,
                 coarser(DURATION_BUCKETS, buckets, WORKER_DURATION_BUCKETS),
-                sum(row[DURATION_SUM] for row in rows),
+                sums[DURATION_SUM],
             )
             busy.add_metric(labels, self._busy[worker.lease.worker])
             in_progress.add_metric(labels, counts.in_progress)

@@ -31,7 +31,7 @@ def collect(view: View) -> Iterator[Metric]:
         states.add_metric(labels, value)
     yield states
 
-    now_in = Counter(_phase(worker) for worker in view.workers)
+    now_in = Counter(phase_of(worker) for worker in view.workers)
     workers = GaugeMetricFamily(
         "gunicorn_workers", "Live workers; stopping are those that have been told to leave.", labels=("state",)
     )
@@ -63,5 +63,6 @@ def collect(view: View) -> Iterator[Metric]:
     yield from (uptime, heartbeat, threads, info)
 
 
-def _phase(worker: WorkerView) -> str:
+def phase_of(worker: WorkerView) -> str:
+    """What it is: booting, running, or stopping."""
     return "stopping" if worker.stopping or worker.state in ("quit", "abort") else worker.state

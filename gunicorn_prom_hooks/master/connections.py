@@ -7,32 +7,44 @@ import errno
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..native import original
+from .client import MAX_HEAD_BYTES, Client, State
+from .crowd import next_to_go, too_much
 from .forklock import ForkLock
-from .http import refusal
+from .http import Reply, Wish, refusal
+from .rendering import Renderings
+from .tls import Channel
+from .waker import Waker
 
-MAX_CONNECTIONS: Final = 64
-"""One more, and the one that is nearest to its deadline is closed."""
-MAX_HEAD_BYTES: Final = 16 * 1024
-HEAD_SECONDS: Final = 5.0
-BODY_SECONDS: Final = 20.0
-LINGER_SECONDS: Final = 2.0
-"""How long a client has for its request, for reading the answer, and for closing after it."""
+MAX_CONNECTIONS: Final = 256
+"""One more, and one of them is closed; ``crowd`` says which."""
+MAX_HELD_BYTES: Final = 32 * 1024 * 1024
+"""Of answers that clients have not read yet."""
+ACCEPT_AT_ONCE: Final = 16
+ACCEPT_PAUSE_SECONDS: Final = 0.1
+"""Where the process has no file descriptors left."""
 
-_LATER = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
+_LATER: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
+_NOT_OURS: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EPERM})
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-class _Connection:
-    """A client: its request so far, then what is still to be sent to it."""
+class Service(NamedTuple):
+    """What connections are served with.
 
-    def __init__(self, sock: Any, deadline: float) -> None:
-        self.sock = sock
-        self.deadline = deadline
-        self.head = bytearray()
-        self.rest = memoryview(b"")
-        self.lingering = False
+    Attributes:
+        channel: for a new connection.
+        answer: from the bytes of a request to its outcome, and whether the body is left out. Never raises.
+        renderings: of what is not answered at once.
+        stopping: whether ``serve`` is to return.
+    """
+
+    channel: Callable[[], Channel]
+    answer: Callable[[bytes], tuple[Reply | Wish, bool]]
+    renderings: Renderings
+    stopping: Callable[[], bool]
 
 
 class Connections:
@@ -40,122 +52,163 @@ class Connections:
 
     Args:
         listener: listening socket, an original one, non-blocking; ours to close.
-        waker: file descriptor that becomes readable when ``serve`` is to return.
+        waker: wakes when something is rendered, or ``serve`` is to return.
         lock: held while a client is accepted, so that no fork copies a socket that is not in the books yet.
-        answer: from the bytes of a request to the bytes of the response.
+        service: what clients get.
     """
 
-    def __init__(self, listener: Any, waker: int, lock: ForkLock, answer: Callable[[bytes], bytes]) -> None:
+    def __init__(self, listener: Any, waker: Waker, lock: ForkLock, service: Service) -> None:
         self._listener = listener
-        self._lock = lock
         self._waker = waker
-        self._answer = answer
-        self._open: dict[int, _Connection] = {}
+        self._lock = lock
+        self._service = service
+        self._open: dict[int, Client] = {}
         self._poll: Any = original("select", "poll")()
         self._in = original("select", "POLLIN")
         self._out = original("select", "POLLOUT")
-        self._poll.register(waker, self._in)
+        self._paused_until = 0.0
+        self._poll.register(waker.fd, self._in)
         self._poll.register(listener.fileno(), self._in)
 
     def serve(self) -> None:
-        """Serves until the waker is readable.
+        """Serves until it is to stop.
 
         Raises:
             OSError: the listening socket is broken.
         """
         while True:
-            for fd, _events in self._poll.poll(self._patience()):
-                if fd == self._waker:
-                    return
-                if fd == self._listener.fileno():
-                    with self._lock.hold():
-                        self._accept()
+            for fd, events in self._poll.poll(self._patience()):
+                if fd == self._waker.fd:
+                    self._waker.drain()
+                elif fd == self._listener.fileno():
+                    self._accept_some()
                 elif fd in self._open:
-                    self._advance(fd)
+                    self._advance(fd, events)
+            if self._service.stopping():
+                return
+            self._deliver()
+            self._service.renderings.proceed()
             now = time.monotonic()
-            for fd in [fd for fd, connection in self._open.items() if connection.deadline <= now]:
+            for fd in [fd for fd, client in self._open.items() if client.deadline <= now]:
                 self._close(fd)
+            if self._paused_until and self._paused_until <= now:
+                self._paused_until = 0.0
+                self._poll.register(self._listener.fileno(), self._in)
 
     def close(self) -> None:
         """Closes every socket. In a forked child too: no worker keeps a scrape or the port open."""
-        for connection in list(self._open.values()):
-            _close_quietly(connection.sock)
+        for client in list(self._open.values()):
+            _close_quietly(client.sock)
         _close_quietly(self._listener)
 
     def _patience(self) -> float | None:
-        """Milliseconds until the next deadline."""
-        if not self._open:
-            return None
-        first = min(connection.deadline for connection in self._open.values())
-        return max(0.0, (first - time.monotonic()) * 1000.0) + 1.0
+        """Milliseconds until there is something to do."""
+        moments = [client.deadline for client in self._open.values()]
+        due = self._service.renderings.due()
+        if due is not None:
+            moments.append(due)
+        if self._paused_until:
+            moments.append(self._paused_until)
+        return max(0.0, (min(moments) - time.monotonic()) * 1000.0) + 1.0 if moments else None
 
-    def _accept(self) -> None:
+    def _accept_some(self) -> None:
+        """Accepts a few, and reads at once what has come with them: in a flood a request is not left behind."""
+        for _ in range(ACCEPT_AT_ONCE):
+            with self._lock.hold():
+                fd = self._accept()
+            if fd is None:
+                return
+            self._advance(fd, self._in)
+
+    def _accept(self) -> int | None:
         try:
             # accept() of a socket object makes one of whatever class gevent has put into the socket module.
-            fd, _ = self._listener._accept()  # noqa: SLF001
+            fd, peer = self._listener._accept()  # noqa: SLF001
         except OSError as error:
-            if error.errno in _LATER or error.errno in (errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN):
-                return
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM) and self._open:
-                self._close(self._next_to_go())
-                return
-            raise
+            if error.errno in _NO_ROOM:
+                self._make_room()
+            elif error.errno not in _LATER | _NOT_OURS:
+                raise
+            return None
         sock = original("socket", "socket")(fileno=fd)
         sock.setblocking(False)
+        client = Client(sock, peer, self._service.channel())
         if len(self._open) >= MAX_CONNECTIONS:
-            self._close(self._next_to_go())
-        self._open[fd] = _Connection(sock, time.monotonic() + HEAD_SECONDS)
+            victim = next_to_go(self._open.values(), client.home)
+            if victim is None:
+                _close_quietly(sock)
+                return None
+            self._close(victim.sock.fileno())
+        self._open[fd] = client
+        client.watched = self._in
         self._poll.register(fd, self._in)
+        return int(fd)
 
-    def _next_to_go(self) -> int:
-        return min(self._open, key=lambda fd: self._open[fd].deadline)
+    def _make_room(self) -> None:
+        victim = next_to_go(self._open.values())
+        if victim is not None:
+            self._close(victim.sock.fileno())
+        else:
+            self._poll.unregister(self._listener.fileno())
+            self._paused_until = time.monotonic() + ACCEPT_PAUSE_SECONDS
 
-    def _advance(self, fd: int) -> None:
-        connection = self._open[fd]
+    def _advance(self, fd: int, events: int) -> None:
+        client = self._open[fd]
         try:
-            if connection.rest:
-                self._write(fd, connection)
-            else:
-                self._read(fd, connection)
+            # Of one that waits, or writes, nothing is polled that would be read.
+            readable = events & ~self._out and client.state is not State.WRITING
+            if client.state is State.WAITING or (readable and not client.read()):
+                self._close(fd)
+                return
+            if client.state is State.READING:
+                self._understand(client)
+            if client.wants_to_write:
+                client.write()
         except OSError as error:
             if error.errno not in _LATER:
                 self._close(fd)
+                return
+        self._watch(fd, client)
 
-    def _read(self, fd: int, connection: _Connection) -> None:
-        data = connection.sock.recv(MAX_HEAD_BYTES)
-        if not data:
-            self._close(fd)
-            return
-        if connection.lingering:
-            return
-        connection.head += data
-        if b"\r\n\r\n" in connection.head or b"\n\n" in connection.head:
-            self._respond(fd, connection, self._answer(bytes(connection.head)))
-        elif len(connection.head) > MAX_HEAD_BYTES:
-            self._respond(fd, connection, refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
+    def _understand(self, client: Client) -> None:
+        if b"\n\r\n" in client.head or b"\n\n" in client.head:
+            outcome, client.head_only = self._service.answer(bytes(client.head))
+            if isinstance(outcome, Wish):
+                client.wait(outcome)
+                self._service.renderings.ask(outcome, client)
+            else:
+                client.answer(outcome)
+        elif len(client.head) > MAX_HEAD_BYTES:
+            client.answer(refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
 
-    def _respond(self, fd: int, connection: _Connection, answer: bytes) -> None:
-        connection.rest = memoryview(answer)
-        connection.deadline = time.monotonic() + BODY_SECONDS
-        self._poll.modify(fd, self._out)
-        self._write(fd, connection)
+    def _deliver(self) -> None:
+        """Sends what has been rendered to those who wait for it."""
+        fulfilled = self._service.renderings.fulfilled()
+        for client, reply in fulfilled:
+            client.answer(reply)
+        for client in too_much(self._open.values(), MAX_HELD_BYTES) if fulfilled else ():
+            self._close(client.sock.fileno())
+        for client, _ in fulfilled:
+            if client.state is State.WRITING and client.sock.fileno() in self._open:
+                self._advance(client.sock.fileno(), self._out)
 
-    def _write(self, fd: int, connection: _Connection) -> None:
-        sent = connection.sock.send(connection.rest)
-        connection.rest = connection.rest[sent:]
-        if not connection.rest:
-            # To close with bytes unread would reset the connection, and the client could lose the answer.
-            connection.lingering = True
-            connection.deadline = time.monotonic() + LINGER_SECONDS
-            connection.sock.shutdown(original("socket", "SHUT_WR"))
-            self._poll.modify(fd, self._in)
+    def _watch(self, fd: int, client: Client) -> None:
+        wanted = 0 if client.state in (State.WAITING, State.WRITING) else self._in
+        if client.wants_to_write:
+            wanted |= self._out
+        if wanted != client.watched:
+            client.watched = wanted
+            self._poll.modify(fd, wanted)
 
     def _close(self, fd: int) -> None:
         with contextlib.suppress(KeyError, OSError):
             self._poll.unregister(fd)
         # First closed, then forgotten: a child forked in between finds it closed, not open and unknown.
-        _close_quietly(self._open[fd].sock)
+        client = self._open[fd]
+        _close_quietly(client.sock)
         del self._open[fd]
+        if client.wish is not None:
+            self._service.renderings.withdraw(client.wish, client)
 
 
 def _close_quietly(sock: Any) -> None:

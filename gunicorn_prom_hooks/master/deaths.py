@@ -15,7 +15,7 @@ from ..scoreboard.layout import EXIT_CAUSE, EXIT_MARK, RUNNING_AT
 from ..scoreboard.reader import InFlight
 from ..scoreboard.tally import EndpointCap
 from .ends import Ends
-from .ledger import Death, Ledger
+from .ledger import Death, DeathRecord, Ledger
 from .obituary import obituary
 from .oom import OomKills
 from .roster import Member
@@ -82,8 +82,11 @@ class Deaths:
         )
         how = self.ledger.book(death, [(request.method, request.path) for request in requests], unnamed)
         expected = how[0] in _EXPECTED or (how[0] == "signal" and death.orderly and death.end == 0)
-        if requests or unnamed or not expected:
-            clock = time.monotonic() - max(0.0, time.time() - when)
+        news = bool(requests or unnamed or not expected)
+        clock = time.monotonic() - max(0.0, time.time() - when)
+        pid = member.worker.pid if isinstance(member.worker.pid, int) else None
+        self.ledger.remember(DeathRecord(when, clock, member.worker_id, pid, *how, requests, unnamed), news=news)
+        if news:
             line = obituary(member.worker.pid, member.worker_id, how, requests, unnamed, clock)
             self._lines.append(("warning" if expected else "error", line))
 

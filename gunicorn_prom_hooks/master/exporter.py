@@ -2,43 +2,78 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from ipaddress import IPv6Address, ip_address
+from typing import Any, Final, NamedTuple
 
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-
-from ..collectors import Page
 from ..guard import Guard
 from ..native import new_lock, original
-from .connections import Connections
+from .auth import Credentials
+from .connections import Connections, Service
 from .forklock import ForkLock
-from .http import Exchange, refusal
+from .http import Exchange, Reply, Wish, refusal
+from .pages import Pages
+from .rendering import Renderings
+from .tls import Channel, Plain, Tls
+from .waker import Waker
 
 RETRY_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 2.0
-BACKLOG: Final = 128
+BACKLOG: Final = 1024
+SEND_BUFFER_BYTES: Final = 256 * 1024
+"""The kernel would give each client that does not read several megabytes."""
+
+
+class Access(NamedTuple):
+    """Who gets what, and how. A reload replaces it as a whole.
+
+    Attributes:
+        credentials: what a client has to send.
+        context: TLS; None for plain HTTP.
+        pages: what there is to see.
+    """
+
+    credentials: Credentials
+    context: ssl.SSLContext | None
+    pages: Pages
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may read, and everybody in between too."""
+        return self.context is None and not self.credentials.wanted
 
 
 class Exporter:
-    """Serves a page on one address until it is stopped. A port that is taken is tried again until it is free.
+    """Serves pages on one address until it is stopped. A port that is taken is tried again until it is free.
+
+    Attributes:
+        access: who gets what; may be replaced at any time, and counts from the next request or connection on.
 
     Args:
-        page: what is rendered.
-        lock: held while the page is rendered, and while anything is logged.
+        ready: whether the server can take requests; called without the lock.
+        lock: held while anything is logged, and while a client is accepted.
         log: gunicorn's logger.
 
     Raises:
         OSError: the address is a name that nobody knows.
     """
 
-    def __init__(self, page: Page, lock: ForkLock, guard: Guard, log: Any, address: str, port: int) -> None:
+    def __init__(
+        self,
+        access: Access,
+        ready: Callable[[], bool],
+        lock: ForkLock,
+        guard: Guard,
+        log: Any,
+        address: str,
+        port: int,
+    ) -> None:
+        self.access = access
         self.address = address
         self.port = port
-        self._page = page
+        self._ready = ready
         self._lock = lock
         self._guard = guard
         self._log = log
@@ -46,13 +81,24 @@ class Exporter:
         self._connections: Connections | None = None
         # Here and not in the thread: looking up a name takes locks of the C library that a fork must not copy.
         self._candidates = original("socket", "getaddrinfo")(address, port, 0, original("socket", "SOCK_STREAM"))
-        self._wake_read, self._wake_write = os.pipe()
+        self._waker = Waker()
+        self._stopping = False
         self._done = new_lock()
 
     @property
     def where(self) -> str:
         """The address and port, as in a URL."""
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Where the metrics are."""
+        return f"{'http' if self.access.context is None else 'https'}://{self.where}/metrics"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return all(_is_loopback(sockaddr[0]) for *_, sockaddr in self._candidates)
 
     def start(self) -> None:
         """Binds, and starts the thread; a real one, whatever gevent has made of the threading module."""
@@ -68,11 +114,11 @@ class Exporter:
         original("_thread", "start_new_thread")(self._run, ())
 
     def stop(self) -> None:
-        """Ends the thread and closes its sockets. Waits for it, but not for long."""
-        with contextlib.suppress(OSError):
-            os.write(self._wake_write, b"x")
+        """Ends the thread and closes its sockets. A rendering in progress is not waited for."""
+        self._stopping = True
+        self._waker.wake()
         if self._done.acquire(timeout=STOP_SECONDS):
-            self._close_pipe()
+            self._waker.close()
 
     def close_in_child(self) -> None:
         """Lets go of the port and the clients in a forked child, where there is no such thread."""
@@ -80,12 +126,7 @@ class Exporter:
             self._connections.close()
         elif self._listener is not None:
             self._listener.close()
-        self._close_pipe()
-
-    def _close_pipe(self) -> None:
-        for fd in (self._wake_read, self._wake_write):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        self._waker.close_in_child()
 
     def _run(self) -> None:
         try:
@@ -97,7 +138,9 @@ class Exporter:
 
     def _serve(self) -> bool:
         """Serves until it is stopped. False if it failed, with the port given up, to be bound again."""
-        self._connections = Connections(self._listener, self._wake_read, self._lock, self._answer)
+        renderings = Renderings(self._render, self._waker.wake)
+        service = Service(self._channel, self._answer, renderings, lambda: self._stopping)
+        self._connections = Connections(self._listener, self._waker, self._lock, service)
         try:
             self._connections.serve()
             return True
@@ -111,10 +154,12 @@ class Exporter:
     def _bind_patiently(self) -> bool:
         """Makes the listening socket. False if the exporter was stopped before the port was free."""
         poll = original("select", "poll")()
-        poll.register(self._wake_read, original("select", "POLLIN"))
-        while not poll.poll(RETRY_SECONDS * 1000):
+        poll.register(self._waker.fd, original("select", "POLLIN"))
+        while not self._stopping:
+            poll.poll(RETRY_SECONDS * 1000)
+            self._waker.drain()  # of a rendering that was on its way when the port was given up
             with self._lock.hold():
-                if self._bind() is None:
+                if not self._stopping and self._bind() is None:
                     return True
         return False
 
@@ -124,7 +169,7 @@ class Exporter:
         for candidate in self._candidates:
             error = self._bind_one(*candidate)
             if error is None:
-                self._say("info", "gunicorn_prom_hooks: metrics at http://%s/metrics", self.where)
+                self._say("info", "gunicorn_prom_hooks: metrics at %s", self.url)
                 return None
         return error
 
@@ -135,6 +180,7 @@ class Exporter:
             return error
         try:
             listener.setsockopt(original("socket", "SOL_SOCKET"), original("socket", "SO_REUSEADDR"), 1)
+            listener.setsockopt(original("socket", "SOL_SOCKET"), original("socket", "SO_SNDBUF"), SEND_BUFFER_BYTES)
             listener.setblocking(False)
             listener.bind(sockaddr)
             listener.listen(BACKLOG)
@@ -150,29 +196,37 @@ class Exporter:
         except Exception:  # noqa: BLE001 - the user's logger may fail; the exporter must not for that
             self._guard.failed("log")
 
-    def _answer(self, raw: bytes) -> bytes:
+    def _channel(self) -> Channel:
+        context = self.access.context
+        return Plain() if context is None else Tls(context, self._lock.hold)
+
+    def _render(self, wishes: Iterable[Wish]) -> Mapping[Wish, Reply]:
+        return self.access.pages.render(wishes)
+
+    def _answer(self, raw: bytes) -> tuple[Reply | Wish, bool]:
+        access = self.access
         try:
-            return Exchange(raw, self._encode).answer
+            exchange = Exchange(
+                raw,
+                access.credentials,
+                self._ready,
+                status_page=access.pages.has_site,
+                local_only=self.is_local and not access.credentials.wanted,
+            )
         except Exception:  # noqa: BLE001 - one bad scrape must not end the thread
             self._failed("scrape")
-            return refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
-
-    def _encode(self, encoder: Callable[[Collector], bytes]) -> bytes:
-        with self._lock.hold():
-            view = self._page.look()
-        return encoder(_Collected(list(self._page.collect_from(view))))
+            return refusal(HTTPStatus.INTERNAL_SERVER_ERROR), False
+        return exchange.outcome, exchange.head_only
 
     def _failed(self, where: str) -> None:
         with self._lock.hold():
             self._guard.failed(where)
 
 
-class _Collected(Collector):
-    """Families that have been collected: making text of them needs no lock, and takes longer than collecting."""
-
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> list[Metric]:
-        """The families."""
-        return self._families
+def _is_loopback(host: object) -> bool:
+    try:
+        address = ip_address(str(host).partition("%")[0])
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback

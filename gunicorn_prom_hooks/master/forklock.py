@@ -1,8 +1,9 @@
-"""Nothing is rendered while the master forks: a worker must not inherit a lock whose holder it has not got."""
+"""Nothing of ours is in the middle of something while the master forks: a worker must not inherit a held lock."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ..native import new_lock
 
 WAIT_SECONDS = 2.0
-"""A fork, and a hook, waits this long for a rendering to end, then goes on without the lock."""
+"""A fork, and a hook, waits this long for the lock, then goes on without it."""
 
 
 class ForkLock:
@@ -19,12 +20,16 @@ class ForkLock:
     gunicorn's own control socket guards its thread in the same way. The fork handlers stay registered for the life
     of the process; there is no way to take them back, so one ``ForkLock`` serves for all reloads.
 
+    Whoever waits for the lock stands in a turnstile meanwhile, so that a thread which takes it again and again, as
+    the exporter's does in a flood of connections, cannot keep a fork waiting for more than one turn.
+
     Args:
         in_child: called in every forked child, the lock being new and free there.
     """
 
     def __init__(self, in_child: Callable[[], None]) -> None:
         self._lock: Any = new_lock()
+        self._turnstile: Any = new_lock()
         self._held_for_fork = False
         self._in_child = in_child
         os.register_at_fork(before=self._before, after_in_parent=self._after, after_in_child=self._child)
@@ -32,7 +37,7 @@ class ForkLock:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Holds the lock; after ``WAIT_SECONDS`` of waiting goes on without it."""
-        held = self._lock.acquire(timeout=WAIT_SECONDS)
+        held = self._acquire(WAIT_SECONDS)
         try:
             yield
         finally:
@@ -42,15 +47,25 @@ class ForkLock:
     @contextmanager
     def try_hold(self, seconds: float) -> Iterator[bool]:
         """Holds the lock if it can be had within this time; says whether it does."""
-        held = self._lock.acquire(timeout=seconds) if seconds else self._lock.acquire(False)
+        # Without waiting it may be a signal handler, in the middle of the turnstile.
+        held = self._acquire(seconds) if seconds else self._lock.acquire(False)
         try:
             yield held
         finally:
             if held:
                 self._lock.release()
 
+    def _acquire(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        if not self._turnstile.acquire(timeout=seconds):
+            return False
+        try:
+            return bool(self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())))
+        finally:
+            self._turnstile.release()
+
     def _before(self) -> None:
-        self._held_for_fork = self._lock.acquire(timeout=WAIT_SECONDS)
+        self._held_for_fork = self._acquire(WAIT_SECONDS)
 
     def _after(self) -> None:
         if self._held_for_fork:
@@ -59,5 +74,6 @@ class ForkLock:
 
     def _child(self) -> None:
         self._lock = new_lock()
+        self._turnstile = new_lock()
         self._held_for_fork = False
         self._in_child()

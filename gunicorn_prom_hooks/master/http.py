@@ -1,76 +1,171 @@
-"""One HTTP request to the exporter: bytes in, bytes out. Parsing is the standard library's."""
+"""One HTTP request to the exporter: from its bytes to an answer, or to what is to be rendered for it."""
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
+from ipaddress import ip_address
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector
 
-Encode = Callable[[Callable[[Collector], bytes]], bytes]
-"""Applies an encoder of prometheus_client to the page, with nothing forking meanwhile."""
+from .auth import Credentials
+
+METRICS: Final = "/metrics"
+MAX_LINE_BYTES: Final = 8 * 1024
+_METHODS: Final = ("GET", "HEAD")
+_UNLESS_GIVEN: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
+
+
+class Wish(NamedTuple):
+    """What a client wants rendered. Clients with the same wish get the same bytes.
+
+    Attributes:
+        path: ``/metrics``, or one of the status page's.
+        content_type: of the metrics, one of ``ENCODERS``; else empty.
+        gzip: whether compressed.
+    """
+
+    path: str
+    content_type: str
+    gzip: bool
+
+
+class Reply(NamedTuple):
+    """A whole response."""
+
+    head: bytes
+    body: bytes
+
+
+def _encoders() -> dict[str, Callable[[Collector], bytes]]:
+    escapings = ("allow-utf-8", "underscores", "dots", "values")
+    accepts = ["", "application/openmetrics-text"]
+    for escaping in escapings:
+        accepts += [f"application/openmetrics-text;version={v};escaping={escaping}" for v in ("1.0.0", "2.0.0")]
+        accepts += [f"text/plain;version=1.0.0;escaping={escaping}"]
+    found = {}
+    for accept in accepts:
+        encoder, content_type = choose_encoder(accept)
+        found[content_type] = encoder
+    return found
+
+
+ENCODERS: Final[Mapping[str, Callable[[Collector], bytes]]] = _encoders()
+"""prometheus_client's encoders by content type: so many ways to have the page, and no more."""
 
 
 class Exchange(BaseHTTPRequestHandler):
-    """Answers the request in ``raw``; ``answer`` is the whole response. One request a connection.
+    """Understands the request in ``raw``. One request a connection.
 
-    The standard library's handler, on buffers instead of a socket: the socket belongs to the exporter's loop.
+    The standard library's handler, on a buffer instead of a socket: the socket belongs to the exporter's loop.
+
+    Attributes:
+        outcome: the answer, or what is to be rendered.
+        head_only: the answer goes without its body.
+
+    Args:
+        raw: up to the empty line, at least.
+        credentials: what everything but the health checks asks for.
+        ready: whether the server can take requests.
+        status_page: whether there is one.
+        local_only: whether its reader is this machine, with nothing else to show for it: then a name that somebody's
+            web page has had resolved to this machine is not answered, or that page could read it in a browser here.
     """
 
     protocol_version = default_request_version = "HTTP/1.1"
-    server_version = "gunicorn_prom_hooks"
-    sys_version = ""
 
-    def __init__(self, raw: bytes, encode: Encode) -> None:
-        self._encode = encode
+    def __init__(
+        self,
+        raw: bytes,
+        credentials: Credentials,
+        ready: Callable[[], bool],
+        *,
+        status_page: bool,
+        local_only: bool = False,
+    ) -> None:
+        self.outcome: Reply | Wish = refusal(HTTPStatus.BAD_REQUEST)
+        self.head_only = False
+        self._credentials = credentials
+        self._ready = ready
+        self._status_page = status_page
+        self._local_only = local_only
         self.client_address = ("", 0)
         self.rfile = BytesIO(raw)
         self.wfile = BytesIO()
-        self.close_connection = True
-        self.handle_one_request()
+        self.raw_requestline = self.rfile.readline(MAX_LINE_BYTES + 1)
+        if len(self.raw_requestline) > MAX_LINE_BYTES:
+            self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
+        elif self.parse_request():
+            self.head_only = self.command == "HEAD"
+            self.outcome = self._answer()
 
-    @property
-    def answer(self) -> bytes:
-        """The response."""
-        written = self.wfile
-        return written.getvalue()  # type: ignore[attr-defined,no-any-return]  # declared wider in the base class
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class finds wrong with a request."""
+        self.outcome = refusal(HTTPStatus(code))
 
-    def do_GET(self) -> None:
-        """The metrics, or 404."""
-        if _path(self.path) != "/metrics":
-            plain = {"Content-Type": "text/plain; charset=utf-8"}
-            self._reply(HTTPStatus.NOT_FOUND, plain, b"The metrics are at /metrics.\n")
-            return
-        try:
-            encoder, content_type = choose_encoder(self.headers.get("Accept", ""))
-        except (TypeError, ValueError):  # a version that is none, seen with prometheus_client 0.26
-            encoder, content_type = choose_encoder("")
-        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-        body = self._encode(encoder)
-        if gzip_accepted(self.headers.get("Accept-Encoding", "")):
-            headers["Content-Encoding"] = "gzip"
-            body = gzip.compress(body, compresslevel=1)
-        self._reply(HTTPStatus.OK, headers, body)
-
-    do_HEAD = do_GET  # noqa: N815 - the base class calls it by this name
-
-    def _reply(self, status: HTTPStatus, headers: dict[str, str], body: bytes) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+    def handle_expect_100(self) -> bool:
+        """No body is waited for."""
+        return True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's signature
         """Scrapes are not logged."""
+
+    def _answer(self) -> Reply | Wish:
+        path = _path(self.path)
+        checks = {"/healthz": self._health, "/readyz": self._readiness}
+        refused = self._with_body() or (None if path in checks else self._unauthorized()) or self._with_other_method()
+        if refused is not None:
+            return refused
+        if path in checks:
+            return checks[path]()
+        compressed = gzip_accepted(self.headers.get("Accept-Encoding", ""))
+        if path == METRICS:
+            return Wish(path, _content_type(str(self.headers.get("Accept", ""))), compressed)
+        if self._local_only and not _is_this_machine(str(self.headers.get("Host", ""))):
+            return text(HTTPStatus.FORBIDDEN, "Ask for this page by an IP address or as localhost, or set a token.\n")
+        return Wish(path, "", compressed) if self._status_page else not_found(status_page=False)
+
+    def _with_body(self) -> Reply | None:
+        lengths = [length.strip() for length in self.headers.get_all("Content-Length", [])]
+        if not all(length.isdecimal() for length in lengths):
+            return refusal(HTTPStatus.BAD_REQUEST)
+        if "Transfer-Encoding" in self.headers or any(length.strip("0") for length in lengths):
+            return refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        return None
+
+    def _unauthorized(self) -> Reply | None:
+        if self._credentials.admit(str(self.headers.get("Authorization", ""))):
+            return None
+        challenges = [("WWW-Authenticate", challenge) for challenge in self._credentials.challenges]
+        return refusal(HTTPStatus.UNAUTHORIZED, *challenges)
+
+    def _with_other_method(self) -> Reply | None:
+        if self.command in _METHODS:
+            return None
+        return refusal(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", ", ".join(_METHODS)))
+
+    def _health(self) -> Reply:
+        return text(HTTPStatus.OK, "ok\n")
+
+    def _readiness(self) -> Reply:
+        return text(HTTPStatus.OK, "ready\n") if self._ready() else text(HTTPStatus.SERVICE_UNAVAILABLE, "not ready\n")
+
+
+def _content_type(accept: str) -> str:
+    """Which of ``ENCODERS`` a client gets."""
+    try:
+        _, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is none, seen with prometheus_client 0.26
+        content_type = ""
+    if content_type in ENCODERS:
+        return content_type
+    return choose_encoder("application/openmetrics-text" if content_type.startswith("application/") else "")[1]
 
 
 def _path(target: str) -> str:
@@ -81,11 +176,46 @@ def _path(target: str) -> str:
         return ""
 
 
-def refusal(status: HTTPStatus) -> bytes:
-    """A whole response that refuses a request."""
-    body = f"{status.value} {status.phrase}\n".encode()
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+def _is_this_machine(host: str) -> bool:
+    """Whether a header ``Host`` has an address or the name localhost; old clients send none."""
+    try:
+        name = urlsplit(f"//{host}").hostname
+        if name is not None and name != "localhost":
+            ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def respond(status: HTTPStatus, content_type: str, body: bytes, *more: tuple[str, str]) -> Reply:
+    """A whole response, after which the connection closes."""
+    given = {name.lower() for name, _ in more}
+    headers = [
+        ("Date", formatdate(usegmt=True)),
+        ("Server", "gunicorn_prom_hooks"),
+        ("Content-Type", content_type),
+        ("Content-Length", str(len(body))),
+        *more,
+        *(header for header in _UNLESS_GIVEN if header[0].lower() not in given),
+        ("Connection", "close"),
+    ]
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers), "", ""]
+    return Reply("\r\n".join(lines).encode("latin-1", "replace"), body)
+
+
+def text(status: HTTPStatus, body: str, *more: tuple[str, str]) -> Reply:
+    """A response in words."""
+    return respond(status, "text/plain; charset=utf-8", body.encode(), *more)
+
+
+def refusal(status: HTTPStatus, *more: tuple[str, str]) -> Reply:
+    """A response that refuses a request."""
+    return text(status, f"{status.value} {status.phrase}\n", *more)
+
+
+def not_found(*, status_page: bool) -> Reply:
+    """What there is instead."""
+    page = "The status page is at /. " if status_page else ""
+    return text(
+        HTTPStatus.NOT_FOUND, f"The metrics are at /metrics. {page}Health checks are at /healthz and /readyz.\n"
     )
-    return head.encode() + body

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ..scoreboard.families import OTHER
 from ..scoreboard.layout import CAUSE_MAX_REQUESTS, CAUSE_RELOADER, CAUSE_SIGNAL, CAUSE_UNCOUNTED, CAUSE_UNKNOWN
+from ..scoreboard.reader import InFlight
 
 REASONS: Final = ("max_requests", "reload", "scale_down", "shutdown", "timeout", "oom", "signal", "error", "boot")
 """Why a worker may end."""
@@ -31,6 +32,11 @@ _USUAL: Final = (
     *(("signal", "SIGKILL"), ("signal", "SIGSEGV"), ("signal", "SIGTERM")),
 )
 """There from the beginning: Prometheus sees no increase in a series that begins with 1."""
+MAX_NEWS: Final = 20
+MAX_ROUTINE: Final = 5
+"""Deaths that are remembered one by one: so many that are news, and so many ordinary ones."""
+MAX_REQUESTS: Final = 10
+"""Requests that are remembered of a death, the oldest ones."""
 _ASKED: Final = ("SIGTERM", "SIGINT", "SIGQUIT")
 """The signals with which gunicorn asks a worker to leave."""
 
@@ -56,6 +62,31 @@ class Death:
     cause: float = CAUSE_UNKNOWN
     told: str = ""
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class DeathRecord:
+    """A death as it is remembered.
+
+    Attributes:
+        when: unix time.
+        clock: the same on the clock that requests are stamped with.
+        worker_id: the label.
+        pid: of the worker; None if its fork never told.
+        reason: why it ended.
+        detail: name of a signal, or exit code.
+        requests: those that it died on, oldest first.
+        others: how many more.
+    """
+
+    when: float
+    clock: float
+    worker_id: str
+    pid: int | None
+    reason: str
+    detail: str
+    requests: Sequence[InFlight]
+    others: int
 
 
 def verdict(death: Death, oom: Callable[[], bool]) -> tuple[str, str]:
@@ -131,6 +162,7 @@ class Books:
     killed: Mapping[tuple[str, str, str], int]
     boots: Histogram
     lifetimes: Histogram
+    latest: Sequence[DeathRecord]
 
 
 class Ledger:
@@ -152,10 +184,33 @@ class Ledger:
         """Requests that went down with their worker, by method, endpoint and reason."""
         self.boots = Histogram(BOOT_BUCKETS)
         self.lifetimes = Histogram(LIFETIME_BUCKETS)
+        self._news: deque[DeathRecord] = deque(maxlen=MAX_NEWS)
+        self._routine: deque[DeathRecord] = deque(maxlen=MAX_ROUTINE)
+
+    @property
+    def latest(self) -> list[DeathRecord]:
+        """The latest deaths, the last one first."""
+        return sorted((*self._news, *self._routine), key=lambda record: record.when, reverse=True)
 
     def copy(self) -> Books:
         """The books as they are now."""
-        return Books(dict(self.exits), dict(self.restarts), dict(self.killed), self.boots.copy(), self.lifetimes.copy())
+        return Books(
+            dict(self.exits),
+            dict(self.restarts),
+            dict(self.killed),
+            self.boots.copy(),
+            self.lifetimes.copy(),
+            self.latest,
+        )
+
+    def remember(self, record: DeathRecord, *, news: bool) -> None:
+        """Keeps this death for a while. However many ordinary ones follow, they do not push out one that is news."""
+        cut = replace(
+            record,
+            requests=tuple(record.requests[:MAX_REQUESTS]),
+            others=record.others + max(0, len(record.requests) - MAX_REQUESTS),
+        )
+        (self._news if news else self._routine).append(cut)
 
     def book(self, death: Death, requests: Iterable[tuple[str, str]], unnamed: int = 0) -> tuple[str, str]:
         """Books the end of a worker; its reason and detail.

@@ -45,6 +45,7 @@ class Master:
 
     def __init__(self, server: Any, settings: Settings, guard: Guard) -> None:
         self.pid = os.getpid()
+        self._since = time.time()
         self.server = server
         self.lock = ForkLock(self._in_child)
         self.settings = settings
@@ -61,11 +62,11 @@ class Master:
             frozenset({OTHER, UNMATCHED}),
             OTHER,
         )
-        self._page: Any = None
+        self._opening: Any = None
         self._application: Any = None
         self._exporter: Any = None
-        self._serving: tuple[str, int] | None = None
-        self._refused: tuple[str, int] | None = None
+        self._serving: Settings | None = None
+        self._tried: Settings | None = None
 
     def begin(self) -> None:
         """The first thing, before the application is loaded."""
@@ -104,36 +105,55 @@ class Master:
         self._deaths.ends.listen(text, args)
 
     def serve(self, *, again: bool = False) -> None:
-        """Starts the exporter, or moves it to where the settings now say.
+        """Starts the exporter, or has it go on as the settings now say, at another address if need be.
 
         Args:
-            again: tries an address anew that could not be used the last time; looking up a name may take its time.
+            again: looks anew at what lies outside of the settings: names of addresses, files of certificates.
         """
-        address, port = wanted = self.settings.address, self.settings.port
-        if wanted == self._serving or (wanted == self._refused and not again):
+        settings = self.settings
+        if settings is self._tried and not again:
             return
-        exporter = None
-        if port:
-            # Late: importing the package must not import prometheus_client, which reads the environment only once.
-            from ..collectors import Page
-            from .exporter import Exporter
+        self._tried = settings
+        if not settings.port:
+            self.close()
+            return
+        # Late: importing the package must not import prometheus_client, which reads the environment only once.
+        from .exporter import Exporter
+        from .opening import Opening
 
-            log = self.server.log
-            if self._page is None:  # one for all exporters: collectors remember what must not go backwards
-                self._page = Page(
-                    self.view, self._guard, self._application and self._application.collect, self.lock.hold
-                )
-            try:
-                exporter = Exporter(self._page, self.lock, self._guard, log, address, port)
-            except OSError as error:
-                self._refused = wanted
-                log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
-                return
+        if self._opening is None:  # one for all exporters: collectors remember what must not go backwards
+            application = self._application and self._application.collect
+            self._opening = Opening(self.view, self.lock.hold, self._guard, self.server.log, application)
+        before, serving = self._exporter, self._serving
+        access = self._opening.access(settings, None if before is None else before.access)
+        if access is None:
+            self.close()
+            return
+        if before is not None:
+            before.access = access
+        if serving is not None and (serving.address, serving.port) == (settings.address, settings.port):
+            self._serving = settings
+            return
+        address, log = settings.address, self.server.log
+        try:
+            exporter = Exporter(access, self.is_ready, self.lock, self._guard, log, address, settings.port)
+        except OSError as error:
+            log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
+            return
         self.close()
-        self._serving = wanted
-        if exporter is not None:
-            exporter.start()
-            self._exporter = exporter
+        self._serving, self._exporter = settings, exporter
+        exporter.start()
+        self._opening.warn(exporter)
+
+    def is_ready(self) -> bool:
+        """Whether a worker has booted, is to stay, and has been heard of lately. Takes no lock: any thread may ask."""
+        timeout = float(self.server.timeout)
+        for member in self._roster.members():
+            running = set(member.states) == {"booting", "running"} and not self._is_stopping(member)
+            age = _heartbeat_age(member.worker) if timeout else 0.0
+            if running and age is not None and (not timeout or age < timeout):
+                return True
+        return False
 
     def exiting(self) -> None:
         """The last thing: books the deaths that are still to be booked, and ends the exporter.
@@ -154,7 +174,7 @@ class Master:
 
     def close(self) -> None:
         """Ends the exporter."""
-        exporter, self._exporter = self._exporter, None
+        exporter, self._exporter, self._serving = self._exporter, None, None
         if exporter is not None:
             exporter.stop()
 
@@ -191,6 +211,8 @@ class Master:
         server = self.server
         slots = [copy_slot(reader) for reader in self._roster.readers]
         return View(
+            pid=self.pid,
+            since=self._since,
             now=time.time(),
             clock=time.monotonic(),
             workers=[self._worker_view(member) for member in self._roster.members()],
@@ -226,10 +248,13 @@ class Master:
             capacity=_capacity(worker),
             states=member.states,
             heartbeat_age=_heartbeat_age(worker),
-            stopping=bool(member.told or worker.aborted or self._deaths.ends.stopping),
+            stopping=self._is_stopping(member),
             in_flight=_in_flight(member),
             untracked=member.lease.reader.untracked(),
         )
+
+    def _is_stopping(self, member: Member) -> bool:
+        return bool(member.told or member.worker.aborted or self._deaths.ends.stopping)
 
     def _settle(self, *, forking: bool = False) -> None:
         self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())}, forking=forking)

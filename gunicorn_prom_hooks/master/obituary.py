@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from ..paths import printable
 from ..scoreboard.reader import InFlight
 
 MAX_REQUESTS: Final = 3
 """So many requests are named, the oldest ones."""
-MAX_PATH: Final = 200
-
-
-def printable(text: str) -> str:
-    """The text with what would not show, or would do worse in somebody's terminal, escaped; cut to ``MAX_PATH``."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:MAX_PATH])
-    return shown[:MAX_PATH]
 
 
 def obituary(

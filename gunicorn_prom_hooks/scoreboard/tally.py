@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import zip_longest
-from operator import add
+from itertools import chain, repeat
+from operator import add, sub
 from typing import NamedTuple
 
 from .directory import CorruptDirectory, Entry
@@ -79,7 +79,8 @@ def tally_all(slots: Iterable[SlotCopy], rename: Rename) -> Tally:
 def tally_own(slot: SlotCopy, base: Sequence[float], rename: Rename) -> Tally:
     """What the worker that has this slot did itself, ``base`` being what was in it when the worker got it."""
     tally = Tally(rename)
-    tally.add(slot.entries, [now - before for now, before in zip_longest(slot.values, base, fillvalue=0.0)])
+    own = list(map(sub, slot.values, chain(base, repeat(0.0)))) if any(base) else slot.values
+    tally.add(slot.entries, own)
     return tally
 
 

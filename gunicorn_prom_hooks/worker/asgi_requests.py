@@ -21,6 +21,7 @@ from ..scoreboard.layout import COUNTED
 from .cache import NO_ROWS, Cache, Rows, kind_of
 from .endpoints import Resolve
 from .errors import CLIENT_GONE
+from .frameworks import swallowed
 from .inflight import NOWHERE_AT, Places
 from .naming import Naming
 from .recorder import Recorder, Row
@@ -181,7 +182,7 @@ class AsgiRequests:
         """The row of what is not the usual: a small answer, without failure, to a request without a body."""
         method, path = scope.get("method", "GET"), scope["path"]
         if error_type is not None or seen >= 500:
-            labels = self.naming.failed(method, path, status, label, error_type or f"HTTP {seen}")
+            labels = self.naming.failed(method, path, status, label, error_type or swallowed(scope) or f"HTTP {seen}")
             if error_type is not None:
                 self.recorder.count(ERROR_HANDLING, *labels, self.recorder.error_type(error_type))
         received = request_size = 0

@@ -37,6 +37,7 @@ from .errors import (
     remember_failing,
     status_of,
 )
+from .frameworks import swallowed
 from .queueing import waited
 from .recorder import Recorder, Row, method_label
 from .sizes import size_received, size_unsent
@@ -157,7 +158,7 @@ def request_hooks(
         if exc is None or is_goodbye(exc):
             status = getattr(resp, "status_code", None) or NO_STATUS
             if status >= 500:
-                failed(req, resp, label, f"HTTP {status}")
+                failed(req, resp, label, swallowed(environ) or f"HTTP {status}")
             sent = resp.sent
             if sent:
                 response_size = bisect_left(SIZE_BUCKETS, sent)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+import logging
+from typing import Any, Final
 
+from ..scoreboard.families import ERROR_HANDLING, INVALID, OTHER, UNMATCHED
 from . import asgi
 from .asgi_requests import AsgiRequests
 from .clients import Application, Receive, Scope, Send
 
+REFUSES: Final = "Invalid HTTP request received."
+"""What uvicorn logs, and all that it tells, of a request that it answers with 400 since it cannot parse it."""
+ERROR_TYPE: Final = "InvalidRequest"
+
 
 def record(worker: Any, requests: AsgiRequests) -> None:
     """Has the requests of the worker's application recorded, unless uvicorn is told to run it as WSGI, on threads."""
+    logging.getLogger("uvicorn.error").addFilter(Refusals(requests))
     app, config = worker.wsgi, worker.config
     if config.interface == "wsgi":
         return
@@ -55,3 +62,23 @@ def _is_asgi3(app: Any) -> bool:
         return hasattr(app, "__await__")
     called = app if inspect.isfunction(app) else getattr(app, "__call__", None)  # noqa: B004 - it may be a coroutine
     return inspect.iscoroutinefunction(called)
+
+
+class Refusals(logging.Filter):
+    """Counts the requests that uvicorn refuses, by the warning that it logs; it lets every message through."""
+
+    def __init__(self, requests: AsgiRequests) -> None:
+        super().__init__()
+        self._requests = requests
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Called for each message that the logger's level lets through."""
+        if record.msg == REFUSES:
+            try:
+                recorder = self._requests.recorder
+                error_type = recorder.error_type(ERROR_TYPE)
+                recorder.count(ERROR_HANDLING, OTHER, UNMATCHED, error_type)
+                recorder.count(INVALID, error_type)
+            except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
+                self._requests.guard.failed("messages")
+        return True

@@ -127,6 +127,16 @@ def test_status_duration_sizes_failures(serve: Serve, config: str) -> None:
     assert samples.one("gunicorn_requests_capacity") == float("inf")
 
 
+def test_uvicorn_refuses(serve: Serve) -> None:
+    """What uvicorn cannot parse it tells in its log alone: it is counted as invalid, and is no request."""
+    server = serve("worker_class = 'uvicorn_worker.UvicornWorker'\n", app=ECHO)
+    assert b" 400 " in server.send(b"NONSENSE\r\n\r\n")
+    samples = server.settled(1, "gunicorn_invalid_requests_total")
+    assert samples.one("gunicorn_invalid_requests_total", error_type="InvalidRequest") == 1
+    assert samples.sum("gunicorn_worker_error_handling_total", error_type="InvalidRequest") == 1
+    assert counts(server, 1) == {("GET", "/", "200"): 1}
+
+
 @pytest.mark.parametrize("config", ASGI)
 def test_client_gone(serve: Serve, config: str) -> None:
     """A client that hangs up is 499, and no failure; what it asked for is in progress until then."""

@@ -135,10 +135,10 @@ def test_formats(serve: Serve) -> None:
     head = requests.head(f"{url}/metrics", timeout=10)
     assert (head.status_code, head.content) == (200, b"")
     assert int(head.headers["Content-Length"]) > 1000
-    for path in ("/", "/metrics/x", "/favicon.ico"):
+    for path in ("/nothing", "/metrics/x", "/favicon.ico"):
         assert requests.get(url + path, timeout=10).status_code == 404
     assert requests.get(f"{url}/metrics?x=y", timeout=10).status_code == 200
-    assert requests.post(f"{url}/metrics", timeout=10).status_code == 501
+    assert requests.post(f"{url}/metrics", timeout=10).status_code == 405
 
 
 def test_worker_label_slot(serve: Serve) -> None:

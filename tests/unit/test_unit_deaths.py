@@ -16,7 +16,7 @@ from unit_support import GET, handled, new_slot, same, tally_all
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.master import deaths
 from gunicorn_prom_hooks.master.deaths import MAX_LINES, Deaths
-from gunicorn_prom_hooks.master.ledger import Ledger
+from gunicorn_prom_hooks.master.ledger import MAX_ROUTINE, Ledger
 from gunicorn_prom_hooks.master.roster import Member
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS
 from gunicorn_prom_hooks.scoreboard.layout import (
@@ -581,3 +581,28 @@ def test_a_slot_that_something_else_has_written_into(cell: int, value: float, ho
     house.bury(member)
     assert sum(house.ledger.exits.values()) == 1
     assert sum(house.ledger.restarts.values()) == 1
+
+
+def test_a_death_is_remembered(house: House) -> None:
+    """The ledger keeps who it was, when and how it ended, and on what; its end is on the requests' clock."""
+    member = house.hire()
+    leave_in_flight(member, "/a", "/b")
+    house.deaths.ends.listen(KILLED, (PID, "SIGKILL"))
+    house.bury(member)
+    ((record,)) = house.ledger.latest
+    assert (record.when, record.clock, record.worker_id, record.pid) == (GONE, 107.5, "worker_1_50", PID)
+    assert (record.reason, record.detail, record.others) == ("signal", "SIGKILL", 0)
+    assert [(request.start, request.path) for request in record.requests] == [(100.0, "/a"), (101.0, "/b")]
+
+
+def test_ordinary_deaths_do_not_push_out_what_is_news(house: House) -> None:
+    """A crash is still remembered after many workers that left because they were told to."""
+    house.deaths.ends.listen(KILLED, (PID, "SIGSEGV"))
+    house.bury(house.hire())
+    for age in range(2, 40):
+        member = house.hire(age)
+        left(member)
+        member.told = "reload"
+        house.bury(member)
+    assert [record.detail for record in house.ledger.latest].count("SIGSEGV") == 1
+    assert len(house.ledger.latest) == 1 + MAX_ROUTINE

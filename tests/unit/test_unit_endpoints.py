@@ -12,12 +12,12 @@ import flask
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit_frameworks import only
 from werkzeug.test import create_environ
 
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.paths import REST, normalise
 from gunicorn_prom_hooks.worker.endpoints import resolver
-from gunicorn_prom_hooks.worker.frameworks import FRAMEWORKS
 
 segment = st.one_of(
     st.from_regex(r"[0-9]{1,12}", fullmatch=True),
@@ -78,6 +78,12 @@ def test_a_long_path_takes_no_long_time() -> None:
     """The pattern does not backtrack: a path as long as gunicorn lets through is done at once."""
     for path in ("/" + "a" * 8000 + "g", "/" + "1" * 8000 + "g", "/" + "1234-" * 1600, "/" + "12345678-1234-" * 570):
         assert len(normalise(path)) <= len(path)
+
+
+@pytest.fixture(autouse=True)
+def only_flask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides what other tests of this process have imported."""
+    only(monkeypatch, "flask")
 
 
 def ask(endpoint: Any, environ: Mapping[str, Any] | None = None) -> tuple[str | None, Guard]:
@@ -142,8 +148,7 @@ def test_a_framework_that_is_not_as_we_know_it_is_left_out(monkeypatch: pytest.M
 
 def test_without_callable_and_framework_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """An application that has imported no known framework gets no resolver at all, or the user's alone."""
-    for framework in FRAMEWORKS:
-        monkeypatch.delitem(sys.modules, framework.MODULE, raising=False)
+    only(monkeypatch)
     assert resolver(None, Guard()) is None
     answer, _ = ask(lambda environ: "mine", {"werkzeug.request": None})
     assert answer == "mine"

@@ -56,3 +56,46 @@ def test_a_lock_that_comes_free_in_time(lock: ForkLock) -> None:
     with lock.try_hold(30.0) as held:
         assert held
     thread.join()
+
+
+def test_nobody_is_kept_waiting_by_one_who_takes_it_again_and_again(lock: ForkLock) -> None:
+    """A thread that lets go of the lock and takes it at once, without end, does not keep another one from it."""
+    stop = threading.Event()
+    rounds = 0
+
+    def hammer() -> None:
+        nonlocal rounds
+        while not stop.is_set():
+            with lock.hold():
+                rounds += 1
+                sum(range(2000))
+
+    thread = threading.Thread(target=hammer, daemon=True)
+    thread.start()
+    try:
+        for _ in range(20):
+            begun = rounds
+            with lock.try_hold(30.0) as held:
+                assert held
+                assert rounds - begun < 2000
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_the_lock_is_held_during_a_fork() -> None:
+    """The fork handlers hold the lock during the fork, let go of it in the parent, and make a new one in the child."""
+    in_child: list[int] = []
+    lock = ForkLock(lambda: in_child.append(1))
+    with lock.hold():
+        pass
+    lock._before()
+    assert lock._held_for_fork
+    with lock.try_hold(0.0) as held:
+        assert not held
+    lock._after()
+    lock._before()
+    lock._child()
+    with lock.try_hold(0.0) as held:
+        assert held
+    assert in_child == [1]

@@ -5,10 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 import signal
+from dataclasses import replace
 
 import pytest
 
-from gunicorn_prom_hooks.master.ledger import BOOT_BUCKETS, LIFETIME_BUCKETS, REASONS, Death, Histogram, Ledger, verdict
+from gunicorn_prom_hooks.master.ledger import (
+    BOOT_BUCKETS,
+    LIFETIME_BUCKETS,
+    MAX_NEWS,
+    MAX_REQUESTS,
+    MAX_ROUTINE,
+    REASONS,
+    Death,
+    DeathRecord,
+    Histogram,
+    Ledger,
+    verdict,
+)
 from gunicorn_prom_hooks.scoreboard.layout import (
     CAUSE_MAX_REQUESTS,
     CAUSE_RELOADER,
@@ -16,6 +29,7 @@ from gunicorn_prom_hooks.scoreboard.layout import (
     CAUSE_UNCOUNTED,
     CAUSE_UNKNOWN,
 )
+from gunicorn_prom_hooks.scoreboard.reader import InFlight
 
 
 class Oom:
@@ -300,3 +314,38 @@ def test_a_copy_of_the_books_stays_as_it_is() -> None:
     assert [books.exits, books.restarts, books.killed] == before
     assert (sum(books.boots.counts), books.boots.seconds) == (1.0, 0.2)
     assert (sum(books.lifetimes.counts), books.lifetimes.seconds) == (1.0, 5.0)
+
+
+def record(number: int, requests: int = 1) -> DeathRecord:
+    """The death of the worker of this number, at that time."""
+    died_on = [InFlight(float(at), "GET", "/x") for at in range(requests)]
+    return DeathRecord(float(number), float(number), f"worker_{number}", number, "signal", "SIGKILL", died_on, 0)
+
+
+def test_the_latest_deaths() -> None:
+    """So many are remembered, the last one first, and ordinary ones do not push out those that are news."""
+    ledger = new_ledger()
+    for number in range(0, 60, 2):
+        ledger.remember(record(number), news=True)
+    for number in range(1, 2000, 2):
+        ledger.remember(record(number), news=False)
+    pids = [death.pid for death in ledger.latest]
+    assert pids == [*range(1999, 1999 - 2 * MAX_ROUTINE, -2), *range(58, 58 - 2 * MAX_NEWS, -2)]
+
+
+def test_a_death_with_many_requests() -> None:
+    """The oldest ones are remembered, and the number of the others."""
+    ledger = new_ledger()
+    ledger.remember(replace(record(1, MAX_REQUESTS + 5), others=2), news=True)
+    ((death,)) = ledger.latest
+    assert [request.start for request in death.requests] == list(range(MAX_REQUESTS))
+    assert death.others == 7
+
+
+def test_a_copy_keeps_the_latest_deaths_as_they_were() -> None:
+    """A death after the copy is not in it."""
+    ledger = new_ledger()
+    ledger.remember(record(1), news=True)
+    copy = ledger.copy()
+    ledger.remember(record(2), news=True)
+    assert [death.pid for death in copy.latest] == [1]

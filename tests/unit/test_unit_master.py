@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from gunicorn.workers.sync import SyncWorker
 
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.master.master import Master
+from gunicorn_prom_hooks.scoreboard.layout import QUIT_AT, RUNNING_AT
 from gunicorn_prom_hooks.settings import Settings
 
 
@@ -63,3 +65,25 @@ def test_a_fork_that_failed_is_booked_at_the_next_one(master: Master, booting: l
     member = master.member(booting[1])
     assert member is not None
     assert member.lease.number == 0
+
+
+def test_ready_is_who_was_heard_of_within_the_timeout(master: Master, booting: list[Any]) -> None:
+    """A worker counts when it has booted, is to stay, and its heartbeat is younger than gunicorn's timeout, if any."""
+    worker = booting[0]
+    master.forking(worker)
+    member = master.member(worker)
+    assert member is not None
+    worker.tmp.notify()
+    assert not master.is_ready()
+    member.lease.slot.header[RUNNING_AT] = 1.0
+    assert master.is_ready()
+    old = time.monotonic() - 31.0
+    os.utime(worker.tmp.fileno(), (old, old))
+    assert not master.is_ready()
+    master.server.timeout = 0
+    assert master.is_ready()
+    member.told = "reload"
+    assert not master.is_ready()
+    member.told = ""
+    member.lease.slot.header[QUIT_AT] = 1.0
+    assert not master.is_ready()

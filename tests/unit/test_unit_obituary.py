@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.master.obituary import MAX_PATH, MAX_REQUESTS, obituary, printable
+from gunicorn_prom_hooks.master.obituary import MAX_REQUESTS, obituary
+from gunicorn_prom_hooks.paths import MAX_PATH, printable
 from gunicorn_prom_hooks.scoreboard.reader import InFlight
 
 anything = st.text(st.characters(exclude_categories=()), max_size=2 * MAX_PATH)

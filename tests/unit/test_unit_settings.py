@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,12 @@ def test_defaults() -> None:
         queue_header="X-Request-Start",
         app_metrics=True,
         multiproc_dir="",
+        status_page=True,
+        certfile="",
+        keyfile="",
+        client_cafile="",
+        token="",
+        basic_auth="",
     )
 
 
@@ -38,6 +45,10 @@ def test_defaults() -> None:
         ("queue_header", "GUNICORN_PROM_QUEUE_HEADER", "X-Queue-Start", "", ("X-Queue-Start", "")),
         ("app_metrics", "GUNICORN_PROM_APP_METRICS", "off", True, (False, True)),
         ("multiproc_dir", "PROMETHEUS_MULTIPROC_DIR", "/x/../y", "/z", ("/y", "/z")),
+        ("status_page", "GUNICORN_PROM_STATUS_PAGE", "no", True, (False, True)),
+        ("certfile", "PROMETHEUS_METRICS_CERTFILE", "/a/cert.pem", Path("/b/cert.pem"), ("/a/cert.pem", "/b/cert.pem")),
+        ("token", "PROMETHEUS_METRICS_TOKEN", " from-environment\n", "given", ("from-environment", "given")),
+        ("basic_auth", "PROMETHEUS_METRICS_BASIC_AUTH", "a:b", "c:d:e", ("a:b", "c:d:e")),
     ],
 )
 def test_keyword_over_environment_over_default(
@@ -85,7 +96,7 @@ REFUSED = [
     ("address", "-x.example", "an IP address or a host name"),
     ("address", "line\nbreak", "an IP address or a host name"),
     ("address", 127, "an IP address or a host name"),
-    ("endpoint", "not callable", "a callable that takes the WSGI environ, or None"),
+    ("endpoint", "not callable", "a callable that takes the WSGI environ or the ASGI scope, or None"),
     ("max_endpoints", 0, "1 to 10000"),
     ("max_endpoints", 10_001, "1 to 10000"),
     ("max_endpoints", False, "1 to 10000"),
@@ -123,7 +134,8 @@ def test_an_unknown_setting_is_told_with_the_known_ones() -> None:
         load({"prot": 9091}, {})
     assert str(caught.value) == (
         "gunicorn_prom_hooks: no setting 'prot'; allowed are "
-        "address, app_metrics, endpoint, max_endpoints, multiproc_dir, port, queue_header, worker_label"
+        "address, app_metrics, basic_auth, certfile, client_cafile, endpoint, keyfile, max_endpoints, multiproc_dir, "
+        "port, queue_header, status_page, token, worker_label"
     )
 
 
@@ -144,6 +156,10 @@ def test_it_ends_gunicorn_without_a_traceback() -> None:
         ("multiproc_dir", b"/x", "the path of a directory"),
         ("queue_header", "X Y", "the name of a header"),
         ("queue_header", 7, "the name of a header"),
+        ("status_page", "perhaps", "true or false"),
+        ("certfile", 7, "the path of a PEM file"),
+        ("keyfile", "a\0b", "the path of a PEM file"),
+        ("client_cafile", b"/x", "the path of a PEM file"),
     ],
 )
 def test_what_is_not_allowed(name: str, value: object, allowed: str) -> None:
@@ -165,3 +181,52 @@ def test_the_old_name_of_the_variable() -> None:
     """prometheus_client's deprecated variable is taken where the new one is not set."""
     assert load({}, {"prometheus_multiproc_dir": "/x"}).multiproc_dir == "/x"
     assert load({}, {"prometheus_multiproc_dir": "/x", "PROMETHEUS_MULTIPROC_DIR": "/y"}).multiproc_dir == "/y"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("token", ""),
+        ("token", "two words-SECRET"),
+        ("token", "SECR\u00c9T"),
+        ("token", "SECRET" * 1000),
+        ("token", b"SECRET"),
+        ("token", 7),
+        ("basic_auth", ""),
+        ("basic_auth", "SECRET"),
+        ("basic_auth", ":SECRET"),
+        ("basic_auth", "SECRET:"),
+        ("basic_auth", "user:SEC\nRET"),
+        ("basic_auth", ("user", "SECRET")),
+    ],
+)
+def test_a_bad_secret_is_told_without_it(name: str, value: object) -> None:
+    """A secret that cannot be used is refused, an empty one too, and what it was does not show."""
+    with pytest.raises(InvalidSetting) as caught:
+        load({name: value}, {})
+    message = str(caught.value)
+    assert message.startswith(
+        f"gunicorn_prom_hooks: setting {name}: the value, not shown here, is not allowed; it must be"
+    )
+    assert "SEC" not in message
+    assert len(message.splitlines()) == 1
+    assert caught.value.__context__ is None
+
+
+def test_secrets_are_not_in_the_repr() -> None:
+    """Settings can be printed without giving anything away."""
+    settings = load({"token": "SECRET", "basic_auth": "user:SECRET"}, {})
+    assert (settings.token, settings.basic_auth) == ("SECRET", "user:SECRET")
+    assert "SECRET" not in repr(settings)
+    assert "SECRET" not in str(settings)
+
+
+@pytest.mark.parametrize("name", ["keyfile", "client_cafile"])
+def test_what_needs_a_certificate(name: str) -> None:
+    """A key, or an authority for clients, without a certificate is refused: it would leave the port in plain text."""
+    variable = {"keyfile": "PROMETHEUS_METRICS_KEYFILE", "client_cafile": "PROMETHEUS_METRICS_CLIENT_CAFILE"}[name]
+    for given, environ in (({name: "x.pem"}, {}), ({}, {variable: "x.pem"})):
+        with pytest.raises(InvalidSetting, match=f"setting {name} is only of use together with certfile"):
+            load(given, environ)
+    settings = load({name: "/x.pem"}, {"PROMETHEUS_METRICS_CERTFILE": "/cert.pem"})
+    assert (getattr(settings, name), settings.certfile) == ("/x.pem", "/cert.pem")

@@ -31,6 +31,8 @@ class Scene:
         self.leases = Leases(new_slot)
         self.pids: dict[int, int] = {}
         self.clock = 100.0
+        self.now = 60.0
+        self.since = 40.0
         self.departed: list[tuple[str, str, float]] = []
         self.errors: Mapping[str, int] = {}
         self.listeners: list[Any] = []
@@ -47,7 +49,9 @@ class Scene:
     def view(self) -> View:
         """The server at this moment."""
         return View(
-            now=60.0,
+            pid=os.getpid(),
+            since=self.since,
+            now=self.now,
             clock=self.clock,
             workers=[self._worker(lease) for lease in self.leases.live],
             departed=self.departed,

@@ -1,10 +1,53 @@
-"""Route templates without any change to the application: one module per framework, named in the tuple.
+"""Route templates without any change to the application: one module per framework, named in the tuple."""
 
-A module has ``MODULE``, the name in ``sys.modules`` that tells that the application uses the framework; ``prepare``,
-called once in the worker; and ``route``, from the WSGI environ after the request to the route template or None. It
-never imports the framework.
-"""
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
-from . import flask
+from . import bottle, django, falcon, flask, pyramid, starlette
+from .notes import ERROR
 
-FRAMEWORKS = (flask,)
+
+class Framework(Protocol):
+    """What a module of this package has. It never imports the framework: it takes it from ``sys.modules``.
+
+    What a framework tells while it is at a request is left in the environ or the scope, see ``notes``; the exceptions
+    that it makes a response of, too. ``route`` is then ``notes.noted``. Where the framework leaves something there
+    itself, ``route`` reads that.
+    """
+
+    @property
+    def MODULE(self) -> str:  # noqa: N802 - a constant of the module
+        """The name in ``sys.modules`` that tells that the application uses the framework."""
+
+    def prepare(self) -> None:
+        """Called once in each worker whose application uses the framework, when the application is loaded."""
+
+    def route(self, given: Mapping[str, Any], /) -> str | None:
+        """The route template of a request that is over.
+
+        Args:
+            given: WSGI environ or ASGI scope, as it was handed to the application.
+
+        Returns:
+            The template, with the path that the application is mounted at; ``<unmatched>`` if the framework had the
+            request and matched no route; None if it does not know.
+        """
+
+
+FRAMEWORKS: Final[tuple[Framework, ...]] = (flask, django, falcon, pyramid, bottle, starlette)
+"""Those that leave notes come first: mounted in one of the others, they know the request better."""
+
+
+def swallowed(given: Mapping[str, Any]) -> str | None:
+    """Class name of the exception that a framework has made the response of, or is making it of; None if none told.
+
+    Asked for a 5xx only, at the end of the request: for ASGI, while the last message of the response is sent.
+
+    Args:
+        given: WSGI environ or ASGI scope, as it was handed to the application.
+    """
+    told: str | None = given.get(ERROR)
+    if told is None and starlette.MODULE in sys.modules:
+        return starlette.error(given)
+    return told

@@ -1,4 +1,4 @@
-"""Flask: a signal at the start of a request tells the URL rule that matched.
+"""Flask: its signals tell the URL rule that matched, and the exceptions that became a 500.
 
 The environ has Flask's request object only while the application is at it: Flask 3 takes it out at the end.
 """
@@ -6,32 +6,31 @@ The environ has Flask's request object only while the application is at it: Flas
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
 
-from ...scoreboard.families import UNMATCHED
+from .notes import note_error, note_route, noted
 
 MODULE = "flask"
-
-_RULE = "gunicorn_prom_hooks.flask.rule"
+route = noted
 
 
 def prepare() -> None:
-    """Listens to Flask's own signal, of every Flask application in this process."""
-    sys.modules[MODULE].request_started.connect(_note_rule, weak=False)
-
-
-def route(environ: Mapping[str, Any]) -> str | None:
-    """The URL rule, such as ``/items/<int:id>``; ``<unmatched>`` if Flask had the request and no rule for it."""
-    return environ.get(_RULE)
+    """Listens to Flask's own signals, of every Flask application in this process."""
+    flask = sys.modules[MODULE]
+    flask.request_started.connect(_note_rule, weak=False)
+    flask.got_request_exception.connect(_note_error, weak=False)
 
 
 def _note_rule(sender: object, **extra: object) -> None:
     try:
         request = sys.modules[MODULE].request
-        rule = request.url_rule
+        rule, environ = request.url_rule, request.environ
         # Where an application is mounted below a path, its rules do not have it.
-        mount = request.environ.get("SCRIPT_NAME", "")
-        request.environ[_RULE] = UNMATCHED if rule is None else mount + rule.rule
+        note_route(environ, None if rule is None else rule.rule, environ.get("SCRIPT_NAME", ""))
     except Exception:  # noqa: BLE001, S110 - a signal's receiver runs inside the application; the path serves as well
         pass
+
+
+def _note_error(sender: object, *, exception: BaseException, **extra: object) -> None:
+    with suppress(Exception):
+        note_error(sys.modules[MODULE].request.environ, exception)

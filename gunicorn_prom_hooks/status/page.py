@@ -1,0 +1,163 @@
+"""The status page as HTML: complete as it is sent, from a snapshot alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from . import model, tables
+from .html import Element, Node, document, tag
+from .units import UNKNOWN, count, duration, machine_moment, moment, of, rate
+
+T = TypeVar("T")
+
+
+def render(snapshot: model.Snapshot, address: Callable[[str], str]) -> bytes:
+    """The page.
+
+    Args:
+        snapshot: what it says.
+        address: from the name of one of its files to where it is.
+    """
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", "gunicorn status"),
+        tag("link", rel="icon", type="image/svg+xml", href=address("status.svg")),
+        tag("link", rel="stylesheet", href=address("status.css")),
+        tag("script", src=address("status.js"), defer=True),
+    )
+    body = tag(
+        "body",
+        tag("a", "Skip to the figures", href="#main", class_="skip"),
+        _header(),
+        tag("main", *_main(snapshot), id="main", tabindex=-1),
+        tag(
+            "footer",
+            tag("a", "Metrics", href="metrics"),
+            tag("a", "This page as JSON", href="status.json"),
+        ),
+    )
+    return document(tag("html", head, body, lang="en"))
+
+
+def _header() -> Element:
+    return tag(
+        "header",
+        tag("h1", "gunicorn status"),
+        tag("p", id="state", role="status"),
+        tag("button", "Pause", type="button", id="pause", hidden=True),
+        tag("noscript", tag("a", "Reload", href="./", class_="reload")),
+    )
+
+
+def _main(snapshot: model.Snapshot) -> list[Node]:
+    timeout = snapshot.server.timeout_seconds if snapshot.server else 0.0
+    return [
+        tag(
+            "p",
+            "As of ",
+            tag("time", moment(snapshot.time), datetime=machine_moment(snapshot.time), id="as-of"),
+            f". Rates and CPU are {_period(snapshot.rates)}.",
+            class_="period",
+        ),
+        _tiles(snapshot),
+        _section("workers", "Workers", snapshot.workers, lambda found: tables.workers(found, timeout)),
+        _section(
+            "endpoints",
+            "Endpoints",
+            snapshot.endpoints,
+            tables.endpoints,
+            "totals and latency since the server's start",
+        ),
+        _section(
+            "deaths",
+            "Latest deaths",
+            snapshot.deaths,
+            lambda found: tables.deaths(found, snapshot.time) if found else tag("p", "None so far.", class_="none"),
+        ),
+        tag(
+            "div",
+            _section("listeners", "Listeners", snapshot.listeners, tables.listeners),
+            _section("server", "Server", snapshot.server, _facts),
+            class_="pair",
+        ),
+    ]
+
+
+def _period(rates: model.Rates) -> str:
+    span = duration(rates.seconds)
+    return f"averages since the server's start, {span} ago" if rates.since_start else f"averages over the last {span}"
+
+
+def _section(name: str, title: str, found: T | None, table: Callable[[T], Node], note: str = "") -> Element:
+    content = tag("p", "Not available.", class_="none") if found is None else table(found)
+    heading = tag("h2", title, tag("small", f" {note}") if note else None, id=name)
+    return tag("section", heading, content, aria_labelledby=name)
+
+
+def _tiles(snapshot: model.Snapshot) -> Element:
+    traffic, load, server = snapshot.traffic, snapshot.load, snapshot.server
+    waiting = [row for row in snapshot.listeners or () if row.queue is not None]
+    queue = sum(row.queue or 0 for row in waiting)
+    limit = sum(row.queue_limit or 0 for row in waiting)
+    tiles = [
+        _tile("Requests per second", UNKNOWN if traffic is None else rate(traffic.per_second)),
+        _tile(
+            "In progress",
+            UNKNOWN if load is None else of(load.in_progress, load.capacity, " of "),
+            None if load is None else _meter(load.in_progress, load.capacity, "requests in progress"),
+        ),
+        _tile(
+            "Accept queue",
+            f"{queue:,} of {limit:,}" if waiting else UNKNOWN,
+            _meter(queue, limit, "connections waiting") if waiting else None,
+        ),
+        _tile(
+            "Workers running",
+            UNKNOWN if server is None else f"{server.workers_running:,} of {server.workers_target:,}",
+            None if server is None else _others(server),
+        ),
+        _tile("Requests", UNKNOWN if traffic is None else count(traffic.requests)),
+        _tile(
+            "Failed",
+            UNKNOWN if traffic is None else count(traffic.failed),
+            None if traffic is None else f"{rate(traffic.failed_per_second)} per second",
+        ),
+        _tile("Uptime", UNKNOWN if server is None else duration(server.uptime_seconds)),
+    ]
+    return tag(
+        "section", tag("h2", "Overview", id="overview"), tag("dl", *tiles, class_="tiles"), aria_labelledby="overview"
+    )
+
+
+def _tile(name: str, value: str, more: Node = None) -> Element:
+    note = tag("dd", more, class_="note") if more is not None else None
+    return tag("div", tag("dt", name), tag("dd", value, class_="value"), note, data_key=name)
+
+
+def _meter(value: int, most: int | None, what: str) -> Element | None:
+    if most is None:
+        return None
+    return tag("meter", value=min(value, most), min=0, max=max(1, most), aria_label=f"{what}: {value} of {most}")
+
+
+def _others(server: model.Server) -> str | None:
+    others = {"booting": server.workers_booting, "stopping": server.workers_stopping}
+    return ", ".join(f"{number:,} {state}" for state, number in others.items() if number) or None
+
+
+def _facts(server: model.Server) -> Element:
+    facts = {
+        "Master PID": str(server.pid),
+        "Worker class": server.worker_class,
+        "Timeout": duration(server.timeout_seconds) if server.timeout_seconds else "none",
+        "Reloads": count(server.reloads),
+        "gunicorn": server.gunicorn,
+        "Python": server.python,
+        "gunicorn_prom_hooks": server.gunicorn_prom_hooks,
+    }
+    rows = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts.items()]
+    return tag("dl", *rows, class_="facts")

@@ -1,0 +1,161 @@
+"""The tables of the status page, one function each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from ..scoreboard.families import DURATION_BUCKETS
+from . import model
+from .html import Element, Node, tag
+from .units import count, duration, latency, machine_moment, memory, moment, of, percent, rate
+
+_ALARMING: Final = ("timeout", "oom", "signal", "error", "boot")
+"""Reasons of a death that nobody wanted."""
+_MOST: Final = DURATION_BUCKETS[-1]
+
+
+def listeners(rows: Sequence[model.Listener]) -> Node:
+    """Each listening socket, and its queue."""
+    heads = _heads("Listener", "#Waiting", "#Limit")
+    body = [
+        tag(
+            "tr",
+            _head(tag("bdi", row.name)),
+            _number(count(row.queue), "warn" if row.queue else None),
+            _number(count(row.queue_limit)),
+            data_key=row.name,
+        )
+        for row in rows
+    ]
+    return _table("listeners", "Listening sockets and the connections that wait to be accepted", heads, body)
+
+
+def workers(found: model.Workers, timeout: float) -> Node:
+    """Each live worker, and what it is at."""
+    heads = _heads(
+        *(
+            "Worker",
+            "#PID",
+            "State",
+            "#Uptime",
+            "#Memory",
+            "#CPU",
+            "#Heartbeat",
+            "#Requests",
+            "#Failed",
+            "#In progress",
+        ),
+        "Requests in progress, oldest first",
+    )
+    body = [
+        tag(
+            "tr",
+            _head(row.worker_id),
+            _number("n/a" if row.pid is None else str(row.pid)),
+            tag("td", tag("span", row.state, class_="badge good" if row.state == "running" else "badge busy")),
+            _number(duration(row.uptime_seconds)),
+            _number(memory(row.memory_bytes)),
+            _number(percent(row.cpu_percent)),
+            _number(duration(row.heartbeat_age_seconds), _lateness(row.heartbeat_age_seconds, timeout)),
+            _number(count(row.requests)),
+            _number(count(row.failed), "fail" if row.failed else None),
+            _number(of(row.in_progress, row.capacity, " / ")),
+            tag("td", *_requests(row.at), class_="requests"),
+            data_key=str(row.age),
+        )
+        for row in found.rows
+    ]
+    return _table("workers", "Live workers, in the order of their slots", heads, body, more=found.more, noun="worker")
+
+
+def endpoints(found: model.Endpoints) -> Node:
+    """Each endpoint, and how long requests to it take."""
+    heads = _heads("Endpoint", "Method", "#Requests", "#Per second", "#Failed", "#p50", "#p90", "#p99")
+    body = [
+        tag(
+            "tr",
+            _head(tag("bdi", row.endpoint), "path"),
+            tag("td", row.method),
+            _number(count(row.requests)),
+            _number(rate(row.per_second)),
+            _number(count(row.failed), "fail" if row.failed else None),
+            *(_number(_latency(seconds)) for seconds in (row.p50_seconds, row.p90_seconds, row.p99_seconds)),
+            data_key=f"{row.method} {row.endpoint}",
+        )
+        for row in found.rows
+    ]
+    return _table(
+        "endpoints", "Endpoints, most requests first", heads, body, more=found.more, noun="less busy endpoint"
+    )
+
+
+def deaths(found: Sequence[model.Death], now: float) -> Node:
+    """Each of the latest ends of workers, and the requests that it took along."""
+    heads = _heads(
+        "When", "#Ago", "Worker", "#PID", "Reason", "Detail", "Requests it died on, and how long they had run"
+    )
+    body = [
+        tag(
+            "tr",
+            _head(tag("time", moment(row.time), datetime=machine_moment(row.time))),
+            _number(duration(now - row.time) if now - row.time >= 1.0 else "now"),
+            tag("td", row.worker_id),
+            _number("n/a" if row.pid is None else str(row.pid)),
+            tag("td", tag("span", row.reason, class_="badge bad" if row.reason in _ALARMING else "badge")),
+            tag("td", row.detail),
+            tag("td", *_requests(row.at), class_="requests"),
+            data_key=f"{row.time} {row.worker_id}",
+        )
+        for row in found
+    ]
+    return _table("deaths", "The latest ends of workers, the last one first", heads, body)
+
+
+def _table(name: str, caption: str, heads: Element, body: Sequence[Node], *, more: int = 0, noun: str = "") -> Element:
+    table = tag("table", tag("caption", caption, id=f"{name}-caption"), tag("thead", heads), tag("tbody", *body))
+    rest = tag("p", f"and {more:,} more {noun}{'s' if more > 1 else ''}", class_="more") if more else None
+    # It can be scrolled sideways, so it must be possible to get there with the keyboard.
+    region = tag("div", table, class_="scroll", tabindex=0, role="region", aria_labelledby=f"{name}-caption")
+    return tag("div", region, rest)
+
+
+def _heads(*names: str) -> Element:
+    """The heads of the columns; those of numbers begin with a #."""
+    return tag(
+        "tr", *(tag("th", name.lstrip("#"), scope="col", class_="number" if name[0] == "#" else None) for name in names)
+    )
+
+
+def _head(node: Node, class_: str | None = None) -> Element:
+    return tag("th", node, scope="row", class_=class_)
+
+
+def _number(text: str, more: str | None = None) -> Element:
+    return tag("td", text, class_=f"number {more}" if more else "number")
+
+
+def _requests(found: model.Requests) -> Iterable[Node]:
+    if not found.rows and not found.more:
+        return [tag("span", "none", class_="took")]
+    rows = [
+        tag(
+            "li",
+            tag("span", row.method or "?", class_="method"),
+            " ",
+            tag("bdi", row.path or "?", class_="path"),
+            " ",
+            tag("span", duration(row.seconds), class_="took"),
+        )
+        for row in found.rows
+    ]
+    more = tag("li", f"and {found.more:,} more", class_="more") if found.more else None
+    return [tag("ul", *rows, more)]
+
+
+def _latency(seconds: float) -> str:
+    return f"> {latency(_MOST)}" if seconds >= _MOST else latency(seconds)
+
+
+def _lateness(age: float | None, timeout: float) -> str | None:
+    return "warn" if age is not None and 0.0 < timeout < 2.0 * age else None

@@ -1,0 +1,59 @@
+"""Falcon: a middleware, added with Falcon's own ``add_middleware``, sees the request when the response is ready.
+
+Falcon keeps the template on its request object, which nothing in the environ or the scope leads to, and has no signals.
+Falcon 4.4 has a place for one function that is told of exceptions: it is taken where the application left it free.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import Any
+
+from .instances import instances
+from .notes import note_error, note_route, noted
+
+MODULE = "falcon"
+route = noted
+
+
+class NotesRoute:
+    """The middleware of a WSGI application."""
+
+    def process_response(self, req: Any, resp: Any, resource: object, req_succeeded: bool) -> None:
+        """Called by Falcon for every request, whatever came of it."""
+        try:
+            environ = req.env
+            note_route(environ, req.uri_template, environ.get("SCRIPT_NAME", ""))
+        except Exception:  # noqa: BLE001, S110 - runs inside the application; the path serves as well
+            pass
+
+
+class NotesRouteAsync:
+    """The middleware of an ASGI application, whose routes are matched with the whole path."""
+
+    async def process_response(self, req: Any, resp: Any, resource: object, req_succeeded: bool) -> None:
+        """Called by Falcon for every request, whatever came of it."""
+        with suppress(Exception):
+            note_route(req.scope, req.uri_template)
+
+
+def prepare() -> None:
+    """Adds the middleware to every Falcon application in this process."""
+    asgi = sys.modules.get("falcon.asgi")
+    for app in instances(sys.modules[MODULE].App):
+        is_async = asgi is not None and isinstance(app, asgi.App)
+        app.add_middleware(NotesRouteAsync() if is_async else NotesRoute())
+        if getattr(app, "_report_error", app) is None:
+            app.set_error_reporter(_note_error)
+
+
+def _note_error(req: Any, error: BaseException, params: object, handled: bool) -> None:
+    try:
+        falcon = sys.modules[MODULE]
+        # These two are how an application says what to answer.
+        if not isinstance(error, (falcon.HTTPError, falcon.HTTPStatus)):
+            given = getattr(req, "scope", None)
+            note_error(req.env if given is None else given, error)
+    except Exception:  # noqa: BLE001, S110 - as above; the status serves as well
+        pass

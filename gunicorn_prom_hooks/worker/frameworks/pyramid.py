@@ -1,0 +1,51 @@
+"""Pyramid: the route that its router left on the request, and the exception that an exception view has answered.
+
+Pyramid's events would tell as much, but an application without subscribers then pays for four of them per request. So
+``handle_request`` of each router object is called through a function of ours that looks at the request afterwards. No
+class is changed. Where no route matches, Pyramid goes on with traversal: that there is none tells nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+from .instances import instances
+from .notes import note_error, note_route, noted
+
+MODULE = "pyramid.router"
+route = noted
+
+_OURS: Final = "gunicorn_prom_hooks"
+
+
+def prepare() -> None:
+    """Looks over the shoulder of every Pyramid application in this process."""
+    for router in instances(sys.modules[MODULE].Router):
+        if not hasattr(router.handle_request, _OURS):
+            _watch(router)
+
+
+def _watch(router: Any) -> None:
+    handle_request = router.handle_request
+
+    def noting(request: Any) -> Any:
+        try:
+            return handle_request(request)
+        finally:
+            _note(request)
+
+    setattr(noting, _OURS, True)
+    router.handle_request = noting
+
+
+def _note(request: Any) -> None:
+    try:
+        environ, matched, exc = request.environ, request.matched_route, request.exception
+        if matched is not None:
+            note_route(environ, "/" + matched.pattern.lstrip("/"), environ.get("SCRIPT_NAME", ""))
+        # One that is a response itself is how an application says what to answer.
+        if exc is not None and not sys.modules["pyramid.interfaces"].IExceptionResponse.providedBy(exc):
+            note_error(environ, exc)
+    except Exception:  # noqa: BLE001, S110 - runs inside the application; the path serves as well
+        pass

@@ -1,0 +1,291 @@
+"""Starlette's and FastAPI's routes, read off the scope."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import fastapi
+import pytest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Host, Mount, Route, Router, WebSocketRoute
+from starlette.websockets import WebSocket
+from unit_frameworks import Told, asgi, asked, new_scope, only
+
+from gunicorn_prom_hooks.worker.frameworks import starlette
+
+
+async def ok(request: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+async def gone(request: Request) -> Response:
+    raise HTTPException(404)
+
+
+async def boom(request: Request) -> Response:
+    raise LookupError("boom")
+
+
+async def unavailable(request: Request) -> Response:
+    raise HTTPException(503)
+
+
+async def answered(request: Request) -> Response:
+    try:
+        raise LookupError("gone by")
+    except LookupError:
+        return PlainTextResponse("sorry", 500)
+
+
+async def answer(request: Request, exc: Exception) -> Response:
+    return PlainTextResponse("sorry", 502)
+
+
+async def stream(request: Request) -> Response:
+    async def parts() -> Any:
+        yield b"a"
+        yield b"b"
+
+    return StreamingResponse(parts())
+
+
+class Klass:
+    def __init__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.args = scope, receive, send
+
+    def __await__(self) -> Any:
+        return PlainTextResponse("ok")(*self.args).__await__()
+
+
+async def plain(scope: Any, receive: Any, send: Any) -> None:
+    await PlainTextResponse("plain")(scope, receive, send)
+
+
+async def through(request: Request, call_next: Any) -> Response:
+    response: Response = await call_next(request)
+    return response
+
+
+async def refuse(request: Request, call_next: Any) -> Response:
+    return PlainTextResponse("no", 401)
+
+
+def starlette_routes() -> list[BaseRoute]:
+    inner: list[BaseRoute] = [Route("/", ok), Route("/{name}/x", ok), Route("/same/{other:int}", ok)]
+    return [
+        Route("/", ok),
+        Route("/items/{number:int}", ok, methods=["GET"]),
+        Route("/items/{number:int}/parts", ok),
+        Route("/gone", gone),
+        Route("/boom", boom),
+        Route("/stream", stream),
+        Route("/class/{name}", Klass),
+        Mount("/sub", Starlette(routes=inner)),
+        Mount("/routes", routes=[Mount("/deep", routes=inner)]),
+        Mount("/tenants/{tenant}", Starlette(routes=inner)),
+        Mount("/nested/{a:int}", routes=[Mount("/{b}", Router(inner))]),
+        Mount("/plain", plain),
+        Host("{sub}.example.org", Router([Route("/h/{x}", ok), Mount("/m", routes=inner)])),
+    ]
+
+
+REQUESTS = [
+    ("/", (200, "/", None)),
+    ("/items/7", (200, "/items/{number:int}", None)),
+    ("/items/7/", (307, "<unmatched>", None)),
+    ("/items/x", (404, "<unmatched>", None)),
+    ("/items/7/parts", (200, "/items/{number:int}/parts", None)),
+    ("/gone", (404, "/gone", None)),
+    ("/boom", (500, "/boom", "LookupError")),
+    ("/stream", (200, "/stream", None)),
+    ("/class/a", (200, "/class/{name}", None)),
+    ("/sub/", (200, "/sub/", None)),
+    ("/sub/7/x", (200, "/sub/{name}/x", None)),
+    ("/sub/same/7", (200, "/sub/same/{other:int}", None)),
+    ("/sub/nowhere", (404, "<unmatched>", None)),
+    ("/routes/deep/7/x", (200, "/routes/deep/{name}/x", None)),
+    ("/routes/deep/nowhere", (404, "<unmatched>", None)),
+    ("/routes/nowhere", (404, "<unmatched>", None)),
+    ("/tenants/acme/7/x", (200, "/tenants/{tenant}/{name}/x", None)),
+    ("/tenants/acme/", (200, "/tenants/{tenant}/", None)),
+    ("/nested/7/b/9/x", (200, "/nested/{a}/{b}/{name}/x", None)),
+    ("/nested/007/b/9/x", (200, "/nested/:id/{b}/{name}/x", None)),
+    ("/plain/a/b", (200, "/plain/{path:path}", None)),
+]
+OLDER = ["", "route"]
+"""What the scope has not got: Starlette 0 left no route in it."""
+
+
+@pytest.fixture(autouse=True)
+def only_starlette(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "starlette")
+
+
+@pytest.mark.parametrize("older", OLDER)
+@pytest.mark.parametrize(("path", "expected"), REQUESTS)
+def test_a_request(path: str, expected: Told, older: str) -> None:
+    """The path of the route with those of its mounts, also where several routes have one endpoint."""
+    app = Starlette(routes=starlette_routes())
+    assert asgi(app, path, hidden=older) == expected
+
+
+@pytest.mark.parametrize("older", OLDER)
+def test_a_wrong_method(older: str) -> None:
+    """Starlette has matched the route, and says that the method is not allowed."""
+    app = Starlette(routes=starlette_routes())
+    assert asgi(app, "/items/7", "DELETE", hidden=older) == (405, "/items/{number:int}", None)
+
+
+@pytest.mark.parametrize("older", OLDER)
+def test_a_host(older: str) -> None:
+    """Routes of a host are told; the host is not in the path."""
+    app = Starlette(routes=starlette_routes())
+    headers = [(b"host", b"a.example.org")]
+    assert asgi(app, "/h/7", hidden=older, headers=headers) == (200, "/h/{x}", None)
+    assert asgi(app, "/m/7/x", hidden=older, headers=headers)[1] == "/m/{name}/x"
+    assert asgi(app, "/h/7/8", hidden=older, headers=headers)[1] == "<unmatched>"
+
+
+def test_exceptions() -> None:
+    """An exception that a handler answers with a 5xx is told; one that was raised in order to be the answer is not."""
+    routes = [Route("/boom", boom), Route("/unavailable", unavailable), Route("/answered", answered)]
+    handlers = {LookupError: answer}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    through_middleware = Middleware(BaseHTTPMiddleware, dispatch=through)
+    assert asgi(app, "/boom") == (502, "/boom", "LookupError")
+    assert asgi(app, "/unavailable") == (503, "/unavailable", None)
+    assert asgi(app, "/answered") == (500, "/answered", None)
+    app = Starlette(routes=routes, middleware=[through_middleware])
+    assert asgi(app, "/boom") == (500, "/boom", "LookupError")
+
+
+@pytest.mark.parametrize("older", OLDER)
+def test_a_websocket(older: str) -> None:
+    """The route of a websocket is told like any other."""
+
+    async def talk(websocket: WebSocket) -> None:
+        await websocket.close()
+
+    app = Starlette(routes=[Mount("/ws", routes=[WebSocketRoute("/{room}", talk)])])
+    scope = {**new_scope("/ws/7"), "type": "websocket"}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        scope.pop(older, None)
+
+    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+    assert asked()(scope) == "/ws/{room}"
+
+
+def test_a_prefix_of_the_server() -> None:
+    """root_path comes first where the path has it; a proxy may have taken it off."""
+    app = Starlette(routes=starlette_routes())
+    assert asgi(app, "/api/items/7", root_path="/api")[1] == "/api/items/{number:int}"
+    assert asgi(app, "/api/tenants/acme/7/x", root_path="/api")[1] == "/api/tenants/{tenant}/{name}/x"
+    assert asgi(app, "/items/7", root_path="/api")[1] == "/items/{number:int}"
+
+
+def test_middleware() -> None:
+    """Middleware that hands on the request changes nothing; what it answers itself has matched no route."""
+    routes = starlette_routes()
+    handing_on = Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=through)])
+    assert asgi(handing_on, "/tenants/acme/7/x")[1] == "/tenants/{tenant}/{name}/x"
+    refusing = Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=refuse)])
+    assert asgi(refusing, "/items/7") == (401, "<unmatched>", None)
+
+
+def test_a_copied_scope() -> None:
+    """Behind a middleware that hands on a copy nobody knows the route."""
+    app = Starlette(routes=starlette_routes())
+
+    async def copying(scope: Any, receive: Any, send: Any) -> None:
+        await app(dict(scope), receive, send)
+
+    assert asgi(copying, "/items/7") == (200, None, None)
+
+
+def fastapi_application() -> fastapi.FastAPI:
+    app, sub, shop = fastapi.FastAPI(), fastapi.FastAPI(), fastapi.APIRouter(prefix="/shop")
+    orders = fastapi.APIRouter()
+
+    def number(number: int) -> int:
+        return number
+
+    def named(name: str) -> str:
+        if name == "boom":
+            raise LookupError(name)
+        return name
+
+    for where in (app, sub, orders):
+        where.get("/items/{number}")(number)
+        where.get("/names/{name}")(named)
+    orders.add_route("/raw/{x}", ok)
+    orders.mount("/mounted", Starlette(routes=[Route("/{name}/x", ok)]))
+    shop.include_router(orders, prefix="/{lang}/orders")
+    shop.include_router(orders, prefix="/baskets")
+    app.include_router(shop, prefix="/v1")
+    app.include_router(shop)
+    app.mount("/sub", sub)
+    app.mount("/plain", plain)
+    app.add_route("/raw/{x:int}", ok)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/items/7", (200, "/items/{number}", None)),
+        ("/items/x", (422, "/items/{number}", "RequestValidationError")),
+        ("/items/7/", (307, "<unmatched>", None)),
+        ("/nowhere", (404, "<unmatched>", None)),
+        ("/names/boom", (500, "/names/{name}", "LookupError")),
+        ("/openapi.json", (200, "/openapi.json", None)),
+        ("/raw/7", (200, "/raw/{x:int}", None)),
+        ("/sub/items/7", (200, "/sub/items/{number}", None)),
+        ("/sub/openapi.json", (200, "/sub/openapi.json", None)),
+        ("/sub/nowhere", (404, "<unmatched>", None)),
+        ("/plain/7", (200, "/plain/{path:path}", None)),
+        ("/v1/shop/de/orders/items/7", (200, "/v1/shop/{lang}/orders/items/{number}", None)),
+        ("/v1/shop/baskets/items/7", (200, "/v1/shop/baskets/items/{number}", None)),
+        ("/shop/baskets/names/a", (200, "/shop/baskets/names/{name}", None)),
+        ("/shop/baskets/raw/7", (200, "/shop/baskets/raw/{x}", None)),
+        ("/shop/baskets/mounted/7/x", (200, "/shop/baskets/mounted/{name}/x", None)),
+        ("/shop/baskets/nowhere", (404, "<unmatched>", None)),
+    ],
+)
+def test_fastapi(path: str, expected: Told) -> None:
+    """FastAPI's routes, those of included routers with their prefixes, and those of mounted applications."""
+    assert asgi(fastapi_application(), path) == expected
+
+
+def test_fastapi_mounted() -> None:
+    """FastAPI in a Starlette, and the other way round."""
+    app = Starlette(routes=[Mount("/{version}", fastapi_application())])
+    assert asgi(app, "/v2/shop/baskets/items/7")[1] == "/{version}/shop/baskets/items/{number}"
+    assert asgi(app, "/v2/raw/7")[1] == "/{version}/raw/{x:int}"
+    outer = fastapi.FastAPI()
+    outer.mount("/s", Starlette(routes=starlette_routes()))
+    assert asgi(outer, "/s/items/7")[1] == "/s/items/{number:int}"
+    assert asgi(outer, "/s/nowhere")[1] == "<unmatched>"
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many applications a process makes, so many endpoints are remembered."""
+    monkeypatch.setattr(starlette, "_MAX_KNOWN", 3)
+    for _ in range(8):
+        assert asgi(Starlette(routes=starlette_routes()), "/items/7", hidden="route")[1] == "/items/{number:int}"
+        assert len(starlette._known) <= 3
+
+
+def test_other_requests() -> None:
+    """Nothing is said about a WSGI request, or one that no Starlette had."""
+    assert asked()({"PATH_INFO": "/", "app": object()}) is None
+    assert asked()({"type": "http", "path": "/"}) is None
