@@ -5,20 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-<<<<<<< HEAD
 MAX_PATH: Final = 200
 """Characters of a path that are shown."""
-=======
->>>>>>> clients
 MAX_SEGMENTS: Final = 16
 MAX_LENGTH: Final = 200
 """In characters. What a path has beyond these bounds becomes one last segment."""
 REST: Final = ":rest"
-<<<<<<< HEAD
-=======
-MAX_PATH: Final = 200
-"""Characters of a path that are shown."""
->>>>>>> clients
 
 _VARIABLE = re.compile(
     r"""(?<![0-9A-Za-z])(?:
