@@ -9,20 +9,16 @@ from __future__ import annotations
 import sys
 from bisect import bisect_left
 from collections.abc import Callable
-from time import monotonic, time
+from time import monotonic
 from typing import Any, Final
 
 from ..guard import Guard
-from ..paths import normalise
 from ..scoreboard.families import (
     DURATION_BUCKETS,
-    FAILED,
     FIRST_BUCKET,
-    OTHER,
     REQUEST_SIZE_SUM,
     RESPONSE_SIZE_SUM,
     SIZE_BUCKETS,
-    UNMATCHED,
 )
 from ..scoreboard.layout import COUNTED, KNOWN
 from ..scoreboard.slot import inflight_start, write_out
@@ -38,7 +34,7 @@ from .errors import (
     status_of,
 )
 from .frameworks import swallowed
-from .queueing import waited
+from .naming import Naming
 from .recorder import Recorder, Row, method_label
 from .sizes import size_received, size_unsent
 
@@ -83,6 +79,8 @@ def request_hooks(
     slot, words = recorder.slot, recorder.slot.words
     paths, endpoints = cache.paths, cache.endpoints
     at = inflight_start(number)
+    naming = Naming(recorder, cache)
+    queued = naming.queued
     started = 0.0
     rows = NO_ROWS
 
@@ -158,7 +156,7 @@ def request_hooks(
         if exc is None or is_goodbye(exc):
             status = getattr(resp, "status_code", None) or NO_STATUS
             if status >= 500:
-                failed(req, resp, label, swallowed(environ) or f"HTTP {status}")
+                naming.failed(req.method, req.path, status, label, swallowed(environ) or f"HTTP {status}")
             sent = resp.sent
             if sent:
                 response_size = bisect_left(SIZE_BUCKETS, sent)
@@ -173,37 +171,11 @@ def request_hooks(
             received, request_size = size_received(environ)
         row = mine.get(kind_of(status, request_size, response_size))
         if row is None:
-            row = look_up(req, resp, label, (status, request_size, response_size))
+            said = getattr(resp, "status_code", None)
+            row = naming.row(req.method, req.path, said, label, (status, request_size, response_size))
         if received:
             words[row.at + REQUEST_SIZE_SUM] += received
         return row, sent
-
-    def look_up(req: Any, resp: Any, label: str | None, kind: tuple[int, int, int]) -> Row:
-        endpoint = endpoint_label(req, resp, label)
-        row = recorder.row(method_label(req.method), endpoint, *kind)
-        # What a scanner sends is not kept: it must not push out what real clients ask for again and again.
-        if endpoint not in (UNMATCHED, OTHER):
-            cache.keep(req.method, req.path, label, kind_of(*kind), row)
-        return row
-
-    def queued(stamp: str, took: float) -> None:
-        seconds = waited(stamp, time() - took)
-        if seconds is not None:
-            words[recorder.queue] += seconds
-            words[recorder.queue + 1 + bisect_left(DURATION_BUCKETS, seconds)] += 1.0
-
-    def endpoint_label(req: Any, resp: Any, label: str | None) -> str:
-        if label:
-            return recorder.endpoint(label)
-        # The application's word, not the status: who hangs up on a 404 has asked for nothing that there is, either.
-        if getattr(resp, "status_code", None) == 404:
-            return UNMATCHED
-        return recorder.endpoint(normalise(req.path))
-
-    def failed(req: Any, resp: Any, label: str | None, error_type: str) -> tuple[str, str]:
-        method, endpoint = method_label(req.method), endpoint_label(req, resp, label)
-        recorder.count(FAILED, method, endpoint, recorder.error_type(error_type))
-        return method, endpoint
 
     def excepted(req: Any, label: str | None, resp: Any, raised: BaseException) -> int:
         exc = real_exception(raised)
@@ -211,7 +183,7 @@ def request_hooks(
             die_on(slot, at)
         status = status_of(exc, resp)
         if status != CLIENT_GONE:
-            labels = failed(req, resp, label, type(exc).__name__)
+            labels = naming.failed(req.method, req.path, getattr(resp, "status_code", None), label, type(exc).__name__)
             if not isinstance(raised, (StopIteration, OSError)):
                 remember_failing(recorder, req, *labels, type(exc).__name__)
         return status
