@@ -72,8 +72,7 @@ class Server:
         refused: what it refuses to parse, with the status and type of its exception.
         keepalive: whether a connection takes a second request; gunicorn's sync worker closes it after the first.
         reads_on: whether the server reads what the application has left of a body, to find the next request.
-        tells: whether the worker's ``handle_error`` is called for what it refuses; in no ASGI worker and in no
-            worker that leaves HTTP to another library.
+        tells: whether what it refuses is told: neither gunicorn's asgi worker nor the tornado worker calls anything.
         without: exchanges that are not had with it.
         pipelines_bodies: whether it takes requests with bodies one behind the other.
         cafe: the endpoint of ``/caf%C3%A9``: an ASGI application is told the path decoded.
