@@ -104,7 +104,8 @@ class Recorder:
 
     def row(self, method: str, endpoint: str, status: int, request_size: int, response_size: int) -> Row:
         """The row of requests with these labels; sizes are classes."""
-        labels = method, endpoint, str(status), str(request_size), str(response_size)
+        # An application may answer with a member of an enumeration: a number with a text of its own.
+        labels = method, endpoint, str(int(status)), str(request_size), str(response_size)
         at = CELLS_AT // 8 + self._cells(REQUESTS, labels)
         row = self._rows.get(at)
         if row is None:

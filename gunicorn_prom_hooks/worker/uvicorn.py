@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
+from ..guard import Guard
 from ..scoreboard.families import ERROR_HANDLING, INVALID, OTHER, UNMATCHED
 from . import asgi
 from .asgi_requests import AsgiRequests
 from .clients import Application, Receive, Scope, Send
+from .recorder import Recorder
 
 REFUSES: Final = "Invalid HTTP request received."
 """What uvicorn logs, and all that it tells, of a request that it answers with 400 since it cannot parse it."""
 ERROR_TYPE: Final = "InvalidRequest"
 
 
-def record(worker: Any, requests: AsgiRequests) -> None:
-    """Has the requests of the worker's application recorded, unless uvicorn is told to run it as WSGI, on threads."""
-    logging.getLogger("uvicorn.error").addFilter(Refusals(requests))
+def record(worker: Any, recorder: Recorder, guard: Guard, begin: Callable[[], AsgiRequests]) -> None:
+    """Has the requests of the worker's application recorded, unless uvicorn is told to run it as WSGI, on threads.
+
+    Args:
+        worker: gunicorn's.
+        recorder: where they are recorded.
+        guard: where failures end.
+        begin: called when the application is there: one that a factory makes is there only when uvicorn has called it.
+    """
+    logging.getLogger("uvicorn.error").addFilter(Refusals(recorder, guard))
     app, config = worker.wsgi, worker.config
     if config.interface == "wsgi":
         return
@@ -31,7 +41,11 @@ def record(worker: Any, requests: AsgiRequests) -> None:
             if is_factory:
                 raise
             loaded = app
-        return _recorded(loaded, worker, requests)
+        try:
+            return _recorded(loaded, worker, begin())
+        except Exception:  # noqa: BLE001 - it must be served, recorded or not
+            guard.failed("asgi")
+            return loaded
 
     config.factory = True
     worker.wsgi = factory
@@ -67,18 +81,18 @@ def _is_asgi3(app: Any) -> bool:
 class Refusals(logging.Filter):
     """Counts the requests that uvicorn refuses, by the warning that it logs; it lets every message through."""
 
-    def __init__(self, requests: AsgiRequests) -> None:
+    def __init__(self, recorder: Recorder, guard: Guard) -> None:
         super().__init__()
-        self._requests = requests
+        self._recorder = recorder
+        self._guard = guard
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Called for each message that the logger's level lets through."""
         if record.msg == REFUSES:
             try:
-                recorder = self._requests.recorder
-                error_type = recorder.error_type(ERROR_TYPE)
-                recorder.count(ERROR_HANDLING, OTHER, UNMATCHED, error_type)
-                recorder.count(INVALID, error_type)
+                error_type = self._recorder.error_type(ERROR_TYPE)
+                self._recorder.count(ERROR_HANDLING, OTHER, UNMATCHED, error_type)
+                self._recorder.count(INVALID, error_type)
             except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
-                self._requests.guard.failed("messages")
+                self._guard.failed("messages")
         return True

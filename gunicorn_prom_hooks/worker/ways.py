@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from gunicorn.workers.base_async import AsyncWorker
@@ -23,9 +24,20 @@ TORNADO: Final = ("gunicorn.workers.gtornado", "TornadoWorker")
 
 
 def record(
-    worker: Any, recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: str | None
+    worker: Any,
+    recorder: Recorder,
+    find_resolve: Callable[[], Resolve | None],
+    guard: Guard,
+    queue_header: str | None,
 ) -> Hooks | None:
     """Has the requests of this worker recorded, once its application is loaded.
+
+    Args:
+        worker: gunicorn's.
+        recorder: where they are recorded.
+        find_resolve: finds what names endpoints, among what is loaded when it is called; to be called once.
+        guard: where failures end.
+        queue_header: the header that says since when a request has been waiting.
 
     Returns:
         The request hooks; None where the application itself is called through a function of ours, or where the class
@@ -35,6 +47,10 @@ def record(
     serves: Any = worker  # of whatever class
     key = environ_key(queue_header) if queue_header else None
     name = queue_header.lower().encode() if queue_header else None
+    if not UVICORN.isdisjoint(bases):
+        uvicorn.record(worker, recorder, guard, lambda: AsgiRequests(recorder, find_resolve(), guard, name))
+        return None
+    resolve = find_resolve()
     if isinstance(worker, SyncWorker):
         return one_at_a_time(recorder, resolve, guard, key)
     if isinstance(worker, ThreadWorker):
@@ -49,8 +65,6 @@ def record(
         )
     elif NATIVE_ASGI in bases:
         worker.asgi = asgi.recorded(worker.asgi, worker, AsgiRequests(recorder, resolve, guard, name), asgi.GUNICORN)
-    elif not UVICORN.isdisjoint(bases):
-        uvicorn.record(worker, AsgiRequests(recorder, resolve, guard, name))
     return None
 
 

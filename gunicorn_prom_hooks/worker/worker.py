@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from typing import Any, Final
 
 from ..guard import Guard
@@ -60,8 +61,8 @@ class WorkerSide:
         watch_error_handling(self._worker, self._recorder, self._guard)
         self._header[RUNNING_AT] = time.time()
         self.is_ready = True
-        resolve = resolver(self._settings.endpoint, self._guard)
-        return record(self._worker, self._recorder, resolve, self._guard, self._settings.queue_header)
+        find_resolve = partial(resolver, self._settings.endpoint, self._guard)
+        return record(self._worker, self._recorder, find_resolve, self._guard, self._settings.queue_header)
 
     def _publish(self, where: str) -> None:
         # What a signal handler interrupted may be at work on the slot: a failure in there is only logged.

@@ -48,8 +48,8 @@ def recorded(app: Application, worker: Any, hooks: Hooks) -> Application:
     def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         request, response = Request(environ), Response()
 
-        def starting(status: str, headers: Any, *exc_info: Any) -> Callable[[bytes], Any]:
-            write = start_response(status, headers, *exc_info)
+        def starting(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], Any]:
+            write = start_response(status, headers, exc_info)
             with contextlib.suppress(ValueError, TypeError):  # the server will say so
                 response.status_code = int(status[:3])
 
@@ -74,29 +74,38 @@ def recorded(app: Application, worker: Any, hooks: Hooks) -> Application:
 
 
 class Body:
-    """A response's body. The request ends when it is closed, or fails."""
+    """A response's body. The request ends when it is closed, or fails.
+
+    gevent_pywsgi goes through a body that has a length once more while it sends it, to add up its bytes: only what the
+    first one to ask is given has been sent.
+    """
 
     def __init__(self, body: Iterable[bytes], response: Response, end: Callable[[], None]) -> None:
         self._body = body
-        self._chunks: Iterator[bytes] | None = None
+        self._is_sent = False
         self._response = response
         self._end: Callable[[], None] | None = end
 
     def __iter__(self) -> Iterator[bytes]:
-        return self
+        if self._is_sent:
+            return iter(self._body)
+        self._is_sent = True
+        return self._sending()
 
-    def __next__(self) -> bytes:
-        try:
-            if self._chunks is None:
-                self._chunks = iter(self._body)
-            chunk = next(self._chunks)
-        except StopIteration:
-            raise
-        except BaseException:
-            self._ended()
-            raise
-        self._response.sent += len(chunk)
-        return chunk
+    def _sending(self) -> Iterator[bytes]:
+        chunks: Iterator[bytes] | None = None
+        while True:
+            try:
+                if chunks is None:
+                    chunks = iter(self._body)
+                chunk = next(chunks)
+            except StopIteration:
+                return
+            except BaseException:
+                self._ended()
+                raise
+            self._response.sent += len(chunk)
+            yield chunk
 
     def close(self) -> None:
         """Closes the application's own body; what that raises is the end of the request, too."""
@@ -114,7 +123,7 @@ class Body:
 
 
 class SizedBody(Body):
-    """A body that tells how many pieces it has: of one piece the server knows the length."""
+    """A body that tells how many pieces it has, for servers that make a Content-Length of that."""
 
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]  # made only of what has a length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -41,9 +42,9 @@ class Body:
 class Bench(Recorded):
     """A slot, and applications called as a server calls them."""
 
-    def call(self, app: wsgi.Application, method: str = "GET", path: str = "/items/7") -> list[bytes]:
+    def call(self, app: wsgi.Application, start: Start = lambda *_: lambda data: None) -> list[bytes]:
         """One request, from its start to the closing of its body."""
-        body = self.begin(app, method, path)
+        body = self.begin(app, start)
         try:
             return list(body)
         finally:
@@ -51,11 +52,11 @@ class Bench(Recorded):
             if close is not None:
                 close()
 
-    def begin(self, app: wsgi.Application, method: str = "GET", path: str = "/items/7") -> Iterable[bytes]:
+    def begin(self, app: wsgi.Application, start: Start = lambda *_: lambda data: None) -> Iterable[bytes]:
         """The body of a response."""
         hooks = many_at_a_time(self.recorder, None, self.guard)
-        environ = {"REQUEST_METHOD": method, "PATH_INFO": path}
-        return wsgi.recorded(app, Worker(), hooks)(environ, lambda *_: lambda data: None)
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/items/7"}
+        return wsgi.recorded(app, Worker(), hooks)(environ, start)
 
     def sent(self) -> float:
         """Bytes of all bodies."""
@@ -92,6 +93,18 @@ def test_a_body_of_one_piece_says_so() -> None:
     bench = Bench()
     assert len(bench.begin(answers([b"one"]))) == 1  # type: ignore[arg-type]  # a list has one
     assert not hasattr(bench.begin(answers(iter([b"one"]))), "__len__")
+
+
+def test_a_body_that_is_added_up_while_it_is_sent() -> None:
+    """gevent_pywsgi goes through it once more for its length: all of it is there both times, and is counted once."""
+    bench = Bench()
+    given = bench.begin(answers([b"ab", b"", b"cde"]))
+    sending = iter(given)
+    assert next(sending) == b"ab"
+    assert sum(map(len, given)) == 5
+    assert list(sending) == [b"", b"cde"]
+    given.close()  # type: ignore[attr-defined]  # as above
+    assert bench.sent() == 5.0
 
 
 def test_written_instead_of_returned() -> None:
@@ -142,3 +155,28 @@ def test_statuses() -> None:
         ("GET", "/items/:id", "HTTP 503"): 1.0,
         ("GET", "/items/:id", "HTTP 500"): 2.0,
     }
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_response_that_is_begun_anew(named: bool) -> None:
+    """The exception that it is for reaches the server, by position or by name, and the later status is the one."""
+    bench, told = Bench(), []
+
+    def app(environ: wsgi.Environ, start: Start) -> Iterable[bytes]:
+        start("200 OK", [])
+        try:
+            raise KeyError("x")
+        except KeyError:
+            if named:
+                start("503 Sorry", [], exc_info=sys.exc_info())
+            else:
+                start("503 Sorry", [], sys.exc_info())
+        return [b""]
+
+    def start(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], Any]:
+        told.append(exc_info and exc_info[0])
+        return lambda data: None
+
+    bench.call(app, start=start)
+    assert told == [None, KeyError]
+    assert bench.requests() == {("GET", "/items/:id", "503"): 1.0}
