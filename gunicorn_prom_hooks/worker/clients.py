@@ -13,7 +13,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _GOODBYES: Final = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted", "WebSocketDisconnect"})
-"""Exceptions of frameworks and servers which say that the client went away."""
+"""Exceptions of frameworks and servers which say that the client went away; so do those derived from them."""
 
 
 class Listening:
@@ -54,7 +54,9 @@ def says_goodbye(exc: BaseException, left: bool, worker: Any) -> bool:
     """
     if isinstance(exc, asyncio.CancelledError):
         return left or bool(worker.alive)
-    return type(exc).__name__ in _GOODBYES or (left and isinstance(exc, OSError))
+    if left and isinstance(exc, OSError):
+        return True
+    return not _GOODBYES.isdisjoint(base.__name__ for base in type(exc).__mro__)
 
 
 def is_raised_by_server(exc: BaseException) -> bool:

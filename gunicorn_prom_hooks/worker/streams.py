@@ -9,6 +9,13 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
+try:
+    from gunicorn.http2.errors import HTTP2ConnectionError
+
+    _GONE: tuple[type[Exception], ...] = (OSError, HTTP2ConnectionError)
+except ImportError:  # before gunicorn 25
+    _GONE = (OSError,)
+
 from .asgi_requests import AsgiRequests
 from .clients import Application, Listening, Message, Receive, Scope, Send, says_goodbye
 
@@ -43,7 +50,7 @@ class Streams:
             nonlocal status, sent, ended
             try:
                 await send(message)
-            except OSError:
+            except _GONE:
                 client.disconnected = True
                 raise
             if ended:

@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from ..scoreboard.families import ERROR_HANDLING, WEBSOCKETS
 from .asgi_requests import AsgiRequests
-from .clients import Application, Message, Receive, Scope, Send, says_goodbye
+from .clients import Application, Message, Receive, Scope, Send, is_cut_off, says_goodbye
 from .errors import CLIENT_GONE
 from .requests import NO_STATUS
 
 FORBIDDEN: Final = 403
 """What the client of a handshake sees that the application closes before it has accepted it."""
+DENIAL: Final = "websocket.http.response"
+"""The extension with which a server lets the application answer a refused handshake itself; else it is forbidden."""
 
 
 class Websockets:
@@ -32,6 +34,8 @@ class Websockets:
         self._app = app
         self._worker = worker
         self._requests = requests
+        # gunicorn forbids what the application leaves without a word; to uvicorn that is a mistake.
+        self._without_a_word = FORBIDDEN if hasattr(worker, "asgi") else NO_STATUS
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Calls the application with a websocket."""
@@ -49,8 +53,8 @@ class Websockets:
             if kind == "websocket.accept":
                 self._requests.drop(begun)
                 begun, cell = None, self._open(scope)
-            elif kind == "websocket.http.response.start":
-                status = message["status"]
+            elif kind == f"{DENIAL}.start":
+                status = message["status"] if DENIAL in (scope.get("extensions") or ()) else FORBIDDEN
             elif kind == "websocket.close":
                 status = FORBIDDEN
 
@@ -59,6 +63,8 @@ class Websockets:
         except BaseException as exc:
             left = says_goodbye(exc, False, self._worker)
             if begun is not None:
+                if not status and isinstance(exc, Exception):  # the server's own, perhaps: there is nobody to accept
+                    left = left or is_cut_off(getattr(receive, "__self__", None))
                 if left or isinstance(exc, Exception):
                     seen = CLIENT_GONE if left else status or NO_STATUS
                     self._requests.end(scope, begun, started, seen, 0, status, None if left else type(exc).__name__)
@@ -67,7 +73,7 @@ class Websockets:
             raise
         else:
             if begun is not None:
-                self._requests.end(scope, begun, started, status or FORBIDDEN, 0, status)
+                self._requests.end(scope, begun, started, status or self._without_a_word, 0, status)
         finally:
             if cell is not None:
                 self._requests.recorder.slot.cells[cell + 1] += 1.0

@@ -135,3 +135,29 @@ worker_class = "asgi"
         ("GET", "/items/{number:int}", "200"): 1,
     }
     assert server.scrape().sum("gunicorn_exporter_errors_total", where="endpoint") == 1
+
+
+FACTORIES = {
+    "django": (
+        apps.DJANGO_ASGI.replace("async def app(", "async def served(").replace("site = get_asgi_application()", "")
+        + "\ndef app():\n    global site\n    site = get_asgi_application()\n    return served\n",
+        "/items/<int:number>",
+    ),
+    "falcon": (
+        apps.FALCON_ASGI.replace("\napp = ", "\ndef app():\n    app = ").replace("\napp.", "\n    app.")
+        + "    return app\n",
+        "/items/{number:int}",
+    ),
+}
+
+
+@pytest.mark.parametrize("framework", FACTORIES)
+def test_a_factory(serve: Serve, framework: str) -> None:
+    """An application that uvicorn has a factory make, after the worker has loaded, is known like any other."""
+    app, item = FACTORIES[framework]
+    server = serve("worker_class = 'uvicorn_worker.UvicornWorker'\n", app=app)
+    for path in ("/items/7", "/boom"):
+        server.get(path)
+    assert requests_counted(server, 3) == {("GET", "/", "200"): 1, ("GET", item, "200"): 1, ("GET", "/boom", "500"): 1}
+    assert failures_counted(server) == {("/boom", "LookupError"): 1}
+    assert server.scrape().sum("gunicorn_exporter_errors_total") == 0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from enum import Enum
 from typing import Any
 
 import pytest
+from gunicorn.http2.errors import HTTP2ConnectionError
 from unit_support import Recorded
 
 from gunicorn_prom_hooks.scoreboard.families import (
@@ -35,6 +37,19 @@ class Worker:
     alive = True
 
 
+class NativeWorker(Worker):
+    """gunicorn's asgi worker."""
+
+    asgi = None
+
+
+class Transport:
+    """What is looked at of asyncio's."""
+
+    def __init__(self, closing: bool) -> None:
+        self.is_closing = lambda: closing
+
+
 class Client:
     """The server's side of a request: ``receive`` is a method of what says whether the client is gone."""
 
@@ -43,6 +58,7 @@ class Client:
         self._closed = self._conn_lost_handled = False
         self.messages: list[Message] = []
         self.refuses: BaseException | None = None
+        self.transport: Transport | None = None
 
     async def receive(self) -> Message:
         if self._closed:
@@ -195,17 +211,18 @@ def test_dropped_without_a_word() -> None:
     assert bench.failures() == {}
 
 
-def test_refused_by_a_stream() -> None:
-    """An HTTP/2 stream that the client has reset raises an OSError in ``send``: 499, whatever comes of it."""
+@pytest.mark.parametrize("error", [ConnectionError("reset"), HTTP2ConnectionError("lost")], ids=["stream", "whole"])
+def test_refused_by_a_stream(error: Exception) -> None:
+    """A stream that the client has reset, or whose connection is lost, says so in ``send``: 499, whatever comes of it."""
     bench = Bench()
     client = Client()
-    client.refuses = ConnectionError("reset")
+    client.refuses = error
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send(START)
-        except OSError as error:
-            raise RuntimeError("the framework's own") from error
+        except type(error) as refused:
+            raise RuntimeError("the framework's own") from refused
 
     with pytest.raises(RuntimeError):
         bench.call(app, client, plain=True)
@@ -307,6 +324,19 @@ def test_endpoint_of_the_framework() -> None:
     assert bench.requests() == {("GET", "/things/{name}", "200"): 3.0, ("GET", "/other", "200"): 1.0}
 
 
+class Code(int, Enum):
+    """A status with a text of its own, as those of ``http.HTTPStatus`` were before Python 3.11."""
+
+    FINE = 200
+
+
+def test_a_status_that_has_a_name() -> None:
+    """Its number is the label."""
+    bench = Bench()
+    bench.call(sends({**START, "status": Code.FINE}, BODY))
+    assert bench.requests() == {("GET", "/items/:id", "200"): 1.0}
+
+
 def websocket(*messages: Message, raises: BaseException | None = None) -> Application:
     """A websocket application that sends these, then returns or raises."""
 
@@ -333,10 +363,38 @@ def test_websockets() -> None:
     assert bench.series(WEBSOCKETS) == {("/ws",): [3.0, 3.0]}
     assert bench.failures() == {("GET", "/ws", "ValueError"): 1.0}
     bench.call(websocket({"type": "websocket.close"}), type="websocket", path="/ws")
-    bench.call(websocket(), type="websocket", path="/ws")
-    bench.call(websocket({"type": "websocket.http.response.start", "status": 401}), type="websocket", path="/ws")
+    denied: Message = {"type": "websocket.http.response.start", "status": 401}
+    bench.call(websocket(denied), type="websocket", path="/ws")
+    bench.call(websocket(denied), type="websocket", path="/ws", extensions={"websocket.http.response": {}})
     assert bench.requests() == {("GET", "/ws", "403"): 2.0, ("GET", "/ws", "401"): 1.0}
     assert bench.in_progress() == 0
+
+
+@pytest.mark.parametrize(("worker", "status"), [(NativeWorker(), "403"), (Worker(), "500")], ids=["asgi", "uvicorn"])
+def test_a_handshake_without_an_answer(worker: Worker, status: str) -> None:
+    """What an application leaves without a word gunicorn forbids, and uvicorn takes for a mistake."""
+    bench = Bench()
+    bench.worker = worker
+    bench.call(websocket(), type="websocket", path="/ws")
+    assert bench.requests() == {("GET", "/ws", status): 1.0}
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_websocket_whose_client_has_left(accepted: bool) -> None:
+    """The server may say so with an exception of its own, or with any once its transport is closed: no failure."""
+
+    class Gone(type("ClientDisconnected", (OSError,), {})):  # type: ignore[misc]  # a class that is made here
+        """As that of gunicorn's websockets."""
+
+    bench, client = Bench(), Client()
+    client.transport = Transport(closing=not accepted)
+    app = (
+        websocket({"type": "websocket.accept"}, raises=Gone()) if accepted else websocket(raises=RuntimeError("closed"))
+    )
+    with pytest.raises(Gone if accepted else RuntimeError):
+        bench.call(app, client, type="websocket", path="/ws")
+    assert bench.failures() == {}
+    assert bench.requests() == ({} if accepted else {("GET", "/ws", "499"): 1.0})
 
 
 def test_lifespan() -> None:
