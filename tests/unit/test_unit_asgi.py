@@ -213,7 +213,7 @@ def test_dropped_without_a_word() -> None:
 
 @pytest.mark.parametrize("error", [ConnectionError("reset"), HTTP2ConnectionError("lost")], ids=["stream", "whole"])
 def test_refused_by_a_stream(error: Exception) -> None:
-    """A stream that the client has reset, or whose connection is lost, says so in ``send``: 499, whatever comes of it."""
+    """What is reset, or has lost its connection, says so in ``send``: that is 499, whatever comes of it."""
     bench = Bench()
     client = Client()
     client.refuses = error
