@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from unit_support import Bench, Recorded, answers, handled, raises
 
 from gunicorn_prom_hooks.scoreboard.families import DURATION_BUCKETS, QUEUE
-from gunicorn_prom_hooks.worker import kinds, requests
+from gunicorn_prom_hooks.worker import kinds, naming, requests
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time, one_at_a_time, one_per_thread
 from gunicorn_prom_hooks.worker.queueing import PLAUSIBLE_SECONDS, environ_key, waited
 
@@ -124,7 +124,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = NOW
-        monkeypatch.setattr(requests, "time", lambda: self.now)
+        monkeypatch.setattr(naming, "time", lambda: self.now)
         for module in (requests, kinds):
             monkeypatch.setattr(module, "monotonic", lambda: self.now - NOW + 100.0)
 
