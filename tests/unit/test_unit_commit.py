@@ -88,12 +88,13 @@ def test_killed_at_any_instruction_of_an_asgi_request(plain: bool, resolve: Reso
     """The same for the calls of an ASGI application."""
     bench = AsgiBench(resolve, slot=Slot(CELLS, DIRECTORY))
     app = sends(START, MORE, BODY)
-    for _ in range(before):
+
+    def serve() -> None:
         bench.call(app, plain=plain)
-    seen = [
-        after_death(memory)
-        for memory in at_every_instruction(bench.slot, lambda: bench.call(app, plain=plain) and None)
-    ]
+
+    for _ in range(before):
+        serve()
+    seen = [after_death(memory) for memory in at_every_instruction(bench.slot, serve)]
     assert seen == sorted(seen, key=[(before, 0), (before, 1), (before + 1, 0)].index)
     assert len(set(seen)) == 3
     assert not bench.guard.counts
