@@ -13,10 +13,10 @@ import psutil
 
 from benchmarks.server import APP, free_port, gunicorn
 
-STARTS = 6
+STARTS = 8
 """Of both servers: two processes of the same program differ by a percent or two for as long as they live."""
-PAIRS = 4
-SECONDS = 1
+PAIRS = 3
+SECONDS = 2
 BARE = "workers = 2\n"
 OURS = "from gunicorn_prom_hooks import install\ninstall(globals(), port={port})\n"
 ASGI = """

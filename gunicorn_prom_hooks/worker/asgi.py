@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from operator import attrgetter
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -39,9 +38,12 @@ class Clients(NamedTuple):
     have_left: Callable[[Any], bool]
 
 
-GUNICORN: Final = Clients(attrgetter("protocol._closed"), attrgetter("protocol._conn_lost_handled"))
+GUNICORN: Final = Clients(
+    lambda client: bool(client.protocol._closed),
+    lambda client: bool(client.protocol._conn_lost_handled),
+)
 """It is a ``BodyReceiver``. That is closed, too, as soon as a framework stops listening for the client's leaving."""
-UVICORN: Final = Clients(attrgetter("disconnected"), attrgetter("disconnected"))
+UVICORN: Final = Clients(lambda client: bool(client.disconnected), lambda client: bool(client.disconnected))
 """It is a ``RequestResponseCycle``."""
 _SMALL: Final = SIZE_BUCKETS[0]
 
