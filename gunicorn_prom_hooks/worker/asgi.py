@@ -39,8 +39,8 @@ class Clients(NamedTuple):
 
 
 GUNICORN: Final = Clients(
-    lambda client: bool(client.protocol._closed),
-    lambda client: bool(client.protocol._conn_lost_handled),
+    lambda client: bool(client.protocol._closed),  # noqa: SLF001 - nothing else tells
+    lambda client: bool(client.protocol._conn_lost_handled),  # noqa: SLF001
 )
 """It is a ``BodyReceiver``. That is closed, too, as soon as a framework stops listening for the client's leaving."""
 UVICORN: Final = Clients(lambda client: bool(client.disconnected), lambda client: bool(client.disconnected))
