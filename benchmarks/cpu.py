@@ -13,10 +13,10 @@ import psutil
 
 from benchmarks.server import APP, free_port, gunicorn
 
-STARTS = 2
+STARTS = 8
 """Of both servers: two processes of the same program differ by a percent or two for as long as they live."""
-PAIRS = 4
-SECONDS = 1
+PAIRS = 3
+SECONDS = 2
 BARE = "workers = 2\n"
 OURS = "from gunicorn_prom_hooks import install\ninstall(globals(), port={port})\n"
 ASGI = """
@@ -26,12 +26,24 @@ async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"ok"})
 """
+STARLETTE = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+async def item(request):
+    return PlainTextResponse("ok")
+
+app = Starlette(routes=[Route("/", item), Route("/items/{number:int}", item)])
+"""
 WORKERS = {
     "sync": (1.02, "", APP),
     "gthread": (1.03, "threads = 4\n", APP),
     "gevent": (1.03, "worker_class = 'gevent'\n", APP),
     "asgi": (1.03, "worker_class = 'asgi'\n", ASGI),
     "uvicorn": (1.03, "worker_class = 'uvicorn_worker.UvicornWorker'\n", ASGI),
+    "asgi-starlette": (1.03, "worker_class = 'asgi'\n", STARLETTE),
+    "uvicorn-starlette": (1.03, "worker_class = 'uvicorn_worker.UvicornWorker'\n", STARLETTE),
 }
 """By worker class: the bound, what makes it that, and a trivial application."""
 
@@ -49,7 +61,7 @@ def per_request(master: int, port: int) -> float:
     """Microseconds of CPU in the workers per request, over one load of wrk."""
     before = workers_cpu(master)
     out = subprocess.run(
-        ["wrk", "-t1", "-c4", f"-d{SECONDS}s", f"http://127.0.0.1:{port}/items/7"],
+        ["wrk", "-t1", "-c4", f"-d{SECONDS:g}s", f"http://127.0.0.1:{port}/items/7"],
         check=True,
         capture_output=True,
         text=True,
@@ -88,7 +100,7 @@ def main() -> None:
         if len(sys.argv) > 1 and name not in sys.argv[1:]:
             continue
         ratio, bare, ours = measure(config, app)
-        print(f"  {name:8} {ratio:.3f}   ({ours:.1f} µs to {bare:.1f} µs; at most {bound})")
+        print(f"  {name:18} {ratio:.3f}   ({ours:.1f} µs to {bare:.1f} µs; at most {bound})")
 
 
 if __name__ == "__main__":

@@ -56,11 +56,6 @@ def inflight_start(number: int) -> int:
     return (inflight_offset(number) + INFLIGHT_START) // 8
 
 
-def inflight_number(at: int) -> int:
-    """The number of the in-flight entry whose start is there."""
-    return (at - inflight_start(0)) // (INFLIGHT_BYTES // 8)
-
-
 def write_out(slot: Slot, number: int, method: bytes, path: bytes) -> None:
     """Writes method and path of a request into its in-flight entry, where they are not among the known ones."""
     INFLIGHT_TEXT.pack_into(slot.memory, inflight_offset(number), method, path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from operator import attrgetter
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -39,9 +38,12 @@ class Clients(NamedTuple):
     have_left: Callable[[Any], bool]
 
 
-GUNICORN: Final = Clients(attrgetter("protocol._closed"), attrgetter("protocol._conn_lost_handled"))
+GUNICORN: Final = Clients(
+    lambda client: bool(client.protocol._closed),  # noqa: SLF001 - nothing else tells
+    lambda client: bool(client.protocol._conn_lost_handled),  # noqa: SLF001
+)
 """It is a ``BodyReceiver``. That is closed, too, as soon as a framework stops listening for the client's leaving."""
-UVICORN: Final = Clients(attrgetter("disconnected"), attrgetter("disconnected"))
+UVICORN: Final = Clients(lambda client: bool(client.disconnected), lambda client: bool(client.disconnected))
 """It is a ``RequestResponseCycle``."""
 _SMALL: Final = SIZE_BUCKETS[0]
 
@@ -58,22 +60,21 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         clients: how its server tells of them.
     """
     begin, end, broken_off = requests.begin, requests.end, requests.broken_off
-    words, free, paths = requests.recorder.slot.words, requests.places.free, requests.cache.paths
+    words, free = requests.recorder.slot.words, requests.places.free
+    paths, endpoints = requests.cache.paths, requests.cache.endpoints
     resolve, queue_header, guard = requests.resolve, requests.queue_header, requests.guard
     is_dropped, has_left = clients
     other = {"websocket": Websockets(app, worker, requests).serve}
     stream = Streams(app, worker, requests).serve
+    server: type | None = None
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await other.get(scope["type"], app)(scope, receive, send)
             return
         started = monotonic()
-        try:
-            client = receive.__self__  # type: ignore[attr-defined]
-            if is_dropped(client) or has_left(client):
-                raise AttributeError("gone before it began")
-        except AttributeError:  # another server, or HTTP/2
+        client = getattr(receive, "__self__", None)
+        if type(client) is not server and not is_known(client):  # another server, or HTTP/2
             await stream(scope, receive, send)
             return
         try:
@@ -123,20 +124,24 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
 
     def ending(scope: Scope, rows: Rows, at: int, started: float, status: int, sent: int, client: Any) -> None:
         took = monotonic() - started
+        label = None
+        mine: Rows | None = rows
+        if resolve is not None:
+            label = resolve(scope)
+            if label is not None:
+                mine = endpoints.get((scope["method"], label))
         headers = dict(scope["headers"])
-        row = rows.get(status)
+        row = mine.get(status) if mine else None
         if (
             row is None
-            or resolve is not None
             or sent > _SMALL
             or b"content-length" in headers
             or b"transfer-encoding" in headers
             or queue_header in headers
             or is_dropped(client)
-            or scope["method"] == "HEAD"
         ):
             is_gone = is_dropped(client) or is_cut_off(client)
-            end(scope, (rows, at), started, CLIENT_GONE if is_gone else status, sent, status)
+            end(scope, (rows, at), started, CLIENT_GONE if is_gone else status, sent, status, None, label)
             return
         first = row.at
         if sent:
@@ -154,5 +159,15 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         words[cell] = count
         words[at] = 0.0
         free.append(at)
+
+    def is_known(client: Any) -> bool:
+        """Whether this is what the server's ``receive`` is a method of; learned from the first one."""
+        nonlocal server
+        try:
+            is_dropped(client), has_left(client)
+        except AttributeError:
+            return False
+        server = type(client)
+        return True
 
     return application

@@ -35,6 +35,8 @@ _BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _BODILESS: Final = frozenset({204, 304})
 FAST: Final = DURATION_BUCKETS[0]
 """Seconds; most requests take no longer."""
+ASK: Final = "not asked yet"
+"""In place of an endpoint that nobody has asked for yet."""
 INCOMPLETE: Final = "IncompleteResponse"
 """error_type of a response that the application began and did not end, without an exception."""
 _SMALL: Final = SIZE_BUCKETS[0]
@@ -88,6 +90,7 @@ class AsgiRequests:
         sent: int | None,
         status: int,
         error_type: str | None = None,
+        label: str | None = ASK,
     ) -> None:
         """A request has ended.
 
@@ -99,17 +102,15 @@ class AsgiRequests:
             sent: bytes of the body; None if that is not known.
             status: the application's word; 0 if it gave none.
             error_type: what went wrong.
+            label: what the user or the framework calls its endpoint, if that is known already.
         """
         rows, at = begun
         words = self._words
         try:
             took = monotonic() - started
-            resolve = self.resolve
-            if resolve is None:
-                label, mine = None, rows
-            else:
-                label = resolve(scope)
-                mine = self.cache.endpoints.get((scope.get("method", "GET"), label), NO_ROWS) if label else rows
+            if label is ASK:
+                label = None if self.resolve is None else self.resolve(scope)
+            mine = self.cache.endpoints.get((scope.get("method", "GET"), label), NO_ROWS) if label else rows
             if seen in _BODILESS or scope.get("method") == "HEAD":
                 sent = 0  # the server sends no body, whatever the application says
             headers = dict(scope["headers"])
@@ -193,7 +194,10 @@ class AsgiRequests:
         response_size = UNKNOWN_SIZE if sent is None else bisect_left(SIZE_BUCKETS, sent)
         row = mine.get(kind_of(seen, request_size, response_size))
         if row is None:
-            row = self.naming.row(method, path, status, label, (seen, request_size, response_size))
+            # What is sent in answer to a HEAD is not what the application says: it is never ended in the short way.
+            row = self.naming.row(
+                method, path, status, label, (seen, request_size, response_size), keep=method != "HEAD"
+            )
         if received:
             self._words[row.at + REQUEST_SIZE_SUM] += received
         return row

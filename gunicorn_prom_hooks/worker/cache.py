@@ -33,7 +33,12 @@ class Cache:
             if len(self.endpoints) >= CACHED_KEYS and (method, label) not in self.endpoints:
                 self.endpoints.clear()
             self.endpoints.setdefault((method, label), {})[kind] = row
-            return
+            if len(path) <= CACHED_KEY:
+                self._rows_of_path(method, path)  # that it has a number saves writing it out
+        else:
+            self._rows_of_path(method, path)[kind] = row
+
+    def _rows_of_path(self, method: str, path: str) -> Rows:
         methods = self.paths.get(path)
         if methods is None:
             if len(self.paths) >= CACHED_KEYS:
@@ -41,7 +46,7 @@ class Cache:
             methods = self.paths[path] = {}
         if method not in methods:
             methods[method] = {}, self._recorder.path(method, path)
-        methods[method][0][kind] = row
+        return methods[method][0]
 
 
 def kind_of(status: int, request_size: int, response_size: int) -> int:

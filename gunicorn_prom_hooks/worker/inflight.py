@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..scoreboard.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE, UNTRACKED
-from ..scoreboard.slot import Slot, inflight_number, inflight_start, write_out
-from .recorder import method_label
+from ..scoreboard.families import OTHER
+from ..scoreboard.layout import INFLIGHT_ENTRIES, INFLIGHT_START, INFLIGHT_TEXT, KNOWN, NOWHERE, UNTRACKED
+from ..scoreboard.slot import Slot, inflight_start
+from .recorder import METHOD_BYTES
 
 NOWHERE_AT: Final = inflight_start(NOWHERE)
+_OTHER: Final = OTHER.encode()
 
 
 class Places:
@@ -21,6 +23,7 @@ class Places:
         self.free = list(map(inflight_start, range(INFLIGHT_ENTRIES)))
         self._slot = slot
         self._words = slot.words
+        self._memory = slot.memory
 
     def enter(self, method: str, path: str, known: float, started: float) -> int:
         """A request begins: the place among the slot's doubles of the start of its entry.
@@ -38,7 +41,9 @@ class Places:
         if known:
             self._words[at + KNOWN] = known
         else:
-            write_out(self._slot, inflight_number(at), method_label(method).encode(), path.encode("utf-8", "replace"))
+            text = path.encode() if path.isascii() else path.encode("utf-8", "replace")
+            INFLIGHT_TEXT.pack_into(self._memory, 8 * at - INFLIGHT_START, METHOD_BYTES.get(method, _OTHER), text)
+            self._words[at + KNOWN] = 0.0
         self._words[at] = started
         self.free.pop()
         return at

@@ -39,12 +39,30 @@ class Naming:
             return UNMATCHED
         return self._recorder.endpoint(normalise(path))
 
-    def row(self, method: str, path: str, status: int | None, label: str | None, kind: tuple[int, int, int]) -> Row:
-        """The row of a request of this kind: status as the client saw it, and the two size classes."""
+    def row(
+        self,
+        method: str,
+        path: str,
+        status: int | None,
+        label: str | None,
+        kind: tuple[int, int, int],
+        *,
+        keep: bool = True,
+    ) -> Row:
+        """The row of a request of this kind: status as the client saw it, and the two size classes.
+
+        Args:
+            method: of the request.
+            path: of the request.
+            status: as of ``endpoint``.
+            label: as of ``endpoint``.
+            kind: of the request.
+            keep: whether the next one like it is to find the row by itself.
+        """
         endpoint = self.endpoint(path, status, label)
         row = self._recorder.row(method_label(method), endpoint, *kind)
         # What a scanner sends is not kept: it must not push out what real clients ask for again and again.
-        if endpoint not in (UNMATCHED, OTHER):
+        if keep and endpoint not in (UNMATCHED, OTHER):
             self._cache.keep(method, path, label, kind_of(*kind), row)
         return row
 

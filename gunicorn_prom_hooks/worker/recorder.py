@@ -41,6 +41,8 @@ METHODS: Final = frozenset(
 )
 """RFC 9110's, PATCH, and WebDAV's; any other is ``<other>``."""
 
+METHOD_BYTES: Final = {method: method.encode() for method in METHODS}
+
 MAX_ERROR_TYPES: Final = 100
 RESERVE: Final = 16384
 """Bytes of the directory and number of cells kept for the series that must always find room."""

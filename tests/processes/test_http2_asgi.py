@@ -166,3 +166,28 @@ def test_clients_that_leave(server: TlsServer, how: str) -> None:
                 streams.flush()
         book.requests[method, path, GONE] += 1
     agrees(server, book)
+
+
+FRAMEWORK = """
+import sys
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+async def unavailable(request):
+    return PlainTextResponse(repr(sys.exc_info()[1]), 503)
+
+app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("ok")), Route("/unavailable", unavailable)])
+"""
+
+
+def test_no_exception_is_being_handled(tmp_path: Path) -> None:
+    """The application finds itself in no handler of ours: a plain 503 stays one."""
+    with TlsServer(tmp_path / "1", app=FRAMEWORK, config=CONFIG + "worker_class = 'asgi'\n") as server:
+        with httpx.Client(http2=True, verify=server.trust()) as client:
+            answer = client.get(f"https://127.0.0.1:{server.port}/unavailable")
+        assert (answer.http_version, answer.status_code, answer.text) == ("HTTP/2", 503, "None")
+        book = Book()
+        book.requests["GET", "/unavailable", "503"] += 1
+        book.failed["GET", "/unavailable", "HTTP 503"] += 1
+        agrees(server, book)

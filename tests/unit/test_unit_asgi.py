@@ -21,6 +21,7 @@ from gunicorn_prom_hooks.scoreboard.families import (
     RESPONSE_SIZE_SUM,
     WEBSOCKETS,
 )
+from gunicorn_prom_hooks.scoreboard.slot import Slot
 from gunicorn_prom_hooks.worker import asgi
 from gunicorn_prom_hooks.worker.asgi_requests import AsgiRequests
 from gunicorn_prom_hooks.worker.clients import Application, Message, Receive, Scope, Send
@@ -74,8 +75,13 @@ class Client:
 class Bench(Recorded):
     """A slot, and applications called as a server calls them."""
 
-    def __init__(self, resolve: Resolve | None = None, queue_header: bytes | None = b"x-request-start") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        resolve: Resolve | None = None,
+        queue_header: bytes | None = b"x-request-start",
+        slot: Slot | None = None,
+    ) -> None:
+        super().__init__(slot=slot)
         self.worker = Worker()
         self.calls = AsgiRequests(self.recorder, resolve, self.guard, queue_header)
 

@@ -8,12 +8,15 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from test_unit_asgi import BODY, MORE, START, sends
+from test_unit_asgi import Bench as AsgiBench
 from unit_support import KINDS, MakeHooks, Recorded, handled, same, tally_all
 
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS
 from gunicorn_prom_hooks.scoreboard.layout import EXIT_CAUSE, QUIT_AT
 from gunicorn_prom_hooks.scoreboard.reader import SlotReader
 from gunicorn_prom_hooks.scoreboard.slot import Slot
+from gunicorn_prom_hooks.worker.endpoints import Resolve
 
 CELLS, DIRECTORY = 18_000, 20_000
 
@@ -76,6 +79,25 @@ def test_killed_at_any_instruction(make: MakeHooks, before: int) -> None:
     assert seen == sorted(seen, key=[(before, 0), (before, 1), (before + 1, 0)].index)
     assert len(set(seen)) == 3
     assert not recorded.guard.counts
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["short", "stream"])
+@pytest.mark.parametrize("resolve", [None, lambda scope: "/items/{number}"], ids=["path", "template"])
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_killed_at_any_instruction_of_an_asgi_request(plain: bool, resolve: Resolve | None, before: int) -> None:
+    """The same for the calls of an ASGI application."""
+    bench = AsgiBench(resolve, slot=Slot(CELLS, DIRECTORY))
+    app = sends(START, MORE, BODY)
+
+    def serve() -> None:
+        bench.call(app, plain=plain)
+
+    for _ in range(before):
+        serve()
+    seen = [after_death(memory) for memory in at_every_instruction(bench.slot, serve)]
+    assert seen == sorted(seen, key=[(before, 0), (before, 1), (before + 1, 0)].index)
+    assert len(set(seen)) == 3
+    assert not bench.guard.counts
 
 
 def test_what_was_counted_long_ago_is_not_counted_again() -> None:

@@ -30,7 +30,11 @@ def route(scope: Mapping[str, Any]) -> str | None:
     """The path of the route, such as ``/items/{number:int}``."""
     if "type" not in scope:  # a WSGI environ
         return None
-    endpoint = scope.get("endpoint")
+    endpoint: Any = scope.get("endpoint")
+    matched: Any = scope.get("route")
+    is_simple = matched is not None and not scope.get("root_path") and "fastapi" not in scope
+    if is_simple and endpoint is not None and getattr(matched, "endpoint", None) is endpoint:
+        return str(matched.path)  # the usual case, in short: a route of its own, below no mount
     if endpoint is None or "router" not in scope:
         return UNMATCHED if "router" in scope or "app" in scope else None
     matched = _matched(scope, endpoint)
