@@ -183,7 +183,8 @@ app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("ok")), Rou
 
 def test_no_exception_is_being_handled(tmp_path: Path) -> None:
     """The application finds itself in no handler of ours: a plain 503 stays one."""
-    with TlsServer(tmp_path / "1", app=FRAMEWORK, config=CONFIG + "worker_class = 'asgi'\n") as server:
+    server = TlsServer(tmp_path / "1", app=FRAMEWORK, config=CONFIG + "worker_class = 'asgi'\n")
+    with server:
         with httpx.Client(http2=True, verify=server.trust()) as client:
             answer = client.get(f"https://127.0.0.1:{server.port}/unavailable")
         assert (answer.http_version, answer.status_code, answer.text) == ("HTTP/2", 503, "None")
