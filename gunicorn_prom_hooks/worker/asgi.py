@@ -32,18 +32,24 @@ class Clients(NamedTuple):
     Attributes:
         are_dropped: whether what the application sends is dropped without a word, since there is nobody to send it to.
         have_left: whether the connection is lost; none that the server is about to close itself.
+        are_cancelled: whether the server cancels the requests of those that have left, and answers none that is
+            cancelled. If not, it answers them with a 500, as it does whatever comes out of the application.
     """
 
     are_dropped: Callable[[Any], bool]
     have_left: Callable[[Any], bool]
+    are_cancelled: bool
 
 
 GUNICORN: Final = Clients(
     lambda client: bool(client.protocol._closed),  # noqa: SLF001 - nothing else tells
     lambda client: bool(client.protocol._conn_lost_handled),  # noqa: SLF001
+    are_cancelled=True,
 )
 """It is a ``BodyReceiver``. That is closed, too, as soon as a framework stops listening for the client's leaving."""
-UVICORN: Final = Clients(lambda client: bool(client.disconnected), lambda client: bool(client.disconnected))
+UVICORN: Final = Clients(
+    lambda client: bool(client.disconnected), lambda client: bool(client.disconnected), are_cancelled=False
+)
 """It is a ``RequestResponseCycle``."""
 _SMALL: Final = SIZE_BUCKETS[0]
 
@@ -63,7 +69,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
     words, free = requests.recorder.slot.words, requests.places.free
     paths, endpoints = requests.cache.paths, requests.cache.endpoints
     resolve, queue_header, guard = requests.resolve, requests.queue_header, requests.guard
-    is_dropped, has_left = clients
+    is_dropped, has_left, are_cancelled = clients
     other = {"websocket": Websockets(app, worker, requests).serve}
     stream = Streams(app, worker, requests).serve
     server: type | None = None
@@ -116,7 +122,8 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                 said, status = status, ENDED
                 if said and not sent and is_raised_by_server(exc):
                     said = 0  # the server has refused the headers
-                broken_off(scope, (rows, at), started, said, sent, says_goodbye(exc, has_left(client), worker), exc)
+                left = says_goodbye(exc, has_left(client), are_cancelled and worker.alive)
+                broken_off(scope, (rows, at), started, said, sent, left, exc, answered=not are_cancelled)
             raise
         if status != ENDED:
             said, status = status, ENDED
@@ -130,8 +137,11 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
             label = resolve(scope)
             if label is not None:
                 mine = endpoints.get((scope["method"], label))
-        headers = dict(scope["headers"])
         row = mine.get(status) if mine else None
+        try:
+            headers = dict(scope["headers"])
+        except (KeyError, TypeError, ValueError):  # the application has put something else there
+            row, headers = None, {}
         if (
             row is None
             or sent > _SMALL

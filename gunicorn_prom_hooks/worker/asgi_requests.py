@@ -149,6 +149,8 @@ class AsgiRequests:
         sent: int,
         left: bool,
         exc: BaseException | None = None,
+        *,
+        answered: bool = False,
     ) -> None:
         """The application is done with a request, and its response was not complete.
 
@@ -160,10 +162,11 @@ class AsgiRequests:
             sent: bytes of the body, so far.
             left: since the client went away.
             exc: what the application raised.
+            answered: whether the server answers even if it is no ``Exception``.
         """
         if left:
             self.end(scope, begun, started, CLIENT_GONE, sent, status)
-        elif isinstance(exc, Exception):
+        elif isinstance(exc, Exception) or (answered and exc is not None):
             self.end(scope, begun, started, status or NO_STATUS, sent, status, type(exc).__name__)
         elif exc is None:
             self.end(scope, begun, started, status or NO_STATUS, sent, status, INCOMPLETE if status else None)
@@ -183,7 +186,7 @@ class AsgiRequests:
         """The row of what is not the usual: a small answer, without failure, to a request without a body."""
         method, path = scope.get("method", "GET"), scope["path"]
         if error_type is not None or seen >= 500:
-            labels = self.naming.failed(method, path, status, label, error_type or swallowed(scope) or f"HTTP {seen}")
+            labels = self.naming.failed(method, path, status, label, error_type or swallowed(scope) or f"HTTP {seen:d}")
             if error_type is not None:
                 self.recorder.count(ERROR_HANDLING, *labels, self.recorder.error_type(error_type))
         received = request_size = 0

@@ -44,16 +44,16 @@ def is_cut_off(client: Any) -> bool:
     return transport is not None and bool(transport.is_closing())
 
 
-def says_goodbye(exc: BaseException, left: bool, worker: Any) -> bool:
+def says_goodbye(exc: BaseException, left: bool, cancels: bool) -> bool:
     """Whether what the application was at ended with this exception since the client went away.
 
     Args:
         exc: what came out of the application.
         left: whether the server knows that the client is gone.
-        worker: gunicorn's; while it is alive, a request is cancelled only since its client went away.
+        cancels: whether a request is cancelled since its client went away: by gunicorn, while the worker is alive.
     """
     if isinstance(exc, asyncio.CancelledError):
-        return left or bool(worker.alive)
+        return left or cancels
     if left and isinstance(exc, OSError):
         return True
     return not _GOODBYES.isdisjoint(base.__name__ for base in type(exc).__mro__)

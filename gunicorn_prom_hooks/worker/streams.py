@@ -71,7 +71,7 @@ class Streams:
         except BaseException as exc:
             if not ended:
                 ended = True
-                left = client.disconnected or says_goodbye(exc, client.disconnected, self._worker)
+                left = client.disconnected or says_goodbye(exc, client.disconnected, self._worker.alive)
                 requests.broken_off(scope, begun, started, status, sent, left, exc)
             raise
         if not ended:

@@ -61,7 +61,7 @@ class Websockets:
         try:
             await self._app(scope, receive, sending)
         except BaseException as exc:
-            left = says_goodbye(exc, False, self._worker)
+            left = says_goodbye(exc, False, self._worker.alive)
             if begun is not None:
                 if not status and isinstance(exc, Exception):  # the server's own, perhaps: there is nobody to accept
                     left = left or is_cut_off(getattr(receive, "__self__", None))

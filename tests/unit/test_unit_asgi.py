@@ -56,7 +56,7 @@ class Client:
 
     def __init__(self) -> None:
         self.protocol = self
-        self._closed = self._conn_lost_handled = False
+        self._closed = self._conn_lost_handled = self.disconnected = False
         self.messages: list[Message] = []
         self.refuses: BaseException | None = None
         self.transport: Transport | None = None
@@ -85,7 +85,15 @@ class Bench(Recorded):
         self.worker = Worker()
         self.calls = AsgiRequests(self.recorder, resolve, self.guard, queue_header)
 
-    def call(self, app: Application, client: Client | None = None, *, plain: bool = False, **scope: Any) -> Client:
+    def call(
+        self,
+        app: Application,
+        client: Client | None = None,
+        *,
+        plain: bool = False,
+        clients: asgi.Clients = asgi.GUNICORN,
+        **scope: Any,
+    ) -> Client:
         """One request; ``plain``: the server gives plain functions, as for HTTP/2."""
         client = client or Client()
         whole: Scope = {"type": "http", "method": "GET", "path": "/items/7", "headers": [], **scope}
@@ -95,7 +103,7 @@ class Bench(Recorded):
             async def receive() -> Message:
                 return await client.receive()
 
-        application = asgi.recorded(app, self.worker, self.calls, asgi.GUNICORN)
+        application = asgi.recorded(app, self.worker, self.calls, clients)
         asyncio.run(_awaited(application(whole, receive, client.send)))
         return client
 
@@ -415,3 +423,31 @@ def test_lifespan() -> None:
     assert given[0][1] == client.receive
     assert given[0][2] == client.send
     assert bench.requests() == {}
+
+
+def test_cancelled_by_the_application() -> None:
+    """uvicorn cancels nothing, and answers a request that comes out cancelled with a 500: the application's failure."""
+    bench = Bench()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        bench.call(app, clients=asgi.UVICORN)
+    assert bench.requests() == {("GET", "/items/:id", "500"): 1.0}
+    assert bench.failures() == {("GET", "/items/:id", "CancelledError"): 1.0}
+    assert bench.in_progress() == 0
+
+
+@plain
+def test_headers_that_the_application_has_replaced(plain: bool) -> None:
+    """A scope that is not as it was costs the record of its request, and no place in the in-flight table."""
+    bench = Bench()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["headers"] = None
+        await sends(START, BODY)(scope, receive, send)
+
+    assert bench.call(app, plain=plain).messages == [START, BODY]
+    assert bench.in_progress() == 0
+    assert bench.guard.counts == {"asgi": 1}
