@@ -210,7 +210,7 @@ class Exporter:
                 raw,
                 access.credentials,
                 self._ready,
-                status_page=access.pages.has_site,
+                status_paths=access.pages.paths,
                 local_only=self.is_local and not access.credentials.wanted,
             )
         except Exception:  # noqa: BLE001 - one bad scrape must not end the thread

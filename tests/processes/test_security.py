@@ -343,6 +343,8 @@ import sys, types
 from gunicorn_prom_hooks.resource import Resource
 
 class Site:
+    paths = ("/",)
+
     def resource(self, path, look):
         if path != "/":
             return None
