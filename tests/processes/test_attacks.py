@@ -135,6 +135,26 @@ def test_attack_on_tls(serve: Serve, tmp_path: Path) -> None:
     assert "Traceback" not in server.log
 
 
+FEW_FILES = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+"""
+
+
+def test_files_are_left_for_the_server(serve: Serve) -> None:
+    """Where a process may open few files, the master still has some for one more worker; without, it would end."""
+    server = serve("workers = 1\n" + FEW_FILES)
+    with attack("idle", server.metrics_port):
+        master = psutil.Process(server.pid)
+        eventually(lambda: master.num_fds() > 50, "it is attacked")
+        for count in (2, 3, 4):
+            server.signal(signal.SIGTTIN)
+            eventually(lambda: len(server.workers()) == count, "a worker more")  # noqa: B023 - called at once
+        honest(server)()
+        assert master.num_fds() < 100
+    assert server.get("/").status_code == 200
+
+
 PATCHED = "import gevent.monkey\ngevent.monkey.patch_all()\n" + CONFIG
 FORKS = 500
 LONGEST_SCRAPE_SECONDS = 15.0
