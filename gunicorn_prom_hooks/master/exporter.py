@@ -211,7 +211,7 @@ class Exporter:
                 access.credentials,
                 self._ready,
                 status_paths=access.pages.paths,
-                local_only=self.is_local and not access.credentials.wanted,
+                local_only=self.is_local and access.is_open,
             )
         except Exception:  # noqa: BLE001 - one bad scrape must not end the thread
             self._failed("scrape")

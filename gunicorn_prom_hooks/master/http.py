@@ -76,6 +76,7 @@ class Exchange(BaseHTTPRequestHandler):
         status_paths: where the status page and its files are; empty: there is none.
         local_only: whether its reader is this machine, with nothing else to show for it: then a name that somebody's
             web page has had resolved to this machine is not answered, or that page could read it in a browser here.
+            Over TLS there is no such page: the certificate is not for its name.
     """
 
     protocol_version = default_request_version = "HTTP/1.1"
