@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import resource
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -19,7 +20,8 @@ from .tls import Channel
 from .waker import Waker
 
 MAX_CONNECTIONS: Final = 256
-"""One more, and one of them is closed; ``crowd`` says which."""
+"""One more, and one of them is closed; ``crowd`` says which. Fewer where the process may open few files."""
+SHARE_OF_FILES: Final = 0.25
 MAX_HELD_BYTES: Final = 32 * 1024 * 1024
 """Of answers that clients have not read yet."""
 ACCEPT_AT_ONCE: Final = 16
@@ -133,7 +135,7 @@ class Connections:
         sock = original("socket", "socket")(fileno=fd)
         sock.setblocking(False)
         client = Client(sock, peer, self._service.channel())
-        if len(self._open) >= MAX_CONNECTIONS:
+        if len(self._open) >= _most():
             victim = next_to_go(self._open.values(), client.home)
             if victim is None:
                 _close_quietly(sock)
@@ -209,6 +211,12 @@ class Connections:
         del self._open[fd]
         if client.wish is not None:
             self._service.renderings.withdraw(client.wish, client)
+
+
+def _most() -> int:
+    """How many clients there may be. With no file left for its next worker, gunicorn's master would end itself."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, int(files * SHARE_OF_FILES))
 
 
 def _close_quietly(sock: Any) -> None:

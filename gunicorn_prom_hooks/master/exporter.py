@@ -210,8 +210,8 @@ class Exporter:
                 raw,
                 access.credentials,
                 self._ready,
-                status_page=access.pages.has_site,
-                local_only=self.is_local and not access.credentials.wanted,
+                status_paths=access.pages.paths,
+                local_only=self.is_local and access.is_open,
             )
         except Exception:  # noqa: BLE001 - one bad scrape must not end the thread
             self._failed("scrape")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -73,9 +73,10 @@ class Exchange(BaseHTTPRequestHandler):
         raw: up to the empty line, at least.
         credentials: what everything but the health checks asks for.
         ready: whether the server can take requests.
-        status_page: whether there is one.
+        status_paths: where the status page and its files are; empty: there is none.
         local_only: whether its reader is this machine, with nothing else to show for it: then a name that somebody's
             web page has had resolved to this machine is not answered, or that page could read it in a browser here.
+            Over TLS there is no such page: the certificate is not for its name.
     """
 
     protocol_version = default_request_version = "HTTP/1.1"
@@ -86,14 +87,14 @@ class Exchange(BaseHTTPRequestHandler):
         credentials: Credentials,
         ready: Callable[[], bool],
         *,
-        status_page: bool,
+        status_paths: Collection[str] = (),
         local_only: bool = False,
     ) -> None:
         self.outcome: Reply | Wish = refusal(HTTPStatus.BAD_REQUEST)
         self.head_only = False
         self._credentials = credentials
         self._ready = ready
-        self._status_page = status_page
+        self._status_paths = status_paths
         self._local_only = local_only
         self.client_address = ("", 0)
         self.rfile = BytesIO(raw)
@@ -129,7 +130,10 @@ class Exchange(BaseHTTPRequestHandler):
             return Wish(path, _content_type(str(self.headers.get("Accept", ""))), compressed)
         if self._local_only and not _is_this_machine(str(self.headers.get("Host", ""))):
             return text(HTTPStatus.FORBIDDEN, "Ask for this page by an IP address or as localhost, or set a token.\n")
-        return Wish(path, "", compressed) if self._status_page else not_found(status_page=False)
+        # So there are only so many different wishes, and nobody waits for what there is not.
+        if path in self._status_paths:
+            return Wish(path, "", compressed)
+        return not_found(status_page=bool(self._status_paths))
 
     def _with_body(self) -> Reply | None:
         lengths = [length.strip() for length in self.headers.get_all("Content-Length", [])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from http import HTTPStatus
 from typing import Final, Protocol
@@ -23,6 +23,10 @@ _COMPRESSED: Final = ("Content-Encoding", "gzip")
 
 class Site(Protocol):
     """The status page."""
+
+    @property
+    def paths(self) -> Collection[str]:
+        """All there are."""
 
     def resource(self, path: str, look: Callable[[], View]) -> Resource | None:
         """What is at this path; None if nothing is. ``look`` takes a view of the server."""
@@ -47,9 +51,9 @@ class Pages:
         self._guard = guard
 
     @property
-    def has_site(self) -> bool:
-        """Whether there is a status page at all."""
-        return self._site is not None
+    def paths(self) -> Collection[str]:
+        """Where the status page and its files are; empty if there is none."""
+        return () if self._site is None else self._site.paths
 
     def render(self, wishes: Iterable[Wish]) -> dict[Wish, Reply]:
         """The reply to each wish, all of the same moment. Never raises."""

@@ -88,11 +88,13 @@ class Tls:
         """Goes on with the handshake, or decrypts.
 
         Raises:
-            ConnectionError: no TLS, or no certificate that is let in.
+            ConnectionError: no TLS, or no certificate that is let in, or more behind the notice that no more will come.
         """
         plain = b""
         with self._hold():
             tls = self._object()
+            if self._in.pending:  # behind that notice OpenSSL takes nothing any more, and it would pile up here
+                raise ConnectionAbortedError("more after the end")
             self._in.write(data)
             try:
                 if not self._established:

@@ -35,7 +35,13 @@ _CACHEABLE: Final = {**_SAFE, "Cache-Control": "max-age=3600"}
 
 
 class Site:
-    """The page, its JSON and its files. One thread at a time; remembers a minute of totals for the rates."""
+    """The page, its JSON and its files. One thread at a time; remembers a minute of totals for the rates.
+
+    Attributes:
+        paths: where they are.
+    """
+
+    paths: Final = ("/", "/status.json", *(f"/{name}" for name in _FILES))
 
     def __init__(self) -> None:
         self._snapshots = Snapshots()

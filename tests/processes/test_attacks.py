@@ -20,7 +20,7 @@ import requests
 from certificates import Certificates
 from conftest import CONFIG, Serve
 from hostile import ATTACKS
-from servers import Samples, Server, eventually
+from servers import DEADLINE, Samples, Server, eventually
 
 ENDPOINTS = 60
 MAX_FDS = 256
@@ -135,10 +135,30 @@ def test_attack_on_tls(serve: Serve, tmp_path: Path) -> None:
     assert "Traceback" not in server.log
 
 
+FEW_FILES = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+"""
+
+
+def test_files_are_left_for_the_server(serve: Serve) -> None:
+    """Where a process may open few files, the master still has some for one more worker; without, it would end."""
+    server = serve("workers = 1\n" + FEW_FILES)
+    with attack("idle", server.metrics_port):
+        master = psutil.Process(server.pid)
+        eventually(lambda: master.num_fds() > 50, "it is attacked")
+        for count in (2, 3, 4):
+            server.signal(signal.SIGTTIN)
+            eventually(lambda: len(server.workers()) == count, "a worker more")  # noqa: B023 - called at once
+        honest(server)()
+        assert master.num_fds() < 100
+    assert server.get("/").status_code == 200
+
+
 PATCHED = "import gevent.monkey\ngevent.monkey.patch_all()\n" + CONFIG
 FORKS = 500
-LONGEST_SECONDS = 60.0
-"""On a machine that is busy otherwise it is fewer forks."""
+LONGEST_SCRAPE_SECONDS = 15.0
+"""While 16 workers boot without pause, beside an attacker, on as few cores as there are."""
 BOOTING = """
 import hashlib, logging, ssl, threading
 
@@ -151,6 +171,16 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
 """
+QUICK = """
+import os, random
+random.random = lambda: 0.0  # after each fork gunicorn waits for up to 0.1 s, at random
+
+def post_worker_init(worker):
+    worker.log.info("has booted")
+
+def worker_exit(server, worker):
+    os._exit(0)  # an interpreter takes longer to leave than to boot
+"""
 
 
 @pytest.mark.needs("wrk")
@@ -161,51 +191,61 @@ def test_forks_during_an_attack(serve: Serve, tmp_path: Path, config: str, prelo
     """In 500 forks, with hostile and honest clients at the port, over TLS, no worker hangs: all boot, and all serve."""
     certificates = Certificates(tmp_path / "certificates")
     install = f"install(globals(), port=METRICS_PORT, certfile={str(certificates.both)!r}, worker_label='slot')\n"
-    more = f"workers = 16\nmax_requests = 1\ntimeout = 20\npreload_app = {preload}\nloglevel = 'info'\n"
-    more += "import random\nrandom.random = lambda: 0.0\n"  # after each fork gunicorn waits for up to 0.1 s, at random
+    more = f"workers = 16\nmax_requests = 1\ntimeout = 20\npreload_app = {preload}\nloglevel = 'info'\n" + QUICK
     quick = {"PYTHONDONTWRITEBYTECODE": ""}  # else every worker compiles what it imports
     server = serve(more + install, app=BOOTING, config=config, environ=quick)
     url = f"https://127.0.0.1:{server.metrics_port}/metrics"
-    identity = {"Accept-Encoding": "identity"}
 
-    def page(seconds: float = 20.0) -> Samples:
-        answer = requests.get(url, verify=str(certificates.ca), headers=identity, timeout=seconds)
+    def page() -> Samples:
+        headers = {"Accept-Encoding": "identity"}
+        answer = requests.get(url, verify=str(certificates.ca), headers=headers, timeout=LONGEST_SCRAPE_SECONDS)
         assert answer.status_code == 200
         return Samples(answer.text)
 
-    def load() -> subprocess.Popen[bytes]:
-        command = ["wrk", "-t1", "-c8", "-d120s", f"http://127.0.0.1:{server.port}/"]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    def scrape() -> float:
+        start = time.monotonic()
+        eventually(page, "a scrape", LONGEST_SCRAPE_SECONDS)
+        return time.monotonic() - start
+
+    def booting() -> int:
+        return server.log.count("Booting worker")
 
     eventually(page, "the page")
+    load = ["wrk", "-t1", "-c8", "-d300s", f"http://127.0.0.1:{server.port}/"]
+    scrapes: list[float] = []
     start = time.monotonic()
-    scrapes = 0
-    with attack("mixed", server.metrics_port), load() as wrk:
+    with attack("mixed", server.metrics_port), subprocess.Popen(load, stdout=subprocess.DEVNULL) as wrk:
         try:
-            while server.log.count("Booting worker") < FORKS and time.monotonic() < start + LONGEST_SECONDS:
-                with contextlib.suppress(requests.ConnectionError, requests.Timeout):
-                    page(5.0)
-                    scrapes += 1
+            while booting() < FORKS and time.monotonic() < start + 5 * DEADLINE:
+                scrapes.append(scrape())
         finally:
             wrk.kill()
-    took = time.monotonic() - start
+    took, forks = time.monotonic() - start, booting()
 
     def whole() -> Samples | None:
         samples = page()
         return samples if samples.sum("gunicorn_workers", state="running") == 16 else None
 
     samples = eventually(whole, "16 workers, all running", 60)
-    forks = server.log.count("Booting worker")
-    print(f"\n{forks} forks and {scrapes} scrapes in {took:.1f} s")  # noqa: T201 - the figures, for who asks with -rP
-    assert forks >= (FORKS if took < LONGEST_SECONDS else 50)
-    assert scrapes > 0
+    print(  # noqa: T201 - the figures, for who asks with -rP
+        f"\n{forks} forks in {took:.1f} s; {len(scrapes)} scrapes: median {statistics.median(scrapes):.2f} s, "
+        f"longest {max(scrapes):.2f} s"
+    )
+    assert forks >= FORKS
+    assert len(scrapes) > 1
+    assert max(scrapes) < LONGEST_SCRAPE_SECONDS
+    assert server.log.count("has booted") == booting()
     assert "WORKER TIMEOUT" not in server.log
     ended = {
         (labels["reason"], labels["detail"]): count for labels, count in samples.all("gunicorn_worker_exits_total")
     }
     assert {reason for (reason, _), count in ended.items() if count} == {"max_requests"}
+    assert sum(ended.values()) == booting() - 16
     assert samples.sum("gunicorn_exporter_errors_total") == 0
+    started = booting()
     assert server.get("/").status_code == 200
+    # What gunicorn sends to a worker that is only just being forked is lost on it; so the end waits for this one.
+    eventually(lambda: server.log.count("has booted") > started, "one more worker has booted")
 
 
 def reader(server: Server) -> Iterator[None]:

@@ -78,6 +78,7 @@ def test_tls(serve: Serve, certificates: Certificates, config: str) -> None:
     assert "gunicorn_requests_total" in page.text
     assert b"gunicorn" not in raw(server.metrics_port, b"GET /metrics HTTP/1.1\r\n\r\n")
     assert https(server, certificates.ca, "/healthz").text == "ok\n"
+    assert https(server, certificates.ca, "/", headers={"Host": "metrics.example.org"}).status_code == 200
     assert f"metrics at https://127.0.0.1:{server.metrics_port}/metrics" in server.log
     assert "Traceback" not in server.log
     assert [error for error in server.log.splitlines() if "gunicorn_prom_hooks" in error and "[ERROR]" in error] == []
@@ -343,6 +344,8 @@ import sys, types
 from gunicorn_prom_hooks.resource import Resource
 
 class Site:
+    paths = ("/",)
+
     def resource(self, path, look):
         if path != "/":
             return None
@@ -363,6 +366,7 @@ def test_the_status_page_is_wired(serve: Serve) -> None:
     assert (page.text, page.headers["X-Site"]) == ("2 workers" * 100, "yes")
     assert page.headers["Content-Encoding"] == "gzip"
     assert requests.head(url, timeout=10).content == b""
+    assert requests.get(url, headers={"Host": "evil.example"}, timeout=10).status_code == 403
     missing = requests.get(url + "/nothing", timeout=10)
     assert (missing.status_code, "status page is at /." in missing.text) == (404, True)
     server.configure(CONFIG + installed(token=SECRET) + SITE)

@@ -65,7 +65,7 @@ class Loop:
             self.failed = error
 
     def _answer(self, raw: bytes) -> tuple[Reply | Wish, bool]:
-        exchange = Exchange(raw, Credentials(), lambda: True, status_page=True)
+        exchange = Exchange(raw, Credentials(), lambda: True, status_paths=("/big",))
         return exchange.outcome, exchange.head_only
 
     def _render(self, wishes: Iterable[Wish]) -> Mapping[Wish, Reply]:
@@ -342,6 +342,22 @@ def test_what_is_no_tls_is_a_broken_connection(files: Path) -> None:
     assert channel.outgoing().startswith(b"\x15")
     with pytest.raises(ConnectionError):
         channel.seal(memoryview(b"answer"))
+
+
+def test_what_comes_after_the_end_is_not_kept(tls_loop: Loop) -> None:
+    """Who says that no more will come, and sends more, is cut off: it would pile up in memory, unread."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with tls_loop.connect() as sock, context.wrap_socket(sock.dup()) as tls:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.settimeout(0.0)
+            tls.unwrap()
+        sock.settimeout(10.0)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 50_000_000:
+                sent += sock.send(b"x" * 65536)
+    assert sent < 50_000_000
 
 
 def test_a_waker_outlives_its_pipe() -> None:

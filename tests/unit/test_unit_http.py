@@ -45,8 +45,13 @@ class Counted(Page):
         yield from COUNTED.collect()
 
 
+STATUS = ("/", "/status.json")
+
+
 class FakeSite:
     """A status page with two files."""
+
+    paths = ("/", "/status.css", "/broken")
 
     def resource(self, path: str, look: Callable[[], object]) -> Resource | None:
         """One that looks at the server, and one that does not."""
@@ -69,7 +74,7 @@ def exchange(
     raw: bytes, credentials: Credentials = NOBODY_IN_PARTICULAR, *, ready: bool = True, status_page: bool = False
 ) -> Exchange:
     """The request, understood."""
-    return Exchange(raw, credentials, lambda: ready, status_page=status_page)
+    return Exchange(raw, credentials, lambda: ready, status_paths=FakeSite.paths if status_page else ())
 
 
 def answer(raw: bytes, *, site: FakeSite | None = None, **keywords: Any) -> bytes:
@@ -379,6 +384,13 @@ def test_the_status_page_is_served() -> None:
     )
 
 
+def test_what_there_is_not_is_not_rendered() -> None:
+    """A path that nothing is at is answered at once: else each one more would be one more thing to be rendered."""
+    for target in ("/nothing", "/status.json/", "/metrics/", "", "*"):
+        assert isinstance(exchange(request(target), status_page=True).outcome, Reply)
+    assert isinstance(exchange(request("/"), status_page=True).outcome, Wish)
+
+
 def test_a_reply_is_a_head_and_a_body() -> None:
     """A reply says how long its body is, in bytes."""
     assert isinstance(exchange(request("/healthz")).outcome, Reply)
@@ -391,10 +403,10 @@ def test_a_reply_is_a_head_and_a_body() -> None:
 def test_a_name_that_was_made_to_point_here(host: str, path: str) -> None:
     """Somebody's web page, whose name has come to resolve to this machine, does not get to read the status page."""
     raw = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
-    outcome = Exchange(raw, NOBODY_IN_PARTICULAR, lambda: True, status_page=True, local_only=True).outcome
+    outcome = Exchange(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS, local_only=True).outcome
     assert isinstance(outcome, Reply)
     assert outcome.head.startswith(b"HTTP/1.1 403 ")
-    assert isinstance(Exchange(raw, NOBODY_IN_PARTICULAR, lambda: True, status_page=True).outcome, Wish)
+    assert isinstance(Exchange(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS).outcome, Wish)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9091", "localhost", "localhost:9091", "[::1]:9091", "10.1.2.3", None])
@@ -402,5 +414,5 @@ def test_this_machine_by_its_own_names(host: str | None) -> None:
     """An address, localhost, or no word at all of whom it is meant for."""
     head = "" if host is None else f"Host: {host}\r\n"
     raw = f"GET / HTTP/1.1\r\n{head}\r\n".encode()
-    outcome = Exchange(raw, NOBODY_IN_PARTICULAR, lambda: True, status_page=True, local_only=True).outcome
+    outcome = Exchange(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS, local_only=True).outcome
     assert outcome == Wish("/", "", gzip=False)

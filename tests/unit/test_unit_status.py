@@ -56,6 +56,11 @@ def test_there_is_nothing_else(path: str, scene: Scene) -> None:
     assert Site().resource(path, look) is None
 
 
+def test_it_says_where_it_is() -> None:
+    """The paths that it names are those at which there is something."""
+    assert sorted(Site.paths) == sorted(ALL)
+
+
 @pytest.mark.parametrize("path", ALL)
 def test_headers(path: str, scene: Scene) -> None:
     """Each has the strict policy, cannot be sniffed, tells no referrer; data is not stored, files are for a while."""
