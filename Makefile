@@ -12,7 +12,7 @@ demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
 
 test: .venv/dev lint tools
-	$(BIN)/pytest -n $(JOBS) $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .
