@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import statistics
@@ -301,6 +302,12 @@ def signals(server: Server) -> dict[str, float]:
     taken["HUP"] = timed(signal.SIGHUP, lambda: server.log.count("Booting worker") >= 3)
     settled()
     eventually(lambda: len(server.workers()) == 1, "the old worker has gone")
+    taken["USR2"] = timed(signal.SIGUSR2, lambda: server.log.count("Starting gunicorn") == 2)
+    successor = psutil.Process(int(re.findall(r"\[(\d+)\] \[INFO\] Starting gunicorn", server.log)[-1]))
+    eventually(lambda: len(successor.children()) == 1, "the new master has its worker")
+    settled()
+    successor.terminate()
+    eventually(lambda: not successor.is_running(), "the new master has gone again")
     taken["TERM"] = timed(signal.SIGTERM, lambda: process.poll() is not None)
     assert process.returncode == 0
     return taken
@@ -308,7 +315,7 @@ def signals(server: Server) -> dict[str, float]:
 
 @pytest.mark.parametrize("rendering", [False, True], ids=["read byte by byte", "being rendered"])
 def test_signals_do_not_wait(serve: Serve, rendering: bool) -> None:
-    """A scrape in progress, of whatever length, holds up no signal: not TTIN, TTOU, HUP, nor SIGTERM at the end."""
+    """A scrape in progress, of whatever length, holds up no signal: TTIN, TTOU, HUP, USR2, SIGTERM at the end."""
     more = "workers = 1\ndef post_worker_init(worker): worker.log.info('has booted')\n"
     more += "install(globals(), port=METRICS_PORT)\n"
     server, control = serve(more + (SLOW if rendering else "")), serve(more)
