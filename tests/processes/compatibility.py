@@ -110,7 +110,7 @@ def durations(server: Server) -> bool:
     """Seconds, from the request to the end of the response."""
     server.get("/sleep/1")
     return counted(server, "200", "/sleep/:id") and (
-        1 <= server.scrape().sum("gunicorn_request_duration_seconds_sum", endpoint="/sleep/:id") < 3
+        0.9 < server.scrape().sum("gunicorn_request_duration_seconds_sum", endpoint="/sleep/:id") < 3
     )
 
 
