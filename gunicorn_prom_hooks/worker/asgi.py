@@ -69,6 +69,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
     words, free = requests.recorder.slot.words, requests.places.free
     paths, endpoints = requests.cache.paths, requests.cache.endpoints
     resolve, queue_header, guard = requests.resolve, requests.queue_header, requests.guard
+    queued = requests.naming.queued
     is_dropped, has_left, are_cancelled = clients
     other = {"websocket": Websockets(app, worker, requests).serve}
     stream = Streams(app, worker, requests).serve
@@ -140,19 +141,21 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         row = mine.get(status) if mine else None
         try:
             headers = dict(scope["headers"])
-        except (KeyError, TypeError, ValueError):  # the application has put something else there
-            row, headers = None, {}
+            since = headers[queue_header].decode("latin-1") if queue_header in headers else None
+        except (AttributeError, KeyError, TypeError, ValueError):  # the application has put something else there
+            row, headers, since = None, {}, None
         if (
             row is None
             or sent > _SMALL
             or b"content-length" in headers
             or b"transfer-encoding" in headers
-            or queue_header in headers
             or is_dropped(client)
         ):
             is_gone = is_dropped(client) or is_cut_off(client)
             end(scope, (rows, at), started, CLIENT_GONE if is_gone else status, sent, status, None, label)
             return
+        if since is not None:
+            queued(since, took)
         first = row.at
         if sent:
             words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent

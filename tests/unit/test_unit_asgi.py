@@ -451,3 +451,16 @@ def test_headers_that_the_application_has_replaced(plain: bool) -> None:
     assert bench.call(app, plain=plain).messages == [START, BODY]
     assert bench.in_progress() == 0
     assert bench.guard.counts == {"asgi": 1}
+
+
+@plain
+def test_each_waiting_request_is_counted_once(plain: bool) -> None:
+    """Behind a proxy that says since when, every request has waited: the first like it, and those that find its row."""
+    bench = Bench()
+    for _ in range(3):
+        bench.call(sends(START, BODY), plain=plain, headers=[(b"x-request-start", b"t=%f" % (time.time() - 5))])
+    (waits,) = bench.series(QUEUE).values()
+    assert sum(waits[1:]) == 3.0
+    assert 14.7 < waits[0] < 16.5
+    assert bench.requests() == {("GET", "/items/:id", "200"): 3.0}
+    assert bench.in_progress() == 0
