@@ -12,10 +12,10 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
-from ..scoreboard.families import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_SUM, SIZE_BUCKETS
+from ..scoreboard.families import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_SUM
 from ..scoreboard.layout import COUNTED, KNOWN
-from .asgi_requests import FAST, AsgiRequests
-from .cache import Rows
+from .asgi_requests import BODY_HEADERS, FAST, SMALL, AsgiRequests
+from .cache import NO_ROWS, Rows
 from .clients import Application, Message, Receive, Scope, Send, is_cut_off, is_raised_by_server, says_goodbye
 from .errors import CLIENT_GONE
 from .inflight import NOWHERE_AT
@@ -34,24 +34,30 @@ class Clients(NamedTuple):
         have_left: whether the connection is lost; none that the server is about to close itself.
         are_cancelled: whether the server cancels the requests of those that have left, and answers none that is
             cancelled. If not, it answers them with a 500, as it does whatever comes out of the application.
+        have_protocol: what ``are_dropped`` looks at, for where there is no time to call it: ``protocol._closed`` of
+            the object, or else its ``disconnected``.
     """
 
     are_dropped: Callable[[Any], bool]
     have_left: Callable[[Any], bool]
     are_cancelled: bool
+    have_protocol: bool
 
 
 GUNICORN: Final = Clients(
     lambda client: bool(client.protocol._closed),  # noqa: SLF001 - nothing else tells
     lambda client: bool(client.protocol._conn_lost_handled),  # noqa: SLF001
     are_cancelled=True,
+    have_protocol=True,
 )
 """It is a ``BodyReceiver``. That is closed, too, as soon as a framework stops listening for the client's leaving."""
 UVICORN: Final = Clients(
-    lambda client: bool(client.disconnected), lambda client: bool(client.disconnected), are_cancelled=False
+    lambda client: bool(client.disconnected),
+    lambda client: bool(client.disconnected),
+    are_cancelled=False,
+    have_protocol=False,
 )
 """It is a ``RequestResponseCycle``."""
-_SMALL: Final = SIZE_BUCKETS[0]
 
 
 def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Clients) -> Application:
@@ -70,7 +76,8 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
     paths, endpoints = requests.cache.paths, requests.cache.endpoints
     resolve, queue_header, guard = requests.resolve, requests.queue_header, requests.guard
     queued = requests.naming.queued
-    is_dropped, has_left, are_cancelled = clients
+    is_dropped, has_left, are_cancelled, has_protocol = clients
+    telling = BODY_HEADERS | {queue_header}
     other = {"websocket": Websockets(app, worker, requests).serve}
     stream = Streams(app, worker, requests).serve
     server: type | None = None
@@ -80,16 +87,16 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
             await other.get(scope["type"], app)(scope, receive, send)
             return
         started = monotonic()
-        client = getattr(receive, "__self__", None)
+        try:
+            client = receive.__self__  # type: ignore[attr-defined]
+            rows, known = paths[scope["path"]][scope["method"]]
+        except (AttributeError, KeyError):
+            client, known = getattr(receive, "__self__", None), 0.0
         if type(client) is not server and not is_known(client):  # another server, or HTTP/2
             await stream(scope, receive, send)
             return
-        try:
-            rows, known = paths[scope["path"]][scope["method"]]
-            at = free.pop() if known else NOWHERE_AT
-        except (KeyError, IndexError):
-            known = 0.0
-        if known:
+        if known and free:
+            at = free.pop()
             words[at + KNOWN] = known
             words[at] = started
         else:
@@ -98,6 +105,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                 await app(scope, receive, send)
                 return
             rows, at = begun
+        request = scope, rows, at, started, client
         status = sent = 0
 
         def sending(message: Message) -> Any:
@@ -109,8 +117,8 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                         sent += len(body)
                     if status > 0 and not message.get("more_body"):
                         said, status = status, ENDED
-                        ending(scope, rows, at, started, said, sent, client)
-                elif message["type"] == "http.response.start":
+                        ending(request, said, sent)
+                elif message["type"] == "http.response.start" and status != ENDED:
                     status = message["status"]
             except Exception:  # noqa: BLE001 - whatever that is for a message, the server is to say so
                 guard.failed("asgi")
@@ -130,27 +138,27 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
             said, status = status, ENDED
             broken_off(scope, (rows, at), started, said, sent, is_dropped(client))
 
-    def ending(scope: Scope, rows: Rows, at: int, started: float, status: int, sent: int, client: Any) -> None:
+    def ending(request: tuple[Scope, Rows, int, float, Any], status: int, sent: int) -> None:
+        scope, rows, at, started, client = request
         took = monotonic() - started
-        label = None
-        mine: Rows | None = rows
+        label = since = None
         if resolve is not None:
             label = resolve(scope)
             if label is not None:
-                mine = endpoints.get((scope["method"], label))
-        row = mine.get(status) if mine else None
+                rows = NO_ROWS if at == NOWHERE_AT else endpoints.get((scope["method"], label), NO_ROWS)
+        row = rows.get(status)
         try:
-            headers = dict(scope["headers"])
-            since = headers[queue_header].decode("latin-1") if queue_header in headers else None
+            if sent > SMALL or (client.protocol._closed if has_protocol else client.disconnected):  # noqa: SLF001
+                row = None
+            for name, value in scope["headers"]:
+                if name in telling:
+                    if name == queue_header:
+                        since = value.decode("latin-1")
+                    else:
+                        row = None
         except (AttributeError, KeyError, TypeError, ValueError):  # the application has put something else there
-            row, headers, since = None, {}, None
-        if (
-            row is None
-            or sent > _SMALL
-            or b"content-length" in headers
-            or b"transfer-encoding" in headers
-            or is_dropped(client)
-        ):
+            row = None
+        if row is None:
             is_gone = is_dropped(client) or is_cut_off(client)
             end(scope, (rows, at), started, CLIENT_GONE if is_gone else status, sent, status, None, label)
             return
@@ -170,7 +178,6 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         words[at + COUNTED] = count
         words[at] = done
         words[cell] = count
-        words[at] = 0.0
         free.append(at)
 
     def is_known(client: Any) -> bool:

@@ -31,15 +31,17 @@ from .sizes import size_told
 Begun = tuple[Rows, int]
 """Of a request in progress: the rows of its method and path, and its place in the in-flight table."""
 
-_BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
+BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
+"""Those that a request with a body has."""
 _BODILESS: Final = frozenset({204, 304})
 FAST: Final = DURATION_BUCKETS[0]
 """Seconds; most requests take no longer."""
+SMALL: Final = SIZE_BUCKETS[0]
+"""Bytes; most answers are no larger."""
 ASK: Final = "not asked yet"
 """In place of an endpoint that nobody has asked for yet."""
 INCOMPLETE: Final = "IncompleteResponse"
 """error_type of a response that the application began and did not end, without an exception."""
-_SMALL: Final = SIZE_BUCKETS[0]
 
 
 class AsgiRequests:
@@ -115,7 +117,7 @@ class AsgiRequests:
                 sent = 0  # the server sends no body, whatever the application says
             headers = dict(scope["headers"])
             row = None
-            if error_type is None and sent is not None and sent <= _SMALL and _BODY_HEADERS.isdisjoint(headers):
+            if error_type is None and sent is not None and sent <= SMALL and BODY_HEADERS.isdisjoint(headers):
                 row = mine.get(seen)
             if row is None:
                 row = self._unusual(scope, headers, mine, label, seen, sent, status, error_type)

@@ -21,6 +21,7 @@ from gunicorn_prom_hooks.scoreboard.families import (
     RESPONSE_SIZE_SUM,
     WEBSOCKETS,
 )
+from gunicorn_prom_hooks.scoreboard.layout import INFLIGHT_ENTRIES
 from gunicorn_prom_hooks.scoreboard.slot import Slot
 from gunicorn_prom_hooks.worker import asgi
 from gunicorn_prom_hooks.worker.asgi_requests import AsgiRequests
@@ -306,6 +307,31 @@ def test_no_room_in_the_table(plain: bool) -> None:
     assert bench.in_progress() == 0
     assert bench.call(sends(START, BODY), plain=plain, path=None).messages == [START, BODY]
     assert bench.guard.counts["asgi"] == 1
+
+
+def test_no_room_in_the_table_and_an_endpoint_of_the_framework() -> None:
+    """A request that found no place in the in-flight table has none to give back."""
+    bench = Bench(lambda scope: "/things/{name}")
+    for _ in range(2):
+        bench.call(sends(START, BODY))
+    places = list(bench.calls.places.free)
+    bench.calls.places.free.clear()
+    bench.call(sends(START, BODY))
+    assert bench.calls.places.free == []
+    assert bench.in_progress() == 0
+    bench.calls.places.free += places
+    assert bench.requests() == {("GET", "/things/{name}", "200"): 3.0}
+
+
+@plain
+def test_a_second_response(plain: bool) -> None:
+    """What an application sends after its response is the server's to refuse: it is counted once, its place free once."""
+    bench = Bench()
+    for _ in range(3):
+        bench.call(sends(START, BODY, START, BODY), plain=plain)
+    assert bench.requests() == {("GET", "/items/:id", "200"): 3.0}
+    assert bench.in_progress() == 0
+    assert len(set(bench.calls.places.free)) == len(bench.calls.places.free) == INFLIGHT_ENTRIES
 
 
 def test_odd_messages() -> None:
