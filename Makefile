@@ -22,7 +22,7 @@ lint: .venv/dev
 bench: .venv/dev tools
 	$(BIN)/python -m benchmarks.loop
 	$(BIN)/python -m benchmarks.worker
-	$(BIN)/python -m benchmarks.asgi
+	$(BIN)/python -m benchmarks.turns
 	$(BIN)/python -m benchmarks.cpu
 	$(BIN)/python -m benchmarks.app_metrics
 

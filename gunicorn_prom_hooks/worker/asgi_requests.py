@@ -199,9 +199,14 @@ class AsgiRequests:
         response_size = UNKNOWN_SIZE if sent is None else bisect_left(SIZE_BUCKETS, sent)
         row = mine.get(kind_of(seen, request_size, response_size))
         if row is None:
-            # What is sent in answer to a HEAD is not what the application says: it is never ended in the short way.
+            # Where no body is sent, whatever the application says, the request is never ended in the short way.
             row = self.naming.row(
-                method, path, status, label, (seen, request_size, response_size), keep=method != "HEAD"
+                method,
+                path,
+                status,
+                label,
+                (seen, request_size, response_size),
+                keep=method != "HEAD" and seen not in _BODILESS,
             )
         if received:
             self._words[row.at + REQUEST_SIZE_SUM] += received

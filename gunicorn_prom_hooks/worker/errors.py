@@ -45,7 +45,12 @@ def is_goodbye(exc: BaseException) -> bool:
 
     Its gevent worker does, with a bare ``StopIteration``, for every request that is the last one of its connection.
     """
-    return isinstance(exc, StopIteration) and exc.__context__ is None and _raised_in(exc.__traceback__) == "gunicorn"
+    if not isinstance(exc, StopIteration) or exc.__context__ is not None:
+        return False
+    traceback = exc.__traceback__
+    if traceback is not None and traceback.tb_next is None:  # by the one whose hook we are in
+        return True
+    return _raised_in(traceback) == "gunicorn"
 
 
 def client_left(exc: BaseException) -> bool:

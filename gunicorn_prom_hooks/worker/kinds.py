@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from ..guard import Guard
 from ..scoreboard.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE, UNTRACKED
-from ..scoreboard.slot import inflight_start, write_out
 from .cache import NO_ROWS, Cache, Rows
 from .endpoints import Resolve
 from .errors import is_cut_off
-from .recorder import Recorder, method_label
+from .inflight import NOWHERE_AT, Places
+from .recorder import Recorder
 from .requests import Hooks, Load, PostRequest, PreRequest, current_exception, request_hooks
 from .sizes import length_told
 
@@ -84,30 +84,25 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
     named = None if resolve is None else lambda environ: label
     cache = Cache(recorder)
     _, post_one, load = request_hooks(recorder, named, guard, cache, LAST, queue_header)
-    slot, words, header = recorder.slot, recorder.slot.words, recorder.slot.header
-    free = list(range(INFLIGHT_ENTRIES))
+    words, header = recorder.slot.words, recorder.slot.header
+    places, paths = Places(recorder.slot), cache.paths
+    free = places.free
     running: dict[int, tuple[float, Rows, int]] = {}
 
     def pre_request(worker: Any, req: Any) -> None:
+        started = monotonic()
         try:
             try:
-                rows, known = cache.paths[req.path][req.method]
+                rows, known = paths[req.path][req.method]
             except KeyError:
                 rows, known = NO_ROWS, 0.0
-            text = b"" if known else req.path.encode()
-            started = monotonic()
-            if free:
-                number = free.pop()
-                at = inflight_start(number)
-                if known:
-                    words[at + KNOWN] = known
-                else:
-                    write_out(slot, number, method_label(req.method).encode(), text)
+            if known and free:
+                at = free.pop()
+                words[at + KNOWN] = known
                 words[at] = started
             else:
-                number = NOWHERE
-                header[UNTRACKED] += 1.0
-            running[id(req)] = started, rows, number
+                at = places.enter(req.method, req.path, known, started)
+            running[id(req)] = started, rows, at
         except Exception:  # noqa: BLE001 - the request must be served
             guard.failed("pre_request")
 
@@ -116,8 +111,7 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
         found = running.pop(id(req), None)
         if found is None:
             return  # pre_request failed, and said so
-        started, rows, number = found
-        at = inflight_start(number)
+        started, rows, at = found
         exc = current_exception()
         if exc is not None and is_cut_off(exc, worker):
             return  # nothing is answered: the worker dies on it, and the in-flight table goes on saying so
@@ -130,10 +124,10 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
             guard.failed("post_request")
         finally:
             words[at] = 0.0
-            if number == NOWHERE:
+            if at == NOWHERE_AT:
                 header[UNTRACKED] -= 1.0
             else:
-                free.append(number)
+                free.append(at)
 
     return pre_request, post_request
 

@@ -110,7 +110,11 @@ def request_hooks(
                 mine = endpoints.get((req.method, label), NO_ROWS) if label else rows
             exc = current_exception()
             row = None
-            if exc is None and "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
+            if (
+                (exc is None or is_goodbye(exc))
+                and "CONTENT_LENGTH" not in environ
+                and "HTTP_TRANSFER_ENCODING" not in environ
+            ):
                 sent = resp.sent
                 if 0 < sent <= 1024:
                     try:  # noqa: SIM105 - contextlib.suppress is not free

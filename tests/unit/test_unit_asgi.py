@@ -282,7 +282,7 @@ def test_frameworks_that_say_so(plain: bool, name: str) -> None:
 def test_sizes_and_waiting(plain: bool) -> None:
     """Bodies as told and as sent; HEAD, 204 and 304 send none; and how long a proxy says it has waited."""
     bench = Bench()
-    for method, status in (("GET", 204), ("GET", 304), ("HEAD", 200)):
+    for method, status in 3 * (("GET", 204), ("GET", 304), ("HEAD", 200)):
         bench.call(sends({**START, "status": status}, BODY), plain=plain, method=method, path="/none")
     bench.call(sends(START, MORE, BODY), plain=plain, path="/some", headers=[(b"content-length", b"5")])
     bench.call(sends(START, BODY), plain=plain, path="/some", headers=[(b"transfer-encoding", b"chunked")])
@@ -325,7 +325,7 @@ def test_no_room_in_the_table_and_an_endpoint_of_the_framework() -> None:
 
 @plain
 def test_a_second_response(plain: bool) -> None:
-    """What an application sends after its response is the server's to refuse: it is counted once, its place free once."""
+    """What is sent after a response is the server's to refuse: the request is counted once, and its place free once."""
     bench = Bench()
     for _ in range(3):
         bench.call(sends(START, BODY, START, BODY), plain=plain)
