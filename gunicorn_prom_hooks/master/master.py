@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
-import platform
 import time
 from typing import Any, Final
 
 from gunicorn import __version__ as gunicorn_version
-from gunicorn.workers.base_async import AsyncWorker
-from gunicorn.workers.sync import SyncWorker
 
-from .. import _version
 from ..guard import Guard
-from ..scoreboard.directory import CorruptDirectory
 from ..scoreboard.families import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED, WEBSOCKETS
 from ..scoreboard.layout import EXIT_MARK, MAX_LABEL_BYTES
 from ..scoreboard.leases import Leases
-from ..scoreboard.reader import InFlight
 from ..scoreboard.slot import Slot
-from ..scoreboard.tally import EndpointCap, copy_slot
+from ..scoreboard.tally import EndpointCap
 from ..settings import Settings
 from .deaths import Deaths
 from .forklock import ForkLock
@@ -55,17 +48,12 @@ class Master:
         self._roster = Roster(Leases(self._new_slot, self._fits), self._ended)
         self._cap = EndpointCap(
             settings.max_endpoints,
-            {
-                family.number: family.labels.index("endpoint")
-                for family in (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
-            },
+            {family.number: family.labels.index("endpoint") for family in BY_ENDPOINT},
             frozenset({OTHER, UNMATCHED}),
             OTHER,
         )
-        self._opening: Any = None
         self._application: Any = None
-        self._exporter: Any = None
-        self._serving: Settings | None = None
+        self._serving: Any = None
         self._tried: Settings | None = None
 
     def begin(self) -> None:
@@ -117,40 +105,22 @@ class Master:
         if not settings.port:
             self.close()
             return
-        # Late: importing the package must not import prometheus_client, which reads the environment only once.
-        from .exporter import Exporter
-        from .opening import Opening
+        if self._serving is None:
+            # Late: importing the package must not import prometheus_client, which reads the environment only once.
+            from . import looking  # noqa: F401 - so that no scrape imports it, with the lock held
+            from .serving import Serving
 
-        if self._opening is None:  # one for all exporters: collectors remember what must not go backwards
             application = self._application and self._application.collect
-            self._opening = Opening(self.view, self.lock.hold, self._guard, self.server.log, application)
-        before, serving = self._exporter, self._serving
-        access = self._opening.access(settings, None if before is None else before.access)
-        if access is None:
-            self.close()
-            return
-        if before is not None:
-            before.access = access
-        if serving is not None and (serving.address, serving.port) == (settings.address, settings.port):
-            self._serving = settings
-            return
-        address, log = settings.address, self.server.log
-        try:
-            exporter = Exporter(access, self.is_ready, self.lock, self._guard, log, address, settings.port)
-        except OSError as error:
-            log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
-            return
-        self.close()
-        self._serving, self._exporter = settings, exporter
-        exporter.start()
-        self._opening.warn(exporter)
+            log = self.server.log
+            self._serving = Serving(self.view, self.is_ready, self.lock, self._guard, log, application)
+        self._serving.serve(settings)
 
     def is_ready(self) -> bool:
         """Whether a worker has booted, is to stay, and has been heard of lately. Takes no lock: any thread may ask."""
         timeout = float(self.server.timeout)
         for member in self._roster.members():
             running = set(member.states) == {"booting", "running"} and not self._is_stopping(member)
-            age = _heartbeat_age(member.worker) if timeout else 0.0
+            age = member.heartbeat_age if timeout else 0.0
             if running and age is not None and (not timeout or age < timeout):
                 return True
         return False
@@ -174,9 +144,8 @@ class Master:
 
     def close(self) -> None:
         """Ends the exporter."""
-        exporter, self._exporter, self._serving = self._exporter, None, None
-        if exporter is not None:
-            exporter.stop()
+        if self._serving is not None:
+            self._serving.close()
 
     def forking(self, worker: Any) -> None:
         """Gives a slot to a worker that is about to be forked."""
@@ -205,52 +174,19 @@ class Master:
 
     def view(self) -> Any:
         """The server at this moment, for the collectors. Called with the lock held."""
-        from ..collectors.view import View
+        # Late, as in ``serve``.
+        from .looking import look
 
         self._settle()
-        server = self.server
-        slots = [copy_slot(reader) for reader in self._roster.readers]
-        return View(
-            pid=self.pid,
+        return look(
+            self.server,
+            self._roster,
+            self._deaths,
+            self._cap,
+            self._guard,
+            self._is_stopping,
             since=self._since,
-            now=time.time(),
-            clock=time.monotonic(),
-            workers=[self._worker_view(member) for member in self._roster.members()],
-            departed=list(self._roster.departed.values()),
-            slots=slots,
-            rename=self._cap,
-            ledger=self._deaths.ledger.copy(),
-            messages=dict(self._deaths.ends.messages),
             reloads=self._reloads,
-            errors=dict(self._guard.counts),
-            folded=lambda: len(self._cap.folded),
-            target=server.num_workers or 0,
-            timeout=float(server.timeout),
-            listeners=list(server.LISTENERS),
-            dirty_arbiter_pid=int(getattr(server, "dirty_arbiter_pid", 0)),
-            build={
-                "version": _version.__version__,
-                "gunicorn": gunicorn_version,
-                "python": platform.python_version(),
-                "worker_class": server.cfg.worker_class_str,
-            },
-        )
-
-    def _worker_view(self, member: Member) -> Any:
-        from ..collectors.view import WorkerView
-
-        worker = member.worker
-        return WorkerView(
-            worker_id=member.worker_id,
-            lease=member.lease,
-            pid=worker.pid if isinstance(worker.pid, int) else None,
-            worker_class=type(worker).__name__,
-            capacity=_capacity(worker),
-            states=member.states,
-            heartbeat_age=_heartbeat_age(worker),
-            stopping=self._is_stopping(member),
-            in_flight=_in_flight(member),
-            untracked=member.lease.reader.untracked(),
         )
 
     def _is_stopping(self, member: Member) -> bool:
@@ -279,35 +215,5 @@ class Master:
         return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints
 
     def _in_child(self) -> None:
-        if self._exporter is not None:
-            self._exporter.close_in_child()
-            self._exporter = None
-
-
-def _in_flight(member: Member) -> list[InFlight]:
-    try:
-        return member.lease.reader.in_flight()
-    except CorruptDirectory:  # the collectors will say so
-        return []
-
-
-def _capacity(worker: Any) -> float:
-    """Requests that the worker can serve at a time; infinite for an event loop that takes whatever comes."""
-    if hasattr(worker, "tpool"):
-        return float(worker.cfg.threads)
-    if isinstance(worker, SyncWorker):
-        return 1.0
-    return float(worker.worker_connections) if isinstance(worker, AsyncWorker) else math.inf
-
-
-def _heartbeat_age(worker: Any) -> float | None:
-    """Seconds since the worker touched its heartbeat file, whose times gunicorn sets on the monotonic clock.
-
-    Until the first touch the file has the wall-clock time of its making: no heartbeat yet. The file is closed by the
-    time the worker's end is booked.
-    """
-    try:
-        age = time.monotonic() - worker.tmp.last_update()
-    except (OSError, ValueError):
-        return None
-    return float(age) if age >= 0.0 else None
+        if self._serving is not None:
+            self._serving.close_in_child()

@@ -37,6 +37,19 @@ class Member:
         times = {state: self.lease.slot.header[cell] for state, cell in _STATE_CELLS.items()}
         return {state: at for state, at in times.items() if at}
 
+    @property
+    def heartbeat_age(self) -> float | None:
+        """Seconds since the worker touched its heartbeat file, whose times gunicorn sets on the monotonic clock.
+
+        Until the first touch the file has the wall-clock time of its making: no heartbeat yet. The file is closed by
+        the time the worker's end is booked.
+        """
+        try:
+            age = time.monotonic() - self.worker.tmp.last_update()
+        except (OSError, ValueError):
+            return None
+        return float(age) if age >= 0.0 else None
+
 
 class Roster:
     """Books arrivals and departures. All methods but ``left`` are called with the master's lock held.

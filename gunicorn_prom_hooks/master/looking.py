@@ -1,0 +1,105 @@
+"""The server at one moment, copied for the collectors."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gunicorn import __version__ as gunicorn_version
+from gunicorn.workers.base_async import AsyncWorker
+from gunicorn.workers.sync import SyncWorker
+
+from .. import _version
+from ..collectors.view import View, WorkerView
+from ..guard import Guard
+from ..scoreboard.directory import CorruptDirectory
+from ..scoreboard.reader import InFlight
+from ..scoreboard.tally import EndpointCap, copy_slot
+from .deaths import Deaths
+from .roster import Member, Roster
+
+
+def look(
+    server: Any,
+    roster: Roster,
+    deaths: Deaths,
+    cap: EndpointCap,
+    guard: Guard,
+    is_stopping: Callable[[Member], bool],
+    *,
+    since: float,
+    reloads: int,
+) -> View:
+    """The view of a server whose books are settled.
+
+    Args:
+        server: gunicorn's arbiter.
+        roster: its workers.
+        deaths: how workers ended.
+        cap: of the endpoints of all slots together.
+        guard: where failures end.
+        is_stopping: whether a worker is to leave.
+        since: when this master began, in unix time.
+        reloads: how many there have been.
+    """
+    return View(
+        pid=os.getpid(),
+        since=since,
+        now=time.time(),
+        clock=time.monotonic(),
+        workers=[_worker(member, is_stopping(member)) for member in roster.members()],
+        departed=list(roster.departed.values()),
+        slots=[copy_slot(reader) for reader in roster.readers],
+        rename=cap,
+        ledger=deaths.ledger.copy(),
+        messages=dict(deaths.ends.messages),
+        reloads=reloads,
+        errors=dict(guard.counts),
+        folded=lambda: len(cap.folded),
+        target=server.num_workers or 0,
+        timeout=float(server.timeout),
+        listeners=list(server.LISTENERS),
+        dirty_arbiter_pid=int(getattr(server, "dirty_arbiter_pid", 0)),
+        build={
+            "version": _version.__version__,
+            "gunicorn": gunicorn_version,
+            "python": platform.python_version(),
+            "worker_class": server.cfg.worker_class_str,
+        },
+    )
+
+
+def _worker(member: Member, stopping: bool) -> WorkerView:
+    worker = member.worker
+    return WorkerView(
+        worker_id=member.worker_id,
+        lease=member.lease,
+        pid=worker.pid if isinstance(worker.pid, int) else None,
+        worker_class=type(worker).__name__,
+        capacity=_capacity(worker),
+        states=member.states,
+        heartbeat_age=member.heartbeat_age,
+        stopping=stopping,
+        in_flight=_in_flight(member),
+        untracked=member.lease.reader.untracked(),
+    )
+
+
+def _in_flight(member: Member) -> list[InFlight]:
+    try:
+        return member.lease.reader.in_flight()
+    except CorruptDirectory:  # the collectors will say so
+        return []
+
+
+def _capacity(worker: Any) -> float:
+    """Requests that the worker can serve at a time; infinite for an event loop that takes whatever comes."""
+    if hasattr(worker, "tpool"):
+        return float(worker.cfg.threads)
+    if isinstance(worker, SyncWorker):
+        return 1.0
+    return float(worker.worker_connections) if isinstance(worker, AsyncWorker) else math.inf
