@@ -9,7 +9,7 @@ offset in bytes    size in bytes   what
 =================  ==============  =====================================================================
 0                  512             header: 64 doubles, numbered by the constants below
 512                128 * 256       in-flight table
-33,280             256             an in-flight entry that nobody reads
+33,280             256             in-flight entry of requests without one
 33,536             8 * C           cells: doubles that only grow; C is in the header
 33,536 + 8 * C     D               directory: says what the cells mean; D is in the header
 =================  ==============  =====================================================================
@@ -77,7 +77,7 @@ INFLIGHT_AT: Final = HEADER_CELLS * 8
 INFLIGHT_ENTRIES: Final = 128
 INFLIGHT_BYTES: Final = 256
 NOWHERE: Final = INFLIGHT_ENTRIES
-"""Number of the entry that is written for requests that found no free one."""
+"""Number of the entry that requests write which found no free one: they are counted by it, and not named."""
 INFLIGHT_TEXT: Final = struct.Struct("=16s216s")
 """Method and path."""
 INFLIGHT_START: Final = 248

@@ -16,6 +16,7 @@ from .layout import (
     INFLIGHT_ENTRIES,
     INFLIGHT_TEXT,
     KNOWN,
+    NOWHERE,
     UNTRACKED,
 )
 from .slot import Slot, inflight_offset, inflight_start
@@ -109,7 +110,7 @@ class SlotReader:
         self.update()
         words = self.slot.words
         finished = 0
-        for number in range(INFLIGHT_ENTRIES + 1):
+        for number in (*range(INFLIGHT_ENTRIES), NOWHERE):
             at = inflight_start(number)
             cell = -words[at]
             if not 0.0 <= cell - CELLS_AT // 8 < self._used or not cell.is_integer():

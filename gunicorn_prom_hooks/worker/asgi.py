@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from math import inf
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -22,8 +23,8 @@ from .inflight import NOWHERE_AT
 from .streams import Streams
 from .websockets import Websockets
 
-ENDED: Final = -1
-"""In place of the status: the request is counted."""
+ENDED: Final = -inf
+"""In place of the status: the request is counted. Asked for by identity, since an application may say any number."""
 
 
 class Clients(NamedTuple):
@@ -106,19 +107,20 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                 return
             rows, at = begun
         request = scope, rows, at, started, client
-        status = sent = 0
+        status: Any = 0
+        sent = 0
 
         def sending(message: Message) -> Any:
             nonlocal status, sent
             try:
                 if message["type"] == "http.response.body":
                     body = message.get("body")
-                    if body:
-                        sent += len(body)
+                    size = len(body) if body else 0
+                    sent += size
                     if status > 0 and not message.get("more_body"):
                         said, status = status, ENDED
-                        ending(request, said, sent)
-                elif message["type"] == "http.response.start" and status != ENDED:
+                        ending(request, said, sent, sent == size)
+                elif message["type"] == "http.response.start" and status is not ENDED:
                     status = message["status"]
             except Exception:  # noqa: BLE001 - whatever that is for a message, the server is to say so
                 guard.failed("asgi")
@@ -127,39 +129,41 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         try:
             await app(scope, receive, sending)
         except BaseException as exc:
-            if status != ENDED:
+            if status is not ENDED:
                 said, status = status, ENDED
                 if said and not sent and is_raised_by_server(exc):
                     said = 0  # the server has refused the headers
                 left = says_goodbye(exc, has_left(client), are_cancelled and worker.alive)
                 broken_off(scope, (rows, at), started, said, sent, left, exc, answered=not are_cancelled)
             raise
-        if status != ENDED:
+        if status is not ENDED:
             said, status = status, ENDED
             broken_off(scope, (rows, at), started, said, sent, is_dropped(client))
 
-    def ending(request: tuple[Scope, Rows, int, float, Any], status: int, sent: int) -> None:
+    def ending(request: tuple[Scope, Rows, int, float, Any], status: int, sent: int, whole: bool) -> None:
         scope, rows, at, started, client = request
         took = monotonic() - started
-        label = since = None
-        if resolve is not None:
-            label = resolve(scope)
-            if label is not None:
-                rows = NO_ROWS if at == NOWHERE_AT else endpoints.get((scope["method"], label), NO_ROWS)
-        row = rows.get(status)
+        label = since = row = None
+        is_gone = False
         try:
-            if sent > SMALL or (client.protocol._closed if has_protocol else client.disconnected):  # noqa: SLF001
-                row = None
+            if resolve is not None:
+                label = resolve(scope)
+                if label is not None:
+                    rows = NO_ROWS if at == NOWHERE_AT else endpoints.get((scope["method"], label), NO_ROWS)
+            is_gone = client.protocol._closed if has_protocol else client.disconnected  # noqa: SLF001
+            if not whole:
+                is_gone = is_gone or is_cut_off(client)
+            if sent <= SMALL and not is_gone:
+                row = rows.get(status)
             for name, value in scope["headers"]:
                 if name in telling:
                     if name == queue_header:
                         since = value.decode("latin-1")
                     else:
                         row = None
-        except (AttributeError, KeyError, TypeError, ValueError):  # the application has put something else there
+        except Exception:  # noqa: BLE001 - the application may have put something else there; the long way tells
             row = None
         if row is None:
-            is_gone = is_dropped(client) or is_cut_off(client)
             end(scope, (rows, at), started, CLIENT_GONE if is_gone else status, sent, status, None, label)
             return
         if since is not None:

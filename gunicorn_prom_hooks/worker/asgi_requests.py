@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from bisect import bisect_left
 from collections.abc import Mapping
 from time import monotonic
@@ -33,6 +34,7 @@ Begun = tuple[Rows, int]
 
 BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 """Those that a request with a body has."""
+_ENDS: Final = (SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError)
 _BODILESS: Final = frozenset({204, 304})
 FAST: Final = DURATION_BUCKETS[0]
 """Seconds; most requests take no longer."""
@@ -63,6 +65,7 @@ class AsgiRequests:
         self.naming = Naming(recorder, self.cache)
         self.places = Places(recorder.slot)
         self._words = recorder.slot.words
+        self._telling = BODY_HEADERS if queue_header is None else BODY_HEADERS | {queue_header}
 
     def begin(self, scope: Mapping[str, Any], started: float) -> Begun | None:
         """A request begins; None if it could not be noted, and is not to be ended either."""
@@ -115,14 +118,14 @@ class AsgiRequests:
             mine = self.cache.endpoints.get((scope.get("method", "GET"), label), NO_ROWS) if label else rows
             if seen in _BODILESS or scope.get("method") == "HEAD":
                 sent = 0  # the server sends no body, whatever the application says
-            headers = dict(scope["headers"])
+            headers = self._headers(scope)
             row = None
             if error_type is None and sent is not None and sent <= SMALL and BODY_HEADERS.isdisjoint(headers):
                 row = mine.get(seen)
             if row is None:
                 row = self._unusual(scope, headers, mine, label, seen, sent, status, error_type)
             if self.queue_header in headers:
-                self.naming.queued(headers[self.queue_header].decode("latin-1"), took)
+                self.naming.queued(headers[self.queue_header], took)
             first = row.at
             if sent:
                 words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
@@ -164,20 +167,29 @@ class AsgiRequests:
             sent: bytes of the body, so far.
             left: since the client went away.
             exc: what the application raised.
-            answered: whether the server answers even if it is no ``Exception``.
+            answered: whether the server answers even one that ends a task or the worker.
         """
         if left:
             self.end(scope, begun, started, CLIENT_GONE, sent, status)
-        elif isinstance(exc, Exception) or (answered and exc is not None):
-            self.end(scope, begun, started, status or NO_STATUS, sent, status, type(exc).__name__)
         elif exc is None:
             self.end(scope, begun, started, status or NO_STATUS, sent, status, INCOMPLETE if status else None)
+        elif answered or not isinstance(exc, _ENDS):
+            self.end(scope, begun, started, status or NO_STATUS, sent, status, type(exc).__name__)
         # Else nothing is answered: the worker dies on it, and the in-flight table goes on saying so.
+
+    def _headers(self, scope: Mapping[str, Any]) -> dict[bytes, str]:
+        """The headers that matter here; none if the application has put something else in their place."""
+        try:
+            headers = dict(scope["headers"])
+            return {name: headers[name].decode("latin-1") for name in self._telling if name in headers}
+        except Exception:  # noqa: BLE001 - that is the application's to do
+            self.guard.failed("asgi")
+            return {}
 
     def _unusual(
         self,
         scope: Mapping[str, Any],
-        headers: Mapping[bytes, bytes],
+        headers: Mapping[bytes, str],
         mine: Rows,
         label: str | None,
         seen: int,
@@ -193,7 +205,7 @@ class AsgiRequests:
                 self.recorder.count(ERROR_HANDLING, *labels, self.recorder.error_type(error_type))
         received = request_size = 0
         if b"content-length" in headers:
-            received, request_size = size_told(headers[b"content-length"].decode("latin-1"))
+            received, request_size = size_told(headers[b"content-length"])
         elif b"transfer-encoding" in headers:
             request_size = UNKNOWN_SIZE
         response_size = UNKNOWN_SIZE if sent is None else bisect_left(SIZE_BUCKETS, sent)

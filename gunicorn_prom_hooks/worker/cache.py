@@ -11,7 +11,7 @@ Rows = dict[int, Row]
 CACHED_KEYS: Final = 4096
 CACHED_KEY: Final = 256
 """Bounds of what is kept: how many endpoints, how many paths, and the length of one."""
-FAILURE: Final = 100_000
+FAILURE: Final = 10**12
 """What the kind of a 5xx has in addition."""
 NO_ROWS: Final[Rows] = {}
 
@@ -54,4 +54,4 @@ def kind_of(status: int, request_size: int, response_size: int) -> int:
 
     A 5xx has more to be done about it than its row: whoever looks for the row of a plain status must not find it.
     """
-    return status + 1000 * request_size + 10000 * response_size + (FAILURE if status >= 500 else 0)
+    return status + 10**10 * request_size + 10**11 * response_size + (FAILURE if status >= 500 else 0)

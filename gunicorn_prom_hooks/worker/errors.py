@@ -48,8 +48,8 @@ def is_goodbye(exc: BaseException) -> bool:
     if not isinstance(exc, StopIteration) or exc.__context__ is not None:
         return False
     traceback = exc.__traceback__
-    if traceback is not None and traceback.tb_next is None:  # by the one whose hook we are in
-        return True
+    if traceback is not None and traceback.tb_next is None:  # raised where we are called from, as it always is
+        return str(traceback.tb_frame.f_globals.get("__name__")).startswith("gunicorn.")
     return _raised_in(traceback) == "gunicorn"
 
 

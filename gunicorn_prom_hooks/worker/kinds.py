@@ -148,7 +148,7 @@ def with_streams(hooks: Hooks, guard: Guard) -> Hooks:
 
 def _counted(recorder: Recorder, pre: PreRequest, post: PostRequest, load: Load) -> ThreadHooks:
     """The same hooks for a thread without an entry of its own: what it is at is counted, but not named."""
-    header, lock = recorder.slot.header, recorder.lock
+    header, words, lock = recorder.slot.header, recorder.slot.words, recorder.lock
 
     def pre_request(worker: Any, req: Any) -> None:
         with lock:
@@ -158,5 +158,6 @@ def _counted(recorder: Recorder, pre: PreRequest, post: PostRequest, load: Load)
     def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
         header[UNTRACKED] -= 1.0  # the lock is held
         post(worker, req, environ, resp)
+        words[NOWHERE_AT] = 0.0  # that another thread may be about to count there must not look like this one's
 
     return pre_request, post_request, load

@@ -8,6 +8,7 @@ from time import time
 from ..paths import normalise
 from ..scoreboard.families import DURATION_BUCKETS, FAILED, OTHER, UNMATCHED
 from .cache import Cache, kind_of
+from .errors import CLIENT_GONE
 from .queueing import waited
 from .recorder import Recorder, Row, method_label
 
@@ -61,8 +62,9 @@ class Naming:
         """
         endpoint = self.endpoint(path, status, label)
         row = self._recorder.row(method_label(method), endpoint, *kind)
-        # What a scanner sends is not kept: it must not push out what real clients ask for again and again.
-        if keep and endpoint not in (UNMATCHED, OTHER):
+        # What a scanner sends is not kept: it must not push out what real clients ask for again and again. Nor is what
+        # its client did not wait for: of the next one like it the application may have said something else.
+        if keep and endpoint not in (UNMATCHED, OTHER) and kind[0] != CLIENT_GONE:
             self._cache.keep(method, path, label, kind_of(*kind), row)
         return row
 

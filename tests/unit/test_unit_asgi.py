@@ -226,6 +226,19 @@ def test_dropped_without_a_word() -> None:
     assert bench.failures() == {}
 
 
+@pytest.mark.parametrize("clients", [asgi.GUNICORN, asgi.UVICORN], ids=["gunicorn", "uvicorn"])
+def test_cut_off_in_mid_response(clients: asgi.Clients) -> None:
+    """A transport that could not write closes itself before the server knows: no 200, not of a known path, either."""
+    bench = Bench()
+    for _ in range(3):
+        bench.call(sends(START, MORE, BODY), clients=clients)
+    for _ in range(3):
+        client = Client()
+        client.transport = Transport(closing=True)
+        bench.call(sends(START, MORE, BODY), client, clients=clients)
+    assert bench.requests() == {("GET", "/items/:id", "200"): 3.0, ("GET", "/items/:id", "499"): 3.0}
+
+
 @pytest.mark.parametrize("error", [ConnectionError("reset"), HTTP2ConnectionError("lost")], ids=["stream", "whole"])
 def test_refused_by_a_stream(error: Exception) -> None:
     """What is reset, or has lost its connection, says so in ``send``: that is 499, whatever comes of it."""
@@ -466,17 +479,71 @@ def test_cancelled_by_the_application() -> None:
 
 
 @plain
-def test_headers_that_the_application_has_replaced(plain: bool) -> None:
-    """A scope that is not as it was costs the record of its request, and no place in the in-flight table."""
+@pytest.mark.parametrize(
+    "headers",
+    [None, 7, [()], [(b"one",)], [(["unhashable"], b"")], [(b"x-request-start", 7)], [("x-request-start", None), None]],
+)
+def test_headers_that_the_application_has_replaced(plain: bool, headers: Any) -> None:
+    """A scope that is not as it was costs its request neither its count nor its place in the in-flight table."""
     bench = Bench()
+    bench.call(sends(START, BODY), plain=plain)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["headers"] = None
+        scope["headers"] = headers
         await sends(START, BODY)(scope, receive, send)
 
     assert bench.call(app, plain=plain).messages == [START, BODY]
+    assert bench.requests() == {("GET", "/items/:id", "200"): 2.0}
     assert bench.in_progress() == 0
+    assert len(bench.calls.places.free) == INFLIGHT_ENTRIES
     assert bench.guard.counts == {"asgi": 1}
+
+
+@plain
+@pytest.mark.parametrize("status", [-1, 1200, 10_200])
+def test_a_number_that_is_no_status(plain: bool, status: int) -> None:
+    """Whatever the application says is what it is counted under, and for nothing else."""
+    bench = Bench()
+    bench.call(sends(START, BODY), plain=plain, headers=[(b"content-length", b"2000")])
+    bench.call(sends(START, {**BODY, "body": bytes(2000)}), plain=plain)
+    for said in (200, status, 200, status):
+        bench.call(sends({**START, "status": said}, BODY), plain=plain)
+    assert bench.requests() == {("GET", "/items/:id", "200"): 4.0, ("GET", "/items/:id", str(status)): 2.0}
+    assert bench.in_progress() == 0
+
+
+class Odd(BaseException):
+    """Neither an ``Exception`` nor the end of the worker."""
+
+
+@plain
+def test_an_exception_that_is_none(plain: bool) -> None:
+    """It ends the task and not the worker: a failure. What ends the worker is what the request goes down with."""
+    bench = Bench()
+    for error, running in ((Odd(), 0), (SystemExit(1), 1)):
+
+        async def app(scope: Scope, receive: Receive, send: Send, error: BaseException = error) -> None:
+            raise error
+
+        with pytest.raises(type(error)):
+            bench.call(app, plain=plain)
+        assert bench.in_progress() == running
+    assert bench.requests() == {("GET", "/items/:id", "500"): 1.0}
+    assert bench.failures() == {("GET", "/items/:id", "Odd"): 1.0}
+
+
+def test_the_endpoint_of_who_did_not_wait() -> None:
+    """A client that hung up on a 404 has asked for nothing that there is, whoever hung up on that path before."""
+    bench = Bench()
+
+    def leaves(status: int) -> Client:
+        client = Client()
+        client._closed = True
+        return bench.call(sends({**START, "status": status}, BODY), client)
+
+    leaves(200)
+    leaves(404)
+    assert bench.requests() == {("GET", "/items/:id", "499"): 1.0, ("GET", "<unmatched>", "499"): 1.0}
 
 
 @plain

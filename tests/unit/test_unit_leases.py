@@ -89,7 +89,7 @@ def test_what_belongs_to_one_worker_is_wiped(returned: bool) -> None:
     before = [slot.header[cell] for cell in kept]
     for cell in range(layout.PID, layout.HEADER_CELLS):
         slot.header[cell] = 3.0
-    for number in range(layout.INFLIGHT_ENTRIES):
+    for number in (*range(layout.INFLIGHT_ENTRIES), layout.NOWHERE):
         slot.words[inflight_start(number)] = 1.0
     leases.give_back(lease)
     worker, booting = 0.0, 0.0
@@ -98,6 +98,7 @@ def test_what_belongs_to_one_worker_is_wiped(returned: bool) -> None:
         worker, booting = 2.0, 12.0
     assert [slot.header[cell] for cell in kept] == before
     assert lease.reader.in_flight() == []
+    assert slot.words[inflight_start(layout.NOWHERE)] == 0.0
     assert lease.reader.untracked() == 0
     rest = [slot.header[cell] for cell in range(layout.PID, layout.HEADER_CELLS) if cell != layout.BOOTING_AT]
     assert (slot.header[layout.WORKER], slot.header[layout.BOOTING_AT]) == (worker, booting)

@@ -12,6 +12,7 @@ from unit_support import Recorded, handled
 
 from gunicorn_prom_hooks.scoreboard.families import FAILED, REQUEST_SIZE_SUM, REQUESTS, RESPONSE_SIZE_SUM
 from gunicorn_prom_hooks.scoreboard.layout import INFLIGHT_ENTRIES
+from gunicorn_prom_hooks.worker.inflight import NOWHERE_AT
 from gunicorn_prom_hooks.worker.kinds import one_per_thread
 
 THREADS = 32
@@ -149,3 +150,4 @@ def test_more_threads_than_entries() -> None:
         thread.join()
     assert recorded.in_progress() == 0
     assert recorded.requests() == {("POST", "/items/:id", "200"): float(count)}
+    assert recorded.slot.words[NOWHERE_AT] == 0.0, "nothing is left there that could be finished in another's name"

@@ -180,3 +180,12 @@ def test_a_response_that_is_begun_anew(named: bool) -> None:
     bench.call(app, start=start)
     assert told == [None, KeyError]
     assert bench.requests() == {("GET", "/items/:id", "503"): 1.0}
+
+
+def test_a_body_whose_close_fails_in_c() -> None:
+    """What looks like gunicorn's own farewell to a connection is none where gunicorn does not call the hooks."""
+    bench, body = Bench(), Body(b"ab")
+    body.close = iter(()).__next__  # type: ignore[method-assign]
+    with pytest.raises(StopIteration):
+        bench.call(answers(body))
+    assert bench.counts(FAILED) == {("GET", "/items/:id", "StopIteration"): 1.0}
