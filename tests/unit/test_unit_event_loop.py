@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from unit_support import Recorded, handled
@@ -97,3 +99,39 @@ def test_an_endpoint_callable_that_waits_holds_up_nobody() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
     counts = [((method, "mine", "200"), 1.0) for method in ("GET", "POST", "PUT")]
     assert done.stdout == f"{counts} 0 {{}}\n"
+
+
+FAREWELL = """
+def handle_request(post_request):
+    try:
+        raise StopIteration()
+    finally:
+        post_request()
+"""
+
+
+def test_the_last_request_of_a_connection_is_a_usual_one() -> None:
+    """gunicorn's gevent worker says goodbye with an exception: behind a proxy that keeps no connections, every time."""
+    recorded = Recorded()
+    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.guard)
+    request, environ, response = handled()
+    gunicorns: dict[str, Any] = {"__name__": "gunicorn.workers.base_async"}
+    exec(FAREWELL, gunicorns)  # a frame of gunicorn's, as far as anybody can see
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call":
+            called.append(frame.f_code.co_name)
+
+    for _ in range(3):
+        pre_request(None, request)
+        called.clear()
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            with pytest.raises(StopIteration):
+                gunicorns["handle_request"](lambda: post_request(None, request, environ, response))
+        finally:
+            sys.setprofile(before)
+    assert "unusual" not in called
+    assert recorded.requests() == {("GET", "/items/:id", "200"): 3.0}
