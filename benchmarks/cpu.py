@@ -61,7 +61,7 @@ def per_request(master: int, port: int) -> float:
     """Microseconds of CPU in the workers per request, over one load of wrk."""
     before = workers_cpu(master)
     out = subprocess.run(
-        ["wrk", "-t1", "-c4", f"-d{SECONDS:g}s", f"http://127.0.0.1:{port}/items/7"],
+        ["wrk", "-t1", "-c4", f"-d{SECONDS}s", f"http://127.0.0.1:{port}/items/7"],
         check=True,
         capture_output=True,
         text=True,

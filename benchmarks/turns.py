@@ -64,11 +64,11 @@ def post_worker_init(worker):
         if turns.are_over():  # the request goes on to the end that it began for
             ends = both[1 - turns.at][1]
 
-            def last(*args):
-                ends(*args)
+            def last(worker, req, environ, resp):
+                ends(worker, req, environ, resp)
                 choose()
 
-            cfg.set("post_request", lambda worker, req, environ, resp: last(worker, req, environ, resp))
+            cfg.set("post_request", last)
         return app(environ, start_response)
 
     worker.wsgi = in_turn

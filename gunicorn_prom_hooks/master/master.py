@@ -108,11 +108,12 @@ class Master:
         if self._serving is None:
             # Late: importing the package must not import prometheus_client, which reads the environment only once.
             from . import looking  # noqa: F401 - so that no scrape imports it, with the lock held
+            from .opening import Opening
             from .serving import Serving
 
-            application = self._application and self._application.collect
-            log = self.server.log
-            self._serving = Serving(self.view, self.is_ready, self.lock, self._guard, log, application)
+            lock, guard, log = self.lock, self._guard, self.server.log
+            opening = Opening(self.view, lock.hold, guard, log, self._application and self._application.collect)
+            self._serving = Serving(opening, self.is_ready, lock, guard, log)
         self._serving.serve(settings)
 
     def is_ready(self) -> bool:

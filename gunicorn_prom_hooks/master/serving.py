@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from prometheus_client.metrics_core import Metric
-
-from ..collectors.view import View
 from ..guard import Guard
 from ..settings import Settings
 from .exporter import Exporter
@@ -19,29 +16,19 @@ class Serving:
     """One per master process.
 
     Args:
-        look: takes a view of the server; called with the lock held.
+        opening: one for all exporters, since collectors remember what must not go backwards.
         is_ready: whether the server can answer requests.
         lock: held while the server is looked at.
         guard: where failures end.
         log: gunicorn's logger.
-        application: collects the application's own metrics; None if there are none.
     """
 
-    def __init__(
-        self,
-        look: Callable[[], View],
-        is_ready: Callable[[], bool],
-        lock: ForkLock,
-        guard: Guard,
-        log: Any,
-        application: Callable[[], Iterable[Metric]] | None,
-    ) -> None:
+    def __init__(self, opening: Opening, is_ready: Callable[[], bool], lock: ForkLock, guard: Guard, log: Any) -> None:
+        self._opening = opening
         self._is_ready = is_ready
         self._lock = lock
         self._guard = guard
         self._log = log
-        # One for all exporters: collectors remember what must not go backwards.
-        self._opening = Opening(look, lock.hold, guard, log, application)
         self._exporter: Exporter | None = None
         self._settings: Settings | None = None
 

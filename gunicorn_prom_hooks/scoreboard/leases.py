@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .layout import ABORT_AT, BOOTING_AT, EXIT_MARK, HEADER_CELLS, INFLIGHT_ENTRIES, NOWHERE, PID, WORKER
+from .layout import ABORT_AT, BOOTING_AT, EXIT_MARK, HEADER_CELLS, NOWHERE, PID, WORKER
 from .reader import SlotReader
 from .slot import Slot, inflight_start
 
@@ -84,5 +84,5 @@ def _wipe(slot: Slot) -> None:
     """Clears what belongs to one worker: its states, its in-flight requests."""
     for cell in (WORKER, PID, *range(BOOTING_AT, ABORT_AT + 1), *range(EXIT_MARK, HEADER_CELLS)):
         slot.header[cell] = 0.0
-    for number in (*range(INFLIGHT_ENTRIES), NOWHERE):
+    for number in range(NOWHERE + 1):
         slot.words[inflight_start(number)] = 0.0

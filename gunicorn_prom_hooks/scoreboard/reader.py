@@ -110,7 +110,7 @@ class SlotReader:
         self.update()
         words = self.slot.words
         finished = 0
-        for number in (*range(INFLIGHT_ENTRIES), NOWHERE):
+        for number in range(NOWHERE + 1):
             at = inflight_start(number)
             cell = -words[at]
             if not 0.0 <= cell - CELLS_AT // 8 < self._used or not cell.is_integer():

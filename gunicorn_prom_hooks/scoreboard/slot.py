@@ -56,10 +56,10 @@ def inflight_start(number: int) -> int:
     return (inflight_offset(number) + INFLIGHT_START) // 8
 
 
-def write_out(slot: Slot, number: int, method: bytes, path: bytes) -> None:
-    """Writes method and path of a request into its in-flight entry, where they are not among the known ones."""
-    INFLIGHT_TEXT.pack_into(slot.memory, inflight_offset(number), method, path)
-    slot.words[inflight_start(number) + KNOWN] = 0.0
+def write_out(slot: Slot, at: int, method: bytes, path: bytes) -> None:
+    """Writes method and path of a request, which are not among the known ones, into the entry whose start is there."""
+    INFLIGHT_TEXT.pack_into(slot.memory, 8 * at - INFLIGHT_START, method, path)
+    slot.words[at + KNOWN] = 0.0
 
 
 class SlotWriter:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from ..scoreboard.families import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_SUM
 from ..scoreboard.layout import COUNTED, KNOWN
-from .asgi_requests import BODY_HEADERS, FAST, SMALL, AsgiRequests
+from .asgi_requests import FAST, SMALL, AsgiRequests
 from .cache import NO_ROWS, Rows
 from .clients import Application, Message, Receive, Scope, Send, is_cut_off, is_raised_by_server, says_goodbye
 from .errors import CLIENT_GONE
@@ -78,7 +78,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
     resolve, queue_header, guard = requests.resolve, requests.queue_header, requests.guard
     queued = requests.naming.queued
     is_dropped, has_left, are_cancelled, has_protocol = clients
-    telling = BODY_HEADERS | {queue_header}
+    telling = requests.telling
     other = {"websocket": Websockets(app, worker, requests).serve}
     stream = Streams(app, worker, requests).serve
     server: type | None = None

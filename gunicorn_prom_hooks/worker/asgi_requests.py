@@ -32,8 +32,7 @@ from .sizes import size_told
 Begun = tuple[Rows, int]
 """Of a request in progress: the rows of its method and path, and its place in the in-flight table."""
 
-BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
-"""Those that a request with a body has."""
+_BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _ENDS: Final = (SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError)
 _BODILESS: Final = frozenset({204, 304})
 FAST: Final = DURATION_BUCKETS[0]
@@ -65,7 +64,8 @@ class AsgiRequests:
         self.naming = Naming(recorder, self.cache)
         self.places = Places(recorder.slot)
         self._words = recorder.slot.words
-        self._telling = BODY_HEADERS if queue_header is None else BODY_HEADERS | {queue_header}
+        self.telling = _BODY_HEADERS if queue_header is None else _BODY_HEADERS | {queue_header}
+        """Names of the headers that matter here."""
 
     def begin(self, scope: Mapping[str, Any], started: float) -> Begun | None:
         """A request begins; None if it could not be noted, and is not to be ended either."""
@@ -120,7 +120,7 @@ class AsgiRequests:
                 sent = 0  # the server sends no body, whatever the application says
             headers = self._headers(scope)
             row = None
-            if error_type is None and sent is not None and sent <= SMALL and BODY_HEADERS.isdisjoint(headers):
+            if error_type is None and sent is not None and sent <= SMALL and _BODY_HEADERS.isdisjoint(headers):
                 row = mine.get(seen)
             if row is None:
                 row = self._unusual(scope, headers, mine, label, seen, sent, status, error_type)
@@ -181,7 +181,7 @@ class AsgiRequests:
         """The headers that matter here; none if the application has put something else in their place."""
         try:
             headers = dict(scope["headers"])
-            return {name: headers[name].decode("latin-1") for name in self._telling if name in headers}
+            return {name: headers[name].decode("latin-1") for name in self.telling if name in headers}
         except Exception:  # noqa: BLE001 - that is the application's to do
             self.guard.failed("asgi")
             return {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ..scoreboard.families import OTHER
-from ..scoreboard.layout import INFLIGHT_ENTRIES, INFLIGHT_START, INFLIGHT_TEXT, KNOWN, NOWHERE, UNTRACKED
-from ..scoreboard.slot import Slot, inflight_start
+from ..scoreboard.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE, UNTRACKED
+from ..scoreboard.slot import Slot, inflight_start, write_out
 from .recorder import METHOD_BYTES
 
 NOWHERE_AT: Final = inflight_start(NOWHERE)
@@ -23,7 +23,6 @@ class Places:
         self.free = list(map(inflight_start, range(INFLIGHT_ENTRIES)))
         self._slot = slot
         self._words = slot.words
-        self._memory = slot.memory
 
     def enter(self, method: str, path: str, known: float, started: float) -> int:
         """A request begins: the place among the slot's doubles of the start of its entry.
@@ -41,9 +40,7 @@ class Places:
         if known:
             self._words[at + KNOWN] = known
         else:
-            text = path.encode() if path.isascii() else path.encode("utf-8", "replace")
-            INFLIGHT_TEXT.pack_into(self._memory, 8 * at - INFLIGHT_START, METHOD_BYTES.get(method, _OTHER), text)
-            self._words[at + KNOWN] = 0.0
+            write_out(self._slot, at, METHOD_BYTES.get(method, _OTHER), path.encode("utf-8", "replace"))
         self._words[at] = started
         self.free.pop()
         return at

@@ -95,7 +95,7 @@ def request_hooks(
             if known:
                 words[at + KNOWN] = known
             else:
-                write_out(slot, number, method_label(req.method).encode(), req.path.encode())
+                write_out(slot, at, method_label(req.method).encode(), req.path.encode())
             words[at] = started
         except Exception:  # noqa: BLE001 - the request must be served
             guard.failed("pre_request")

@@ -127,7 +127,7 @@ def test_in_flight_requests_are_read_oldest_first() -> None:
     """The reader gives start, method and path of each used entry, by age; free ones and NUL padding are left out."""
     slot = Slot(10, 100)
     for number, start, method, path in [(127, 5.0, b"GET", b"/new"), (0, 7.0, b"PUT", b"/" + b"\xc3\xa9" * 200)]:
-        write_out(slot, number, method, path)
+        write_out(slot, inflight_start(number), method, path)
         slot.words[inflight_start(number)] = start
     slot.header[UNTRACKED] = 3.0
     reader = SlotReader(slot)

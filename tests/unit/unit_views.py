@@ -107,7 +107,7 @@ def request(
 
 def begin(lease: Lease, start: float, number: int = 0) -> None:
     """Puts a request into the in-flight table; a start of 0.0 takes it out."""
-    write_out(lease.slot, number, b"GET", b"/x")
+    write_out(lease.slot, inflight_start(number), b"GET", b"/x")
     lease.slot.words[inflight_start(number)] = start
 
 
