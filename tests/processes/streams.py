@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import struct
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import httpx
 import requests
 import trustme
 from servers import Server
@@ -43,6 +47,26 @@ class TlsServer(Server):
     def get(self, path: str, **keywords: object) -> requests.Response:
         """A request to the application, over TLS and HTTP/1."""
         return requests.get(f"https://127.0.0.1:{self.port}{path}", timeout=20, verify=self.authority, **keywords)  # type: ignore[arg-type]
+
+
+def ask_on_streams(server: TlsServer, kinds: Sequence[tuple[Any, ...]], ask: Callable[..., Awaitable[None]]) -> None:
+    """Asks for each of these kinds of requests, 20 at a time on each of three connections, with ``ask(client, *kind)``."""
+
+    async def load(mine: Sequence[tuple[Any, ...]]) -> None:
+        async with httpx.AsyncClient(
+            http2=True,
+            verify=server.trust(),
+            base_url=f"https://127.0.0.1:{server.port}",
+            timeout=60,
+            limits=httpx.Limits(max_connections=1),
+        ) as client:
+            for at in range(0, len(mine), 20):
+                await asyncio.gather(*(ask(client, *kind) for kind in mine[at : at + 20]))
+
+    async def all_of_it() -> None:
+        await asyncio.gather(*(load(kinds[first::3]) for first in range(3)))
+
+    asyncio.run(all_of_it())
 
 
 class Streams:

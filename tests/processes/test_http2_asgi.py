@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from book import GONE, Book
 from book_apps import ASGI
 from conftest import CONFIG
-from streams import Streams, TlsServer
+from streams import Streams, TlsServer, ask_on_streams
 from test_http2 import agrees, rung, untold
 
 APP = (
@@ -83,21 +82,7 @@ def test_many_streams(server: TlsServer) -> None:
         if status >= 500:
             book.failed[method, label, f"HTTP {status}"] += 1
 
-    async def load(mine: list[tuple[str, int, str, float]]) -> None:
-        async with httpx.AsyncClient(
-            http2=True,
-            verify=server.trust(),
-            base_url=f"https://127.0.0.1:{server.port}",
-            timeout=60,
-            limits=httpx.Limits(max_connections=1),
-        ) as client:
-            for at in range(0, len(mine), 20):
-                await asyncio.gather(*(ask(client, *kind) for kind in mine[at : at + 20]))
-
-    async def all_of_it() -> None:
-        await asyncio.gather(*(load(kinds[first::3]) for first in range(3)))
-
-    asyncio.run(all_of_it())
+    ask_on_streams(server, kinds, ask)
     agrees(server, book)
     samples = server.scrape()
     assert samples.sum("gunicorn_response_size_bytes_sum") == received + len("ok")

@@ -8,8 +8,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from test_unit_asgi import BODY, MORE, START, sends
-from test_unit_asgi import Bench as AsgiBench
+from unit_asgi import BODY, MORE, START, sends
+from unit_asgi import Bench as AsgiBench
 from unit_support import KINDS, MakeHooks, Recorded, handled, same, tally_all
 
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS

@@ -1,0 +1,71 @@
+"""Websockets, at the level of messages."""
+
+from __future__ import annotations
+
+import pytest
+from unit_asgi import Bench, Client, NativeWorker, Transport, Worker
+
+from gunicorn_prom_hooks.scoreboard.families import (
+    WEBSOCKETS,
+)
+from gunicorn_prom_hooks.worker.clients import Application, Message, Receive, Scope, Send
+
+
+def websocket(*messages: Message, raises: BaseException | None = None) -> Application:
+    """A websocket application that sends these, then returns or raises."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+        if raises is not None:
+            raise raises
+
+    return app
+
+
+def test_websockets() -> None:
+    """An accepted one is opened and closed, and no request; one that fails is a failure; a refused one a request."""
+    bench = Bench()
+    accept: Message = {"type": "websocket.accept"}
+    bench.call(websocket(accept), type="websocket", path="/ws")
+    with pytest.raises(ValueError, match="x"):
+        bench.call(websocket(accept, raises=ValueError("x")), type="websocket", path="/ws")
+    gone = type("WebSocketDisconnect", (Exception,), {})()
+    with pytest.raises(type(gone)):
+        bench.call(websocket(accept, raises=gone), type="websocket", path="/ws")
+    assert bench.requests() == {}
+    assert bench.series(WEBSOCKETS) == {("/ws",): [3.0, 3.0]}
+    assert bench.failures() == {("GET", "/ws", "ValueError"): 1.0}
+    bench.call(websocket({"type": "websocket.close"}), type="websocket", path="/ws")
+    denied: Message = {"type": "websocket.http.response.start", "status": 401}
+    bench.call(websocket(denied), type="websocket", path="/ws")
+    bench.call(websocket(denied), type="websocket", path="/ws", extensions={"websocket.http.response": {}})
+    assert bench.requests() == {("GET", "/ws", "403"): 2.0, ("GET", "/ws", "401"): 1.0}
+    assert bench.in_progress() == 0
+
+
+@pytest.mark.parametrize(("worker", "status"), [(NativeWorker(), "403"), (Worker(), "500")], ids=["asgi", "uvicorn"])
+def test_a_handshake_without_an_answer(worker: Worker, status: str) -> None:
+    """What an application leaves without a word gunicorn forbids, and uvicorn takes for a mistake."""
+    bench = Bench()
+    bench.worker = worker
+    bench.call(websocket(), type="websocket", path="/ws")
+    assert bench.requests() == {("GET", "/ws", status): 1.0}
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_websocket_whose_client_has_left(accepted: bool) -> None:
+    """The server may say so with an exception of its own, or with any once its transport is closed: no failure."""
+
+    class Gone(type("ClientDisconnected", (OSError,), {})):  # type: ignore[misc]  # a class that is made here
+        """As that of gunicorn's websockets."""
+
+    bench, client = Bench(), Client()
+    client.transport = Transport(closing=not accepted)
+    app = (
+        websocket({"type": "websocket.accept"}, raises=Gone()) if accepted else websocket(raises=RuntimeError("closed"))
+    )
+    with pytest.raises(Gone if accepted else RuntimeError):
+        bench.call(app, client, type="websocket", path="/ws")
+    assert bench.failures() == {}
+    assert bench.requests() == ({} if accepted else {("GET", "/ws", "499"): 1.0})
