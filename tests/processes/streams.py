@@ -50,7 +50,7 @@ class TlsServer(Server):
 
 
 def ask_on_streams(server: TlsServer, kinds: Sequence[tuple[Any, ...]], ask: Callable[..., Awaitable[None]]) -> None:
-    """Asks for each of these kinds of requests, 20 at a time on each of three connections, with ``ask(client, *kind)``."""
+    """Asks for each of these, 20 at a time on each of three connections, with ``ask(client, *kind)``."""
 
     async def load(mine: Sequence[tuple[Any, ...]]) -> None:
         async with httpx.AsyncClient(
