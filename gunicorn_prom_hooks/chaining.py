@@ -1,68 +1,162 @@
-"""Two hooks as one: ours, which never raises, then the user's, untouched."""
+"""Hooks composed of two: ours, which never raises, and the user's, which runs as it would without ours."""
 
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from types import FunctionType
+from typing import Any, Final, NamedTuple
+from weakref import WeakSet
 
 from gunicorn.config import make_settings
 
 AnyHook = Callable[..., Any]
+REQUEST_HOOKS: Final = ("pre_request", "post_request")
 
-_THEIRS: Final = "_gunicorn_prom_hooks_theirs"
-"""On a hook of ours: the user's hook that runs after it, or None."""
-
-
-def mark_as_ours(hook: AnyHook) -> None:
-    """Says of a function that it is one of our hooks, with nothing behind it."""
-    setattr(hook, _THEIRS, None)
+_OURS: Final[WeakSet[Any]] = WeakSet()
+"""Every hook function of this package. Membership is identity: what ``functools.wraps`` makes of one is not in here."""
+_ORIGIN: Final = "_gunicorn_prom_hooks_origin"
+"""Attribute of these functions: their ``Origin``. To be read only of what is in ``_OURS``."""
 
 
-def is_ours(hook: object) -> bool:
-    """Whether this is one of our hooks, alone or with the user's behind it."""
-    return hasattr(hook, _THEIRS)
+def do_nothing(*args: Any) -> None:
+    """Do nothing."""
 
 
-def chain(name: str, ours: AnyHook, theirs: object) -> AnyHook:
-    """Our hook, followed by what the user has set for that name, if anything.
+class Parts(NamedTuple):
+    """A hook of ours, split around the user's. Neither part may raise.
 
-    Raises:
-        TypeError: the user's is not a hook; gunicorn's own validator says so.
+    Attributes:
+        before: runs first.
+        after: runs when the user's hook has returned.
     """
-    # The validator also resolves "module.function", and makes four parameters of post_request's two or three.
-    return _joined(name, ours, None if theirs is None else _gunicorn_settings()[name].validator(theirs))
+
+    before: AnyHook
+    after: AnyHook = do_nothing
 
 
-def specialise(worker: Any, pre_request: AnyHook, post_request: AnyHook) -> bool:
-    """Puts the request hooks that were made for this worker where gunicorn calls them, with nothing in between.
+class Origin(NamedTuple):
+    """Where a hook of ours comes from.
 
-    Returns:
-        Whether it did: not where the user calls our hooks by name from their own.
+    Attributes:
+        composition: the ``install`` call that made it; None for the hooks that are imported by name.
+        theirs: the user's hook in it, or None.
     """
-    cfg = worker.cfg
-    made = {"pre_request": pre_request, "post_request": post_request}
-    if not all(is_ours(cfg.settings[name].get()) for name in made):
-        return False
-    for name, ours in made.items():
-        theirs = getattr(cfg.settings[name].get(), _THEIRS)
-        if theirs is None and name == "pre_request" and _logs_debug(worker.log):
-            theirs = _gunicorn_settings()[name].get()
-        cfg.set(name, _joined(name, ours, theirs))
-    return True
+
+    composition: Composition | None
+    theirs: AnyHook | None
+
+
+def mark_as_ours(hook: AnyHook, origin: Origin = Origin(None, None)) -> None:  # noqa: B008 - it is immutable
+    """Register a function as one of our hooks."""
+    setattr(hook, _ORIGIN, origin)
+    _OURS.add(hook)
+
+
+def origin_of(hook: object) -> Origin | None:
+    """Return where a hook comes from; None if it is not one of ours, whatever its attributes say."""
+    # Its type first: no method of the user's object is asked for a hash or for equality.
+    if type(hook) is FunctionType and hook in _OURS:
+        origin: Origin = getattr(hook, _ORIGIN)
+        return origin
+    return None
+
+
+class Composition:
+    """One ``install`` call: its settings, and how its hooks are composed with the user's.
+
+    Args:
+        parts: our hooks by name, in the order in which gunicorn calls them first.
+        settings: of this call; opaque here.
+    """
+
+    def __init__(self, parts: Mapping[str, Parts], settings: Any) -> None:
+        self._parts = parts
+        self.settings = settings
+
+    def compose(self, name: str, hook: object) -> AnyHook:
+        """Return our hook composed with what is set for that name: the user's hook, one of ours, or None.
+
+        Raises:
+            TypeError: the user's is not a hook; gunicorn's own validator says so.
+        """
+        origin = origin_of(hook)
+        theirs = _validated(name, hook) if origin is None else origin.theirs
+        parts = self._parts[name]
+        if name in REQUEST_HOOKS:
+            hook = _HOT[name](parts.before, theirs or do_nothing)
+        else:
+            hook = _COLD[_gunicorn_arity(name)](parts, theirs or do_nothing)
+        return self._mark(name, hook, theirs)
+
+    def put_back(self, cfg: Any) -> None:
+        """Compose our hooks again with what has replaced them in gunicorn's loaded configuration."""
+        for name in self._parts:
+            hook = cfg.settings[name].get()
+            origin = origin_of(hook)
+            if origin is None or origin.composition is not self:
+                cfg.set(name, self.compose(name, hook))
+
+    def specialize(self, worker: Any, pre_request: AnyHook, post_request: AnyHook) -> None:
+        """Put the request hooks made for this worker in front of the user's, whatever stands there now."""
+        for name, ours in zip(REQUEST_HOOKS, (pre_request, post_request), strict=True):
+            theirs = _behind(worker.cfg, name)
+            if theirs is None and name == "pre_request" and _logs_debug(worker.log):
+                theirs = _gunicorn_default(name)
+            hook = ours if theirs is None else _HOT[name](ours, theirs)
+            worker.cfg.set(name, self._mark(name, hook, theirs))
+
+    def _mark(self, name: str, hook: AnyHook, theirs: AnyHook | None) -> AnyHook:
+        mark_as_ours(hook, Origin(self, theirs))
+        hook.__name__ = name
+        hook.__qualname__ = f"gunicorn_prom_hooks.{name}"
+        return hook
+
+
+def origins(cfg: Any) -> list[Origin]:
+    """Return where those hooks in gunicorn's loaded configuration come from that are ours."""
+    found = (origin_of(setting.get()) for setting in cfg.settings.values())
+    return [origin for origin in found if origin is not None]
 
 
 def step_aside(worker: Any) -> None:
-    """Takes our request hooks out of a worker that has no use for them, and leaves the user's.
+    """Take our request hooks out of a worker that has no use for them, and leave the user's.
 
     gunicorn's asgi worker serves faster where there are none at all.
     """
-    for name in ("pre_request", "post_request"):
-        hook = worker.cfg.settings[name].get()
-        if is_ours(hook):
-            theirs = getattr(hook, _THEIRS)
-            worker.cfg.set(name, worker.cfg.settings[name].default if theirs is None else theirs)
+    for name in REQUEST_HOOKS:
+        theirs = _behind(worker.cfg, name)
+        worker.cfg.set(name, worker.cfg.settings[name].default if theirs is None else theirs)
+
+
+def _behind(cfg: Any, name: str) -> AnyHook | None:
+    """Return the user's hook of that name, None if there is none."""
+    hook = cfg.settings[name].get()
+    origin = origin_of(hook)
+    return _validated(name, hook) if origin is None else origin.theirs
+
+
+def _validated(name: str, hook: object) -> AnyHook | None:
+    """Return a hook of the user's as gunicorn calls it; None for gunicorn's own.
+
+    The validator also resolves "module.function", and makes four parameters of post_request's two or three. It goes by
+    the innermost function behind a decorator. The decorated one may take fewer: the user's hook by that name did, until
+    ours, which takes four, stood in its place.
+    """
+    if hook is None or hook is _gunicorn_default(name):
+        return None
+    valid: AnyHook = _gunicorn_settings()[name].validator(hook)
+    if name == "post_request" and valid is hook:
+        parameters = inspect.signature(valid, follow_wrapped=False).parameters.values()
+        own = sum(parameter.kind in _POSITIONAL for parameter in parameters)
+        if own in (2, 3) and not any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
+            return lambda worker, req, environ, resp: valid(*(worker, req, environ)[:own])
+    return valid
+
+
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @functools.cache
@@ -70,55 +164,74 @@ def _gunicorn_settings() -> Mapping[str, Any]:
     return make_settings()
 
 
-def _logs_debug(log: Any) -> bool:
-    """Whether gunicorn's own pre_request hook, a debug line, would be seen."""
-    error_log = getattr(log, "error_log", None)
-    return error_log is None or bool(error_log.isEnabledFor(logging.DEBUG))
-
-
-def _joined(name: str, ours: AnyHook, theirs: AnyHook | None) -> AnyHook:
-    """One function with the number of parameters that gunicorn asks for."""
-    joined = ours if theirs is None else _JOIN[_gunicorn_arity(name)](ours, theirs)
-    setattr(joined, _THEIRS, theirs)
-    joined.__name__ = name
-    joined.__qualname__ = f"gunicorn_prom_hooks.{name}"
-    return joined
+def _gunicorn_default(name: str) -> AnyHook:
+    default: AnyHook = _gunicorn_settings()[name].get()
+    return default
 
 
 def _gunicorn_arity(name: str) -> int:
     return int(_gunicorn_settings()[name].get().__code__.co_argcount)
 
 
-def _join1(ours: AnyHook, theirs: AnyHook) -> AnyHook:
+def _logs_debug(log: Any) -> bool:
+    """Return whether gunicorn's own pre_request hook, a debug line, would be seen."""
+    error_log = getattr(log, "error_log", None)
+    return error_log is None or bool(error_log.isEnabledFor(logging.DEBUG))
+
+
+def _cold1(parts: Parts, theirs: AnyHook) -> AnyHook:
+    before, after = parts
+
     def hook(a: Any) -> Any:
-        ours(a)
-        return theirs(a)
+        before(a)
+        result = theirs(a)
+        after(a)
+        return result
 
     return hook
 
 
-def _join2(ours: AnyHook, theirs: AnyHook) -> AnyHook:
+def _cold2(parts: Parts, theirs: AnyHook) -> AnyHook:
+    before, after = parts
+
     def hook(a: Any, b: Any) -> Any:
-        ours(a, b)
-        return theirs(a, b)
+        before(a, b)
+        result = theirs(a, b)
+        after(a, b)
+        return result
 
     return hook
 
 
-def _join3(ours: AnyHook, theirs: AnyHook) -> AnyHook:
+def _cold3(parts: Parts, theirs: AnyHook) -> AnyHook:
+    before, after = parts
+
     def hook(a: Any, b: Any, c: Any) -> Any:
-        ours(a, b, c)
-        return theirs(a, b, c)
+        before(a, b, c)
+        result = theirs(a, b, c)
+        after(a, b, c)
+        return result
 
     return hook
 
 
-def _join4(ours: AnyHook, theirs: AnyHook) -> AnyHook:
-    def hook(a: Any, b: Any, c: Any, d: Any) -> Any:
-        ours(a, b, c, d)
-        return theirs(a, b, c, d)
+def _hot_pre_request(ours: AnyHook, theirs: AnyHook) -> AnyHook:
+    def hook(worker: Any, req: Any) -> Any:
+        ours(worker, req)
+        return theirs(worker, req)
 
     return hook
 
 
-_JOIN: Final = {1: _join1, 2: _join2, 3: _join3, 4: _join4}
+def _hot_post_request(ours: AnyHook, theirs: AnyHook) -> AnyHook:
+    # A hook of the user's that calls this one by name may give it as little as it took before ours was in it.
+    def hook(worker: Any, req: Any, environ: Any = None, resp: Any = None) -> Any:
+        ours(worker, req, environ, resp)
+        return theirs(worker, req, environ, resp)
+
+    return hook
+
+
+_COLD: Final = {1: _cold1, 2: _cold2, 3: _cold3}
+"""By the number of parameters that gunicorn asks for, which it counts: no ``*args`` here."""
+_HOT: Final = {"pre_request": _hot_pre_request, "post_request": _hot_post_request}

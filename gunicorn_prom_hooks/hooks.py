@@ -3,109 +3,141 @@
 Which process and when: gunicorn's documentation, "Server Hooks". Those of the master run between signals, but for
 ``child_exit``, which before gunicorn 24 runs in the SIGCHLD handler; ``worker_int`` and ``worker_abort`` run in signal
 handlers of the worker.
+
+Each may be reached more than once for one event, by gunicorn and by a hook of the user's that calls it by name. So
+each is idempotent: what it does belongs to the worker, the reload or the process that it is told of.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from . import runtime
-from .chaining import mark_as_ours
+from .chaining import Parts, do_nothing, mark_as_ours
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
 
+PARTS: Final[dict[str, Parts]] = {}
+"""Our hooks by name, in the order in which gunicorn calls them first: what runs before the user's, and after it."""
 
-def _guarded(hook: Hook) -> Hook:
-    @functools.wraps(hook)
+
+def _hook(after: Callable[..., None] = do_nothing) -> Callable[[Hook], Hook]:
+    """Register a hook, guarded.
+
+    Args:
+        after: what is done when the user's hook of that name has returned. Called by name, a hook does all at once.
+    """
+
+    def register(before: Hook) -> Hook:
+        parts = PARTS[before.__name__] = Parts(_guarded(before), _guarded(after, before.__name__))
+
+        @functools.wraps(before)
+        def whole(*args: Any) -> None:
+            parts.before(*args)
+            parts.after(*args)
+
+        mark_as_ours(whole)
+        return whole  # type: ignore[return-value]  # functools.wraps keeps the signature
+
+    return register
+
+
+def _guarded(hook: Callable[..., None], name: str = "") -> Callable[..., None]:
+    where = name or hook.__name__
+
     def guarded(*args: Any) -> None:
         try:
             hook(*args)
         except Exception:  # noqa: BLE001 - never harm the server
-            runtime.guard.failed(hook.__name__)
+            runtime.guard.failed(where)
 
-    mark_as_ours(guarded)
-    return guarded  # type: ignore[return-value]  # functools.wraps keeps the signature
+    return guarded
 
 
-@_guarded
+def _serve(server: Any, worker: Any = None) -> None:
+    """Start the exporter, or have it follow the settings. The user's hook has taken the ports that it wants by now."""
+    runtime.in_master(server).serve(again=worker is None)
+
+
+def _compose_again(server: Any, worker: Any) -> None:
+    runtime.put_back(worker.cfg)
+
+
+def _close(server: Any) -> None:
+    master = runtime.master()
+    if master is not None:
+        master.close_all()
+
+
+@_hook()
 def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
     """In the master, at its start and at every reload, before the application is loaded."""
     runtime.in_master(server).resized(new_value)
 
 
-@_guarded
+@_hook()
 def on_starting(server: Any) -> None:
     """In the master, before it listens."""
     runtime.in_master(server)
 
 
-@_guarded
+@_hook(after=_serve)
 def when_ready(server: Any) -> None:
     """In the master, when it listens and before the first worker."""
-    runtime.in_master(server).serve(again=True)
+    runtime.in_master(server)
 
 
-@_guarded
+@_hook(after=_serve)
 def on_reload(server: Any) -> None:
     """In the master, after a HUP has read the configuration anew and before the new workers."""
-    master = runtime.in_master(server)
-    master.reloaded()
-    master.serve(again=True)
+    runtime.in_master(server)
+    runtime.count_reload()
 
 
-@_guarded
+@_hook(after=_serve)  # where a when_ready below the install line has replaced ours, this is the first we hear
 def pre_fork(server: Any, worker: Any) -> None:
     """In the master, before each fork."""
     master = runtime.in_master(server)
+    runtime.count_reload()
     master.forking(worker)
-    master.serve()  # where a when_ready below the install line has replaced ours, this is the first we hear
 
 
-@_guarded
+@_hook(after=_compose_again)
 def post_fork(server: Any, worker: Any) -> None:
     """In the worker, first thing."""
     runtime.begin_worker(worker)
 
 
-@_guarded
+@_hook(after=runtime.ready_worker)
 def post_worker_init(worker: Any) -> None:
-    """In the worker, when the application is loaded."""
-    runtime.ready_worker(worker)
+    """In the worker, when the application is loaded. The user's hook sees the application as it was loaded."""
+    runtime.say_if_missed(worker)
 
 
-def pre_request(worker: Any, req: Any) -> None:
-    """In the worker, before each request. Under ``install`` the hook made for this worker stands in its place."""
-    if runtime.by_name is not None:
-        runtime.by_name[0](worker, req)
-
-
-def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
-    """In the worker, after each request. Under ``install`` the hook made for this worker stands in its place."""
-    if runtime.by_name is not None:
-        runtime.by_name[1](worker, req, environ, resp)
-
-
-@_guarded
+@_hook()
 def worker_int(worker: Any) -> None:
     """In the worker, on SIGINT and SIGQUIT."""
+    runtime.say_if_missed(worker)
     side = runtime.worker()
     if side is not None:
         side.interrupted()
 
 
-@_guarded
+@_hook()
 def worker_abort(worker: Any) -> None:
     """In the worker, on SIGABRT: the master's way to end one that has timed out."""
+    runtime.say_if_missed(worker)
     side = runtime.worker()
     if side is not None:
         side.aborting()
 
 
-@_guarded
+@_hook()
 def worker_exit(server: Any, worker: Any) -> None:
     """In the worker, last thing; in the master instead of ``child_exit`` where a worker could not be signalled."""
+    runtime.say_if_missed(worker)
     side, master = runtime.worker(), runtime.master()
     if side is not None:
         side.leaving()
@@ -113,22 +145,41 @@ def worker_exit(server: Any, worker: Any) -> None:
         master.left(worker)
 
 
-@_guarded
+@_hook()
 def child_exit(server: Any, worker: Any) -> None:
     """In the master, when a worker has ended."""
+    runtime.say_if_missed(worker)
     master = runtime.master()
     if master is not None:
         master.left(worker)
 
 
-@_guarded
+@_hook(after=_close)
 def on_exit(server: Any) -> None:
-    """In the master, last thing."""
+    """In the master, last thing. The user's hook still has the exporter and the application's metrics."""
+    runtime.say_if_missed(server)
     master = runtime.master()
     if master is not None:
         master.exiting()
 
 
-# Not behind a guard of their own: they hand on to hooks that are guarded.
-mark_as_ours(pre_request)
-mark_as_ours(post_request)
+def pre_request(worker: Any, req: Any) -> None:
+    """In the worker, before each request. Under ``install`` the hook made for this worker stands in its place."""
+    if runtime.by_name is not None:
+        runtime.by_name[0](worker, req)
+    else:
+        runtime.say_if_missed(worker)
+
+
+def post_request(worker: Any, req: Any, environ: Any = None, resp: Any = None) -> None:
+    """In the worker, after each request. Under ``install`` the hook made for this worker stands in its place."""
+    if runtime.by_name is not None:
+        runtime.by_name[1](worker, req, environ, resp)
+    else:
+        runtime.say_if_missed(worker)
+
+
+# Not behind a guard of their own: they hand on to what is guarded.
+for _request_hook in (pre_request, post_request):
+    mark_as_ours(_request_hook)
+    PARTS[_request_hook.__name__] = Parts(_request_hook)

@@ -6,12 +6,13 @@ the fork and adds its own part.
 
 from __future__ import annotations
 
+import mmap
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import settings as _settings
-from .chaining import specialise, step_aside
+from .chaining import Composition, origins, step_aside
 from .guard import Guard
 from .messages import Messages
 
@@ -21,47 +22,147 @@ if TYPE_CHECKING:
     from .worker.worker import WorkerSide
 
 guard = Guard()
-_configured: _settings.Settings | None = None
-_put_back: Callable[[Any], None] | None = None
+_latest: Composition | None = None
+"""Of the latest ``install`` call in this process."""
+_composition: Composition | None = None
+"""Of this server: the one that its configuration has hooks of. None where they are called by name alone."""
+_reload_due = False
+"""The configuration has been read anew; no hook has been told of it yet."""
+_missed: mmap.mmap | None = None
+"""One byte, shared by all processes of the server: whether they have said that no hook of the master was reached."""
 _master: Master | None = None
 _worker: WorkerSide | None = None
 by_name: tuple[PreRequest, PostRequest] | None = None
 """In a worker: the request hooks, where the user calls them by name instead of using ``install``."""
 
 
-def configure(given: Mapping[str, Any], put_back: Callable[[Any], None]) -> None:
-    """Takes the settings of a config file; ``put_back`` chains hooks again in gunicorn's loaded configuration.
+def load_settings(given: Mapping[str, Any]) -> _settings.Settings:
+    """Return the settings of an ``install`` call.
 
     Raises:
         InvalidSetting: at start. In a running master it is logged, and the last good settings stay.
     """
-    global _configured, _put_back
     try:
-        _configured, _put_back = _settings.load(given), put_back
+        return _settings.load(given)
     except _settings.InvalidSetting as error:
-        if _master is None:
+        running = master()
+        if running is None:
             raise
-        _master.server.log.error("%s; the settings from before stay", error)
+        running.server.log.error("%s; the settings from before stay", error)
+        return running.settings
+
+
+def installed(composition: Composition) -> None:
+    """Note an ``install`` call."""
+    global _latest, _missed  # noqa: PLW0603
+    _latest = composition
+    if _missed is None:
+        _missed = mmap.mmap(-1, 1)
 
 
 def in_master(server: Any) -> Master:
-    """The master's side, made when it is first asked for, with our hooks all in place and the latest settings."""
-    global _configured, _master  # noqa: PLW0603
-    if _put_back is not None:
-        _put_back(server.cfg)
-    if _configured is None:
-        _configured = _settings.load({})
-    if _master is None:
-        # Late: a process that only checks its configuration must not pay for what a server needs.
-        from .master.master import Master
-
-        guard.log = server.log
-        _master = Master(server, _configured, guard)
-        _master.begin()
-    elif _master.settings is not _configured:
-        _master.configure(_configured)
+    """Return the master's side, made when it is first asked for, with our hooks all in place and its settings."""
+    side = _master if _master is not None and _master.server is server else _begin(server)
+    put_back(server.cfg)
+    if _composition is not None and side.settings is not _composition.settings:
+        side.configure(_composition.settings)
     _messages.attach(server.log, listening=True)
-    return _master
+    return side
+
+
+def put_back(cfg: Any) -> None:
+    """Compose our hooks again with what has replaced them in a loaded configuration, unless they are called by name."""
+    if _composition is not None:
+        _composition.put_back(cfg)
+
+
+def count_reload() -> None:
+    """Count the reload that is under way, once: all workers that there are will be replaced."""
+    global _reload_due  # noqa: PLW0603
+    side = master()
+    if _reload_due and side is not None:
+        _reload_due = False
+        side.reloaded()
+
+
+def _begin(server: Any) -> Master:
+    global _composition, _master  # noqa: PLW0603
+    # Late: a process that only checks its configuration must not pay for what a server needs.
+    from .master.master import Master
+
+    _composition = _find_composition(server.cfg, _latest)
+    settings = _settings.load({}) if _composition is None else _composition.settings
+    guard.log = server.log
+    side = _master = Master(server, settings, guard)
+    _watch_reloads(server)
+    side.begin()
+    return side
+
+
+def _find_composition(cfg: Any, otherwise: Composition | None) -> Composition | None:
+    """Return the composition of a loaded configuration.
+
+    Args:
+        cfg: gunicorn's.
+        otherwise: the one to take where functions of the user's stand in the place of all of our hooks.
+    """
+    found = origins(cfg)
+    for origin in found:
+        if origin.composition is not None:
+            return origin.composition
+    return None if found else otherwise  # a hook imported by name: the user calls them
+
+
+def _watch_reloads(server: Any) -> None:
+    """Have the application's ``reload`` called through a function that composes the hooks of the new configuration.
+
+    Any hook of the master may have been replaced below the ``install`` line. Until the next hook of ours is called,
+    the old workers may be gone and new ones be there.
+    """
+    app = server.app
+    reload = app.reload
+
+    def reloading(*args: Any, **kwargs: Any) -> Any:
+        latest = _latest
+        result = reload(*args, **kwargs)
+        try:
+            _reloaded(app.cfg, None if latest is _latest else _latest)
+        except Exception:  # noqa: BLE001 - gunicorn must go on to reload
+            guard.failed("reload")
+        return result
+
+    app.reload = reloading
+
+
+def _reloaded(cfg: Any, installed_anew: Composition | None) -> None:
+    global _composition, _reload_due  # noqa: PLW0603
+    if master() is None:
+        return
+    _reload_due = True
+    found = _find_composition(cfg, installed_anew)
+    if found is not None:
+        _composition = found
+        found.put_back(cfg)
+    elif _composition is not None:
+        count_reload()  # the install line is gone from the config file, and with it the hooks
+
+
+def say_if_missed(owner: Any) -> None:
+    """Say in the log of a worker or a server, once per server, that no hook of ours in the master was reached."""
+    global _missed  # noqa: PLW0603
+    if _master is not None:
+        return
+    try:
+        if _missed is None:
+            _missed = mmap.mmap(-1, 1)
+        if not _missed[0]:
+            _missed[0] = 1
+            owner.log.error(
+                "gunicorn_prom_hooks: no metrics: none of its hooks is called in the master; hooks defined below "
+                "install() replace them: move install() to the end"
+            )
+    except Exception:  # noqa: BLE001 - the user's logger may fail
+        guard.failed("log")
 
 
 def master() -> Master | None:
@@ -103,9 +204,7 @@ def begin_worker(gunicorn_worker: Any) -> None:
     if worker() is not None:
         return
     if _master is None:
-        gunicorn_worker.log.error(
-            "gunicorn_prom_hooks: no metrics: hooks defined below install() replace ours; move install() to the end"
-        )
+        say_if_missed(gunicorn_worker)
         return
     member = _master.member(gunicorn_worker)
     if member is not None:
@@ -117,15 +216,18 @@ def begin_worker(gunicorn_worker: Any) -> None:
 
 
 def ready_worker(gunicorn_worker: Any) -> None:
-    """Puts the request hooks in place, when the application is loaded."""
+    """Put in place what records requests, when the application is loaded and the user's hook has seen it."""
     global by_name  # noqa: PLW0603
     side = worker()
-    _messages.attach(
-        gunicorn_worker.log, listening=False
-    )  # the application may have configured logging, and switched gunicorn's off
-    if side is not None and not side.is_ready:
-        made = side.ready()
-        if made is None:
-            step_aside(gunicorn_worker)
-        elif not specialise(gunicorn_worker, *made):
-            by_name = made
+    # Now: the application may have configured logging, and switched gunicorn's off.
+    _messages.attach(gunicorn_worker.log, listening=False)
+    if side is None or side.is_ready:
+        return
+    made = side.ready()
+    put_back(gunicorn_worker.cfg)
+    if made is None:
+        step_aside(gunicorn_worker)
+    elif _composition is None:
+        by_name = made
+    else:
+        _composition.specialize(gunicorn_worker, *made)

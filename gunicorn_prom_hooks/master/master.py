@@ -127,7 +127,7 @@ class Master:
         return False
 
     def exiting(self) -> None:
-        """The last thing: books the deaths that are still to be booked, and ends the exporter.
+        """At the end of the server: books the deaths that are still to be booked.
 
         A worker that is still there has been sent SIGKILL a moment ago, and gunicorn waits for it no more.
         """
@@ -139,6 +139,9 @@ class Master:
                 self._roster.left(member.worker)
             self._settle()
         self._deaths.tell()
+
+    def close_all(self) -> None:
+        """The last thing: ends the exporter, and leaves nothing behind."""
         self.close()
         if self._application is not None:
             self._application.close()

@@ -61,6 +61,39 @@ UVICORN: Final = Clients(
 """It is a ``RequestResponseCycle``."""
 
 
+def record(worker: Any, requests: AsgiRequests) -> None:
+    """Have the requests of gunicorn's asgi worker recorded.
+
+    For each connection its loop makes a protocol, which takes ``worker.asgi`` as it is then. The loop's
+    ``create_server`` is called through a function that puts the recorded application into these protocols instead.
+
+    Args:
+        worker: gunicorn's, its application loaded and not yet served.
+        requests: where they are recorded.
+    """
+    loop = worker.loop
+    create_server = loop.create_server
+    loaded: Any = None
+    served: Any = None
+
+    def create(protocol_factory: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+        def connected() -> Any:
+            nonlocal loaded, served
+            protocol = protocol_factory()
+            try:
+                if protocol.worker is worker:
+                    if protocol.app is not loaded:
+                        loaded, served = protocol.app, recorded(protocol.app, worker, requests, GUNICORN)
+                    protocol.app = served
+            except AttributeError:  # of a server of the application's own
+                pass
+            return protocol
+
+        return create_server(connected, *args, **kwargs)
+
+    loop.create_server = create
+
+
 def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Clients) -> Application:
     """The application, with its HTTP requests and websockets recorded, and its lifespan left alone.
 

@@ -12,13 +12,28 @@ from .requests import Hooks
 
 
 def record(worker: Any, requests: AsgiRequests, hooks: Hooks) -> None:
-    """Has the requests of the worker's application recorded, unless it is WSGI on threads of its own."""
-    app = worker.wsgi
-    web, container = sys.modules["tornado.web"], sys.modules["tornado.wsgi"]
-    if isinstance(app, web.Application):
+    """Have the requests of the worker's application recorded, unless it is WSGI on threads of its own.
+
+    Its ``run`` makes an HTTP server of the application and then makes each listener non-blocking. The first listener's
+    ``setblocking`` is called through a function, which wraps what that server calls. ``worker.wsgi`` is left as it is.
+    """
+    listener = worker.sockets[0]
+    setblocking = listener.setblocking
+
+    def watched(flag: Any) -> Any:
+        del listener.setblocking  # the listener's own is there again
+        try:
+            _record_served(worker.server.request_callback, worker, requests, hooks)
+        except Exception:  # noqa: BLE001 - it must be served, recorded or not
+            requests.guard.failed("tornado")
+        return setblocking(flag)
+
+    listener.setblocking = watched
+
+
+def _record_served(app: Any, worker: Any, requests: AsgiRequests, hooks: Hooks) -> None:
+    if isinstance(app, sys.modules["tornado.web"].Application):
         _record_ends(app, requests)
-    elif not isinstance(app, container.WSGIContainer):
-        worker.wsgi = wsgi.recorded(app, worker, hooks)
     elif getattr(app, "executor", None) in (None, sys.modules["tornado.concurrent"].dummy_executor):
         app.wsgi_application = wsgi.recorded(app.wsgi_application, worker, hooks)
 

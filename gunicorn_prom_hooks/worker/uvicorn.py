@@ -1,8 +1,7 @@
-"""uvicorn's worker: what it makes of the application it decides by a look at it, so ours has to look the same."""
+"""uvicorn's worker: what uvicorn has made of the application is recorded, as its server calls it."""
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable
 from typing import Any, Final
@@ -11,7 +10,6 @@ from ..guard import Guard
 from ..scoreboard.families import ERROR_HANDLING, INVALID, OTHER, UNMATCHED
 from . import asgi
 from .asgi_requests import AsgiRequests
-from .clients import Application, Receive, Scope, Send
 from .recorder import Recorder
 
 REFUSES: Final = "Invalid HTTP request received."
@@ -20,7 +18,10 @@ ERROR_TYPE: Final = "InvalidRequest"
 
 
 def record(worker: Any, recorder: Recorder, guard: Guard, begin: Callable[[], AsgiRequests]) -> None:
-    """Has the requests of the worker's application recorded, unless uvicorn is told to run it as WSGI, on threads.
+    """Have the requests of the worker's application recorded, from when its loop runs and uvicorn loads it.
+
+    The worker's ``config.load`` is called through a function, which wraps what that has made: an ASGI 3 application,
+    whatever the user's is. ``worker.wsgi`` is left as it is.
 
     Args:
         worker: gunicorn's.
@@ -29,53 +30,23 @@ def record(worker: Any, recorder: Recorder, guard: Guard, begin: Callable[[], As
         begin: called when the application is there: one that a factory makes is there only when uvicorn has called it.
     """
     logging.getLogger("uvicorn.error").addFilter(Refusals(recorder, guard))
-    app, config = worker.wsgi, worker.config
-    if config.interface == "wsgi":
-        return
-    is_factory = config.factory
+    config = worker.config
+    load = config.load
 
-    def factory() -> Any:
-        try:  # as uvicorn does
-            loaded = app()
-        except TypeError:
-            if is_factory:
-                raise
-            loaded = app
+    def record_loaded() -> None:
         try:
-            return _recorded(loaded, worker, begin())
+            config.loaded_app = asgi.recorded(config.loaded_app, worker, begin(), asgi.UVICORN)
         except Exception:  # noqa: BLE001 - it must be served, recorded or not
             guard.failed("asgi")
-            return loaded
 
-    config.factory = True
-    worker.wsgi = factory
+    def loading() -> None:
+        load()
+        record_loaded()
 
-
-def _recorded(app: Any, worker: Any, requests: AsgiRequests) -> Any:
-    interface = worker.config.interface
-    if interface == "asgi3" or (interface == "auto" and _is_asgi3(app)):
-        return asgi.recorded(app, worker, requests, asgi.UVICORN)
-
-    async def single(scope: Scope, receive: Receive, send: Send) -> None:
-        await app(scope)(receive, send)
-
-    recorded: Application = asgi.recorded(single, worker, requests, asgi.UVICORN)
-
-    def double(scope: Scope) -> Any:
-        async def instance(receive: Receive, send: Send) -> None:
-            await recorded(scope, receive, send)
-
-        return instance
-
-    return double
-
-
-def _is_asgi3(app: Any) -> bool:
-    """Uvicorn's own rule."""
-    if inspect.isclass(app):
-        return hasattr(app, "__await__")
-    called = app if inspect.isfunction(app) else getattr(app, "__call__", None)  # noqa: B004 - it may be a coroutine
-    return inspect.iscoroutinefunction(called)
+    if config.loaded:
+        record_loaded()
+    else:
+        config.load = loading
 
 
 class Refusals(logging.Filter):

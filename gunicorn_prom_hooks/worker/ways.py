@@ -40,11 +40,10 @@ def record(
         queue_header: the header that says since when a request has been waiting.
 
     Returns:
-        The request hooks; None where the application itself is called through a function of ours, or where the class
-        is none that we know: its requests are not counted then.
+        The request hooks; None where the application is wrapped on its way to the server, or where the class is none
+        that we know: its requests are not counted then.
     """
     bases = {(base.__module__, base.__name__) for base in type(worker).__mro__}
-    serves: Any = worker  # of whatever class
     key = environ_key(queue_header) if queue_header else None
     name = queue_header.lower().encode() if queue_header else None
     if not UVICORN.isdisjoint(bases):
@@ -58,13 +57,13 @@ def record(
     if isinstance(worker, AsyncWorker) and getattr(worker, "server_class", None) is None:
         return _streams_too(worker, many_at_a_time(recorder, resolve, guard, key), guard)
     if isinstance(worker, AsyncWorker):
-        serves.wsgi = wsgi.recorded(serves.wsgi, worker, many_at_a_time(recorder, resolve, guard, key))
+        wsgi.record(worker, many_at_a_time(recorder, resolve, guard, key))
     elif TORNADO in bases:
         tornado.record(
             worker, AsgiRequests(recorder, resolve, guard, name), many_at_a_time(recorder, resolve, guard, key)
         )
     elif NATIVE_ASGI in bases:
-        worker.asgi = asgi.recorded(worker.asgi, worker, AsgiRequests(recorder, resolve, guard, name), asgi.GUNICORN)
+        asgi.record(worker, AsgiRequests(recorder, resolve, guard, name))
     return None
 
 

@@ -41,6 +41,19 @@ class Response:
         return self.sent > 0
 
 
+def record(worker: Any, hooks: Hooks) -> None:
+    """Have the requests of a gevent_pywsgi worker recorded: its ``server_class`` is given the application wrapped.
+
+    ``worker.wsgi`` is left as it is.
+    """
+    server_class = worker.server_class
+
+    def serving(listener: Any, application: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return server_class(listener, recorded(application, worker, hooks), *args, **kwargs)
+
+    worker.server_class = serving
+
+
 def recorded(app: Application, worker: Any, hooks: Hooks) -> Application:
     """The application, with its requests recorded by the hooks of a worker that has many at a time."""
     pre_request, post_request = hooks

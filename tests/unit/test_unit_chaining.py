@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import types
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
-from unit_fresh import fresh
+from unit_fresh import ARITY, composition, fresh, users
 
 from gunicorn_prom_hooks import install
-from gunicorn_prom_hooks.chaining import chain, is_ours, specialise
+from gunicorn_prom_hooks.chaining import origin_of, step_aside
+from gunicorn_prom_hooks.compose import HOOKS
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +46,19 @@ def made(calls: list[str]) -> tuple[Any, Any]:
     return pre_request, post_request
 
 
+def specialize(worker: Any, calls: list[str]) -> tuple[Any, Any]:
+    """Has the request hooks of a worker put in place; those that were made for it."""
+    hooks = made(calls)
+    install_of(worker).specialize(worker, *hooks)
+    return hooks
+
+
+def install_of(worker: Any) -> Any:
+    """The install call that the worker's hooks are of; a new one if there are none."""
+    origin = origin_of(worker.cfg.pre_request)
+    return composition() if origin is None else origin.composition
+
+
 REQUEST = SimpleNamespace(method="GET", path="/x")
 
 
@@ -57,8 +73,8 @@ def test_the_hooks_made_for_a_worker_stand_alone() -> None:
     calls: list[str] = []
     namespace: dict[str, Any] = {}
     install(namespace)
-    worker, hooks = a_worker(namespace), made(calls)
-    assert specialise(worker, *hooks)
+    worker = a_worker(namespace)
+    hooks = specialize(worker, calls)
     assert (worker.cfg.pre_request, worker.cfg.post_request) == hooks
     serve(worker)
     assert calls == ["our pre_request", "our post_request"]
@@ -73,7 +89,7 @@ def test_the_users_request_hooks_follow() -> None:
     }
     install(namespace)
     worker = a_worker(namespace)
-    assert specialise(worker, *made(calls))
+    specialize(worker, calls)
     serve(worker)
     assert calls == ["our pre_request", "users pre_request", "our post_request", "users post_request"]
 
@@ -89,40 +105,159 @@ def test_gunicorns_debug_line_is_still_logged(loglevel: str, lines: list[str]) -
     handler.emit = records.append  # type: ignore[method-assign,assignment]
     worker.log.error_log.addHandler(handler)
     try:
-        assert specialise(worker, *made([]))
+        specialize(worker, [])
         serve(worker)
     finally:
         worker.log.error_log.removeHandler(handler)
     assert [record.getMessage() for record in records] == lines
 
 
-def test_hooks_that_the_user_calls_by_name_are_left_alone() -> None:
-    """Where gunicorn's hooks are not ours, nothing is put in their place."""
-    worker = a_worker({"pre_request": lambda worker, req: None})
-    before = worker.cfg.pre_request
-    assert not specialise(worker, *made([]))
-    assert worker.cfg.pre_request is before
+def audited(hook: Any, calls: list[str]) -> Any:
+    """A decorator of the user's, by the book."""
+
+    @functools.wraps(hook)
+    def wrapper(*args: Any) -> Any:
+        calls.append("decorator")
+        return hook(*args)
+
+    return wrapper
 
 
-def test_a_chain_is_ours_and_a_users_hook_is_not() -> None:
-    """A hook of ours is known as such with and without the user's behind it."""
+class Stub:
+    """A callable that has any attribute one asks for, as a Mock or a remote object has."""
 
-    def theirs(server: Any, worker: Any) -> None:
-        """A user's hook."""
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
 
-    assert not is_ours(theirs)
-    assert not is_ours(None)
-    for behind in (None, theirs):
-        chained = chain("pre_fork", lambda server, worker: None, behind)
-        assert is_ours(chained)
-        assert chained.__name__ == "pre_fork"
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Stub(self.calls)
+
+    def __call__(self, worker: Any, req: Any) -> None:
+        self.calls.append("stub")
+
+
+class Unhashable(Stub):
+    """One that has no hash."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        audited,
+        lambda ours, calls: audited(audited(ours, calls), calls),
+        lambda ours, calls: functools.partial(ours),
+        lambda ours, calls: Stub(calls),
+        lambda ours, calls: Unhashable(calls),
+        lambda ours, calls: functools.update_wrapper(Stub(calls), ours),
+        lambda ours, calls: types.MethodType(lambda self, worker, req: ours(worker, req), object()),
+    ],
+)
+def test_what_looks_like_a_hook_of_ours_is_the_users(make: Any) -> None:
+    """Whatever attributes a hook has, one that this package did not make is called, behind the one made for the worker.
+
+    What it calls in turn, ours among it, is called as it would be without us.
+    """
+    calls: list[str] = []
+    namespace: dict[str, Any] = {"pre_request": lambda worker, req: calls.append("base")}
+    install(namespace)
+    hook = make(namespace["pre_request"], calls)
+    assert origin_of(hook) is None
+    hook("worker", REQUEST)
+    alone = calls[:]
+    assert alone
+    worker = a_worker(namespace)
+    for set_hook in (lambda: worker.cfg.set("pre_request", hook), lambda: None):
+        set_hook()
+        calls.clear()
+        specialize(worker, calls)
+        worker.cfg.pre_request(worker, REQUEST)
+        assert calls == ["our pre_request", *alone]
+
+
+def test_a_hook_of_one_namespace_in_another() -> None:
+    """Composed hooks that another config file imports are composed anew by its install, around the same hook."""
+    calls: list[str] = []
+    base: dict[str, Any] = {"pre_request": lambda worker, req: calls.append("base")}
+    install(base, port=1)
+    child = dict(base)
+    install(child, port=2)
+    origin = origin_of(child["pre_request"])
+    assert origin is not None
+    assert origin.composition is not None
+    assert origin.composition.settings.port == 2
+    child["pre_request"]("worker", REQUEST)
+    assert calls == ["base"]
+
+
+@pytest.mark.parametrize("parameters", ["worker, req", "worker, req, environ", "worker, req, environ, resp"])
+@pytest.mark.parametrize("where", ["below", "above"])
+def test_a_decorated_post_request_of_any_arity(parameters: str, where: str) -> None:
+    """A decorated post_request gets what its own parameters say, and may call ours with as many."""
+    calls: list[Any] = []
+    base: dict[str, Any] = {
+        "post_request": eval(f"lambda {parameters}: calls.append(('base', {parameters}))", {"calls": calls})
+    }
+    if where == "above":
+        install(base)
+    theirs = base["post_request"]
+    namespace = {"calls": calls, "theirs": theirs}
+    wrapper = eval(f"lambda {parameters}: (calls.append(('child', {parameters})), theirs({parameters}))", namespace)
+    child: dict[str, Any] = {"post_request": functools.wraps(theirs)(wrapper)}
+    install(child)
+    worker = a_worker(child)
+    for hook in (child["post_request"], worker.cfg.post_request):
+        calls.clear()
+        hook("worker", "req", "environ", "resp")
+        given = ("worker", "req", "environ", "resp")[: len(parameters.split())]
+        assert calls == [("child", *given), ("base", *given)]
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_what_the_users_hook_returns_is_returned(name: str) -> None:
+    """A hook of the user's that calls the composed one gets what the one in it returns."""
+    parameters = ", ".join("abcd"[: ARITY[name]])
+    namespace: dict[str, Any] = {name: eval(f"lambda {parameters}: 'theirs'")}
+    install(namespace)
+    assert namespace[name](*(SimpleNamespace(log=None, cfg=None) for _ in range(ARITY[name]))) == "theirs"
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_gunicorns_own_hook_is_not_the_users(name: str) -> None:
+    """Where a hook of ours is missing from a loaded configuration, gunicorn's default is not chained behind it."""
+    cfg = Config()
+    composition().put_back(cfg)
+    origin = origin_of(cfg.settings[name].get())
+    assert origin is not None
+    assert origin.theirs is None
+
+
+def test_a_worker_without_use_for_them_keeps_the_users() -> None:
+    """Where our request hooks step aside, the user's stand alone, decorated or not; else gunicorn's own."""
+    calls: list[Any] = []
+    theirs = users(calls, "pre_request")
+    for namespace, expected in (({}, Config().pre_request), ({"pre_request": theirs}, theirs)):
+        install(namespace)
+        worker = a_worker(namespace)
+        step_aside(worker)
+        assert worker.cfg.pre_request is expected
+    decorated = audited(theirs, calls)
+    worker.cfg.set("pre_request", decorated)
+    step_aside(worker)
+    assert worker.cfg.pre_request is decorated
 
 
 @pytest.mark.parametrize("wrong", [7, "nowhere", lambda server: None])
 def test_what_is_no_hook_is_refused_by_gunicorns_own_validator(wrong: object) -> None:
-    """chain raises what gunicorn raises."""
+    """compose raises what gunicorn raises."""
     with pytest.raises(TypeError) as ours:
-        chain("pre_fork", lambda server, worker: None, wrong)
+        composition().compose("pre_fork", wrong)
     with pytest.raises(TypeError) as gunicorns:
         Config().set("pre_fork", wrong)
     assert str(ours.value) == str(gunicorns.value)

@@ -7,10 +7,11 @@ import sys
 from typing import Any
 
 import pytest
-from unit_fresh import call, fresh, loaded, users
+from unit_fresh import call, composition, fresh, loaded, users
 
-from gunicorn_prom_hooks import hooks, install, runtime
-from gunicorn_prom_hooks.compose import HOOKS, put_back
+from gunicorn_prom_hooks import hooks, install
+from gunicorn_prom_hooks.chaining import Parts, origin_of
+from gunicorn_prom_hooks.compose import HOOKS
 
 
 @pytest.fixture(autouse=True)
@@ -20,17 +21,25 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_installing_twice_wraps_once() -> None:
-    """A second install changes no hook, and takes the settings of the last call."""
+    """After a second install the user's hook is called once, and the settings are those of the last call."""
     calls: list[Any] = []
     namespace: dict[str, Any] = {"pre_fork": users(calls, "pre_fork")}
     install(namespace, port=1)
-    first = dict(namespace)
     install(namespace, port=2)
-    assert namespace == first
-    call(loaded(namespace), "pre_fork")
+    cfg = loaded(namespace)
+    call(cfg, "pre_fork")
     assert len(calls) == 1
-    assert runtime._configured is not None
-    assert runtime._configured.port == 2
+    assert ports(cfg) == {2}
+
+
+def test_each_namespace_has_its_own_settings() -> None:
+    """Two install calls for two namespaces in one process: the hooks of each have the settings of their own call."""
+    public: dict[str, Any] = {}
+    admin: dict[str, Any] = {}
+    install(public, port=1)
+    install(admin, port=2)
+    assert ports(loaded(public)) == {1}
+    assert ports(loaded(admin)) == {2}
 
 
 def test_a_hook_defined_below_is_chained_again() -> None:
@@ -41,10 +50,11 @@ def test_a_hook_defined_below_is_chained_again() -> None:
     for name in HOOKS:
         namespace[name] = users(calls, name)
     cfg = loaded(namespace)
+    again = composition()
     for _ in range(2):
-        put_back(cfg)
+        again.put_back(cfg)
     hooked = [cfg.settings[name].get() for name in HOOKS]
-    put_back(cfg)
+    again.put_back(cfg)
     assert [cfg.settings[name].get() for name in HOOKS] == hooked
     for name in HOOKS:
         calls.clear()
@@ -56,11 +66,22 @@ def test_a_hook_defined_below_is_chained_again() -> None:
 def test_ours_put_back_runs_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook of ours that was put back runs before the one that had replaced it."""
     order: list[str] = []
-    monkeypatch.setattr(hooks, "pre_fork", lambda server, worker: order.append("ours"))
+    monkeypatch.setitem(hooks.PARTS, "pre_fork", Parts(lambda server, worker: order.append("ours")))
     cfg = loaded({"pre_fork": lambda server, worker: order.append("users")})
-    put_back(cfg)
+    composition().put_back(cfg)
     call(cfg, "pre_fork")
     assert order == ["ours", "users"]
+
+
+def ports(cfg: Any) -> set[int]:
+    """The setting ``port`` of each hook."""
+    found = set()
+    for name in HOOKS:
+        origin = origin_of(cfg.settings[name].get())
+        assert origin is not None
+        assert origin.composition is not None
+        found.add(origin.composition.settings.port)
+    return found
 
 
 BY_NAME = """

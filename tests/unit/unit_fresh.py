@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-from gunicorn_prom_hooks import runtime
+from gunicorn_prom_hooks import hooks, runtime
+from gunicorn_prom_hooks.chaining import Composition
 from gunicorn_prom_hooks.compose import HOOKS
 from gunicorn_prom_hooks.guard import Guard
+from gunicorn_prom_hooks.settings import load
 
 ARITY = {
     **dict.fromkeys(("on_starting", "when_ready", "on_reload", "on_exit", "post_worker_init"), 1),
@@ -24,9 +26,15 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Guard:
     """For the rest of the test nothing is installed; the guard of that state."""
     guard = Guard()
     monkeypatch.setattr(runtime, "guard", guard)
-    for name in ("_configured", "_put_back", "_master", "_worker", "by_name"):
+    for name in ("_latest", "_composition", "_missed", "_master", "_worker", "by_name"):
         monkeypatch.setattr(runtime, name, None)
+    monkeypatch.setattr(runtime, "_reload_due", False)
     return guard
+
+
+def composition(**settings: Any) -> Composition:
+    """What an ``install`` call with these settings makes."""
+    return Composition(hooks.PARTS, load(settings))
 
 
 def loaded(namespace: dict[str, Any]) -> Config:
