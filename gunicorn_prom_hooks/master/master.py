@@ -100,6 +100,8 @@ class Master:
         """
         settings = self.settings
         if settings is self._tried and not again:
+            if self._serving is not None:
+                self._serving.revive()
             return
         self._tried = settings
         if not settings.port:
