@@ -38,7 +38,7 @@ class Master:
 
     def __init__(self, server: Any, settings: Settings, guard: Guard) -> None:
         self.pid = os.getpid()
-        self._since = time.time()
+        self._since = time.monotonic()
         self.server = server
         self.lock = ForkLock(self._in_child)
         self.settings = settings
@@ -199,8 +199,8 @@ class Master:
         self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())}, forking=forking)
         self._deaths.look(self._roster.members())
 
-    def _ended(self, member: Member, when: float, reported: bool) -> None:
-        self._deaths.ended(member, when, reported=reported)
+    def _ended(self, member: Member, clock: float, reported: bool) -> None:
+        self._deaths.ended(member, clock, reported=reported)
         if self._application is not None:
             self._application.worker_gone(member.lease.number, member.worker.pid)
 

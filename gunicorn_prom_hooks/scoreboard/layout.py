@@ -17,6 +17,7 @@ offset in bytes    size in bytes   what
 **Header.** ``VERSION`` is 1 once the slot is laid out. ``DIRECTORY_BYTES`` is how much of the directory counts.
 ``WORKER`` is the serial number of the worker that has the slot, 0 when it is free. ``BOOTING_AT`` to ``ABORT_AT``
 are the unix times, in seconds, at which that worker entered the state, 0 for a state it has not been in.
+``RUNNING_CLOCK`` is ``RUNNING_AT`` on ``CLOCK_MONOTONIC``, written before it: spans are taken from that clock.
 ``EXIT_MARK`` is 0 until the worker leaves in an orderly way, then 1 + its exit code (0 to 255), and ``EXIT_CAUSE`` is
 then why it leaves, one of the ``CAUSE_`` numbers. ``UNTRACKED`` counts requests in progress that found no free entry in
 the in-flight table. ``DIED_ON`` is the number among the slot's doubles of the start of an in-flight entry whose request
@@ -63,6 +64,7 @@ UNTRACKED: Final = 11
 EXIT_CAUSE: Final = 12
 DIED_ON: Final = 13
 DIED_START: Final = 14
+RUNNING_CLOCK: Final = 17
 
 CAUSE_UNKNOWN: Final = 0.0
 CAUSE_MAX_REQUESTS: Final = 1.0

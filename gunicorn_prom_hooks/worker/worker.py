@@ -22,6 +22,7 @@ from ..scoreboard.layout import (
     PID,
     QUIT_AT,
     RUNNING_AT,
+    RUNNING_CLOCK,
 )
 from ..scoreboard.slot import Slot
 from ..settings import Settings
@@ -59,6 +60,7 @@ class WorkerSide:
     def ready(self) -> tuple[PreRequest, PostRequest] | None:
         """The application is loaded: the request hooks for this worker; None if its class has no use for any."""
         watch_error_handling(self._worker, self._recorder, self._guard)
+        self._header[RUNNING_CLOCK] = time.monotonic()
         self._header[RUNNING_AT] = time.time()
         self.is_ready = True
         find_resolve = partial(resolver, self._settings.endpoint, self._guard)
