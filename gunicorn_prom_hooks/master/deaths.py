@@ -10,7 +10,7 @@ from ..guard import Guard
 from ..paths import normalise
 from ..scoreboard.directory import clean_label
 from ..scoreboard.families import OTHER
-from ..scoreboard.layout import EXIT_CAUSE, EXIT_MARK, RUNNING_AT, RUNNING_CLOCK
+from ..scoreboard.layout import ABORT_AT, EXIT_CAUSE, EXIT_MARK, RUNNING_AT, RUNNING_CLOCK
 from ..scoreboard.reader import InFlight
 from ..scoreboard.tally import EndpointCap
 from .ends import Ends
@@ -19,8 +19,8 @@ from .obituary import obituary
 from .oom import OomKills
 from .roster import Member, unix_time
 
-MAX_LINES: Final = 1000
-"""More than this many deaths that nobody has had the time to log; the oldest are forgotten."""
+MAX_LINES: Final = 200
+"""More than this many lines that nobody has had the time to log; the oldest are forgotten."""
 _EXPECTED: Final = ("max_requests", "reload", "scale_down", "shutdown")
 """Reasons that are no news, unless a request went down with the worker."""
 
@@ -86,6 +86,10 @@ class Deaths:
         self.ledger.remember(
             DeathRecord(unix_time(clock), clock, member.worker_id, pid, *how, requests, unnamed), news=news
         )
+        stacks = "" if member.stacks is None else member.stacks.text()
+        if stacks and (member.worker.aborted or header[ABORT_AT]):
+            line = f"gunicorn_prom_hooks: worker (pid:{pid}) aborted; this is where it was:\n{stacks}"
+            self._lines.append(("error", line))
         if news:
             line = obituary(member.worker.pid, member.worker_id, how, requests, unnamed, clock)
             self._lines.append(("warning" if expected else "error", line))
