@@ -77,7 +77,7 @@ class Page(Collector):
         self._collectors = all_collectors()
         self._hold = hold
         self._clashes = Clashes(guard, hold)
-        self._patience = Patience()
+        self._patience = Patience(self._no_thread)
         self._turn = new_lock()
 
     def collect(self) -> Iterator[Metric]:
@@ -128,6 +128,10 @@ class Page(Collector):
             self._patience.run(tasks)
         done = [self._finished(task) for task in tasks]
         return done if self._application is None else [*done[1:], done[0]]
+
+    def _no_thread(self) -> None:
+        with self._hold():
+            self._guard.failed("thread")
 
     def _finished(self, task: Task[list[Metric]]) -> Collected:
         try:

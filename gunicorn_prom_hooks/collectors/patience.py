@@ -58,9 +58,12 @@ class Task(Generic[T]):
 
 
 class _Thread:
-    """Runs tasks one after the other, until it is done or given up. One of the operating system's, no greenlet."""
+    """Runs tasks one after the other, until it is done or given up. One of the operating system's, no greenlet.
 
-    def __init__(self, tasks: Sequence[Task[Any]]) -> None:
+    Where the system has no thread to give they run in the calling one: without a deadline is better than not at all.
+    """
+
+    def __init__(self, tasks: Sequence[Task[Any]], failed: Callable[[], None]) -> None:
         self.done = new_lock()
         """Held until the last task has returned, or the one that it was given up at."""
         self._tasks = tasks
@@ -73,7 +76,8 @@ class _Thread:
         self.done.acquire()
         try:
             original("_thread", "start_new_thread")(self._run, ())
-        except RuntimeError:  # no more threads: better without a deadline than not at all
+        except Exception:  # noqa: BLE001 - RuntimeError as a rule, or an error of an audit hook
+            failed()
             self._run()
 
     def _run(self) -> None:
@@ -121,9 +125,14 @@ class _Thread:
 
 
 class Patience:
-    """Runs tasks, and leaves behind what hangs: at most one thread per name, which ends when its task returns."""
+    """Runs tasks, and leaves behind what hangs: at most one thread per name, which ends when its task returns.
 
-    def __init__(self) -> None:
+    Args:
+        failed: called, while the exception is handled, where no thread can be started.
+    """
+
+    def __init__(self, failed: Callable[[], None] = lambda: None) -> None:
+        self._failed = failed
         self._left: dict[str, _Thread] = {}
 
     @property
@@ -143,7 +152,7 @@ class Patience:
                 task.outcome = Hangs(f"{task.name} has not returned since an earlier scrape")
         rest = [task for task in tasks if task.outcome is None]
         while rest:
-            thread = _Thread(rest)
+            thread = _Thread(rest, self._failed)
             number = thread.wait()
             if number is None:
                 break

@@ -123,8 +123,8 @@ class WorkerView:
 
     @property
     def state(self) -> str:
-        """The state it is in."""
-        return max(self.states, key=lambda state: (self.states[state], STATES.index(state)))
+        """The state it is in: the last one of ``STATES`` that it has entered, however the wall clock was set since."""
+        return max(self.states, key=STATES.index)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class View:
 
     Attributes:
         pid: of the master.
-        since: unix time at which the master began.
+        since: monotonic seconds at which the master began.
         slots: by number.
         now: unix seconds.
         clock: monotonic seconds, of the clock that in-flight requests are stamped with.

@@ -55,11 +55,11 @@ class WorkerProcesses:
             "gunicorn_worker_cpu_seconds", "CPU time of the worker.", labels=("worker_id", "mode")
         )
         files = GaugeMetricFamily("gunicorn_worker_open_fds", "Open file descriptors of the worker.", labels=_WORKER)
-        live = {worker.worker_id: worker.pid for worker in view.workers if worker.pid is not None}
+        live = {worker.worker_id: (worker.pid, worker.lease.since) for worker in view.workers if worker.pid is not None}
         self._watched = {worker_id: seen for worker_id, seen in self._watched.items() if worker_id in live}
-        for worker_id, pid in live.items():
+        for worker_id, (pid, since) in live.items():
             try:
-                watched = self._watch(worker_id, pid)
+                watched = self._watch(worker_id, pid, since)
                 with watched.process.oneshot():
                     times = watched.process.cpu_times()
                     resident = watched.process.memory_info().rss
@@ -74,12 +74,11 @@ class WorkerProcesses:
             cpu.add_metric((worker_id, "system"), times.system)
         yield from (memory, percent, cpu, files)
 
-    def _watch(self, worker_id: str, pid: int) -> _Watched:
+    def _watch(self, worker_id: str, pid: int, since: float) -> _Watched:
         watched = self._watched.get(worker_id)
         if watched is None or watched.process.pid != pid:
-            process = self._process(pid)
-            age = max(MIN_SECONDS, time.time() - process.create_time())
-            watched = self._watched[worker_id] = _Watched(process, 0.0, 0.0, self._clock() - age)
+            at = min(since, self._clock() - MIN_SECONDS)
+            watched = self._watched[worker_id] = _Watched(self._process(pid), 0.0, 0.0, at)
         return watched
 
     def _percent(self, watched: _Watched, seconds: float) -> float:

@@ -54,7 +54,7 @@ def collect(view: View) -> Iterator[Metric]:
         "gunicorn_worker_info", "What the worker is; always 1.", labels=("worker_id", "pid", "slot", "worker_class")
     )
     for worker in view.workers:
-        uptime.add_metric((worker.worker_id,), max(0.0, view.now - worker.lease.since))
+        uptime.add_metric((worker.worker_id,), max(0.0, view.clock - worker.lease.since))
         threads.add_metric((worker.worker_id,), worker.capacity)
         if worker.heartbeat_age is not None:
             heartbeat.add_metric((worker.worker_id,), worker.heartbeat_age)

@@ -15,6 +15,7 @@ from .client import MAX_HEAD_BYTES, Client, State
 from .crowd import next_to_go, too_much
 from .forklock import ForkLock
 from .http import Reply, Wish, refusal
+from .listeners import Listeners
 from .rendering import Renderings
 from .tls import Channel
 from .waker import Waker
@@ -41,26 +42,28 @@ class Service(NamedTuple):
         answer: from the bytes of a request to its outcome, and whether the body is left out. Never raises.
         renderings: of what is not answered at once.
         stopping: whether ``serve`` is to return.
+        bind: tries the addresses that have no socket; called with the lock held.
     """
 
     channel: Callable[[], Channel]
     answer: Callable[[bytes], tuple[Reply | Wish, bool]]
     renderings: Renderings
     stopping: Callable[[], bool]
+    bind: Callable[[], None]
 
 
 class Connections:
     """Accepts, reads, answers, closes.
 
     Args:
-        listener: listening socket, an original one, non-blocking; ours to close.
+        listeners: the listening sockets, of which more may come.
         waker: wakes when something is rendered, or ``serve`` is to return.
         lock: held while a client is accepted, so that no fork copies a socket that is not in the books yet.
         service: what clients get.
     """
 
-    def __init__(self, listener: Any, waker: Waker, lock: ForkLock, service: Service) -> None:
-        self._listener = listener
+    def __init__(self, listeners: Listeners, waker: Waker, lock: ForkLock, service: Service) -> None:
+        self._listeners = listeners
         self._waker = waker
         self._lock = lock
         self._service = service
@@ -70,20 +73,23 @@ class Connections:
         self._out = original("select", "POLLOUT")
         self._paused_until = 0.0
         self._poll.register(waker.fd, self._in)
-        self._poll.register(listener.fileno(), self._in)
+        self._listen()
 
     def serve(self) -> None:
         """Serves until it is to stop.
 
         Raises:
-            OSError: the listening socket is broken.
+            OSError: a listening socket, or the waker, is broken.
         """
         while True:
             for fd, events in self._poll.poll(self._patience()):
                 if fd == self._waker.fd:
+                    if events & ~self._in:
+                        raise OSError(errno.EBADF, "the waker is broken")
                     self._waker.drain()
-                elif fd == self._listener.fileno():
-                    self._accept_some()
+                elif fd in self._listeners.open:
+                    if not self._paused_until:  # another one may have found no room just now
+                        self._accept_some(self._listeners.open[fd])
                 elif fd in self._open:
                     self._advance(fd, events)
             if self._service.stopping():
@@ -95,37 +101,45 @@ class Connections:
                 self._close(fd)
             if self._paused_until and self._paused_until <= now:
                 self._paused_until = 0.0
-                self._poll.register(self._listener.fileno(), self._in)
+                self._listen()
+            next_try = self._listeners.next_try
+            if next_try is not None and next_try <= now:
+                with self._lock.hold():
+                    if not self._service.stopping():
+                        self._service.bind()
+                self._listen()
 
     def close(self) -> None:
-        """Closes every socket. In a forked child too: no worker keeps a scrape or the port open."""
+        """Closes every connection. In a forked child too: no worker keeps a scrape open."""
         for client in list(self._open.values()):
             _close_quietly(client.sock)
-        _close_quietly(self._listener)
+
+    def _listen(self) -> None:
+        """Polls every listening socket, unless nothing is accepted at the moment."""
+        for fd in () if self._paused_until else self._listeners.open:
+            self._poll.register(fd, self._in)
 
     def _patience(self) -> float | None:
         """Milliseconds until there is something to do."""
         moments = [client.deadline for client in self._open.values()]
-        due = self._service.renderings.due()
-        if due is not None:
-            moments.append(due)
+        moments += [due for due in (self._service.renderings.due(), self._listeners.next_try) if due is not None]
         if self._paused_until:
             moments.append(self._paused_until)
         return max(0.0, (min(moments) - time.monotonic()) * 1000.0) + 1.0 if moments else None
 
-    def _accept_some(self) -> None:
+    def _accept_some(self, listener: Any) -> None:
         """Accepts a few, and reads at once what has come with them: in a flood a request is not left behind."""
         for _ in range(ACCEPT_AT_ONCE):
             with self._lock.hold():
-                fd = self._accept()
+                fd = self._accept(listener)
             if fd is None:
                 return
             self._advance(fd, self._in)
 
-    def _accept(self) -> int | None:
+    def _accept(self, listener: Any) -> int | None:
         try:
             # accept() of a socket object makes one of whatever class gevent has put into the socket module.
-            fd, peer = self._listener._accept()  # noqa: SLF001
+            fd, peer = listener._accept()  # noqa: SLF001
         except OSError as error:
             if error.errno in _NO_ROOM:
                 self._make_room()
@@ -151,7 +165,8 @@ class Connections:
         if victim is not None:
             self._close(victim.sock.fileno())
         else:
-            self._poll.unregister(self._listener.fileno())
+            for fd in self._listeners.open:
+                self._poll.unregister(fd)
             self._paused_until = time.monotonic() + ACCEPT_PAUSE_SECONDS
 
     def _advance(self, fd: int, events: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
@@ -11,17 +10,17 @@ from ..guard import Guard
 from ..paths import normalise
 from ..scoreboard.directory import clean_label
 from ..scoreboard.families import OTHER
-from ..scoreboard.layout import EXIT_CAUSE, EXIT_MARK, RUNNING_AT
+from ..scoreboard.layout import ABORT_AT, EXIT_CAUSE, EXIT_MARK, RUNNING_AT, RUNNING_CLOCK
 from ..scoreboard.reader import InFlight
 from ..scoreboard.tally import EndpointCap
 from .ends import Ends
 from .ledger import Death, DeathRecord, Ledger
 from .obituary import obituary
 from .oom import OomKills
-from .roster import Member
+from .roster import Member, unix_time
 
-MAX_LINES: Final = 1000
-"""More than this many deaths that nobody has had the time to log; the oldest are forgotten."""
+MAX_LINES: Final = 200
+"""More than this many lines that nobody has had the time to log; the oldest are forgotten."""
 _EXPECTED: Final = ("max_requests", "reload", "scale_down", "shutdown")
 """Reasons that are no news, unless a request went down with the worker."""
 
@@ -39,7 +38,7 @@ class Deaths:
         self.ends = Ends()
         self.oom = OomKills()
         self.ledger = Ledger(self.oom.claim, self._endpoint)
-        self._cap = EndpointCap(max_endpoints, {0: 0}, frozenset({OTHER}), OTHER)
+        self._cap = EndpointCap(max_endpoints, {0: 0}, frozenset({OTHER}), OTHER, remember=False)
         self._log = log
         self._lines: deque[tuple[str, str]] = deque(maxlen=MAX_LINES)
         self._guard = guard
@@ -54,12 +53,12 @@ class Deaths:
         for member in members:
             self._note_boot(member)
 
-    def ended(self, member: Member, when: float, *, reported: bool) -> None:
+    def ended(self, member: Member, clock: float, *, reported: bool) -> None:
         """Books the end of a worker whose slot is still as it left it.
 
         Args:
             member: the worker.
-            when: unix time of its end.
+            clock: monotonic seconds of its end.
             reported: gunicorn has told; else nobody has, and it is just not there any more.
         """
         self._note_boot(member)
@@ -78,14 +77,19 @@ class Deaths:
             orderly=bool(mark),
             cause=header[EXIT_CAUSE],
             told="shutdown" if self.ends.stopping else member.told,
-            seconds=max(0.0, when - member.lease.since),
+            seconds=max(0.0, clock - member.lease.since),
         )
         how = self.ledger.book(death, [(request.method, request.path) for request in requests], unnamed)
         expected = how[0] in _EXPECTED or (how[0] == "signal" and death.orderly and death.end == 0)
         news = bool(requests or unnamed or not expected)
-        clock = time.monotonic() - max(0.0, time.time() - when)
         pid = member.worker.pid if isinstance(member.worker.pid, int) else None
-        self.ledger.remember(DeathRecord(when, clock, member.worker_id, pid, *how, requests, unnamed), news=news)
+        self.ledger.remember(
+            DeathRecord(unix_time(clock), clock, member.worker_id, pid, *how, requests, unnamed), news=news
+        )
+        stacks = "" if member.stacks is None else member.stacks.text()
+        if stacks and (member.worker.aborted or header[ABORT_AT]):
+            line = f"gunicorn_prom_hooks: worker (pid:{pid}) aborted; this is where it was:\n{stacks}"
+            self._lines.append(("error", line))
         if news:
             line = obituary(member.worker.pid, member.worker_id, how, requests, unnamed, clock)
             self._lines.append(("warning" if expected else "error", line))
@@ -113,10 +117,10 @@ class Deaths:
             return [], 0
 
     def _note_boot(self, member: Member) -> None:
-        running_at = member.lease.slot.header[RUNNING_AT]
-        if running_at and not member.booted:
+        header = member.lease.slot.header
+        if header[RUNNING_AT] and not member.booted:
             member.booted = True
-            self.ledger.boots.observe(max(0.0, running_at - member.lease.since))
+            self.ledger.boots.observe(max(0.0, header[RUNNING_CLOCK] - member.lease.since))
 
     def _endpoint(self, path: str) -> str:
         return self._cap(0, (clean_label(normalise(path)),))[0]

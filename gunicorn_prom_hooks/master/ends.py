@@ -51,14 +51,14 @@ class Ends:
 
     def killed(self, pid: int) -> None:
         """Notes that this process was sent SIGKILL, of which gunicorn has logged nothing."""
-        self._ends[pid] = time.time(), "SIGKILL"
+        self._ends[pid] = time.monotonic(), "SIGKILL"
 
     def take(self, pid: object, since: float = 0.0) -> str | int | None:
         """How this process ended, once: the name of the signal, or the exit code; None if nothing was logged of it.
 
         Args:
             pid: of the process.
-            since: unix time at which it began; what was logged of that pid before was of another one.
+            since: monotonic seconds at which it began; what was logged of that pid before was of another one.
         """
         when, end = self._ends.pop(pid, (0.0, None)) if isinstance(pid, int) else (0.0, None)
         return end if when >= since else None
@@ -76,7 +76,7 @@ class Ends:
             self._ends.pop(int(pid), None)  # it is to be the youngest
             if len(self._ends) >= MAX_ENDS:
                 del self._ends[next(iter(self._ends))]
-            self._ends[int(pid)] = time.time(), name or int(code)
+            self._ends[int(pid)] = time.monotonic(), name or int(code)
         if code and int(code) in _BOOT_EXITS:
             self.stopping = True
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, NamedTuple
 
 from ..guard import Guard
@@ -14,16 +14,15 @@ from .auth import Credentials
 from .connections import Connections, Service
 from .forklock import ForkLock
 from .http import Exchange, Reply, Wish, refusal
+from .listeners import RETRY_SECONDS, Attempt, Listeners, where
 from .pages import Pages
 from .rendering import Renderings
 from .tls import Channel, Plain, Tls
 from .waker import Waker
 
-RETRY_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 2.0
-BACKLOG: Final = 1024
-SEND_BUFFER_BYTES: Final = 256 * 1024
-"""The kernel would give each client that does not read several megabytes."""
+_ABSENT: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+"""Errors of an address that this machine does not have, IPv6 where it is switched off."""
 
 
 class Access(NamedTuple):
@@ -46,7 +45,10 @@ class Access(NamedTuple):
 
 
 class Exporter:
-    """Serves pages on one address until it is stopped. A port that is taken is tried again until it is free.
+    """Serves pages at one name or address until it is stopped.
+
+    A port that is taken is tried again every second. Without its thread it does not listen: ``start`` is to be called
+    again where ``is_running`` is false.
 
     Attributes:
         access: who gets what; may be replaced at any time, and counts from the next request or connection on.
@@ -57,7 +59,7 @@ class Exporter:
         log: gunicorn's logger.
 
     Raises:
-        OSError: the address is a name that nobody knows.
+        OSError: the address is a name that has no address.
     """
 
     def __init__(
@@ -71,124 +73,134 @@ class Exporter:
         port: int,
     ) -> None:
         self.access = access
-        self.address = address
-        self.port = port
+        self.where = where(address, port)
         self._ready = ready
         self._lock = lock
         self._guard = guard
         self._log = log
-        self._listener: Any = None
+        self._listeners = Listeners.of_name(address, port)
+        self._told: set[str] = set()
+        """What has been logged as missing and has not come since: addresses, and the thread."""
         self._connections: Connections | None = None
-        # Here and not in the thread: looking up a name takes locks of the C library that a fork must not copy.
-        self._candidates = original("socket", "getaddrinfo")(address, port, 0, original("socket", "SOCK_STREAM"))
-        self._waker = Waker()
+        self._waker: Waker | None = None
         self._stopping = False
-        self._done = new_lock()
-
-    @property
-    def where(self) -> str:
-        """The address and port, as in a URL."""
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        self._running = new_lock()
+        """Held by the thread, from before it is started."""
 
     @property
     def url(self) -> str:
         """Where the metrics are."""
-        return f"{'http' if self.access.context is None else 'https'}://{self.where}/metrics"
+        return self._url(self.where)
 
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
-        return all(_is_loopback(sockaddr[0]) for *_, sockaddr in self._candidates)
+        return self._listeners.is_local
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread is there."""
+        return bool(self._running.locked())
 
     def start(self) -> None:
-        """Binds, and starts the thread; a real one, whatever gevent has made of the threading module."""
-        error = self._bind()
-        if error is not None:
-            self._say(
-                "warning",
-                "gunicorn_prom_hooks: no metrics at %s yet: %s; trying again every second, the server goes on",
-                self.where,
-                error.strerror or error,
-            )
-        self._done.acquire()
-        original("_thread", "start_new_thread")(self._run, ())
+        """Bind, and start the thread; a real one, whatever gevent has made of the threading module.
+
+        Where the system has no thread to give the port is closed again, and one line says so.
+        """
+        if self.is_running:
+            return
+        self._running.acquire()
+        try:
+            self._waker = self._waker or Waker()
+            attempt = self._listeners.bind()
+            original("_thread", "start_new_thread")(self._run, (self._waker,))
+        except Exception as error:  # noqa: BLE001 - no thread, memory or file descriptor; the server needs none of ours
+            self._listeners.close()
+            self._running.release()
+            self._cannot_start(error)
+        else:
+            self._told.discard("thread")
+            self._tell(attempt)
 
     def stop(self) -> None:
-        """Ends the thread and closes its sockets. A rendering in progress is not waited for."""
+        """End the thread and close its sockets. A rendering in progress is not waited for."""
         self._stopping = True
-        self._waker.wake()
-        if self._done.acquire(timeout=STOP_SECONDS):
-            self._waker.close()
+        if self._waker is not None:
+            self._waker.wake()
+            if self._running.acquire(timeout=STOP_SECONDS):
+                self._running.release()
+                self._waker.close()
 
     def close_in_child(self) -> None:
-        """Lets go of the port and the clients in a forked child, where there is no such thread."""
+        """Let go of the port and the clients in a forked child, where there is no such thread."""
         if self._connections is not None:
             self._connections.close()
-        elif self._listener is not None:
-            self._listener.close()
-        self._waker.close_in_child()
+        self._listeners.close()
+        if self._waker is not None:
+            self._waker.close_in_child()
 
-    def _run(self) -> None:
+    def _run(self, waker: Waker) -> None:
         try:
-            while self._listener is not None or self._bind_patiently():
-                if self._serve():
-                    return
+            while not self._serve(waker):
+                original("time", "sleep")(RETRY_SECONDS)
         finally:
-            self._done.release()
+            self._listeners.close()
+            self._running.release()
 
-    def _serve(self) -> bool:
-        """Serves until it is stopped. False if it failed, with the port given up, to be bound again."""
-        renderings = Renderings(self._render, self._waker.wake)
-        service = Service(self._channel, self._answer, renderings, lambda: self._stopping)
-        self._connections = Connections(self._listener, self._waker, self._lock, service)
+    def _serve(self, waker: Waker) -> bool:
+        """Serve until it is stopped. False if it failed, with the port given up, to be bound again."""
         try:
+            renderings = Renderings(self._render, waker.wake, self._failed)
+            service = Service(self._channel, self._answer, renderings, lambda: self._stopping, self._bind_again)
+            self._connections = Connections(self._listeners, waker, self._lock, service)
             self._connections.serve()
             return True
         except Exception:  # noqa: BLE001 - whatever it is, there is to be an exporter
             self._failed("exporter")
-            return False
+            return self._stopping
         finally:
-            self._connections.close()
-            self._connections = self._listener = None
+            if self._connections is not None:
+                self._connections.close()
+            self._connections = None
+            self._listeners.close()
 
-    def _bind_patiently(self) -> bool:
-        """Makes the listening socket. False if the exporter was stopped before the port was free."""
-        poll = original("select", "poll")()
-        poll.register(self._waker.fd, original("select", "POLLIN"))
-        while not self._stopping:
-            poll.poll(RETRY_SECONDS * 1000)
-            self._waker.drain()  # of a rendering that was on its way when the port was given up
-            with self._lock.hold():
-                if not self._stopping and self._bind() is None:
-                    return True
-        return False
+    def _bind_again(self) -> None:
+        """Try the addresses that have no socket. With the lock held."""
+        self._tell(self._listeners.bind())
 
-    def _bind(self) -> OSError | None:
-        """Binds the first address that can be bound; the error of the last one if none can."""
-        error: OSError | None = None
-        for candidate in self._candidates:
-            error = self._bind_one(*candidate)
-            if error is None:
-                self._say("info", "gunicorn_prom_hooks: metrics at %s", self.url)
-                return None
-        return error
+    def _tell(self, attempt: Attempt) -> None:
+        """Log what is served since this attempt, and, once, what is not."""
+        named = self._listeners.is_single or (not attempt.failed and len(attempt.bound) == len(self._listeners.open))
+        missing = {self.where if named else candidate.where: error for candidate, error in attempt.failed}
+        for place, error in missing.items():
+            if place not in self._told:
+                self._told.add(place)
+                absent = error.errno in _ABSENT and bool(self._listeners.open)
+                self._say(
+                    "info" if absent else "warning",
+                    "gunicorn_prom_hooks: no metrics at %s yet: %s; trying again every second, the server goes on",
+                    place,
+                    error.strerror or error,
+                )
+        numeric = [candidate.where for candidate in attempt.bound]
+        self._told.difference_update(numeric, [self.where] if numeric else ())
+        for place in [self.where] if named and numeric else numeric:
+            self._say("info", "gunicorn_prom_hooks: metrics at %s", self._url(place))
 
-    def _bind_one(self, family: int, kind: int, protocol: int, _: str, sockaddr: object) -> OSError | None:
-        try:
-            listener = original("socket", "socket")(family, kind, protocol)
-        except OSError as error:  # no IPv6 here
-            return error
-        try:
-            listener.setsockopt(original("socket", "SOL_SOCKET"), original("socket", "SO_REUSEADDR"), 1)
-            listener.setsockopt(original("socket", "SOL_SOCKET"), original("socket", "SO_SNDBUF"), SEND_BUFFER_BYTES)
-            listener.setblocking(False)
-            listener.bind(sockaddr)
-            listener.listen(BACKLOG)
-        except OSError as error:
-            listener.close()
-            return error
-        self._listener = listener
-        return None
+    def _cannot_start(self, error: Exception) -> None:
+        self._guard.counts["exporter"] += 1
+        if "thread" not in self._told:
+            self._told.add("thread")
+            self._say(
+                "error",
+                "gunicorn_prom_hooks: no metrics at %s: the exporter cannot start: %s; the next fork or reload tries "
+                "again, the server goes on",
+                self.where,
+                error,
+            )
+
+    def _url(self, place: str) -> str:
+        return f"{'http' if self.access.context is None else 'https'}://{place}/metrics"
 
     def _say(self, level: str, message: str, *args: object) -> None:
         try:
@@ -221,12 +233,3 @@ class Exporter:
     def _failed(self, where: str) -> None:
         with self._lock.hold():
             self._guard.failed(where)
-
-
-def _is_loopback(host: object) -> bool:
-    try:
-        address = ip_address(str(host).partition("%")[0])
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback

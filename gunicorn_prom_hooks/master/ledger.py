@@ -190,7 +190,7 @@ class Ledger:
     @property
     def latest(self) -> list[DeathRecord]:
         """The latest deaths, the last one first."""
-        return sorted((*self._news, *self._routine), key=lambda record: record.when, reverse=True)
+        return sorted((*self._news, *self._routine), key=lambda record: record.clock, reverse=True)
 
     def copy(self) -> Books:
         """The books as they are now."""

@@ -43,17 +43,21 @@ def look(
         cap: of the endpoints of all slots together.
         guard: where failures end.
         is_stopping: whether a worker is to leave.
-        since: when this master began, in unix time.
+        since: when this master began, in monotonic seconds.
         reloads: how many there have been.
     """
+    # In this order. A worker takes a request out of the in-flight table before it counts it: whoever reads the counts
+    # first may miss a request that ends in between, but never sees one that is finished and still in progress.
+    slots = [copy_slot(reader) for reader in roster.readers]
+    workers = [_worker(member, is_stopping(member)) for member in roster.members()]
     return View(
         pid=os.getpid(),
         since=since,
         now=time.time(),
         clock=time.monotonic(),
-        workers=[_worker(member, is_stopping(member)) for member in roster.members()],
+        workers=workers,
         departed=list(roster.departed.values()),
-        slots=[copy_slot(reader) for reader in roster.readers],
+        slots=slots,
         rename=cap,
         ledger=deaths.ledger.copy(),
         messages=dict(deaths.ends.messages),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import Any, Final
@@ -10,13 +11,15 @@ from gunicorn import __version__ as gunicorn_version
 
 from ..guard import Guard
 from ..scoreboard.families import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED, WEBSOCKETS
-from ..scoreboard.layout import EXIT_MARK, MAX_LABEL_BYTES
+from ..scoreboard.layout import EXIT_MARK, MAX_LABEL_BYTES, STACKS, STACKS_ARMED
 from ..scoreboard.leases import Leases
 from ..scoreboard.slot import Slot
+from ..scoreboard.stack_file import StackFile
 from ..scoreboard.tally import EndpointCap
 from ..settings import Settings
 from .deaths import Deaths
 from .forklock import ForkLock
+from .hangs import Hangs
 from .roster import Member, Roster
 
 BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
@@ -38,7 +41,7 @@ class Master:
 
     def __init__(self, server: Any, settings: Settings, guard: Guard) -> None:
         self.pid = os.getpid()
-        self._since = time.time()
+        self._since = time.monotonic()
         self.server = server
         self.lock = ForkLock(self._in_child)
         self.settings = settings
@@ -46,6 +49,7 @@ class Master:
         self._deaths = Deaths(server.log, guard, settings.max_endpoints)
         self._reloads = 0
         self._roster = Roster(Leases(self._new_slot, self._fits), self._ended)
+        self._hangs = Hangs(self._roster.members)
         self._cap = EndpointCap(
             settings.max_endpoints,
             {family.number: family.labels.index("endpoint") for family in BY_ENDPOINT},
@@ -89,8 +93,9 @@ class Master:
         self._deaths.ends.count(level)
 
     def listen(self, text: object, args: Any) -> None:
-        """Takes note of a message of gunicorn's own."""
+        """Takes note of a message of gunicorn's own, before it is logged."""
         self._deaths.ends.listen(text, args)
+        self._hangs.listen(text, args)
 
     def serve(self, *, again: bool = False) -> None:
         """Starts the exporter, or has it go on as the settings now say, at another address if need be.
@@ -100,6 +105,8 @@ class Master:
         """
         settings = self.settings
         if settings is self._tried and not again:
+            if self._serving is not None:
+                self._serving.revive()
             return
         self._tried = settings
         if not settings.port:
@@ -161,7 +168,9 @@ class Master:
         with self.lock.hold():
             self._settle(forking=True)
             if self._roster.member(worker) is None:
-                self._roster.arrive(worker, self.settings.worker_label)
+                member = self._roster.arrive(worker, self.settings.worker_label)
+                with contextlib.suppress(OSError):  # no descriptor is left, say: then no stacks, and the worker anyway
+                    member.stacks = StackFile()
         self._deaths.tell()
 
     def left(self, worker: Any) -> None:
@@ -200,13 +209,18 @@ class Master:
         self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())}, forking=forking)
         self._deaths.look(self._roster.members())
 
-    def _ended(self, member: Member, when: float, reported: bool) -> None:
-        self._deaths.ended(member, when, reported=reported)
+    def _ended(self, member: Member, clock: float, reported: bool) -> None:
+        self._deaths.ended(member, clock, reported=reported)
         if self._application is not None:
             self._application.worker_gone(member.lease.number, member.worker.pid)
 
     def become_worker(self, member: Member) -> None:
         """This process is now the worker that this entry is about."""
+        try:
+            if member.stacks is not None and member.stacks.arm():
+                member.lease.slot.header[STACKS] = STACKS_ARMED
+        except (OSError, RuntimeError, ValueError):
+            self._guard.failed("stacks")
         if self._application is not None:
             self._application.become_worker(member.lease.number)
 
@@ -219,5 +233,9 @@ class Master:
         return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints
 
     def _in_child(self) -> None:
+        for member in self._roster.members():
+            # Those of its siblings. The one about to become this process has no pid yet.
+            if member.stacks is not None and isinstance(member.worker.pid, int):
+                member.stacks.close()
         if self._serving is not None:
             self._serving.close_in_child()

@@ -24,11 +24,18 @@ class Renderings:
     Args:
         render: from wishes to replies; never raises.
         notify: called in the thread of the rendering when it is done.
+        failed: where failures end, by name; called while the exception is handled.
     """
 
-    def __init__(self, render: Callable[[Iterable[Wish]], Mapping[Wish, Reply]], notify: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        render: Callable[[Iterable[Wish]], Mapping[Wish, Reply]],
+        notify: Callable[[], None],
+        failed: Callable[[str], None],
+    ) -> None:
         self._render = render
         self._notify = notify
+        self._failed = failed
         self._waiting: Waiting = {}
         self._in_hand: Waiting = {}
         self._rendering = False
@@ -62,7 +69,8 @@ class Renderings:
         wishes = tuple(self._in_hand)
         try:
             original("_thread", "start_new_thread")(self._run, (wishes,))
-        except RuntimeError:  # no more threads
+        except Exception:  # noqa: BLE001 - the system has no thread to give: a late answer is better than none
+            self._failed("thread")
             self._run(wishes)
 
     def fulfilled(self) -> list[tuple[Any, Reply]]:

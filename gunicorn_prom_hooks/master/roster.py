@@ -12,6 +12,7 @@ from ..pids import exists
 from ..scoreboard.layout import ABORT_AT, BOOTING_AT, QUIT_AT, RUNNING_AT
 from ..scoreboard.leases import Lease, Leases
 from ..scoreboard.reader import SlotReader
+from ..scoreboard.stack_file import StackFile
 
 _STATE_CELLS = {"booting": BOOTING_AT, "running": RUNNING_AT, "quit": QUIT_AT, "abort": ABORT_AT}
 
@@ -23,6 +24,7 @@ class Member:
     Attributes:
         told: why the master wants it to leave, reload or scale_down; empty if it does not.
         booted: it has been seen to have loaded the application.
+        stacks: what the worker writes its stacks into; None if it has no such file.
     """
 
     worker: Any
@@ -30,6 +32,7 @@ class Member:
     lease: Lease
     told: str = ""
     booted: bool = False
+    stacks: StackFile | None = None
 
     @property
     def states(self) -> dict[str, float]:
@@ -56,8 +59,8 @@ class Roster:
 
     Args:
         leases: of the slots.
-        ended: told of a member, the unix time of its end, and whether gunicorn has reported it, while the member's
-            slot is still as it left it.
+        ended: told of a member, the monotonic seconds of its end, and whether gunicorn has reported it, while the
+            member's slot is still as it left it.
     """
 
     def __init__(self, leases: Leases, ended: Callable[[Member, float, bool], None]) -> None:
@@ -83,7 +86,7 @@ class Roster:
 
     def left(self, worker: Any) -> None:
         """Notes that a worker has ended. One atomic store, no lock: before gunicorn 24 this is a signal handler."""
-        self._left.append((worker, time.time()))
+        self._left.append((worker, time.monotonic()))
 
     @property
     def readers(self) -> list[SlotReader]:
@@ -117,22 +120,29 @@ class Roster:
                 other time its fork may be just about to happen.
         """
         while self._left:
-            worker, when = self._left.popleft()
-            self._book(worker, when, reported=True)
+            worker, clock = self._left.popleft()
+            self._book(worker, clock, reported=True)
         for member in list(self._members.values()):
             has_pid = isinstance(member.worker.pid, int)
             if member.worker.age not in alive and (not exists(member.worker.pid) if has_pid else forking):
-                self._book(member.worker, time.time(), reported=False)
+                self._book(member.worker, time.monotonic(), reported=False)
 
-    def _book(self, worker: Any, when: float, *, reported: bool) -> None:
+    def _book(self, worker: Any, clock: float, *, reported: bool) -> None:
         member = self._members.get(worker.age)
         if member is None or member.worker is not worker:
             return
         del self._members[worker.age]
         states = member.states
         final = "abort" if worker.aborted or "abort" in states else "quit"
-        self.departed[member.lease.number] = member.worker_id, final, states.get(final, when)
+        self.departed[member.lease.number] = member.worker_id, final, states.get(final) or unix_time(clock)
         try:
-            self._ended(member, when, reported)
+            self._ended(member, clock, reported)
         finally:
             self._leases.give_back(member.lease)
+            if member.stacks is not None:
+                member.stacks.close()
+
+
+def unix_time(clock: float) -> float:
+    """Return what the wall clock, as it is set now, showed at this moment of the monotonic clock."""
+    return time.time() - (time.monotonic() - clock)

@@ -44,6 +44,7 @@ class Serving:
         current = self._settings
         if current is not None and (current.address, current.port) == (settings.address, settings.port):
             self._settings = settings
+            self.revive()
             return
         address, log = settings.address, self._log
         try:
@@ -55,6 +56,11 @@ class Serving:
         self._settings, self._exporter = settings, exporter
         exporter.start()
         self._opening.warn(exporter)
+
+    def revive(self) -> None:
+        """Start the exporter's thread again if it could not start, or has died."""
+        if self._exporter is not None:
+            self._exporter.start()
 
     def close(self) -> None:
         """Ends the exporter."""

@@ -17,10 +17,13 @@ offset in bytes    size in bytes   what
 **Header.** ``VERSION`` is 1 once the slot is laid out. ``DIRECTORY_BYTES`` is how much of the directory counts.
 ``WORKER`` is the serial number of the worker that has the slot, 0 when it is free. ``BOOTING_AT`` to ``ABORT_AT``
 are the unix times, in seconds, at which that worker entered the state, 0 for a state it has not been in.
+``RUNNING_CLOCK`` is ``RUNNING_AT`` on ``CLOCK_MONOTONIC``, written before it: spans are taken from that clock.
 ``EXIT_MARK`` is 0 until the worker leaves in an orderly way, then 1 + its exit code (0 to 255), and ``EXIT_CAUSE`` is
 then why it leaves, one of the ``CAUSE_`` numbers. ``UNTRACKED`` counts requests in progress that found no free entry in
 the in-flight table. ``DIED_ON`` is the number among the slot's doubles of the start of an in-flight entry whose request
 was ended by the signal that ends the worker, 0 if there is none, and ``DIED_START`` is when that request began.
+``STACKS`` says whether the worker writes its stacks when it is sent the signal for that: 0, it does not, or one of the
+``STACKS_`` numbers.
 
 **In-flight entry.** 0: method, 16 bytes. 16: path, 216 bytes. Both are UTF-8, cut to fit, padded with NUL. Then three
 doubles. 232: ``counted``, see below. 240: ``known``; 0.0 if method and path are the text before it, else they are the
@@ -63,6 +66,8 @@ UNTRACKED: Final = 11
 EXIT_CAUSE: Final = 12
 DIED_ON: Final = 13
 DIED_START: Final = 14
+STACKS: Final = 16
+RUNNING_CLOCK: Final = 17
 
 CAUSE_UNKNOWN: Final = 0.0
 CAUSE_MAX_REQUESTS: Final = 1.0
@@ -72,6 +77,10 @@ CAUSE_UNCOUNTED: Final = 3.0
 """Of its own accord, by a class that does not tell gunicorn its requests, and ``max_requests`` is set: likely that."""
 CAUSE_SIGNAL: Final = 100.0
 """This and the number of a signal that told it to leave."""
+
+STACKS_ARMED: Final = 1.0
+STACKS_ASKED: Final = 2.0
+"""It does, and has been sent the signal already."""
 
 INFLIGHT_AT: Final = HEADER_CELLS * 8
 INFLIGHT_ENTRIES: Final = 128

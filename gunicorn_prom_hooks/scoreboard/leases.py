@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ class Lease:
     Attributes:
         number: of the slot, from 0.
         worker: serial number of the worker, from 1.
-        since: unix time in seconds at which it was taken.
+        since: monotonic seconds at which it was taken.
         base: the slot's cells at that moment; what the worker did itself is the difference to it.
     """
 
@@ -61,7 +62,7 @@ class Leases:
             self.readers.append(SlotReader(self._make_slot()))
         reader = self.readers[number]
         reader.update()
-        lease = Lease(number, worker, now, reader, reader.values())
+        lease = Lease(number, worker, time.monotonic(), reader, reader.values())
         _wipe(reader.slot)
         reader.slot.header[WORKER] = worker
         reader.slot.header[BOOTING_AT] = now

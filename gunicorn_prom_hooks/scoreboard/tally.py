@@ -90,16 +90,25 @@ class EndpointCap:
     Whoever comes first stays; later ones are shown as ``other`` for ever, so that no series goes backwards.
 
     Args:
+        limit: how many values are shown.
         positions: by family number, where in its label values the endpoint stands.
+        exempt: values that are shown besides.
+        other: what the others are shown as.
+        remember: keep what is shown as ``other``. The same values come again at each scrape, so they are bounded by
+            what the slots hold, and are counted in ``folded``. Values that come once, and are added up under what they
+            are shown as, are not kept: there may be any number of them.
     """
 
-    def __init__(self, limit: int, positions: dict[int, int], exempt: frozenset[str], other: str) -> None:
+    def __init__(
+        self, limit: int, positions: dict[int, int], exempt: frozenset[str], other: str, *, remember: bool = True
+    ) -> None:
         self.limit = limit
         self.folded: set[str] = set()
         self._positions = positions
         self._other = other
         self._exempt = exempt
         self._shown: set[str] = set()
+        self._remember = remember
 
     def __call__(self, family: int, labels: Labels) -> Labels:
         """The label values to show; a ``Rename``."""
@@ -109,5 +118,6 @@ class EndpointCap:
         if labels[at] not in self.folded and len(self._shown) < self.limit:
             self._shown.add(labels[at])
             return labels
-        self.folded.add(labels[at])
+        if self._remember:
+            self.folded.add(labels[at])
         return (*labels[:at], self._other, *labels[at + 1 :])

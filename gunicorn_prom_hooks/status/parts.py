@@ -37,7 +37,7 @@ def server(view: View) -> model.Server:
         gunicorn_prom_hooks=view.build["version"],
         worker_class=view.build["worker_class"],
         pid=view.pid,
-        uptime_seconds=_span(view.now, view.since),
+        uptime_seconds=_span(view.clock, view.since),
         timeout_seconds=view.timeout,
         reloads=view.reloads,
         workers_target=view.target,
@@ -83,7 +83,7 @@ def workers(view: View, figures: Figures, before: Counted, period: model.Rates) 
 
 def _worker(view: View, worker: WorkerView, figures: Figures, before: Counted, period: model.Rates) -> model.Worker:
     counts = view.counts[worker.worker_id]
-    uptime = _span(view.now, worker.lease.since)
+    uptime = _span(view.clock, worker.lease.since)
     seconds = figures.get("gunicorn_worker_cpu_seconds_total", {}).get(worker.worker_id)
     beat = worker.heartbeat_age
     return model.Worker(

@@ -40,7 +40,7 @@ class Snapshots:
         durations = _part(lambda: counting.durations(view))
         failures = _part(lambda: counting.failures(view))
         before = self._past.before(view.clock)
-        uptime = max(1.0, view.now - view.since)
+        uptime = max(1.0, view.clock - view.since)
         period = model.Rates(uptime if before is None else view.clock - before.clock, before is None)
         before = before or Counted(view.clock - uptime, 0.0, 0.0, {}, {})
         counted = _part(lambda: counting.counted(view, _known(durations), _known(failures), processes))

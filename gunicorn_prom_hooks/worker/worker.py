@@ -22,14 +22,19 @@ from ..scoreboard.layout import (
     PID,
     QUIT_AT,
     RUNNING_AT,
+    RUNNING_CLOCK,
+    STACKS,
+    STACKS_ARMED,
+    STACKS_ASKED,
 )
 from ..scoreboard.slot import Slot
+from ..scoreboard.stack_file import SIGNAL
 from ..settings import Settings
 from .endpoints import resolver
 from .errors import watch_error_handling
 from .recorder import Recorder
 from .requests import PostRequest, PreRequest
-from .stacks import handled_signal, stacks
+from .signals import handled_signal
 from .ways import record
 
 SIGNAL_HOOKS: Final = ("worker_int", "worker_abort")
@@ -59,6 +64,7 @@ class WorkerSide:
     def ready(self) -> tuple[PreRequest, PostRequest] | None:
         """The application is loaded: the request hooks for this worker; None if its class has no use for any."""
         watch_error_handling(self._worker, self._recorder, self._guard)
+        self._header[RUNNING_CLOCK] = time.monotonic()
         self._header[RUNNING_AT] = time.time()
         self.is_ready = True
         find_resolve = partial(resolver, self._settings.endpoint, self._guard)
@@ -87,9 +93,9 @@ class WorkerSide:
     def aborting(self) -> None:
         """SIGABRT, as a rule because of the timeout. In a signal handler."""
         self._header[ABORT_AT] = time.time()
-        self._worker.log.error(
-            "gunicorn_prom_hooks: worker (pid:%s) aborted; this is where it was:\n%s", self.pid, stacks()
-        )
+        if self._header[STACKS] == STACKS_ARMED:  # not the master's: it asks for the stacks before it sends SIGABRT
+            self._header[STACKS] = STACKS_ASKED
+            signal.raise_signal(SIGNAL)
 
     def leaving(self) -> None:
         """The last thing a worker does in an orderly end: leaves word of its exit code."""

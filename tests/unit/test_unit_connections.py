@@ -26,6 +26,7 @@ from gunicorn_prom_hooks.master.auth import Credentials
 from gunicorn_prom_hooks.master.connections import Connections, Service
 from gunicorn_prom_hooks.master.forklock import ForkLock
 from gunicorn_prom_hooks.master.http import Exchange, Reply, Wish, respond
+from gunicorn_prom_hooks.master.listeners import Candidate, Listeners
 from gunicorn_prom_hooks.master.rendering import Renderings
 from gunicorn_prom_hooks.master.tls import BadCertificate, Plain, Tls, server_context
 from gunicorn_prom_hooks.master.waker import Waker
@@ -44,17 +45,19 @@ class Loop:
         self.stopping = False
         self.failed: BaseException | None = None
         self.rendered = 0
-        listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.listeners = Listeners([Candidate(socket.AF_INET, socket.SOCK_STREAM, 0, ("127.0.0.1", 0))])
+        self.listeners.bind()
+        [listener] = self.listeners.open.values()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-        listener.setblocking(False)
         self.port = listener.getsockname()[1]
         service = Service(
             lambda: Plain() if context is None else Tls(context, LOCK.hold),
             self._answer,
-            Renderings(self._render, self.waker.wake),
+            Renderings(self._render, self.waker.wake, print),
             lambda: self.stopping,
+            lambda: None,
         )
-        self.connections = Connections(listener, self.waker, LOCK, service)
+        self.connections = Connections(self.listeners, self.waker, LOCK, service)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -94,6 +97,7 @@ class Loop:
         self._thread.join(30.0)
         assert not self._thread.is_alive()
         self.connections.close()
+        self.listeners.close()
         self.waker.close()
         assert self.failed is None
 
@@ -288,7 +292,7 @@ def test_what_is_kept_for_clients_is_bounded(loop: Loop, monkeypatch: pytest.Mon
 
 def test_no_file_descriptors_left(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the process has no file descriptors left, the loop waits a little and goes on, and does not spin."""
-    inner = loop.connections._listener
+    [(fd, inner)] = loop.listeners.open.items()
     polls = 0
 
     class Full:
@@ -302,11 +306,11 @@ def test_no_file_descriptors_left(loop: Loop, monkeypatch: pytest.MonkeyPatch) -
             polls += 1
             raise OSError(24, "Too many open files")
 
-    loop.connections._listener = Full()
+    loop.listeners.open[fd] = Full()
     with loop.connect() as sock:
         time.sleep(0.5)
         assert 1 <= polls < 20
-        loop.connections._listener = inner
+        loop.listeners.open[fd] = inner
         sock.sendall(GET)
         assert sock.recv(9) == b"HTTP/1.1 "
     eventually_none_open(loop)

@@ -14,7 +14,7 @@ from unit_roster import Worker
 from unit_support import GET, handled, new_slot, same, tally_all
 
 from gunicorn_prom_hooks.guard import Guard
-from gunicorn_prom_hooks.master import deaths
+from gunicorn_prom_hooks.master import deaths, roster
 from gunicorn_prom_hooks.master.deaths import MAX_LINES, Deaths
 from gunicorn_prom_hooks.master.ledger import MAX_ROUTINE, Ledger
 from gunicorn_prom_hooks.master.roster import Member
@@ -33,13 +33,16 @@ from gunicorn_prom_hooks.scoreboard.layout import (
     INFLIGHT_ENTRIES,
     QUIT_AT,
     RUNNING_AT,
+    RUNNING_CLOCK,
 )
 from gunicorn_prom_hooks.scoreboard.leases import Leases
 from gunicorn_prom_hooks.scoreboard.slot import inflight_start
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time, one_at_a_time
 from gunicorn_prom_hooks.worker.recorder import Recorder
 
-SINCE, GONE = 50.0, 170.0
+SINCE, GONE = 50.0, 107.5
+"""On the monotonic clock; the wall clock shows WALL."""
+WALL = 1000.0
 PID = 4711
 
 
@@ -97,9 +100,10 @@ class House:
 
     def hire(self, age: int = 1, *, booted: bool = True) -> Member:
         """A new worker that was forked at SINCE and, two seconds later, has loaded the application."""
-        lease = self.leases.take(age, SINCE)
+        lease = self.leases.take(age, WALL)
+        lease.since = SINCE
         if booted:
-            lease.slot.header[RUNNING_AT] = SINCE + 2.0
+            lease.slot.header[RUNNING_CLOCK], lease.slot.header[RUNNING_AT] = SINCE + 2.0, WALL + 2.0
         return Member(Worker(age, PID + age - 1), f"worker_{age}_50", lease)
 
     def bury(self, member: Member, *, reported: bool = True) -> tuple[str, str]:
@@ -119,14 +123,14 @@ class House:
 
 def it_is(monkeypatch: pytest.MonkeyPatch, now: float, monotonic: float) -> None:
     """Sets both clocks."""
-    monkeypatch.setattr(deaths, "time", SimpleNamespace(monotonic=lambda: monotonic, time=lambda: now))
+    monkeypatch.setattr(roster, "time", SimpleNamespace(monotonic=lambda: monotonic, time=lambda: now))
 
 
 @pytest.fixture(autouse=True)
 def at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel and the clocks are the test's: it is GONE, and 107.5 on the monotonic clock."""
+    """The kernel and the clocks are the test's: it is GONE, and 2000 on the wall clock."""
     monkeypatch.setattr(deaths, "OomKills", Kernel)
-    it_is(monkeypatch, GONE, 107.5)
+    it_is(monkeypatch, 2000.0, GONE)
 
 
 @pytest.fixture
@@ -403,23 +407,22 @@ def test_an_end_from_before_the_lease(since: float, how: tuple[str, str], house:
     """What gunicorn logged of a pid before this worker had its slot was of another process with that pid."""
     house.deaths.ends.listen(KILLED, (PID, "SIGKILL"))
     member = house.hire()
-    member.lease.since = time.time() + since
+    member.lease.since = time.monotonic() + since
     assert house.bury(member) == how
 
 
 @pytest.mark.parametrize(
-    ("now", "monotonic", "seconds"),
-    [(GONE, 107.5, 7.5), (GONE + 20.0, 127.5, 7.5), (GONE + 20.0, 110.0, 0.0), (GONE - 20.0, 107.5, 7.5)],
+    ("now", "monotonic"), [(2000.0, GONE), (2020.0, GONE + 20.0), (2000.0, GONE + 20.0), (-3000.0, GONE), (1e9, GONE)]
 )
 def test_seconds_in_flight_are_as_of_the_death(
-    now: float, monotonic: float, seconds: float, house: House, monkeypatch: pytest.MonkeyPatch
+    now: float, monotonic: float, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long after the death it is booked, a request was in flight until then; a clock set back adds nothing."""
+    """However long after the death it is booked, and however the wall clock is set, a request ran until then."""
     member = house.hire()
     leave_in_flight(member, "/x")
     it_is(monkeypatch, now, monotonic)
     house.bury(member)
-    assert house.log.lines[0][1].endswith(f"in the middle of GET /x ({seconds:.3f} s in flight)")
+    assert house.log.lines[0][1].endswith("in the middle of GET /x (7.500 s in flight)")
 
 
 def test_nothing_is_logged_until_it_is_told(house: House) -> None:
@@ -534,7 +537,8 @@ def test_boots_are_observed_once(house: House) -> None:
         house.deaths.look(members)
     assert [member.booted for member in members] == [True, False]
     assert (sum(house.ledger.boots.counts), house.ledger.boots.seconds) == (1.0, 2.0)
-    members[1].lease.slot.header[RUNNING_AT] = SINCE + 0.5
+    header = members[1].lease.slot.header
+    header[RUNNING_CLOCK], header[RUNNING_AT] = SINCE + 0.5, WALL - 3600.0
     house.deaths.look(members)
     for member in members:
         house.bury(member)
@@ -557,11 +561,15 @@ def test_a_worker_that_never_booted(house: House) -> None:
 
 
 def test_a_clock_that_was_set_back(house: House) -> None:
-    """A worker that seems to have booted before its lease booted in no time."""
+    """The wall clock is set while a worker boots: the time that it took is what it took, and its end is what it was."""
     member = house.hire()
-    member.lease.slot.header[RUNNING_AT] = SINCE - 10.0
+    member.lease.slot.header[RUNNING_AT] = WALL - 3600.0
+    member.lease.since = time.monotonic() - 60.0
+    member.lease.slot.header[RUNNING_CLOCK] = member.lease.since + 2.0
     house.deaths.look([member])
-    assert (sum(house.ledger.boots.counts), house.ledger.boots.seconds) == (1.0, 0.0)
+    assert (sum(house.ledger.boots.counts), house.ledger.boots.seconds) == (1.0, 2.0)
+    house.deaths.ends.listen(KILLED, (PID, "SIGKILL"))
+    assert house.bury(member) == ("signal", "SIGKILL")
 
 
 def test_each_look_looks_at_the_kernels_count(house: House) -> None:
@@ -590,7 +598,7 @@ def test_a_death_is_remembered(house: House) -> None:
     house.deaths.ends.listen(KILLED, (PID, "SIGKILL"))
     house.bury(member)
     ((record,)) = house.ledger.latest
-    assert (record.when, record.clock, record.worker_id, record.pid) == (GONE, 107.5, "worker_1_50", PID)
+    assert (record.when, record.clock, record.worker_id, record.pid) == (2000.0, GONE, "worker_1_50", PID)
     assert (record.reason, record.detail, record.others) == ("signal", "SIGKILL", 0)
     assert [(request.start, request.path) for request in record.requests] == [(100.0, "/a"), (101.0, "/b")]
 

@@ -309,7 +309,7 @@ def test_an_end_from_before_a_worker_began_is_anothers(
     since: float, end: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was logged of a pid before this worker began is not its end, and is forgotten when it is asked for."""
-    monkeypatch.setattr("gunicorn_prom_hooks.master.ends.time", SimpleNamespace(time=lambda: 1000.0))
+    monkeypatch.setattr("gunicorn_prom_hooks.master.ends.time", SimpleNamespace(monotonic=lambda: 1000.0))
     ends = heard(("Worker (pid:%s) exited with code %s.", (PID, 7)))
     assert ends.take(PID, since) == end
     assert ends.take(PID) is None

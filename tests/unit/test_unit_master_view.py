@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 from gunicorn.workers.sync import SyncWorker
-from unit_support import Recorded
+from unit_support import Recorded, handled
 from unit_views import begin, one, request, samples
 
 from gunicorn_prom_hooks.collectors import Page
@@ -18,9 +18,10 @@ from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.master import deaths
 from gunicorn_prom_hooks.master.master import Master
 from gunicorn_prom_hooks.master.roster import Member
-from gunicorn_prom_hooks.scoreboard.families import FAILED, MAX_PATHS, OVERFLOWED, REQUESTS
+from gunicorn_prom_hooks.scoreboard.families import COUNTS, FAILED, MAX_PATHS, OVERFLOWED, REQUESTS
 from gunicorn_prom_hooks.scoreboard.layout import EXIT_MARK, RUNNING_AT, UNTRACKED
 from gunicorn_prom_hooks.settings import Settings
+from gunicorn_prom_hooks.worker.kinds import one_at_a_time
 from gunicorn_prom_hooks.worker.recorder import MAX_ERROR_TYPES, Recorder
 
 STOP = ("Handling signal: %s", ("term",))
@@ -166,6 +167,37 @@ def test_a_view_is_a_copy(house: House) -> None:
     found = samples(Page(house.master.view, Guard()).collect_from(view))
     assert one(found, "gunicorn_requests_total", method="GET", endpoint="/x", status=200) == 1.0
     assert one(found, "gunicorn_requests_in_progress") == 3.0
+
+
+def test_a_request_is_never_finished_and_in_progress(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that ends between any two of the view's reads of a slot is missing in one of them, or in both."""
+    lease = house.member.lease
+    recorded = Recorded(20, lease.slot)
+    pre_request, post_request = one_at_a_time(recorded.recorder, None, recorded.guard)
+    served = handled(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    reads = 0
+    reader = type(lease.reader)
+    for name in ("update", "values", "in_flight", "untracked"):
+        read = getattr(reader, name)
+
+        def watched(*args: Any, read: Any = read) -> Any:
+            nonlocal reads
+            reads += 1
+            if reads == ends_before:
+                post_request(None, *served)
+            return read(*args)
+
+        monkeypatch.setattr(reader, name, watched)
+    for ends_before in range(1, 8):
+        reads = 0
+        pre_request(None, served[0])
+        view = house.master.view()
+        if reads < ends_before:
+            post_request(None, *served)
+        counts = next(iter(view.counts.values()))
+        finished = sum(sum(cells[COUNTS]) for cells in counts.tally.series(REQUESTS.number).values())
+        assert finished + counts.in_progress <= ends_before, f"twice, where it ended before read {ends_before}"
+    assert reads < 7, "the last one ended after all of them"
 
 
 def test_a_page_needs_no_second_look(house: House) -> None:

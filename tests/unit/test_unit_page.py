@@ -27,7 +27,7 @@ def scene() -> Scene:
     lease, recorder = scene.hire(1)
     request(lease, recorder, labels=("GET", 'quote " back \\ line \n', 200), sizes=(8, 7))
     request(lease, recorder, bucket=3)
-    scene.leases.give_back(lease)
+    scene.fire(lease)
     for age in (2, 3):
         lease, recorder = scene.hire(age)
         request(lease, recorder, bucket=16, seconds=70.0)

@@ -141,5 +141,7 @@ def test_without_another_thread_it_is_done_in_this_one(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(patience, "original", lambda module, name: lambda *_: none_left(module, name)())  # type: ignore[operator]
     task = Task("a", threading.get_ident)
-    Patience().run([task])
+    told: list[str] = []
+    Patience(lambda: told.append("no thread")).run([task])
     assert task.result() == threading.get_ident()
+    assert told == ["no thread"]

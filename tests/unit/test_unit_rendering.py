@@ -23,6 +23,7 @@ class Kitchen:
         self.go_on = threading.Semaphore(0)
         self.done = threading.Event()
         self.fails = False
+        self.failures: list[str] = []
 
     def render(self, wishes: Iterable[Wish]) -> Mapping[Wish, Reply]:
         """Numbered replies."""
@@ -49,7 +50,7 @@ def kitchen(monkeypatch: pytest.MonkeyPatch) -> Kitchen:
 
 def test_who_asks_meanwhile_shares_the_next_one(kitchen: Kitchen) -> None:
     """A rendering is for those who had asked when it began; all who ask while it goes on share the next."""
-    renderings = Renderings(kitchen.render, kitchen.done.set)
+    renderings = Renderings(kitchen.render, kitchen.done.set, kitchen.failures.append)
     renderings.proceed()
     assert renderings.due() is None
     renderings.ask(ONE, "early")
@@ -68,7 +69,7 @@ def test_who_asks_meanwhile_shares_the_next_one(kitchen: Kitchen) -> None:
 
 def test_who_has_gone_gets_nothing_and_leaves_nothing(kitchen: Kitchen) -> None:
     """A client that has gone is forgotten at once, before its rendering and during it."""
-    renderings = Renderings(kitchen.render, kitchen.done.set)
+    renderings = Renderings(kitchen.render, kitchen.done.set, kitchen.failures.append)
     renderings.ask(ONE, "stays")
     renderings.ask(ONE, "goes")
     renderings.proceed()
@@ -82,7 +83,7 @@ def test_who_has_gone_gets_nothing_and_leaves_nothing(kitchen: Kitchen) -> None:
 def test_a_rendering_that_dies_is_an_error_for_its_clients(kitchen: Kitchen) -> None:
     """Whatever ends the thread, its clients are answered, and the next rendering is one as ever."""
     kitchen.fails = True
-    renderings = Renderings(kitchen.render, kitchen.done.set)
+    renderings = Renderings(kitchen.render, kitchen.done.set, kitchen.failures.append)
     renderings.ask(ONE, "a")
     renderings.proceed()
     assert kitchen.finish(renderings)["a"].startswith(b"HTTP/1.1 500 ")
@@ -100,7 +101,7 @@ def test_a_flood_leaves_time_for_others(monkeypatch: pytest.MonkeyPatch) -> None
         time.sleep(0.1)
         return {}
 
-    renderings = Renderings(render, done.set)
+    renderings = Renderings(render, done.set, print)
     renderings.ask(ONE, "a")
     renderings.proceed()
     assert done.wait(30.0)
@@ -111,3 +112,26 @@ def test_a_flood_leaves_time_for_others(monkeypatch: pytest.MonkeyPatch) -> None
     assert 0.05 < due - time.monotonic() <= rendering.LONGEST_PAUSE_SECONDS
     renderings.proceed()
     assert renderings.due() == due
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+def test_without_another_thread_it_is_rendered_in_this_one(
+    error: Exception, kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system has no thread to give, clients are answered all the same, and the failure is told."""
+
+    def none_left(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(rendering, "original", lambda module, name: none_left)
+    renderings = Renderings(kitchen.render, kitchen.done.set, kitchen.failures.append)
+    kitchen.go_on.release()
+    renderings.ask(ONE, "a")
+    renderings.proceed()
+    assert kitchen.finish(renderings) == {"a": b"1"}
+    assert kitchen.failures == ["thread"]
+    monkeypatch.undo()
+    renderings.ask(ONE, "b")
+    renderings.proceed()
+    assert kitchen.finish(renderings) == {"b": b"2"}
+    assert kitchen.failures == ["thread"]

@@ -1,99 +1,221 @@
-"""Where a worker hung, as text."""
+"""The stacks of a process that hangs, written by C code into a file that its parent reads."""
 
 from __future__ import annotations
 
-import re
+import contextlib
+import os
 import signal
-import sys
-import threading
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from unit_support import new_slot
 
-from gunicorn_prom_hooks.worker import stacks as module
-from gunicorn_prom_hooks.worker.stacks import handled_signal, stacks
+from gunicorn_prom_hooks.master import hangs
+from gunicorn_prom_hooks.master.hangs import WAIT_SECONDS, Hangs
+from gunicorn_prom_hooks.master.roster import Member
+from gunicorn_prom_hooks.scoreboard import stack_file
+from gunicorn_prom_hooks.scoreboard.layout import STACKS, STACKS_ARMED, STACKS_ASKED
+from gunicorn_prom_hooks.scoreboard.leases import Leases
+from gunicorn_prom_hooks.scoreboard.stack_file import MAX_BYTES, SHOWN_BYTES, SIGNAL, StackFile
 
-
-def handle_abort(sig: int, frame: object) -> str:
-    """gunicorn's handler of SIGABRT, by its name."""
-    return worker_abort()
-
-
-def worker_abort() -> str:
-    """Our hook in it."""
-    return stacks()
-
-
-def hangs() -> str:
-    """What the signal interrupts."""
-    return handle_abort(signal.SIGABRT, None)
+Told = Callable[[], object]
+MESSAGE = "WORKER TIMEOUT (pid:%s)"
 
 
-def blocks(text: str) -> list[str]:
-    """What is said of each thread."""
-    return re.split(r"^(?=Thread )", text, flags=re.MULTILINE)[1:]
+class Hung:
+    """A child process that never comes back from one call, and what it is to the master."""
+
+    def __init__(self, hang: Callable[[Told], object], *, arms: bool = True) -> None:
+        self.member = Member(SimpleNamespace(pid=0), "worker_1", Leases(new_slot).take(1, 0.0))
+        self.stacks = self.member.stacks = StackFile()
+        ready, go = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                if arms and self.stacks.arm():
+                    self.member.lease.slot.header[STACKS] = STACKS_ARMED
+                hang(lambda: os.write(go, b"x"))
+            finally:
+                os._exit(1)
+        self.member.worker.pid = self.pid
+        assert os.read(ready, 1) == b"x"
+        os.close(ready)
+        os.close(go)
+
+    def abort(self) -> int:
+        """Sends it SIGABRT, as gunicorn does next, and waits for it; the signal that ended it."""
+        os.kill(self.pid, signal.SIGABRT)
+        return self._end()
+
+    def kill(self) -> int:
+        """Ends it; the signal that did, 0 if it had ended."""
+        if not self.pid:
+            return 0
+        os.kill(self.pid, signal.SIGKILL)
+        return self._end()
+
+    def _end(self) -> int:
+        _, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        return os.WTERMSIG(status)
 
 
-def test_the_stack_is_that_of_what_was_interrupted() -> None:
-    """The calling thread comes first, and its stack ends where the handler of SIGABRT has interrupted it."""
-    own = blocks(hangs())[0].splitlines()
-    assert own[0] == f"Thread {threading.current_thread().name} ({threading.get_ident()}):"
-    assert own[-2].endswith(", in hangs")
-    assert own[-1].strip() == "return handle_abort(signal.SIGABRT, None)"
-    assert not any("in worker_abort" in line or module.__file__ in line for line in own)
+Fork = Callable[..., Hung]
 
 
-def test_outside_the_handler_the_stack_is_whole() -> None:
-    """Where no handler has interrupted anything, the stack goes down to the call itself."""
-    own = blocks(worker_abort())[0]
-    assert "in worker_abort" in own
-    assert module.__file__ in own.splitlines()[-2]
+@pytest.fixture
+def fork() -> Iterator[Fork]:
+    """Makes processes that hang, and ends them."""
+    with contextlib.ExitStack() as stack:
+
+        def make(hang: Callable[[Told], object], **keywords: Any) -> Hung:
+            hung = Hung(hang, **keywords)
+            stack.callback(hung.kill)
+            return hung
+
+        yield make
 
 
-def test_other_threads_are_there_too() -> None:
-    """Another thread, by its name, has the stack of where it is."""
-    ready, done = threading.Event(), threading.Event()
-
-    def waits_for_a_database() -> None:
-        ready.set()
-        done.wait(30.0)
-
-    thread = threading.Thread(target=waits_for_a_database, name="pool-7", daemon=True)
-    thread.start()
-    assert ready.wait(30.0)
-    others = [block for block in blocks(hangs())[1:] if block.startswith(f"Thread pool-7 ({thread.ident}):")]
-    done.set()
-    thread.join()
-    assert len(others) == 1
-    assert "in waits_for_a_database" in others[0]
+def in_python(told: Told) -> None:
+    """Hangs in bytecode."""
+    told()
+    while True:
+        pass
 
 
-def test_threads_and_frames_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of too many threads only so many are shown, the calling one among them, and of a deep stack its end."""
-    done = threading.Event()
-    threads = [threading.Thread(target=done.wait, args=(30.0,), daemon=True) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    monkeypatch.setattr(module, "MAX_THREADS", 2)
-    monkeypatch.setattr(module, "MAX_FRAMES", 1)
-    running = len(sys._current_frames())
-    text = hangs()
-    done.set()
-    for thread in threads:
-        thread.join()
-    assert text.splitlines()[-1] == f"and {running - 2} more threads"
-    assert len(blocks(text)) == 2
-    assert blocks(text)[0].count("  File ") == 1
-    assert ", in hangs" in blocks(text)[0]
+def in_c(told: Told) -> None:
+    """Hangs in one call of C code, in which no signal handler of Python's runs."""
+    told()
+    sum(range(10**15))
 
 
-def test_the_signal_that_is_handled() -> None:
-    """Its number is found in gunicorn's handler, however far up; without one there is none."""
+def in_the_kernel(told: Told) -> None:
+    """Hangs in a system call."""
+    told()
+    time.sleep(1000)
 
-    def handle_quit(sig: int, frame: object) -> int:
-        return worker_int()
 
-    def worker_int() -> int:
-        return handled_signal()
+@pytest.mark.parametrize("hang", [in_python, in_c, in_the_kernel])
+def test_the_stacks_are_there_before_the_process_is_ended(hang: Callable[[Told], None], fork: Fork) -> None:
+    """Wherever it hangs, its stack is whole when the master goes on, though what comes next ends it at once."""
+    hung = fork(hang)
+    Hangs(lambda: [hung.member]).listen(MESSAGE, (hung.pid,))
+    assert hung.abort() == signal.SIGABRT
+    text = hung.stacks.text()
+    assert text.startswith("Current thread 0x")
+    assert f" in {hang.__name__}\n" in text
+    assert text.splitlines()[-1].startswith("  ")
+    assert hung.member.lease.slot.header[STACKS] == STACKS_ASKED
 
-    assert handle_quit(signal.SIGQUIT, None) == signal.SIGQUIT
-    assert worker_int() == 0
+
+def test_a_deep_stack_is_waited_for(fork: Fork) -> None:
+    """A text that takes a while to write is whole as well."""
+
+    def deep(told: Told, depth: int = 90) -> None:
+        if depth:
+            deep(told, depth - 1)
+        in_c(told)
+
+    for _ in range(20):
+        hung = fork(deep)
+        Hangs(lambda hung=hung: [hung.member]).listen(MESSAGE, (hung.pid,))  # type: ignore[misc]
+        assert hung.abort() == signal.SIGABRT
+        assert hung.stacks.text().count(" in deep") == 91
+
+
+def test_who_is_not_asked(fork: Fork) -> None:
+    """A process that has not armed itself is left alone, one is asked once, and other messages ask nobody."""
+    unarmed, armed = fork(in_the_kernel, arms=False), fork(in_the_kernel)
+    asking = Hangs(lambda: [unarmed.member, armed.member])
+    for text, args in (
+        (MESSAGE, (unarmed.pid,)),
+        (MESSAGE, (1,)),
+        (MESSAGE, ("[booting]",)),
+        ("Booting worker with pid: %s", (armed.pid,)),
+        (object(), ()),
+    ):
+        asking.listen(text, args)
+    assert armed.stacks.text() == unarmed.stacks.text() == ""
+    assert armed.kill() == unarmed.kill() == signal.SIGKILL
+
+    armed = fork(in_the_kernel)
+    asking = Hangs(lambda: [armed.member])
+    asking.listen(f"WORKER TIMEOUT (pid:{armed.pid})", ())
+    once = armed.stacks.text()
+    asking.listen(MESSAGE, (armed.pid,))
+    assert armed.stacks.text() == once != ""
+
+
+def test_a_process_that_cannot_answer_costs_little(fork: Fork) -> None:
+    """One that is stopped is waited for a moment, and the next one not at all."""
+    first, second = fork(in_the_kernel), fork(in_the_kernel)
+    for hung in (first, second):
+        os.kill(hung.pid, signal.SIGSTOP)
+    asking = Hangs(lambda: [first.member, second.member])
+    start = time.monotonic()
+    asking.listen(MESSAGE, (first.pid,))
+    between = time.monotonic()
+    asking.listen(MESSAGE, (second.pid,))
+    assert between - start >= WAIT_SECONDS
+    assert time.monotonic() - between < WAIT_SECONDS
+
+
+def test_without_proc_it_is_waited_for_too(fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system does not tell which signals are pending, the text is there once it grows no more."""
+    monkeypatch.setattr(hangs, "_is_writing", lambda pid: False)
+    hung = fork(in_c)
+    Hangs(lambda: [hung.member]).listen(MESSAGE, (hung.pid,))
+    assert " in in_c" in hung.stacks.text()
+
+
+def test_a_signal_that_the_user_has_is_left_alone() -> None:
+    """Where the signal has a handler already it keeps it, and the process is not asked."""
+    before = signal.signal(SIGNAL, lambda *_: None)
+    try:
+        assert StackFile().arm() is False
+    finally:
+        signal.signal(SIGNAL, before)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_text_is_bounded(refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long text beginning and end are shown, and no more is read, whatever kind of file there is."""
+    if refused:
+
+        def memfd_create(*_: object) -> int:
+            raise PermissionError(1, "a sandbox")
+
+        monkeypatch.setattr(os, "memfd_create", memfd_create)
+    file = StackFile()
+    assert file.text() == ""
+    assert not os.get_inheritable(file._fd)
+    with contextlib.suppress(OSError):
+        for number in range(MAX_BYTES):
+            os.write(file._fd, b"line %07d\n" % number)
+            if number * 13 > 2 * MAX_BYTES:
+                break
+    assert refused or file.written <= MAX_BYTES
+    text = file.text()
+    assert SHOWN_BYTES - 100 <= len(text) <= SHOWN_BYTES + 100
+    assert text.startswith("line 0000000\nline 0000001\n")
+    assert "\n[...]\n" in text
+    assert "\0" not in text
+    file.close()
+    file.close()
+    assert (file.text(), file.written) == ("", 0)
+
+
+def test_a_file_is_closed_with_its_object() -> None:
+    """Nothing is left open of one that nobody has closed."""
+    fd = StackFile()._fd
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_there_is_a_signal() -> None:
+    """On Linux it is a real-time one, which no library of the system uses."""
+    assert signal.SIGRTMIN < SIGNAL < signal.SIGRTMAX
+    assert stack_file.SIGNAL in signal.valid_signals()

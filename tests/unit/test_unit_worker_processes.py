@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -21,15 +20,9 @@ class Process:
 
     seconds = 0.0
     gone = False
-    age = 100.0
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.made_at = time.time()
-
-    def create_time(self) -> float:
-        """When it began."""
-        return self.made_at - self.age
 
     @contextlib.contextmanager
     def oneshot(self) -> Iterator[None]:
@@ -83,10 +76,11 @@ def host() -> Host:
 
 @pytest.fixture
 def scene() -> Scene:
-    """A server whose two workers these are."""
+    """A server whose two workers these are, which were forked a hundred seconds ago."""
     scene = Scene()
-    scene.hire(1, 100)
-    scene.hire(2, 200)
+    for age in (1, 2):
+        lease, _ = scene.hire(age, 100 * age)
+        lease.since = 900.0
     return scene
 
 
@@ -132,7 +126,7 @@ def test_scrapes_close_together_share_a_percentage(host: Host, scene: Scene) -> 
 
 def test_a_worker_just_born_is_not_over_a_hundred(host: Host, scene: Scene) -> None:
     """The first figure of a very young worker is taken over at least MIN_SECONDS."""
-    host.processes[100].age = 0.01
+    scene.leases.live[0].since = host.now - 0.01
     host.processes[100].seconds = 0.2
     assert percent(host.scrape(scene), 1) == pytest.approx(20.0, abs=0.1)
 
@@ -153,11 +147,11 @@ def test_handles_are_kept_for_the_living_only(host: Host, scene: Scene) -> None:
         host.scrape(scene)
         host.now += 5.0
     assert host.looked_up == [100, 200]
-    scene.leases.give_back(scene.leases.live[0])
+    scene.fire(scene.leases.live[0])
     host.scrape(scene)
     assert list(host.collector._watched) == ["worker_2"]
     host.processes[300] = Process(300)
-    scene.pids[2] = 300
+    scene.rehire(2, 300)
     found = host.scrape(scene)
     assert host.looked_up == [100, 200, 300]
     assert one(found, "gunicorn_worker_memory_bytes", worker_id="worker_2") == 3_000_000.0

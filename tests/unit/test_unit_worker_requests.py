@@ -42,7 +42,7 @@ def test_each_worker_starts_at_zero() -> None:
     scene = Scene()
     lease, recorder = scene.hire(1)
     request(lease, recorder, bucket=5, seconds=0.1)
-    scene.leases.give_back(lease)
+    scene.fire(lease)
     lease, recorder = scene.hire(2)
     request(lease, recorder, bucket=5, seconds=0.1)
     request(lease, recorder, bucket=16, seconds=61.0)
@@ -81,7 +81,7 @@ def test_a_successor_is_busy_from_zero() -> None:
     lease, recorder = scene.hire(1)
     request(lease, recorder, bucket=14, seconds=15.0)
     samples(collect(scene.view()))
-    scene.leases.give_back(lease)
+    scene.fire(lease)
     samples(collect(scene.view()))
     scene.hire(1)
     assert one(samples(collect(scene.view())), BUSY, **W1) == 0.0

@@ -2,90 +2,116 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
+from gunicorn.workers.sync import SyncWorker
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from unit_support import new_slot, same
 
 from gunicorn_prom_hooks.collectors import Page
-from gunicorn_prom_hooks.collectors.view import View, WorkerView
+from gunicorn_prom_hooks.collectors.view import View
 from gunicorn_prom_hooks.guard import Guard
-from gunicorn_prom_hooks.master.ledger import Ledger
-from gunicorn_prom_hooks.scoreboard.families import DURATION_SUM, FIRST_BUCKET, REQUEST_SIZE_SUM, RESPONSE_SIZE_SUM
+from gunicorn_prom_hooks.master.deaths import Deaths
+from gunicorn_prom_hooks.master.looking import look
+from gunicorn_prom_hooks.master.roster import Roster
+from gunicorn_prom_hooks.scoreboard.families import (
+    DURATION_SUM,
+    FIRST_BUCKET,
+    OTHER,
+    REQUEST_SIZE_SUM,
+    RESPONSE_SIZE_SUM,
+)
+from gunicorn_prom_hooks.scoreboard.layout import BOOTING_AT, RUNNING_AT
 from gunicorn_prom_hooks.scoreboard.leases import Lease, Leases
 from gunicorn_prom_hooks.scoreboard.slot import inflight_start, write_out
-from gunicorn_prom_hooks.scoreboard.tally import copy_slot
+from gunicorn_prom_hooks.scoreboard.tally import EndpointCap
 from gunicorn_prom_hooks.worker.recorder import Recorder
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 class Scene:
-    """A server's slots and workers, and the view that its master would take."""
+    """A server's slots and workers, and the view that its master takes, at moments that the test sets.
+
+    Attributes:
+        clock: monotonic seconds.
+        now: unix seconds.
+        since: monotonic seconds at which the master began.
+    """
 
     def __init__(self) -> None:
         self.leases = Leases(new_slot)
-        self.pids: dict[int, int] = {}
         self.clock = 100.0
         self.now = 60.0
-        self.since = 40.0
+        self.since = 80.0
         self.departed: list[tuple[str, str, float]] = []
         self.errors: Mapping[str, int] = {}
         self.listeners: list[Any] = []
-        self.ledger = Ledger(lambda: False, str)
-        self.ledger.restarts["restart"] = 3
         self.dirty_arbiter_pid = 0
+        self._deaths = Deaths(SimpleNamespace(), Guard(), 200)
+        self._deaths.ends.count("error")
+        self._deaths.ends.count("error")
+        self.ledger = self._deaths.ledger
+        self.ledger.restarts["restart"] = 3
+        self._roster = Roster(self.leases, lambda *_: None)
 
     def hire(self, age: int, pid: int | None = None) -> tuple[Lease, Recorder]:
         """A new worker: its lease and its write side."""
-        lease = self.leases.take(age, 50.0)
-        self.pids[age] = pid or os.getpid()
+        worker: Any = SyncWorker.__new__(SyncWorker)
+        worker.age, worker.pid, worker.aborted = age, pid or os.getpid(), False
+        worker.tmp = SimpleNamespace(last_update=lambda: time.monotonic() - 0.5)
+        member = self._roster.arrive(worker, "age")
+        member.worker_id = f"worker_{age}"
+        lease = member.lease
+        lease.since = 90.0
+        lease.slot.header[BOOTING_AT], lease.slot.header[RUNNING_AT] = 50.0, 51.0
         return lease, Recorder(lease.slot, 200)
 
+    def rehire(self, age: int, pid: int) -> None:
+        """The worker of this age is another process now."""
+        [member] = [member for member in self._roster.members() if member.worker.age == age]
+        member.worker.pid = pid
+
+    def fire(self, lease: Lease) -> None:
+        """The worker that has this lease has ended, and is booked."""
+        [member] = [member for member in self._roster.members() if member.lease is lease]
+        self._roster.left(member.worker)
+        self._roster.settle({other.worker.age for other in self._roster.members() if other is not member})
+
     def view(self) -> View:
-        """The server at this moment."""
-        return View(
-            pid=os.getpid(),
-            since=self.since,
+        """The server at this moment, as the master sees it."""
+        server = SimpleNamespace(
+            num_workers=2,
+            timeout=30,
+            LISTENERS=self.listeners,
+            dirty_arbiter_pid=self.dirty_arbiter_pid,
+            cfg=SimpleNamespace(worker_class_str="sync"),
+        )
+        cap = EndpointCap(200, {}, frozenset(), OTHER)
+        guard = Guard()
+        guard.counts.update(self.errors)
+        seen = look(server, self._roster, self._deaths, cap, guard, lambda _: False, since=self.since, reloads=5)
+        return dataclasses.replace(
+            seen,
             now=self.now,
             clock=self.clock,
-            workers=[self._worker(lease) for lease in self.leases.live],
+            workers=[dataclasses.replace(worker, heartbeat_age=0.5) for worker in seen.workers],
             departed=self.departed,
-            slots=[copy_slot(reader) for reader in self.leases.readers],
             rename=same,
-            ledger=self.ledger,
-            messages={"error": 2},
-            reloads=5,
-            errors=self.errors,
             folded=lambda: 4,
-            target=2,
-            timeout=30.0,
-            listeners=self.listeners,
-            dirty_arbiter_pid=self.dirty_arbiter_pid,
             build={"version": "0", "gunicorn": "1", "python": "2", "worker_class": "sync"},
         )
 
     def page(self, guard: Guard | None = None) -> Page:
         """The page of this server."""
         return Page(self.view, guard or Guard())
-
-    def _worker(self, lease: Lease) -> WorkerView:
-        return WorkerView(
-            worker_id=f"worker_{lease.worker}",
-            lease=lease,
-            pid=self.pids[lease.worker],
-            worker_class="SyncWorker",
-            capacity=1,
-            states={"booting": 50.0, "running": 51.0},
-            heartbeat_age=0.5,
-            stopping=False,
-            in_flight=lease.reader.in_flight(),
-            untracked=lease.reader.untracked(),
-        )
 
 
 def request(
