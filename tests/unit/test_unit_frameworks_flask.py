@@ -90,14 +90,15 @@ def test_a_mount() -> None:
 
 
 def test_a_copied_environ() -> None:
-    """Behind a middleware that hands on a copy nobody knows the route, and nothing breaks."""
+    """A middleware that hands on a copy of the environ loses neither the rule nor the exception."""
     app = application()
 
     def copying(environ: dict[str, Any], start_response: Any) -> Any:
         return app(dict(environ), start_response)
 
-    assert wsgi(copying, "/items/7") == (200, None, None)
-    assert wsgi(copying, "/boom") == (500, None, None)
+    assert wsgi(copying, "/items/7") == (200, "/items/<int:number>", None)
+    assert wsgi(copying, "/boom") == (500, "/boom", "LookupError")
+    assert wsgi(copying, "/nowhere") == (404, "<unmatched>", None)
 
 
 def test_a_handler_of_its_own_for_500() -> None:
