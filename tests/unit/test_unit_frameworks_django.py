@@ -13,7 +13,7 @@ from django.core.wsgi import get_wsgi_application
 from django.test import override_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit_frameworks import asgi, asked, only, serve_wsgi, wsgi
+from unit_frameworks import asgi, asked, copied, only, serve_wsgi, wsgi
 
 from gunicorn_prom_hooks.worker.frameworks.patterns import readable
 
@@ -103,14 +103,13 @@ def test_many_threads() -> None:
 def test_an_environ_that_was_copied() -> None:
     """A copy of the environ loses neither the template nor the exception."""
     app = get_wsgi_application()
-    assert wsgi(lambda environ, start: app(dict(environ), start), "/boom/") == (500, "/boom/", "LookupError")
+    assert wsgi(copied(app), "/boom/") == (500, "/boom/", "LookupError")
 
 
 def test_a_scope_that_was_copied() -> None:
     """The same of a scope."""
     app = get_asgi_application()
-    copied = asgi(lambda scope, receive, send: app(dict(scope), receive, send), "/boom/")
-    assert copied == (500, "/boom/", "LookupError")
+    assert asgi(copied(app), "/boom/") == (500, "/boom/", "LookupError")
 
 
 def test_an_exception_that_is_let_through() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import flask
 import pytest
-from unit_frameworks import only, wsgi
+from unit_frameworks import copied, only, wsgi
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 
@@ -91,11 +90,7 @@ def test_a_mount() -> None:
 
 def test_a_copied_environ() -> None:
     """A middleware that hands on a copy of the environ loses neither the rule nor the exception."""
-    app = application()
-
-    def copying(environ: dict[str, Any], start_response: Any) -> Any:
-        return app(dict(environ), start_response)
-
+    copying = copied(application())
     assert wsgi(copying, "/items/7") == (200, "/items/<int:number>", None)
     assert wsgi(copying, "/boom") == (500, "/boom", "LookupError")
     assert wsgi(copying, "/nowhere") == (404, "<unmatched>", None)

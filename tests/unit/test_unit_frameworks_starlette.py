@@ -281,6 +281,25 @@ def test_exceptions_behind_middleware() -> None:
     assert asgi(app, "/boom") == (500, "/boom", "LookupError")
 
 
+def answer_in_thread(request: Request, exc: Exception) -> Response:
+    return PlainTextResponse("sorry", 502)
+
+
+@pytest.mark.parametrize("handler", [answer, answer_in_thread])
+def test_exceptions_that_a_handler_answers_behind_middleware(handler: Any) -> None:
+    """The exception is told that a handler of the application's has answered below a middleware; once is enough."""
+    handled = Starlette(
+        routes=[Route("/boom", boom), Route("/gone", gone), Mount("/sub", Starlette(routes=[Route("/boom", boom)]))],
+        exception_handlers={LookupError: handler, 404: handler},
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=through)],
+    )
+    for _ in range(2):
+        assert asgi(handled, "/boom") == (502, "/boom", "LookupError")
+        assert asgi(handled, "/gone") == (502, "/gone", None)
+    inner = Starlette(routes=[Mount("/sub", handled)], middleware=[Middleware(BaseHTTPMiddleware, dispatch=through)])
+    assert asgi(inner, "/sub/boom") == (502, "/sub/boom", "LookupError")
+
+
 @pytest.mark.parametrize("set_by_it", [{}, {"app": object()}, {"app": object(), "router": object(), "route": object()}])
 def test_another_framework(set_by_it: dict[str, Any]) -> None:
     """Of a framework that uses the same names in the scope nothing is known, and nothing fails."""

@@ -135,6 +135,11 @@ def wsgi(app: Callable[..., Any], path: str, method: str = "GET", **more: Any) -
     return status, resolve(environ), swallowed(environ)
 
 
+def copied(app: Callable[..., Any]) -> Callable[..., Any]:
+    """The application behind a middleware that hands on a copy of the environ or scope."""
+    return lambda given, *others: app(dict(given), *others)
+
+
 def asgi(app: Callable[..., Any], path: str, method: str = "GET", *, hidden: str = "", **more: Any) -> Told:
     """The same of an ASGI application; what is hidden of the scope is removed at the end."""
     resolve = asked()

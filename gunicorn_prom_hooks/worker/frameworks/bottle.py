@@ -42,7 +42,7 @@ def _hook(app: Any) -> Callable[[], None]:
 def _note(app: Any, environ: Any, status: int) -> None:
     matched = environ.get("bottle.route")
     target = None if matched is None else matched.config.get("mountpoint.target")
-    if matched is None or getattr(target, "__self__", target) is app:  # the route is that which led to this one
-        note_no_route(environ, status)
+    if matched is None or (target is not None and all(each is not matched for each in app.routes)):
+        note_no_route(environ, status)  # the route is that of another Bottle, whose mount has led to this one
     elif target is None or noted(environ) is None:
         note_route(environ, matched.rule, environ.get("SCRIPT_NAME", "").rstrip("/"))

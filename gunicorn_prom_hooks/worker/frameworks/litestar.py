@@ -1,7 +1,7 @@
 """Litestar: it leaves the template in the scope, and calls hooks of the application with exceptions.
 
-Its ``asgi_handler`` is called through a function of ours that notes the scope, which may be a copy of the server's. No
-class is changed. That Litestar has matched no route is told by its 404 or 405 alone.
+Its ``asgi_handler`` is called through a function of ours that notes the scope, which may be a copy of the server's.
+No class is changed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from .instances import instances
-from .notes import note_error, noted, notes
+from .notes import note_error, note_route, noted, notes
 
 MODULE = "litestar.app"
 REACHED: Final = "gunicorn_prom_hooks.litestar"
@@ -41,8 +41,11 @@ def _watch(app: Any) -> None:
 
 async def _note_error(exc: Exception, scope: Any) -> None:
     with suppress(Exception):
-        if not isinstance(exc, sys.modules["litestar.exceptions"].HTTPException):  # it says what to answer
+        exceptions = sys.modules["litestar.exceptions"]
+        if not isinstance(exc, exceptions.HTTPException):  # else it says what to answer
             note_error(scope, exc)
+        elif "path_template" not in scope and exc.status_code in (404, 405):  # it is the router's
+            note_route(scope, None)
 
 
 def route(scope: Mapping[str, Any]) -> str | None:

@@ -41,6 +41,5 @@ async def _note_error(sender: object, *, exception: BaseException, **extra: obje
 
 def _note(request: Any) -> None:
     rule, scope = request.url_rule, request.scope
-    root = scope.get("root_path", "")
-    # Quart matches its rules with what comes after the root path, unless a proxy has already taken that off.
-    note_route(scope, None if rule is None else rule.rule, root if scope["path"].startswith(root) else "")
+    # Its rules are matched with what comes after the root path.
+    note_route(scope, None if rule is None else rule.rule, scope.get("root_path", ""))

@@ -3,7 +3,8 @@
 All routers of an application work on one and the same scope, which may be a copy of the server's. ``endpoint`` in it
 is always that of the innermost route; ``route`` is set by Starlette 1 and by FastAPI's own routes, and may be that of
 an outer one. The ``middleware_stack`` of each router object is called through a coroutine of ours that notes the scope
-and what the router raises. No class is changed.
+and what the router raises, and the exception handlers of each application object through functions that note what they
+are given. No class is changed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ MODULE = "starlette.routing"
 REACHED: Final = "gunicorn_prom_hooks.starlette"
 """Key of the note on the router reached last: its scope and itself, and once that is read, the route template."""
 
+_OURS: Final = "gunicorn_prom_hooks"
 _MAX_KNOWN: Final = 1024
 _MAX_DEPTH: Final = 16
 _known: dict[tuple[int, int], tuple[Any, Any, tuple[Any, ...]]] = {}
@@ -29,11 +31,44 @@ _known: dict[tuple[int, int], tuple[Any, Any, tuple[Any, ...]]] = {}
 
 
 def prepare() -> None:
-    """Watch every router in this process."""
+    """Watch every router and every application in this process."""
     for router in instances(sys.modules[MODULE].Router):
-        if REACHED not in vars(router):
-            vars(router)[REACHED] = True
+        if _is_new(router):
             _watch(router)
+    applications = sys.modules.get("starlette.applications")
+    for app in [] if applications is None else instances(applications.Starlette):
+        if _is_new(app):
+            for raised, handler in app.exception_handlers.items():
+                # Those for a status make no failure of anything, and what those for any exception get, a router raised.
+                if isinstance(raised, type) and raised is not Exception:
+                    app.exception_handlers[raised] = _noting(handler)
+
+
+def _is_new(found: Any) -> bool:
+    if _OURS in vars(found):
+        return False
+    vars(found)[_OURS] = True
+    return True
+
+
+def _noting(handler: Any) -> Any:
+    """Return an exception handler that notes the exception, and calls the application's."""
+
+    def note(request: Any, exc: Exception) -> None:
+        with suppress(Exception):
+            if not _is_answer(exc):
+                note_error(request.scope, exc)
+
+    def noting(request: Any, exc: Exception) -> Any:
+        note(request, exc)
+        return handler(request, exc)
+
+    async def noting_async(request: Any, exc: Exception) -> Any:
+        note(request, exc)
+        return await handler(request, exc)
+
+    is_async = sys.modules["starlette._utils"].is_async_callable(handler)
+    return noting_async if is_async else noting
 
 
 def _watch(router: Any) -> None:
