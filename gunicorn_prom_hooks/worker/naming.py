@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from time import time
+from typing import Final
 
 from ..paths import normalise
 from ..scoreboard.families import DURATION_BUCKETS, FAILED, OTHER, UNMATCHED
@@ -11,6 +12,9 @@ from .cache import Cache, kind_of
 from .errors import CLIENT_GONE
 from .queueing import waited
 from .recorder import Recorder, Row, method_label
+
+_UNMATCHED: Final = frozenset({404, 405})
+"""What an application answers that has nothing at a path, or nothing for the method."""
 
 
 class Naming:
@@ -36,7 +40,7 @@ class Naming:
         """
         if label:
             return self._recorder.endpoint(label)
-        if status == 404:
+        if status in _UNMATCHED:
             return UNMATCHED
         return self._recorder.endpoint(normalise(path))
 

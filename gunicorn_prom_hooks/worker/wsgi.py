@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
+from .frameworks.notes import NOTES
 from .requests import Hooks
 
 Environ = MutableMapping[str, Any]
@@ -75,6 +76,7 @@ def recorded(app: Application, worker: Any, hooks: Hooks) -> Application:
         def end() -> None:
             post_request(worker, request, environ, response)
 
+        environ[NOTES] = {}
         pre_request(worker, request)
         try:
             body = app(environ, starting)

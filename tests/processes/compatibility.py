@@ -60,6 +60,7 @@ WORKERS = {
 ASGI = ("asgi", "uvicorn_worker.UvicornWorker")
 WSGI_FRAMEWORKS = {
     "Flask": apps.FLASK,
+    "Flask-SocketIO": apps.FLASK_SOCKETIO,
     "Django": apps.DJANGO_WSGI,
     "Falcon": apps.FALCON_WSGI,
     "Pyramid": apps.PYRAMID,
@@ -68,10 +69,12 @@ WSGI_FRAMEWORKS = {
 ASGI_FRAMEWORKS = {
     "Starlette": apps.STARLETTE,
     "FastAPI": apps.FASTAPI,
+    "Litestar": apps.LITESTAR,
+    "Quart": apps.QUART,
     "Django": apps.DJANGO_ASGI,
     "Falcon": apps.FALCON_ASGI,
 }
-FRAMEWORKS = ("Flask", "Django", "Falcon", "Pyramid", "Bottle", "Starlette", "FastAPI")
+FRAMEWORKS = tuple(dict.fromkeys((*WSGI_FRAMEWORKS, *ASGI_FRAMEWORKS)))
 YES, NO, NONE = "yes", "no", "\N{EN DASH}"
 SECONDS = 5.0
 

@@ -53,6 +53,15 @@ def stream():
     + MOUNTED
 )
 
+FLASK_SOCKETIO: Final = (
+    FLASK.replace(MOUNTED, "")
+    + """
+from flask_socketio import SocketIO
+SocketIO(app, async_mode="threading")  # hands on a copy of the environ
+"""
+    + MOUNTED
+)
+
 DJANGO: Final = """
 import django
 from django.conf import settings
@@ -303,4 +312,89 @@ for each in (app, v2):
     each.include_router(rest)
     each.include_router(items, prefix="/items")
 app.mount("/v2", v2)
+"""
+
+QUART: Final = """
+import quart
+
+app = quart.Quart("app")
+shop = quart.Blueprint("shop", "shop", url_prefix="/items")
+
+@app.get("/")
+async def root():
+    return "ok"
+
+@shop.get("/<int:number>")
+async def item(number):
+    return str(number)
+
+@app.get("/gone")
+async def gone():
+    quart.abort(404)
+
+@app.get("/boom")
+async def boom():
+    raise LookupError("boom")
+
+@app.get("/handled")
+async def handled():
+    raise ValueError("handled")
+
+@app.errorhandler(ValueError)
+async def answer(error):
+    return "handled", 400
+
+@app.get("/unavailable")
+async def unavailable():
+    return "", 503
+
+@app.get("/stream")
+async def stream():
+    async def parts():
+        yield b"a"
+        yield b"b"
+    return parts()
+
+app.register_blueprint(shop)
+"""
+
+LITESTAR: Final = """
+from litestar import Litestar, Request, Response, Router, get
+from litestar.exceptions import HTTPException
+from litestar.response import Stream
+
+class Handled(Exception):
+    pass
+
+def raises(path, error):
+    @get(path)
+    async def handler() -> None:
+        raise error
+    return handler
+
+@get("/")
+async def root() -> str:
+    return "ok"
+
+@get("/items/{number:int}")
+async def item(request: Request) -> str:
+    return str(request.path_params["number"])
+
+@get("/stream")
+async def stream() -> Stream:
+    return Stream(iter([b"a", b"b"]))
+
+def answer(request: Request, error: Exception) -> Response:
+    return Response("handled", status_code=400)
+
+handlers = [
+    root,
+    item,
+    raises("/gone", HTTPException(status_code=404)),
+    raises("/boom", LookupError("boom")),
+    raises("/handled", Handled()),
+    raises("/unavailable", HTTPException(status_code=503)),
+    stream,
+]
+app = Litestar([*handlers, Router("/v2", route_handlers=handlers)], exception_handlers={Handled: answer})
 """

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import framework_apps as apps
 import pytest
+import requests
 from conftest import Serve
 from servers import Server
 
@@ -19,6 +20,7 @@ ASGI_WORKERS = {
 }
 WSGI = {
     "flask": (apps.FLASK, "/items/<int:number>", "LookupError"),
+    "flask-socketio": (apps.FLASK_SOCKETIO, "/items/<int:number>", "LookupError"),
     "django": (apps.DJANGO_WSGI, "/items/<int:number>", "LookupError"),
     "falcon": (apps.FALCON_WSGI, "/items/{number:int}", "LookupError"),
     "pyramid": (apps.PYRAMID, "/items/{number}", "LookupError"),
@@ -29,6 +31,8 @@ ASGI = {
     "fastapi": (apps.FASTAPI, "/items/{number}", "LookupError"),
     "django": (apps.DJANGO_ASGI, "/items/<int:number>", "LookupError"),
     "falcon": (apps.FALCON_ASGI, "/items/{number:int}", "LookupError"),
+    "litestar": (apps.LITESTAR, "/items/{number}", "LookupError"),
+    "quart": (apps.QUART, "/items/<int:number>", "LookupError"),
 }
 CASES = [
     pytest.param(config, *WSGI[framework], id=f"{framework}-{worker}")
@@ -73,7 +77,7 @@ def test_a_framework(serve: Serve, config: str, app: str, item: str, boom: str) 
     with ThreadPoolExecutor(4) as threads:
         answers = dict(zip(SESSION, threads.map(server.get, SESSION), strict=True))
     assert answers["/items/7"].ok
-    # Falcon's ASGI applications match the whole path: there is nothing to mount them with.
+    # Falcon's ASGI applications match the whole path, and Quart has nothing to mount them with.
     is_mounted = answers["/v2/items/7"].ok
     mounted = ("GET", "/v2" + item, "200") if is_mounted else ("GET", "<unmatched>", "404")
     expected = {
@@ -110,6 +114,75 @@ def test_two_frameworks(serve: Serve) -> None:
         ("GET", "/flask/boom", "500"): 1,
     }
     assert failures_counted(server) == {("/boom", "LookupError"): 1, ("/flask/boom", "LookupError"): 1}
+
+
+COPIES = """
+site = app
+
+def app(environ, start_response):
+    return site(dict(environ), start_response)
+"""
+COPIES_SCOPE = """
+site = app
+
+async def app(scope, receive, send):
+    await site(dict(scope), receive, send)
+"""
+COPYING = [
+    pytest.param(config, WSGI[framework][0] + COPIES, *WSGI[framework][1:], id=f"{framework}-{worker}")
+    for framework, worker in (("flask", "sync"), ("bottle", "gthread"), ("django", "tornado"))
+    for config in [f"worker_class = '{worker}'\n"]
+] + [
+    pytest.param(config, ASGI[framework][0] + COPIES_SCOPE, *ASGI[framework][1:], id=f"{framework}-{worker}")
+    for framework, worker in (("starlette", "asgi"), ("fastapi", "uvicorn"), ("litestar", "uvicorn"), ("quart", "asgi"))
+    for config in [ASGI_WORKERS[worker]]
+]
+
+
+@pytest.mark.parametrize(("config", "app", "item", "boom"), COPYING)
+def test_a_middleware_that_copies(serve: Serve, config: str, app: str, item: str, boom: str) -> None:
+    """A copy of the environ or scope loses nothing, and many requests on one connection do not share what is noted."""
+    server = serve(config, app=app)
+    with requests.Session() as session:
+        for path in ("/items/1", "/no/where", "/items/2", "/items/3", "/boom"):
+            session.get(f"http://127.0.0.1:{server.port}{path}", timeout=10)
+    assert requests_counted(server, 6) == {
+        ("GET", "/", "200"): 1,
+        ("GET", item, "200"): 3,
+        ("GET", "<unmatched>", "404"): 1,
+        ("GET", "/boom", "500"): 1,
+    }
+    assert failures_counted(server) == {("/boom", boom): 1}
+    assert server.scrape().sum("gunicorn_exporter_errors_total") == 0
+
+
+UNKNOWN = """
+import starlette.applications, flask, django.core.handlers.wsgi  # that others, who import them, are not taken for
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    scope.update(app=app, route=app, endpoint=app)
+    status = {"/gone/7": 404, "/method/7": 405, "/denied/7": 401}.get(scope["path"], 200)
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+"""
+
+
+@pytest.mark.parametrize("worker", ASGI_WORKERS)
+def test_an_unknown_framework(serve: Serve, worker: str) -> None:
+    """It is not taken for one that is imported: the path is made general, and only a 404 or 405 is unmatched."""
+    server = serve(ASGI_WORKERS[worker], app=UNKNOWN)
+    for path in ("/items/7", "/gone/7", "/method/7", "/denied/7"):
+        server.get(path)
+    assert requests_counted(server, 5) == {
+        ("GET", "/", "200"): 1,
+        ("GET", "/items/:id", "200"): 1,
+        ("GET", "<unmatched>", "404"): 1,
+        ("GET", "<unmatched>", "405"): 1,
+        ("GET", "/denied/:id", "401"): 1,
+    }
+    assert server.scrape().sum("gunicorn_exporter_errors_total") == 0
 
 
 def test_own_callable_for_a_scope(serve: Serve) -> None:

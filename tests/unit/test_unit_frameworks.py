@@ -15,7 +15,7 @@ import unit_django  # noqa: F401 - configures Django
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from starlette.applications import Starlette
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from unit_frameworks import asgi, asked, only, wsgi
 from unit_support import KINDS, Bench, MakeHooks
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -76,7 +76,9 @@ def test_a_route_that_is_not_as_we_know_it(monkeypatch: pytest.MonkeyPatch) -> N
     guard = Guard()
     resolve = resolver(None, guard)
     assert resolve is not None
-    assert resolve({"type": "http", "router": object(), "endpoint": object(), "path": "/"}) is None
+    router = Router()
+    router.routes = None  # type: ignore[assignment]
+    assert resolve({"type": "http", "router": router, "endpoint": object(), "path": "/"}) is None
     assert guard.counts == {"starlette": 1}
 
 

@@ -1,4 +1,4 @@
-"""Bottle's rules, which it leaves in the environ."""
+"""Bottle's rules, and what is mounted in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import bottle
 import pytest
-from unit_frameworks import asked, only, wsgi
+from unit_frameworks import asked, copied, only, wsgi
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 
@@ -44,8 +44,9 @@ def only_bottle(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_request(method: str, path: str, expected: tuple[int, str, str | None]) -> None:
-    """The rule, also where the callback aborts; of the exception Bottle tells nobody."""
+    """The rule, also where the callback aborts, and of a copy; of the exception Bottle tells nobody."""
     assert wsgi(application(), path, method) == expected
+    assert wsgi(copied(application()), path, method) == expected
 
 
 def test_a_mount() -> None:
@@ -74,6 +75,27 @@ def test_a_mounted_bottle_without_a_route() -> None:
     assert wsgi(outer, "/called/items/7")[1] == "/called/items/<number:int>"
     assert wsgi(outer, "/called/nowhere") == (404, "<unmatched>", None)
     assert wsgi(outer, "/plain/items/7") == (200, "/plain/<:re:.*>", None)
+
+
+def test_a_copied_environ_below_a_mount() -> None:
+    """The Bottle that was mounted knows more than the one in front of it."""
+    outer = bottle.Bottle()
+    outer.mount("/called/", copied(application()))
+    assert wsgi(outer, "/called/items/7") == (200, "/called/items/<number:int>", None)
+    assert wsgi(outer, "/called/nowhere")[:2] == (404, "<unmatched>")
+
+
+def test_an_answer_before_routing() -> None:
+    """Of what a hook answers before a route is looked for nothing is known; the hook of ours is there once."""
+    app = application()
+
+    @app.hook("before_request")  # type: ignore[untyped-decorator]
+    def refuse() -> None:
+        bottle.abort(int(bottle.request.query.status))
+
+    assert wsgi(app, "/items/7?status=401") == (401, None, None)
+    assert wsgi(app, "/items/7?status=404") == (404, "<unmatched>", None)
+    assert len(app._hooks["after_request"]) == 1
 
 
 def test_a_path_that_the_application_rewrites() -> None:

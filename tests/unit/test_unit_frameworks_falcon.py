@@ -7,7 +7,7 @@ from typing import Any
 import falcon
 import falcon.asgi
 import pytest
-from unit_frameworks import asgi, asked, only, serve_wsgi, wsgi
+from unit_frameworks import asgi, asked, copied, only, serve_wsgi, wsgi
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 
@@ -78,12 +78,28 @@ def only_falcon(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_request(method: str, path: str, expected: tuple[int, str, str | None]) -> None:
     """The template, whatever the method; the exception where Falcon told, which only a 5xx makes a failure of."""
     assert wsgi(application(), path, method) == expected
+    assert wsgi(copied(application()), path, method) == expected
 
 
 @pytest.mark.parametrize(("method", "path", "expected"), REQUESTS)
 def test_a_request_with_asgi(method: str, path: str, expected: tuple[int, str, str | None]) -> None:
     """The same with ASGI."""
     assert asgi(asgi_application(), path, method) == expected
+    assert asgi(copied(asgi_application()), path, method) == expected
+
+
+def test_a_sink() -> None:
+    """What a sink answers is matched by no route, and yet there."""
+    app, asgi_app = application(), asgi_application()
+    app.add_sink(lambda req, resp, **taken: None, "/sink")
+
+    async def sink(req: Any, resp: Any, **taken: Any) -> None:
+        resp.status = 405 if req.path.endswith("/405") else 200
+
+    asgi_app.add_sink(sink, "/sink")
+    assert wsgi(app, "/sink/a") == (200, None, None)
+    assert asgi(asgi_app, "/sink/a") == (200, None, None)
+    assert asgi(asgi_app, "/sink/405") == (405, "<unmatched>", None)
 
 
 @pytest.mark.parametrize("independent", [True, False])

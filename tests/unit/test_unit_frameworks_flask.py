@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import flask
 import pytest
-from unit_frameworks import only, wsgi
+from unit_frameworks import copied, only, wsgi
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 
@@ -90,14 +89,11 @@ def test_a_mount() -> None:
 
 
 def test_a_copied_environ() -> None:
-    """Behind a middleware that hands on a copy nobody knows the route, and nothing breaks."""
-    app = application()
-
-    def copying(environ: dict[str, Any], start_response: Any) -> Any:
-        return app(dict(environ), start_response)
-
-    assert wsgi(copying, "/items/7") == (200, None, None)
-    assert wsgi(copying, "/boom") == (500, None, None)
+    """A middleware that hands on a copy of the environ loses neither the rule nor the exception."""
+    copying = copied(application())
+    assert wsgi(copying, "/items/7") == (200, "/items/<int:number>", None)
+    assert wsgi(copying, "/boom") == (500, "/boom", "LookupError")
+    assert wsgi(copying, "/nowhere") == (404, "<unmatched>", None)
 
 
 def test_a_handler_of_its_own_for_500() -> None:

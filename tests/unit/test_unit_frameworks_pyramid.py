@@ -8,7 +8,7 @@ import pytest
 from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPNotFound, HTTPServiceUnavailable
 from pyramid.response import Response
-from unit_frameworks import only, wsgi
+from unit_frameworks import copied, only, wsgi
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 
@@ -58,6 +58,7 @@ def only_pyramid(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_request(path: str, expected: tuple[int, str | None, str | None]) -> None:
     """The pattern; nothing where Pyramid goes on with traversal. A response that was raised is no exception."""
     assert wsgi(application(), path) == expected
+    assert wsgi(copied(application()), path) == expected
 
 
 def test_an_exception_without_a_view() -> None:

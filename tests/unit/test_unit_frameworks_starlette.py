@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import fastapi
@@ -15,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Host, Mount, Route, Router, WebSocketRoute
 from starlette.websockets import WebSocket
-from unit_frameworks import Told, asgi, asked, new_scope, only
+from unit_frameworks import Told, asgi, asked, new_scope, only, serve_asgi
 
 from gunicorn_prom_hooks.worker.frameworks import starlette
 
@@ -194,22 +196,119 @@ def test_a_prefix_of_the_server() -> None:
 
 
 def test_middleware() -> None:
-    """Middleware that hands on the request changes nothing; what it answers itself has matched no route."""
+    """Middleware that hands on the request changes nothing; of what it answers itself no route is known."""
     routes = starlette_routes()
     handing_on = Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=through)])
     assert asgi(handing_on, "/tenants/acme/7/x")[1] == "/tenants/{tenant}/{name}/x"
     refusing = Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=refuse)])
-    assert asgi(refusing, "/items/7") == (401, "<unmatched>", None)
+    assert asgi(refusing, "/items/7") == (401, None, None)
+    below = Starlette(routes=[Mount("/sub", refusing)])
+    assert asgi(below, "/sub/items/7") == (401, None, None)
 
 
-def test_a_copied_scope() -> None:
-    """Behind a middleware that hands on a copy nobody knows the route."""
+class Copying:
+    """A middleware that hands on a copy of the scope."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(dict(scope), receive, send)
+
+
+@pytest.mark.parametrize(("path", "expected"), REQUESTS)
+def test_a_copied_scope(path: str, expected: Told) -> None:
+    """A copy of the scope loses nothing: in front of the application, or within it."""
     app = Starlette(routes=starlette_routes())
+    assert asgi(Copying(app), path) == expected
+    assert asgi(Starlette(routes=starlette_routes(), middleware=[Middleware(Copying)]), path) == expected
 
-    async def copying(scope: Any, receive: Any, send: Any) -> None:
-        await app(dict(scope), receive, send)
 
-    assert asgi(copying, "/items/7") == (200, None, None)
+def test_a_copied_scope_below_a_mount() -> None:
+    """The same below a mount, whose path comes first."""
+    app = Starlette(routes=[Mount("/v/{version}", Copying(Starlette(routes=starlette_routes())))])
+    assert asgi(app, "/v/2/items/7") == (200, "/v/{version}/items/{number:int}", None)
+    assert asgi(app, "/v/2/routes/deep/7/x") == (200, "/v/{version}/routes/deep/{name}/x", None)
+    assert asgi(app, "/v/2/boom") == (500, "/v/{version}/boom", "LookupError")
+    assert asgi(app, "/v/2/nowhere") == (404, "<unmatched>", None)
+    assert asgi(app, "/v/2/items/7/") == (307, "<unmatched>", None)
+
+
+def test_a_copied_scope_is_freed() -> None:
+    """What is noted on a request leaves no circle behind for the garbage collector."""
+    app = Copying(Starlette(routes=starlette_routes()))
+    resolve = asked()
+
+    class Held:
+        pass
+
+    held = Held()
+    gone = weakref.ref(held)
+    scope = new_scope("/items/7", held=held)
+    del held
+    gc.disable()
+    try:
+        assert serve_asgi(app, scope, lambda status: (status, resolve(scope), None))[1] == "/items/{number:int}"
+        assert resolve(scope) == "/items/{number:int}"
+        scope.clear()
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+async def sorry(request: Request, call_next: Any) -> Response:
+    try:
+        response: Response = await call_next(request)
+    except LookupError:
+        return PlainTextResponse("sorry", 500)
+    return response
+
+
+def test_exceptions_behind_middleware() -> None:
+    """The exception is told that a middleware has answered, or an application that is mounted behind one."""
+    routes = [
+        Route("/boom", boom),
+        Route("/unavailable", unavailable),
+        Mount("/sub", Starlette(routes=[Route("/boom", boom)])),
+    ]
+    app = Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=sorry)])
+    assert asgi(app, "/boom") == (500, "/boom", "LookupError")
+    assert asgi(app, "/unavailable") == (503, "/unavailable", None)
+    for dispatch in (sorry, through):
+        app = Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=dispatch)])
+        assert asgi(app, "/sub/boom") == (500, "/sub/boom", "LookupError")
+    app = Starlette(routes=routes, middleware=[Middleware(Copying), Middleware(BaseHTTPMiddleware, dispatch=sorry)])
+    assert asgi(app, "/boom") == (500, "/boom", "LookupError")
+
+
+def answer_in_thread(request: Request, exc: Exception) -> Response:
+    return PlainTextResponse("sorry", 502)
+
+
+@pytest.mark.parametrize("handler", [answer, answer_in_thread])
+def test_exceptions_that_a_handler_answers_behind_middleware(handler: Any) -> None:
+    """The exception is told that a handler of the application's has answered below a middleware; once is enough."""
+    handled = Starlette(
+        routes=[Route("/boom", boom), Route("/gone", gone), Mount("/sub", Starlette(routes=[Route("/boom", boom)]))],
+        exception_handlers={LookupError: handler, 404: handler},
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=through)],
+    )
+    for _ in range(2):
+        assert asgi(handled, "/boom") == (502, "/boom", "LookupError")
+        assert asgi(handled, "/gone") == (502, "/gone", None)
+    inner = Starlette(routes=[Mount("/sub", handled)], middleware=[Middleware(BaseHTTPMiddleware, dispatch=through)])
+    assert asgi(inner, "/sub/boom") == (502, "/sub/boom", "LookupError")
+
+
+@pytest.mark.parametrize("set_by_it", [{}, {"app": object()}, {"app": object(), "router": object(), "route": object()}])
+def test_another_framework(set_by_it: dict[str, Any]) -> None:
+    """Of a framework that uses the same names in the scope nothing is known, and nothing fails."""
+
+    async def other(scope: Any, receive: Any, send: Any) -> None:
+        scope.update(set_by_it, endpoint=other)
+        await plain(scope, receive, send)
+
+    assert asgi(other, "/items/7") == (200, None, None)
 
 
 def fastapi_application() -> fastapi.FastAPI:

@@ -11,6 +11,7 @@ from unit_support import Recorded
 
 from gunicorn_prom_hooks.scoreboard.families import FAILED, REQUESTS, RESPONSE_SIZE_SUM
 from gunicorn_prom_hooks.worker import wsgi
+from gunicorn_prom_hooks.worker.frameworks.notes import note_route, noted
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time
 
 Start = Callable[..., Callable[[bytes], Any]]
@@ -189,3 +190,24 @@ def test_a_body_whose_close_fails_in_c() -> None:
     with pytest.raises(StopIteration):
         bench.call(answers(body))
     assert bench.counts(FAILED) == {("GET", "/items/:id", "StopIteration"): 1.0}
+
+
+def test_notes_of_a_copied_environ() -> None:
+    """What a framework notes in a copy of the environ is in the environ that the hooks are given, of each request."""
+    seen: list[str | None] = []
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        seen.append(noted(environ))
+
+    def app(environ: wsgi.Environ, start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] != "/plain":
+            note_route(dict(environ), environ["PATH_INFO"])
+        return []
+
+    application = wsgi.recorded(app, Worker(), (lambda worker, req: None, post_request))
+    for path in ("/first", "/second", "/plain"):
+        body: Any = application(
+            {"REQUEST_METHOD": "GET", "PATH_INFO": path, "wsgi.errors": sys.stderr}, lambda *_: print
+        )
+        body.close()
+    assert seen == ["/first", "/second", None]

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from gunicorn.config import Config
+from gunicorn.http.wsgi import WSGIErrorsWrapper
 
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.worker.endpoints import Resolve, resolver
@@ -46,7 +48,7 @@ def new_environ(path: str, method: str = "GET", **more: Any) -> dict[str, Any]:
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(),
-        "wsgi.errors": io.StringIO(),
+        "wsgi.errors": WSGIErrorsWrapper(Config()),
         "wsgi.multithread": False,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
@@ -133,13 +135,18 @@ def wsgi(app: Callable[..., Any], path: str, method: str = "GET", **more: Any) -
     return status, resolve(environ), swallowed(environ)
 
 
+def copied(app: Callable[..., Any]) -> Callable[..., Any]:
+    """The application behind a middleware that hands on a copy of the environ or scope."""
+    return lambda given, *others: app(dict(given), *others)
+
+
 def asgi(app: Callable[..., Any], path: str, method: str = "GET", *, hidden: str = "", **more: Any) -> Told:
-    """The same of an ASGI application; what is hidden of the scope is not there at the end."""
+    """The same of an ASGI application; what is hidden of the scope is removed at the end."""
     resolve = asked()
     scope = new_scope(path, method, **more)
 
     def at_end(status: int) -> Told:
-        given = {key: value for key, value in scope.items() if key != hidden}
-        return status, resolve(given), swallowed(given)
+        scope.pop(hidden, None)
+        return status, resolve(scope), swallowed(scope)
 
     return serve_asgi(app, scope, at_end)

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from . import bottle, django, falcon, flask, pyramid, starlette
-from .notes import ERROR
+from . import bottle, django, falcon, flask, litestar, pyramid, quart, starlette
+from .notes import ERROR, notes
 
 
 class Framework(Protocol):
@@ -35,19 +35,19 @@ class Framework(Protocol):
         """
 
 
-FRAMEWORKS: Final[tuple[Framework, ...]] = (flask, django, falcon, pyramid, bottle, starlette)
+FRAMEWORKS: Final[tuple[Framework, ...]] = (flask, quart, django, falcon, pyramid, bottle, litestar, starlette)
 """Those that leave notes come first: mounted in one of the others, they know the request better."""
 
 
 def swallowed(given: Mapping[str, Any]) -> str | None:
-    """Class name of the exception that a framework has made the response of, or is making it of; None if none told.
+    """Return the class name of the exception that a framework has turned into the response; None if none told.
 
-    Asked for a 5xx only, at the end of the request: for ASGI, while the last message of the response is sent.
+    It is asked for a 5xx only, at the end of the request: for ASGI, while the last message of the response is sent.
 
     Args:
         given: WSGI environ or ASGI scope, as it was handed to the application.
     """
-    told: str | None = given.get(ERROR)
+    told: str | None = notes(given).get(ERROR)  # type: ignore[arg-type]  # it only reads
     if told is None and starlette.MODULE in sys.modules:
         return starlette.error(given)
     return told

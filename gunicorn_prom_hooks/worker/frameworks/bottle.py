@@ -1,33 +1,48 @@
-"""Bottle: leaves its route in the environ. It tells nobody of the exceptions that it makes a 500 of."""
+"""Bottle: a hook, added with Bottle's own ``add_hook``, reads the route that Bottle has left in its environ.
+
+Bottle tells no one of the exceptions that it answers with a 500.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
 
-from ...scoreboard.families import UNMATCHED
-from .notes import noted
+from .instances import instances
+from .notes import note_no_route, note_route, noted
 
 MODULE = "bottle"
+route = noted
+
+_OURS: Final = "gunicorn_prom_hooks"
 
 
 def prepare() -> None:
-    """There is nothing to prepare."""
+    """Add the hook to every Bottle application in this process."""
+    for app in instances(sys.modules[MODULE].Bottle):
+        if not any(hasattr(hook, _OURS) for hook in app._hooks["after_request"]):  # noqa: SLF001 - nothing else tells
+            app.add_hook("after_request", _hook(app))
 
 
-def route(environ: Mapping[str, Any]) -> str | None:
-    """The rule, such as ``/items/<number:int>``."""
-    if "bottle.app" not in environ:
-        return None
+def _hook(app: Any) -> Callable[[], None]:
+    bottle = sys.modules[MODULE]
+
+    def note() -> None:
+        with suppress(Exception):  # it runs inside the application; the path serves as well
+            environ = bottle.request.environ
+            if environ["bottle.app"] is app:  # else another Bottle, mounted in this one, has handled the request
+                _note(app, environ, bottle.response.status_code)
+
+    setattr(note, _OURS, True)
+    return note
+
+
+def _note(app: Any, environ: Any, status: int) -> None:
     matched = environ.get("bottle.route")
-    if matched is None:
-        return UNMATCHED
-    target = matched.config.get("mountpoint.target")
-    if target is not None:  # nothing but a mount has matched: of another Bottle, or of who knows what
-        inner = getattr(target, "__self__", target)
-        return UNMATCHED if inner is environ["bottle.app"] else noted(environ) or str(matched.rule)
-    # Of an application that another Bottle has mounted: the path that it saw, which now has the mount in front again.
-    script, seen = environ.get("SCRIPT_NAME", "").rstrip("/"), environ["bottle.raw_path"]
-    path = script + environ["PATH_INFO"]
-    mount = path.removesuffix(seen) if path.endswith(seen) else script
-    return str(mount + matched.rule)
+    target = None if matched is None else matched.config.get("mountpoint.target")
+    if matched is None or (target is not None and all(each is not matched for each in app.routes)):
+        note_no_route(environ, status)  # the route is that of another Bottle, whose mount has led to this one
+    elif target is None or noted(environ) is None:
+        note_route(environ, matched.rule, environ.get("SCRIPT_NAME", "").rstrip("/"))

@@ -1,8 +1,8 @@
-"""Django: the match that its handler left on the request, and the exceptions that became a 500.
+"""Django: the match of the URL resolver, and the exceptions that became a 500.
 
-Only the request object knows which URLconf it was resolved with, below which prefix and in which language, and no
-signal hands it out. So the ``get_response`` of each handler object is called through a function of ours that looks at
-the request afterwards. No class is changed.
+The request object alone tells which URLconf it was resolved with, below which prefix and in which language, and no
+signal hands it out. So the ``resolve_request`` of each handler object is called through a function of ours that notes
+the match, or that there is none. No class is changed.
 """
 
 from __future__ import annotations
@@ -22,36 +22,32 @@ _OURS: Final = "gunicorn_prom_hooks"
 
 
 def prepare() -> None:
-    """Looks over the shoulder of every handler in this process, WSGI and ASGI, and listens to Django's signal."""
+    """Watch every handler in this process, WSGI and ASGI, and connect to Django's signal."""
     signals = sys.modules["django.core.signals"]
     signals.got_request_exception.connect(_note_error, weak=False, dispatch_uid=_OURS)
     for handler in instances(sys.modules[MODULE].BaseHandler):
-        if not hasattr(handler.get_response, _OURS):
-            _watch(handler)
+        if not hasattr(handler.resolve_request, _OURS):
+            _watch(handler, sys.modules["django.urls"].Resolver404)
 
 
-def _watch(handler: Any) -> None:
-    get_response, get_response_async = handler.get_response, handler.get_response_async
+def _watch(handler: Any, no_match: type[Exception]) -> None:
+    resolve_request = handler.resolve_request
 
     def noting(request: Any) -> Any:
         try:
-            return get_response(request)
-        finally:
-            _note_match(request)
-
-    async def noting_async(request: Any) -> Any:
-        try:
-            return await get_response_async(request)
-        finally:
-            _note_match(request)
+            match = resolve_request(request)
+        except no_match:
+            _note_match(request, None)
+            raise
+        _note_match(request, match)
+        return match
 
     setattr(noting, _OURS, True)
-    handler.get_response, handler.get_response_async = noting, noting_async
+    handler.resolve_request = noting
 
 
-def _note_match(request: Any) -> None:
+def _note_match(request: Any, match: Any) -> None:
     try:
-        match = request.resolver_match
         template = None if match is None else _template(match.route)
         note_route(_given(request), template, request.META.get("SCRIPT_NAME", "").rstrip("/"))
     except Exception:  # noqa: BLE001, S110 - runs inside the application; the path serves as well

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from .instances import instances
-from .notes import note_error, note_route, noted
+from .notes import note_error, note_no_route, note_route, noted
 
 MODULE = "falcon"
 route = noted
@@ -23,8 +23,11 @@ class NotesRoute:
     def process_response(self, req: Any, resp: Any, resource: object, req_succeeded: bool) -> None:
         """Called by Falcon for every request, whatever came of it."""
         try:
-            environ = req.env
-            note_route(environ, req.uri_template, environ.get("SCRIPT_NAME", ""))
+            environ, template = req.env, req.uri_template
+            if template is None:  # a sink, a static route, a middleware that answers, or no route
+                note_no_route(environ, resp.status_code)
+            else:
+                note_route(environ, template, environ.get("SCRIPT_NAME", ""))
         except Exception:  # noqa: BLE001, S110 - runs inside the application; the path serves as well
             pass
 
@@ -35,7 +38,10 @@ class NotesRouteAsync:
     async def process_response(self, req: Any, resp: Any, resource: object, req_succeeded: bool) -> None:
         """Called by Falcon for every request, whatever came of it."""
         with suppress(Exception):
-            note_route(req.scope, req.uri_template)
+            if req.uri_template is None:
+                note_no_route(req.scope, resp.status_code)
+            else:
+                note_route(req.scope, req.uri_template)
 
 
 def prepare() -> None:

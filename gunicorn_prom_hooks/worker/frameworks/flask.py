@@ -1,6 +1,6 @@
 """Flask: its signals tell the URL rule that matched, and the exceptions that became a 500.
 
-The environ has Flask's request object only while the application is at it: Flask 3 takes it out at the end.
+The environ has Flask's request object only while the application handles it: Flask 3 removes it at the end.
 """
 
 from __future__ import annotations

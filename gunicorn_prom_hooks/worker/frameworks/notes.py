@@ -1,8 +1,8 @@
-"""What a framework tells of a request while it is at it, left in the WSGI environ or the ASGI scope.
+"""Notes on a request, left by the hooks in frameworks for the end of the request.
 
-The keys are the same for all frameworks. Of several that have had the request, the last one counts: the one that is
-mounted in the other, or the one that was tried after the other had nothing. Where a middleware hands on a copy, the
-note is lost with it, and nobody knows.
+They are kept in an object of the server's that is made for each request and that every shallow copy of the environ or
+scope shares. So they survive a middleware that hands on a copy. The keys are the same for all frameworks. If several
+frameworks handle a request, the last note counts: that of the mounted application, or of the one tried last.
 """
 
 from __future__ import annotations
@@ -10,22 +10,57 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
+from gunicorn.http.wsgi import WSGIErrorsWrapper
+
 from ...scoreboard.families import UNMATCHED
 
 ROUTE: Final = "gunicorn_prom_hooks.route"
 ERROR: Final = "gunicorn_prom_hooks.error"
+NOTES: Final = "gunicorn_prom_hooks.notes"
+"""Key in the WSGI environ of a dict for notes, where the server's environ has no object of its own for them."""
+
+
+def notes(given: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return the mapping that holds the notes on a request.
+
+    Args:
+        given: WSGI environ or ASGI scope, or a shallow copy of it.
+
+    Returns:
+        Of a scope, its dict ``asgi``. Of an environ, the attributes of gunicorn's ``wsgi.errors``; the dict ``NOTES``
+        where another library makes the environ; the notes of the scope that a2wsgi has made it from. Else ``given``.
+    """
+    asgi = given.get("asgi")
+    if asgi is not None:
+        return asgi  # type: ignore[no-any-return]
+    errors = given.get("wsgi.errors")
+    if type(errors) is WSGIErrorsWrapper:
+        return errors.__dict__
+    scope = given.get("asgi.scope")
+    return given.get(NOTES, given) if scope is None else notes(scope)
 
 
 def noted(given: Mapping[str, Any]) -> str | None:
-    """The route template that a framework has told."""
-    return given.get(ROUTE)
+    """Return the route template that a framework has noted."""
+    errors = given.get("wsgi.errors")
+    if type(errors) is WSGIErrorsWrapper:  # the usual case, in short
+        return errors.__dict__.get(ROUTE)
+    return notes(given).get(ROUTE)  # type: ignore[arg-type]  # it only reads
 
 
 def note_route(given: MutableMapping[str, Any], template: str | None, mount: str = "") -> None:
-    """Leaves word of the route template, which comes after the mount; of None, that no route matched."""
-    given[ROUTE] = UNMATCHED if template is None else mount + template
+    """Note the route template, which comes after the mount; None: the framework has matched no route."""
+    notes(given)[ROUTE] = UNMATCHED if template is None else mount + template
+
+
+def note_no_route(given: MutableMapping[str, Any], status: int) -> None:
+    """Note that a framework has answered without a route.
+
+    That no route matches is certain for a 404 and a 405 only. Otherwise a middleware may have answered before routing.
+    """
+    notes(given)[ROUTE] = UNMATCHED if status in (404, 405) else None
 
 
 def note_error(given: MutableMapping[str, Any], exc: BaseException) -> None:
-    """Leaves word of an exception that the framework is about to make a response of."""
-    given[ERROR] = type(exc).__name__
+    """Note an exception that the framework is about to turn into a response."""
+    notes(given)[ERROR] = type(exc).__name__

@@ -2,53 +2,102 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 VARIABLE: Final = "<var>"
-_SIGNS: Final = frozenset("^$(\\")
+_SIGNS: Final = re.compile(r"[\^$(\\]|\.[*+?{]|\[.+\]")
+"""What a route has that is a regular expression, and hardly any other."""
+_CODES: Final = {"x": 2, "u": 4, "U": 8}
+"""Hexadecimal digits after an escape that stands for a character by its number."""
+_QUANTIFIER: Final = re.compile(r"(?:[*+?]|\{\d*,?\d*\})[?+]?")
+_FLAGS: Final = re.compile(r"\?([aiLmsux]*)(?:-[imsx]+)?(:|$)")
+_LOOKS_AROUND: Final = ("?=", "?!", "?<=", "?<!", "?#")
 
 
 def readable(pattern: str) -> str:
-    r"""``^items/(?P<pk>[0-9]+)/$`` as ``items/<pk>/``; what is no regular expression stays as it is.
+    r"""Return ``^items/(?P<pk>[0-9]+)/$`` as ``items/<pk>/``; what is no regular expression stays as it is.
 
-    Anchors, quantifiers, flags and what only looks around are left out. A group without a name, a class of characters
-    and an escape such as ``\d`` become ``<var>``.
+    Anchors, quantifiers, flags and lookarounds are left out. A group without a name, a class of characters, an escape
+    such as ``\d`` and a dot become ``<var>``. Not so a dot in front of a letter or digit: ``^robots.txt$`` means the
+    character. What is left of a pattern that only excludes others, ``^(?!api/)``, is ``<var>``.
     """
-    if not _SIGNS & set(pattern):
+    if not _SIGNS.search(pattern):
         return pattern
+    branches = _branches(pattern)
+    return "|".join(dict.fromkeys(filter(None, branches))) or (VARIABLE if "(?" in pattern else "")
+
+
+def _branches(pattern: str) -> list[str]:
+    """Return the alternatives of a pattern or group, each made readable."""
+    done: list[str] = []
     parts: list[str] = []
     at = 0
     while at < len(pattern):
-        char, end = pattern[at], at + 1
-        if char == "\\":
-            end += 1
-            parts.append(_escaped(pattern[at + 1 : end]))
-        elif char == "[":
-            end = _class_end(pattern, at)
-            parts.append(VARIABLE)
-        elif char == "(":
-            end = _group_end(pattern, at)
-            parts.append(_group(pattern[at + 1 : end - 1]))
-        elif char == "{":
-            end = pattern.find("}", at) + 1 or len(pattern)
-        elif char not in "^$?*+":
-            parts.append(char)
+        if pattern[at] == "|":
+            done.append("".join(parts))
+            parts = []
+            at += 1
+            continue
+        part, end = _part(pattern, at)
+        quantifier = _QUANTIFIER.match(pattern, end)
+        if quantifier is not None:
+            end = quantifier.end()
+            if part == "." and pattern[end - len(quantifier[0]) - 1] == ".":
+                part = VARIABLE
+            elif part == "/" and not any(parts) and quantifier[0][0] in "?*":
+                part = ""  # before it there is one anyway
+        if part and not (part == VARIABLE and parts and parts[-1] == VARIABLE):
+            parts.append(part)
         at = end
-    return "".join(parts)
+    return [*done, "".join(parts)]
 
 
-def _escaped(char: str) -> str:
-    if char in "AZbB":
-        return ""
-    return VARIABLE if char.isalnum() else char
+def _part(pattern: str, at: int) -> tuple[str, int]:
+    """Return what stands for the part that begins there, without its quantifier, and where it ends."""
+    char = pattern[at]
+    if char == "\\":
+        return _escape(pattern, at + 1)
+    if char == "[":
+        end = _class_end(pattern, at)
+        inside = pattern[at + 1 : end - 1].removeprefix("\\")
+        # One character in brackets is that character: ``[.]html``.
+        return (inside if len(inside) == 1 and not inside.isalnum() else VARIABLE), end
+    if char == "(":
+        end = _group_end(pattern, at)
+        return _group(pattern[at + 1 : end - 1]), end
+    if char == ".":
+        return ("." if pattern[at + 1 : at + 2].isalnum() else VARIABLE), at + 1
+    return ("" if char in "^$?*+)" else char), at + 1
+
+
+def _escape(pattern: str, at: int) -> tuple[str, int]:
+    char = pattern[at : at + 1]
+    if char in "AZbB":  # or there is none
+        return "", at + 1
+    end = at + 1 + _CODES.get(char, 0)
+    if end > at + 1:
+        try:
+            return chr(int(pattern[at + 1 : end], 16)), end
+        except (ValueError, OverflowError):
+            return VARIABLE, end
+    return (VARIABLE if char.isalnum() else char), end
 
 
 def _group(inside: str) -> str:
-    if inside.startswith("?P<"):
-        return inside[2 : inside.find(">") + 1]
-    if inside.startswith("?:"):
-        return readable("^" + inside[2:])
-    return "" if inside.startswith("?") else VARIABLE
+    if inside.startswith(("?P<", "?P=")):
+        return "<" + inside[3:].partition(">")[0].strip() + ">"
+    if inside.startswith(_LOOKS_AROUND):
+        return ""
+    flags = _FLAGS.match(inside)
+    if flags is not None and flags[2] == "":
+        return ""
+    if flags is not None or inside.startswith("?>"):
+        branches = _branches(inside[flags.end() if flags else 2 :])
+        return branches[0] if len(branches) == 1 else VARIABLE
+    if "(?P<" in inside:
+        return _group("?:" + inside)
+    return VARIABLE + "/" if inside.endswith("/") else VARIABLE
 
 
 def _class_end(pattern: str, at: int) -> int:

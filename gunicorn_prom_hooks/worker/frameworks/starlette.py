@@ -1,71 +1,167 @@
 """Starlette, and FastAPI, which is Starlette: the scope has the route, or leads to it.
 
-All routers of an application work on one and the same scope. ``endpoint`` in it is always that of the innermost route;
-``route`` is set by Starlette 1 and by FastAPI's own routes, and may be that of an outer one.
+All routers of an application work on one and the same scope, which may be a copy of the server's. ``endpoint`` in it
+is always that of the innermost route; ``route`` is set by Starlette 1 and by FastAPI's own routes, and may be that of
+an outer one. The ``middleware_stack`` of each router object is called through a coroutine of ours that notes the scope
+and what the router raises, and the exception handlers of each application object through functions that note what they
+are given. No class is changed.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from ...paths import normalise
 from ...scoreboard.families import UNMATCHED
-from .notes import noted
+from .instances import instances
+from .notes import note_error, noted, notes
 
 MODULE = "starlette.routing"
+REACHED: Final = "gunicorn_prom_hooks.starlette"
+"""Key of the note on the router reached last: its scope and itself, and once that is read, the route template."""
 
+_OURS: Final = "gunicorn_prom_hooks"
 _MAX_KNOWN: Final = 1024
 _MAX_DEPTH: Final = 16
 _known: dict[tuple[int, int], tuple[Any, Any, tuple[Any, ...]]] = {}
-"""Routes by their application's outermost router and their endpoint, kept with both, so that no other gets the ids."""
+"""Routes by router and endpoint, kept with both, so that no other objects get their ids."""
 
 
 def prepare() -> None:
-    """There is nothing to prepare."""
+    """Watch every router and every application in this process."""
+    for router in instances(sys.modules[MODULE].Router):
+        if _is_new(router):
+            _watch(router)
+    applications = sys.modules.get("starlette.applications")
+    for app in [] if applications is None else instances(applications.Starlette):
+        if _is_new(app):
+            for raised, handler in app.exception_handlers.items():
+                # Those for a status make no failure of anything, and what those for any exception get, a router raised.
+                if isinstance(raised, type) and raised is not Exception:
+                    app.exception_handlers[raised] = _noting(handler)
+
+
+def _is_new(found: Any) -> bool:
+    if _OURS in vars(found):
+        return False
+    vars(found)[_OURS] = True
+    return True
+
+
+def _noting(handler: Any) -> Any:
+    """Return an exception handler that notes the exception, and calls the application's."""
+
+    def note(request: Any, exc: Exception) -> None:
+        with suppress(Exception):
+            if not _is_answer(exc):
+                note_error(request.scope, exc)
+
+    def noting(request: Any, exc: Exception) -> Any:
+        note(request, exc)
+        return handler(request, exc)
+
+    async def noting_async(request: Any, exc: Exception) -> Any:
+        note(request, exc)
+        return await handler(request, exc)
+
+    is_async = sys.modules["starlette._utils"].is_async_callable(handler)
+    return noting_async if is_async else noting
+
+
+def _watch(router: Any) -> None:
+    stack = router.middleware_stack
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            with suppress(Exception):  # it runs inside the application; the path serves as well
+                notes(scope)[REACHED] = scope, router
+        try:
+            await stack(scope, receive, send)
+        except Exception as exc:
+            with suppress(Exception):
+                if not _is_answer(exc):
+                    note_error(scope, exc)
+            raise
+
+    router.middleware_stack = watched
 
 
 def route(scope: Mapping[str, Any]) -> str | None:
-    """The path of the route, such as ``/items/{number:int}``."""
+    """Return the path of the route, such as ``/items/{number:int}``."""
     if "type" not in scope:  # a WSGI environ
         return None
+    kept = notes(scope)  # type: ignore[arg-type]  # it is the server's own
+    found = kept.get(REACHED)
+    if found is None:
+        return _template(scope, None)
+    if isinstance(found, str):
+        return found
+    # The note holds the scope, and the scope the note: replaced here, it is freed without the garbage collector.
+    kept[REACHED] = None
+    template = kept[REACHED] = _template(*found)
+    return template
+
+
+def error(scope: Mapping[str, Any]) -> str | None:
+    """Return the class name of the exception that is being handled, while Starlette sends the response made of it.
+
+    What was raised in order to be the answer, an ``HTTPException``, is none.
+    """
+    if "type" not in scope:
+        return None
+    applications = sys.modules.get("starlette.applications")
+    if REACHED not in notes(scope) and (  # type: ignore[arg-type]
+        applications is None or not isinstance(scope.get("app"), applications.Starlette)
+    ):
+        return None
+    exc = sys.exc_info()[1]
+    return None if exc is None or _is_answer(exc) else type(exc).__name__
+
+
+def _is_answer(exc: BaseException) -> bool:
+    return isinstance(exc, sys.modules["starlette.exceptions"].HTTPException)
+
+
+def _template(scope: Mapping[str, Any], reached: Any) -> str | None:
+    """Return the path of the route that has matched; None if it is not certain that Starlette has looked for one.
+
+    Args:
+        scope: as Starlette has it.
+        reached: the router that was called last; None if it is not known.
+    """
     endpoint: Any = scope.get("endpoint")
     matched: Any = scope.get("route")
     is_simple = matched is not None and not scope.get("root_path") and "fastapi" not in scope
     if is_simple and endpoint is not None and getattr(matched, "endpoint", None) is endpoint:
         return str(matched.path)  # the usual case, in short: a route of its own, below no mount
-    if endpoint is None or "router" not in scope:
-        return UNMATCHED if "router" in scope or "app" in scope else None
-    matched = _matched(scope, endpoint)
-    if matched is None:
+    router = scope.get("router")
+    if not isinstance(router, sys.modules[MODULE].Router):  # another framework, or a middleware has answered
         return None
-    if hasattr(matched, "routes"):  # nothing but a mount has matched: of another router, or of who knows what
-        return UNMATCHED if matched.routes else noted(scope) or _mount(scope, ()) + "/{path:path}"
-    return str(_mount(scope, matched.param_convertors) + matched.path)
+    if endpoint is None:
+        return UNMATCHED
+    matched = _matched(scope, endpoint, reached or router) or _matched(scope, endpoint, router)
+    if hasattr(matched, "routes"):
+        return _only_mount(scope, matched, reached)
+    return None if matched is None else str(_mount(scope, matched.param_convertors) + matched.path)
 
 
-def error(scope: Mapping[str, Any]) -> str | None:
-    """Class name of the exception that is being handled, where Starlette answers one while the response is sent.
-
-    What was raised in order to be the answer, an ``HTTPException``, is none.
-    """
-    if "type" not in scope or "app" not in scope:
-        return None
-    exc = sys.exc_info()[1]
-    if exc is None or isinstance(exc, sys.modules["starlette.exceptions"].HTTPException):
-        return None
-    return type(exc).__name__
+def _only_mount(scope: Mapping[str, Any], matched: Any, reached: Any) -> str | None:
+    """Return what a request is called of which nothing but a mount has matched: of another router, or of whatever."""
+    if reached is not None and all(each is not matched for each in reached.routes):
+        return UNMATCHED
+    return None if matched.routes else noted(scope) or _mount(scope, ()) + "/{path:path}"
 
 
-def _matched(scope: Mapping[str, Any], endpoint: Any) -> Any:
-    """The route that this endpoint belongs to; None if it cannot be told."""
+def _matched(scope: Mapping[str, Any], endpoint: Any, router: Any) -> Any:
+    """Return the route that this endpoint belongs to; None if it cannot be told."""
     # A router that FastAPI has included keeps its routes as they are, and their whole path in here.
     included = scope.get("fastapi", {}).get("effective_route_context")
     for candidate in (getattr(included, "starlette_route", None), included, scope.get("route")):
         if _endpoint(candidate) is endpoint:
             return candidate
-    router = scope["router"]
     known = _known.get((id(router), id(endpoint)))
     if known is None:
         if len(_known) >= _MAX_KNOWN:
