@@ -96,14 +96,20 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
 def announce_directory(path: str, *, private: bool = False) -> None:
     """Tells prometheus_client, in this process and those that it forks, where to keep its files."""
     if os.environ.get(MULTIPROC_DIR) != path:
+        if os.environ.get(_OUR_DIRECTORY):
+            private |= os.environ[_OUR_DIRECTORY] == os.environ.get(MULTIPROC_DIR)
         os.environ[MULTIPROC_DIR] = path
     if private:
         os.environ[_OUR_DIRECTORY] = path
 
 
-def announce_no_directory() -> None:
-    """Has prometheus_client keep everything in memory, in processes that this one forks too."""
-    os.environ.pop(MULTIPROC_DIR, None)
+def forget_private_directory() -> bool:
+    """Take a private directory out of the environment, be it a predecessor's. Return whether there was one."""
+    private = os.environ.pop(_OUR_DIRECTORY, "")
+    if not private or os.environ.get(MULTIPROC_DIR) != private:
+        return False
+    del os.environ[MULTIPROC_DIR]
+    return True
 
 
 def _refuse(what: str, value: object, allowed: str) -> InvalidSetting:

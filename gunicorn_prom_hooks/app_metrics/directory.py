@@ -5,45 +5,69 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import Final, Protocol
 
-from ..pids import exists
-from .identity import owner
-from .locks import MasterLock, door, living_masters
-from .names import parse_name
+from . import leftovers
+from .locks import MasterLock, door, living_masters, remove_processes_locks
+from .place import Place
+from .rewriting import User
+from .writers import is_written
 
 PREFIX: Final = "gunicorn-prom-hooks-"
 """What the names of private directories begin with."""
+_OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class DirectoryInUse(OSError):
     """Another server has its metrics in this directory."""
 
 
-class Directory(Protocol):
-    """Either kind."""
+class NotOurs(OSError):
+    """Something else is where the private directory was, or others may write to it."""
 
-    path: str
+
+class Directory(Protocol):
+    """Either kind.
+
+    Attributes:
+        place: where it is.
+        user: whom it belongs to.
+        removed: how many files of processes that are gone have been removed so far.
+        unsure: files of which cannot be told whether they are of a process that is gone.
+    """
+
+    place: Place
+    user: User
+    removed: int
+    unsure: frozenset[str]
 
     @property
     def suffix(self) -> str:
         """What sets the files of this server apart from those of another one."""
 
-    def restore(self) -> None:
-        """Makes the directory again if somebody has removed it.
+    def ensure(self) -> str:
+        """Return the path. Make the directory again if it is gone. In any process.
+
+        Raises:
+            OSError: it cannot be made, or is not what it was.
+        """
+
+    def restore(self) -> bool:
+        """Make what is missing of the directory and the lock. In the master. Return whether anything was.
 
         Raises:
             OSError: it cannot be.
         """
 
     def close(self) -> None:
-        """Leaves nothing of this server behind. Doing it twice, or in a child, is harmless."""
+        """Leave nothing of this server behind. Doing it twice, or in a child, is harmless."""
 
 
 class PrivateDirectory:
-    """A new directory that only the user of the workers can enter, with a name that nobody can guess.
+    """A new directory that only the user of the workers can enter, with a name that cannot be guessed.
 
     What masters that were killed have left of their own is removed.
 
@@ -58,35 +82,79 @@ class PrivateDirectory:
     suffix: Final = ""
 
     def __init__(self, uid: int, gid: int) -> None:
-        self._user = uid, gid
+        self.user = User(uid, gid)
+        self.removed = 0
+        self.unsure: frozenset[str] = frozenset()
         _sweep({uid, os.geteuid()})
-        # Under another name until it is locked: one without a lock is taken for abandoned.
-        self.path = tempfile.mkdtemp(prefix=f".{PREFIX}")
-        try:
-            self._lock = MasterLock(self.path)
-            _give_to(self.path, uid, gid)
-            path = str(Path(self.path).with_name(Path(self.path).name.removeprefix(".")))
-            os.rename(self.path, path)
-            self.path = path
-            self._lock.moved(path)
-        except OSError:
-            shutil.rmtree(self.path, ignore_errors=True)
-            raise
+        path, self._lock = _make_private(self.user)
+        self._parent_uid = os.stat(Path(path).parent).st_uid
+        self.place = Place(path)
 
-    def restore(self) -> None:
-        """Makes it again if somebody has removed it.
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return self.place.path
+
+    def ensure(self) -> str:
+        """Return the path. Make the directory again if it is gone. In any process.
+
+        Raises:
+            NotOurs: something else is there, such as another user's directory, or a link.
+            OSError: it cannot be made.
+        """
+        path = self.place.refresh()
+        if self._make(path):
+            self.place.changed(path)
+        return path
+
+    def restore(self) -> bool:
+        """Make what is missing of the directory and the lock. In the master. Return whether anything was.
+
+        Where something else has taken its name, a new directory is made.
 
         Raises:
             OSError: it cannot be.
         """
-        _make_again(self.path, self._lock, *self._user)
+        path = self.place.refresh()
+        try:
+            made = self._make(path)
+        except NotOurs:
+            lock = self._lock
+            path, self._lock = _make_private(self.user)
+            lock.abandon()
+            self.place.changed(path)
+            return True
+        if self._lock.is_there:
+            return made
+        self._lock.take_again()
+        return True
 
     def close(self) -> None:
-        """Removes it with all that is in it, and what masters that were killed have left since."""
+        """Remove it with all that is in it, and what masters that were killed have left since."""
         if self._lock.is_ours:
-            shutil.rmtree(self.path, ignore_errors=True)
+            path = self.place.refresh()
+            if _is_private(path, self.user):
+                shutil.rmtree(path, ignore_errors=True)
             self._lock.close()
-            _sweep({self._user[0], os.geteuid()})
+            _sweep({self.user.uid, os.geteuid()})
+
+    def _make(self, path: str) -> bool:
+        """Make the directory if nothing is there; return whether nothing was."""
+        try:
+            if _is_private(path, self.user):
+                return False
+        except FileNotFoundError:
+            parent = Path(path).parent
+            parent.mkdir(parents=True, exist_ok=True)
+            if parent.stat().st_uid not in {self._parent_uid, os.geteuid(), 0}:
+                raise NotOurs(f"{parent} belongs to another user now") from None
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o700)  # fails where there is anything, a link too
+                _give_to(path, self.user)
+                return True
+            if _is_private(path, self.user):
+                return False
+        raise NotOurs(f"{path} is not the directory that it was")
 
 
 class SharedDirectory:
@@ -106,11 +174,9 @@ class SharedDirectory:
     """
 
     def __init__(self, path: str, parent: int, uid: int, gid: int) -> None:
-        self.path = path
-        self._user = uid, gid
-        if not Path(path).is_dir():
-            Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
-            _give_to(path, uid, gid)
+        self.user = User(uid, gid)
+        self.removed = 0
+        self._make(path)
         with door(path):
             alive = living_masters(path)
             strangers = alive - {parent}
@@ -118,51 +184,113 @@ class SharedDirectory:
                 raise DirectoryInUse(f"another gunicorn (pid {min(strangers)}) uses it")
             self._lock = MasterLock(path)
             try:
-                self._remove_files(alive)
+                self.place = Place(path)
+                self.unsure = self._remove_files(path, alive)
             except OSError:
                 self._lock.close()
                 raise
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return self.place.path
 
     @property
     def suffix(self) -> str:
         """The pid of the master."""
         return f"-{self._lock.pid}"
 
-    def restore(self) -> None:
-        """Makes it again if somebody has removed it.
+    def ensure(self) -> str:
+        """Return the path. Make the directory again if it is gone. In any process.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        if self._make(self.place.path):
+            self.place.changed(self.place.path)
+        return self.place.path
+
+    def restore(self) -> bool:
+        """Make what is missing of the directory and the lock. In the master. Return whether anything was.
 
         Raises:
             OSError: it cannot be.
         """
-        _make_again(self.path, self._lock, *self._user)
+        made = self._make(self.place.path)
+        if self._lock.is_there:
+            return made
+        self._lock.take_again()
+        return True
 
     def close(self) -> None:
-        """Removes the files of this server and of those that are gone, and leaves the directory."""
+        """Remove the files of this server and of those that are gone, and leave the directory.
+
+        While another master of the upgrade lives, counters stay for whoever reads the directory as a whole.
+        """
         if self._lock.is_ours:
             self._lock.close()
             with contextlib.suppress(OSError), door(self.path):
                 alive = living_masters(self.path)
-                for file, identity in _files(self.path):
-                    master = owner(identity).master
-                    if master is not None and master not in alive:
-                        _unlink(file)
+                for path, name, whose in leftovers.find(self.path):
+                    if whose.master is not None and whose.master not in alive and (name.live or not alive):
+                        with contextlib.suppress(OSError):
+                            self.removed += not is_written(path) and leftovers.remove(path)
+                remove_processes_locks(self.path, alive)
 
-    def _remove_files(self, alive: set[int]) -> None:
-        """Removes what nobody writes any more: prometheus_client wants such a directory empty at the start."""
-        for file, identity in _files(self.path):
-            pid, master = owner(identity)
-            if master not in alive and (pid is None or not exists(pid)):
-                _unlink(file)
+    def _make(self, path: str) -> bool:
+        if Path(path).is_dir():
+            return False
+        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+        _give_to(path, self.user)
+        return True
+
+    def _remove_files(self, path: str, alive: set[int]) -> frozenset[str]:
+        """Remove what nobody writes: prometheus_client wants such a directory empty at the start.
+
+        Returns:
+            names of files with a number of which nothing tells whether a living process has it.
+        """
+        unsure = set()
+        for file, _, whose in leftovers.find(path):
+            with contextlib.suppress(FileNotFoundError):
+                written = is_written(file)
+                if whose.master in alive or written:
+                    continue
+                if written is None and whose.kind == "" and whose.master is None:
+                    unsure.add(file.name)
+                else:
+                    self.removed += leftovers.remove(file)
+        remove_processes_locks(path, alive)
+        return frozenset(unsure)
 
 
-def _files(path: str) -> list[tuple[Path, str]]:
-    """prometheus_client's files, and whose they are."""
-    parsed = [(name, parse_name(name)) for name in os.listdir(path)]
-    return [(Path(path) / name, parts.identity) for name, parts in parsed if parts is not None]
+def _make_private(user: User) -> tuple[str, MasterLock]:
+    # Under another name until it is locked: one without a lock is taken for abandoned.
+    hidden = tempfile.mkdtemp(prefix=f".{PREFIX}")
+    try:
+        lock = MasterLock(hidden)
+        _give_to(hidden, user)
+        path = str(Path(hidden).with_name(Path(hidden).name.removeprefix(".")))
+        os.rename(hidden, path)
+        lock.moved(path)
+    except OSError:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+    return path, lock
+
+
+def _is_private(path: str, user: User) -> bool:
+    """Return whether this is a directory of the user's to which nobody else may write; a link is none.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    status = os.lstat(path)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == user.uid and not status.st_mode & _OTHERS_MAY_WRITE
 
 
 def _sweep(uids: set[int]) -> None:
-    """Removes private directories of these users whose master is gone without having done so itself."""
+    """Remove private directories of these users whose master is gone without having done so itself."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(tempfile.gettempdir()):
             with contextlib.suppress(OSError):
@@ -175,18 +303,6 @@ def _sweep(uids: set[int]) -> None:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
 
-def _make_again(path: str, lock: MasterLock, uid: int, gid: int) -> None:
-    if not os.path.isdir(path):
-        os.makedirs(path, 0o700)
-        lock.take_again()
-        _give_to(path, uid, gid)
-
-
-def _give_to(path: str, uid: int, gid: int) -> None:
-    if (uid, gid) != (os.geteuid(), os.getegid()):
-        os.chown(path, uid, gid)
-
-
-def _unlink(file: Path) -> None:
-    with contextlib.suppress(OSError):
-        file.unlink()
+def _give_to(path: str, user: User) -> None:
+    if user != (os.geteuid(), os.getegid()):
+        os.chown(path, *user, follow_symlinks=False)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 _LOCK: Final = re.compile(r"gunicorn-master-(\d+)\.lock", re.ASCII)
+_PROCESSES: Final = re.compile(r"gunicorn-processes-(\d+)\.lock", re.ASCII)
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 WAIT_SECONDS: Final = 2.0
 """How long one master waits at the door for another one to have come in."""
@@ -23,6 +24,8 @@ WAIT_SECONDS: Final = 2.0
 class MasterLock:
     """Says to others that this process is in the directory.
 
+    The directory itself is locked as well, which keeps systemd-tmpfiles from tidying up in it.
+
     Raises:
         OSError: the directory cannot be written to.
     """
@@ -30,6 +33,7 @@ class MasterLock:
     def __init__(self, directory: str) -> None:
         self.pid = os.getpid()
         self._file = Path(directory) / f"gunicorn-master-{self.pid}.lock"
+        self._directory = -1
         self._descriptor = self._take()
 
     def _take(self) -> int:
@@ -39,6 +43,9 @@ class MasterLock:
         except OSError:
             os.close(descriptor)
             raise
+        with contextlib.suppress(OSError):
+            self._directory = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return descriptor
 
     def take_again(self) -> None:
@@ -55,6 +62,23 @@ class MasterLock:
         self._file = Path(directory) / self._file.name
 
     @property
+    def is_there(self) -> bool:
+        """Whether the file is still the one that is locked."""
+        try:
+            there, ours = os.lstat(self._file), os.fstat(self._descriptor)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def abandon(self) -> None:
+        """Let go of the lock without touching what is in the directory now: it is somebody else's."""
+        for descriptor in (self._descriptor, self._directory):
+            if descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        self._descriptor = self._directory = -1
+
+    @property
     def is_ours(self) -> bool:
         """Whether this is the process that took it, and not a child, and it has not let go of it."""
         return os.getpid() == self.pid and self._descriptor >= 0
@@ -63,9 +87,7 @@ class MasterLock:
         """Leaves the directory."""
         with contextlib.suppress(OSError):
             self._file.unlink()
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)
-        self._descriptor = -1
+        self.abandon()
 
 
 @contextlib.contextmanager
@@ -77,18 +99,27 @@ def door(directory: str) -> Iterator[None]:
     """
     descriptor = os.open(Path(directory) / "gunicorn-masters.lock", _FLAGS | os.O_CREAT, 0o600)
     try:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except (BlockingIOError, PermissionError):
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+        wait_for_lock(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def wait_for_lock(descriptor: int, length: int = 0, start: int = 0) -> None:
+    """Lock these bytes of the file; all of it if there is no length.
+
+    Raises:
+        OSError: another process has held them for ``WAIT_SECONDS``.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+            return
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def living_masters(directory: str, *, keep: bool = False) -> set[int]:
@@ -123,3 +154,22 @@ def living_masters(directory: str, *, keep: bool = False) -> set[int]:
         finally:
             os.close(descriptor)
     return alive if found or not keep else {0}
+
+
+def processes_lock(suffix: str) -> str:
+    """Return the name of the file in which processes lock their numbers; the suffix tells the master."""
+    return f"gunicorn-processes{suffix}.lock"
+
+
+def remove_processes_locks(directory: str, alive: set[int]) -> None:
+    """Remove the empty files in which processes of masters have locked their numbers that are gone.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    for name in os.listdir(directory):
+        match = _PROCESSES.fullmatch(name)
+        if match and int(match[1]) not in alive:
+            with contextlib.suppress(OSError):
+                if os.lstat(Path(directory, name)).st_size == 0:
+                    os.unlink(Path(directory, name))

@@ -7,6 +7,9 @@ from typing import NamedTuple
 _TYPES = frozenset({"counter", "histogram", "summary"})
 _MODES = frozenset({"all", "sum", "min", "max", "mostrecent"})
 _LIVE = "live"
+GAUGES = tuple(f"gauge_{live}{mode}" for live in ("", _LIVE) for mode in sorted(_MODES))
+KINDS = (*sorted(_TYPES), *GAUGES)
+"""What a name may begin with, before the process."""
 
 
 class FileName(NamedTuple):

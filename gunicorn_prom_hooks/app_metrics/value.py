@@ -22,22 +22,23 @@ class NoRoom(OSError):
     """The disk is full, or nearly so."""
 
 
-def value_class(directory: str, identity: Callable[[], str], failed: Callable[[], None]) -> type:
+def value_class(directory: Callable[[], str], identity: Callable[[], str], failed: Callable[[], None]) -> type:
     """What prometheus_client is to make values of: its own multiprocess ones, as long as there is room for them.
 
     A metric is made when the application is imported, and an exception there would end the server.
 
     Args:
-        directory: where the files are, whatever the environment has become meanwhile.
+        directory: where the files are, whatever the environment has become meanwhile; made again if it is gone.
         identity: of this process.
         failed: books the exception being handled.
     """
     in_file = values.MultiProcessValue(identity)  # type: ignore[no-untyped-call]
 
     def make(typ: str, *names: Any, mode: str, **more: Any) -> Any:
-        announce_directory(directory)
+        folder = directory()
+        announce_directory(folder)
         kind = f"{typ}_{mode}" if typ == "gauge" else typ
-        path = Path(directory, f"{kind}_{identity()}.db")
+        path = Path(folder, f"{kind}_{identity()}.db")
         _reserve(path)
         try:
             made = in_file(typ, *names, multiprocess_mode=mode, **more)

@@ -67,6 +67,10 @@ class Master:
             from ..app_metrics.application import begin
 
             self._application = begin(self.server, self.settings, self._guard, self.lock.hold)
+        else:
+            from ..app_metrics.early import forget_predecessor
+
+            forget_predecessor()
 
     def configure(self, settings: Settings) -> None:
         """Takes over the settings of a reload. The exporter follows in ``serve``."""
@@ -212,7 +216,7 @@ class Master:
     def _ended(self, member: Member, clock: float, reported: bool) -> None:
         self._deaths.ended(member, clock, reported=reported)
         if self._application is not None:
-            self._application.worker_gone(member.lease.number, member.worker.pid)
+            self._application.worker_gone(member.lease.number)
 
     def become_worker(self, member: Member) -> None:
         """This process is now the worker that this entry is about."""

@@ -1,0 +1,83 @@
+"""Which files of a directory may be removed: those that prometheus_client or we have written, and nobody writes now."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from .identity import Owner, owner
+from .keys import BadFile
+from .layouts import HEADER_BYTES, Layouts
+from .names import FileName, parse_name
+
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_MOST_BYTES = 1 << 28
+
+
+class Found(NamedTuple):
+    """A file that is called as prometheus_client or we call one."""
+
+    path: Path
+    name: FileName
+    owner: Owner
+
+
+def find(folder: str) -> list[Found]:
+    """Return the files whose name ends with an identity of ours or with a number.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    found = []
+    for file in os.listdir(folder):
+        name = parse_name(file)
+        if name is not None and (whose := owner(name.identity)).kind is not None:
+            found.append(Found(Path(folder, file), name, whose))
+    return found
+
+
+def remove(path: Path) -> bool:
+    """Remove the file if its content is what prometheus_client writes. Return whether it was.
+
+    Raises:
+        OSError: it is, and cannot be removed.
+    """
+    if not is_genuine(path):
+        return False
+    path.unlink(missing_ok=True)
+    return True
+
+
+def is_genuine(path: Path) -> bool:
+    """Return whether the content is what prometheus_client writes, or nothing yet."""
+    try:
+        data = content_of(path)
+    except OSError:
+        return False
+    if not data.strip(b"\0"):
+        return True
+    used = int.from_bytes(data[:4], "little")
+    if not HEADER_BYTES <= used <= len(data):
+        return False
+    try:
+        layouts = Layouts()
+        layouts.extended(layouts.empty(timed=False), data, used)
+    except BadFile:
+        return False
+    return True
+
+
+def content_of(path: Path) -> bytes:
+    """Return what is in the file; a link is not followed.
+
+    Raises:
+        OSError: it cannot be read, is no file, or larger than any that prometheus_client writes.
+    """
+    descriptor = os.open(path, _FLAGS)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
+            raise OSError("no file of this kind")
+        return file.read()

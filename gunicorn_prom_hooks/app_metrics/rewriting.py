@@ -1,0 +1,110 @@
+"""Files in prometheus_client's format, written whole: a reader sees the file as it was or as it is now."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from .layouts import HEADER_BYTES
+
+_HEADER: Final = struct.Struct("=I4x")
+_LENGTH: Final = struct.Struct("=I")
+_NUMBERS: Final = struct.Struct("=dd")
+FIRST_BYTES: Final = 1 << 16
+"""The size that prometheus_client gives a new file."""
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Entry(NamedTuple):
+    """A key as JSON, its value, and when that was set."""
+
+    key: bytes
+    value: float
+    timestamp: float
+
+
+class User(NamedTuple):
+    """User and group that files are given to."""
+
+    uid: int
+    gid: int
+
+
+def content(entries: Iterable[Entry]) -> bytes:
+    """Return a file with these entries. Its size is one that prometheus_client makes."""
+    body = b"".join(
+        _LENGTH.pack(len(key)) + key + b" " * (8 - (len(key) + 4) % 8) + _NUMBERS.pack(value, timestamp)
+        for key, value, timestamp in entries
+    )
+    used = HEADER_BYTES + len(body)
+    size = FIRST_BYTES
+    while size < used:
+        size *= 2
+    return (_HEADER.pack(used) + body).ljust(size, b"\0")
+
+
+def key_of(blob: bytes) -> bytes:
+    """Return the JSON of a key from the bytes that it has in a file."""
+    (length,) = _LENGTH.unpack_from(blob)
+    return blob[_LENGTH.size : _LENGTH.size + length]
+
+
+def replace(path: Path, data: bytes, user: User | None = None) -> BinaryIO:
+    """Put a file with this content in the place of the one that may be there, in one step. Return it, open.
+
+    All of it is written, so each of its bytes has room on the disk.
+
+    Args:
+        path: of the file.
+        data: what is to be in it.
+        user: whom it is given to; None if it is to be this process's.
+
+    Raises:
+        OSError: it cannot be written; nothing has changed then.
+    """
+    new = path.with_name(path.name + ".new")
+    with contextlib.ExitStack() as undo:
+        file: BinaryIO = os.fdopen(os.open(new, _FLAGS, 0o666), "w+b")
+        undo.callback(new.unlink, missing_ok=True)
+        undo.callback(file.close)
+        if user is not None and user != (os.geteuid(), os.getegid()):
+            os.fchown(file.fileno(), *user)
+        file.write(data)
+        file.flush()
+        new.replace(path)
+        undo.pop_all()
+    return file
+
+
+def add(path: Path, data: bytes, user: User) -> bool:
+    """Put a file with this content there, unless there is one. Return whether there was none.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    new = path.with_name(path.name + ".seed")
+    try:
+        replace(new, data, user).close()
+        os.link(new, path)
+    except FileExistsError:
+        return False
+    finally:
+        new.unlink(missing_ok=True)
+    return True
+
+
+def empty(path: Path) -> None:
+    """Say in the file that nothing in it is used. A reader has seen all of it, or sees nothing.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.pwrite(descriptor, _LENGTH.pack(HEADER_BYTES), 0)
+    finally:
+        os.close(descriptor)
