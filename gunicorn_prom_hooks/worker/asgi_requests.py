@@ -82,9 +82,9 @@ class AsgiRequests:
             self.guard.failed("asgi")
             return None
 
-    def drop(self, begun: Begun) -> None:
-        """What has begun turned out not to be a request."""
-        self.places.leave(begun[1])
+    def drop(self, begun: Begun, started: float) -> None:
+        """What has begun at this time of the monotonic clock turned out not to be a request."""
+        self.places.leave(begun[1], started)
 
     def end(
         self,
@@ -143,7 +143,7 @@ class AsgiRequests:
         except Exception:  # noqa: BLE001 - the next request must be served
             self.guard.failed("asgi")
         finally:
-            self.places.leave(at)
+            self.places.leave(at, started)
 
     def broken_off(
         self,

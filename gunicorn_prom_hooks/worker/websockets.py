@@ -51,7 +51,7 @@ class Websockets:
                 return
             kind = message["type"]
             if kind == "websocket.accept":
-                self._requests.drop(begun)
+                self._requests.drop(begun, started)
                 begun, cell = None, self._open(scope)
             elif kind == f"{DENIAL}.start":
                 status = message["status"] if DENIAL in (scope.get("extensions") or ()) else FORBIDDEN

@@ -13,10 +13,11 @@ from unit_asgi import Bench as AsgiBench
 from unit_support import KINDS, MakeHooks, Recorded, handled, same, tally_all
 
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS
-from gunicorn_prom_hooks.scoreboard.layout import EXIT_CAUSE, QUIT_AT
+from gunicorn_prom_hooks.scoreboard.layout import EXIT_CAUSE, INFLIGHT_ENTRIES, QUIT_AT
 from gunicorn_prom_hooks.scoreboard.reader import SlotReader
 from gunicorn_prom_hooks.scoreboard.slot import Slot
 from gunicorn_prom_hooks.worker.endpoints import Resolve
+from gunicorn_prom_hooks.worker.kinds import many_at_a_time, one_per_thread
 
 CELLS, DIRECTORY = 18_000, 20_000
 
@@ -58,7 +59,7 @@ def after_death(memory: bytes) -> tuple[int, int]:
     reader.finish()
     assert reader.finish() == 0, "it is counted once"
     rows = tally_all([reader], same)[0].series(REQUESTS.number).values()
-    return int(sum(sum(cells[COUNTS]) for cells in rows)), len(died_on)
+    return int(sum(sum(cells[COUNTS]) for cells in rows)), len(died_on) + reader.untracked().number
 
 
 @pytest.mark.parametrize("make", KINDS)
@@ -97,6 +98,49 @@ def test_killed_at_any_instruction_of_an_asgi_request(plain: bool, resolve: Reso
     seen = [after_death(memory) for memory in at_every_instruction(bench.slot, serve)]
     assert seen == sorted(seen, key=[(before, 0), (before, 1), (before + 1, 0)].index)
     assert len(set(seen)) == 3
+    assert not bench.guard.counts
+
+
+@pytest.mark.parametrize("make", [many_at_a_time, one_per_thread])
+def test_killed_at_any_instruction_without_an_entry(make: MakeHooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request beyond those that the table has room for is in progress and then counted, too, and never both."""
+    recorded = small()
+    pre_request, post_request = make(recorded.recorder, None, recorded.guard)
+    thread = 0
+    monkeypatch.setattr("gunicorn_prom_hooks.worker.kinds.get_ident", lambda: thread)
+    others = [handled() for _ in range(INFLIGHT_ENTRIES + 2)]
+    for thread, (request, _, _) in enumerate(others):  # noqa: B007 - it is what the hooks are told
+        pre_request(None, request)
+    post_request(None, *others.pop())
+    thread += 1
+    request, environ, response = handled()
+
+    def serve() -> None:
+        pre_request(None, request)
+        post_request(None, request, environ, response)
+
+    memories = at_every_instruction(recorded.slot, serve)
+    seen = [after_death(memory) for memory in memories]
+    before, during, after = (1, INFLIGHT_ENTRIES + 1), (1, INFLIGHT_ENTRIES + 2), (2, INFLIGHT_ENTRIES + 1)
+    assert seen == sorted(seen, key=[before, during, after].index)
+    assert len(set(seen)) == 3
+    assert not recorded.guard.counts
+
+
+def test_killed_at_any_instruction_of_an_asgi_request_without_an_entry() -> None:
+    """The same for the calls of an ASGI application, with a path that is new and with one that is known."""
+    bench = AsgiBench(slot=Slot(CELLS, DIRECTORY))
+    for start in range(INFLIGHT_ENTRIES + 1):
+        bench.calls.begin({"method": "GET", "path": "/items/7"}, 1.0 + start)
+
+    def serve() -> None:
+        bench.call(sends(START, BODY))
+
+    for before in (0, 1):
+        seen = [after_death(memory) for memory in at_every_instruction(bench.slot, serve)]
+        stages = [(before, INFLIGHT_ENTRIES + 1), (before, INFLIGHT_ENTRIES + 2), (before + 1, INFLIGHT_ENTRIES + 1)]
+        assert seen == sorted(seen, key=stages.index)
+        assert len(set(seen)) == 3
     assert not bench.guard.counts
 
 

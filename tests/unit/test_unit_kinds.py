@@ -10,7 +10,7 @@ from greenlet import GreenletExit  # type: ignore[import-untyped]
 from unit_support import GET, Recorded, handled
 
 from gunicorn_prom_hooks.scoreboard.families import FAILED
-from gunicorn_prom_hooks.scoreboard.layout import INFLIGHT_ENTRIES, UNTRACKED
+from gunicorn_prom_hooks.scoreboard.layout import INFLIGHT_ENTRIES
 from gunicorn_prom_hooks.worker.errors import is_cut_off
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time
 
@@ -77,9 +77,9 @@ def test_a_request_past_the_table_that_is_cut_off(error: BaseException) -> None:
     served = [loop.begin(b"/%d" % number) for number in range(INFLIGHT_ENTRIES + 2)]
     loop.worker.alive = False
     loop.end(served[-1], error)
-    assert loop.recorded.slot.header[UNTRACKED] == 2.0
+    assert loop.recorded.reader.untracked().number == 2
     loop.end(served[-2])
-    assert loop.recorded.slot.header[UNTRACKED] == 1.0
+    assert loop.recorded.reader.untracked().number == 1
     assert loop.recorded.in_progress() == INFLIGHT_ENTRIES + 1
     assert sum(loop.recorded.requests().values()) == 1.0
 

@@ -96,7 +96,7 @@ class Recorded:
 
     def in_progress(self) -> int:
         """Requests in progress, in the in-flight table and past its end."""
-        return len(self.reader.in_flight()) + self.reader.untracked()
+        return len(self.reader.in_flight()) + self.reader.untracked().number
 
     def requests(self) -> dict[Labels, float]:
         """Requests by method, endpoint and status."""
