@@ -20,6 +20,7 @@ from ..scoreboard.families import (
 )
 from ..scoreboard.layout import COUNTED
 from .cache import NO_ROWS, Cache, Rows, kind_of
+from .clients import error_type_of
 from .endpoints import Resolve
 from .errors import CLIENT_GONE
 from .frameworks import swallowed
@@ -174,7 +175,7 @@ class AsgiRequests:
         elif exc is None:
             self.end(scope, begun, started, status or NO_STATUS, sent, status, INCOMPLETE if status else None)
         elif answered or not isinstance(exc, _ENDS):
-            self.end(scope, begun, started, status or NO_STATUS, sent, status, type(exc).__name__)
+            self.end(scope, begun, started, status or NO_STATUS, sent, status, error_type_of(exc))
         # Else nothing is answered: the worker dies on it, and the in-flight table goes on saying so.
 
     def _headers(self, scope: Mapping[str, Any]) -> dict[bytes, str]:

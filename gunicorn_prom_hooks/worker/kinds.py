@@ -11,8 +11,8 @@ from ..guard import Guard
 from ..scoreboard.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE
 from .cache import NO_ROWS, Cache, Rows
 from .endpoints import Resolve
-from .errors import is_cut_off
 from .inflight import NOWHERE_AT, Places, UntrackedRequests
+from .interrupted import is_cut_off
 from .recorder import Recorder
 from .requests import Hooks, Load, PostRequest, PreRequest, current_exception, request_hooks
 from .sizes import length_told

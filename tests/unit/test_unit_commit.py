@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from unit_asgi import BODY, MORE, START, sends
 from unit_asgi import Bench as AsgiBench
-from unit_support import KINDS, MakeHooks, Recorded, handled, same, tally_all
+from unit_support import KINDS, MakeHooks, Recorded, handled, interruption, same, tally_all
 
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS
 from gunicorn_prom_hooks.scoreboard.layout import EXIT_CAUSE, INFLIGHT_ENTRIES, QUIT_AT
@@ -157,18 +157,22 @@ def test_what_was_counted_long_ago_is_not_counted_again() -> None:
 
 
 def test_a_request_that_ends_with_its_worker() -> None:
-    """SystemExit out of a signal handler ends the request: it is answered 500, and the one that the worker died on."""
-    for quitting, expected in [(0.0, (1, 0)), (1700000000.0, (1, 1))]:
+    """SystemExit out of a signal handler ends the request: it is answered 500, and the one that the worker died on.
+
+    One of the application's does not, also in a worker that has been told to quit.
+    """
+    ends: list[tuple[BaseException, int]] = [(SystemExit(1), 0), (interruption("handle_quit"), 1)]
+    for error, died_on in ends:
         recorded = small()
         pre_request, post_request = KINDS[0](recorded.recorder, None, recorded.guard)
         request, environ, response = handled()
         pre_request(None, request)
-        recorded.slot.header[QUIT_AT] = quitting
+        recorded.slot.header[QUIT_AT] = 1700000000.0
         try:
-            raise SystemExit(1)
+            raise error
         except SystemExit:
             post_request(None, request, environ, response)
-        assert after_death(bytes(recorded.slot.memory)) == expected
+        assert after_death(bytes(recorded.slot.memory)) == (1, died_on)
 
 
 def test_garbage_is_not_counted() -> None:
