@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from ..scoreboard.leases import Lease
-from ..scoreboard.reader import InFlight
+from ..scoreboard.reader import InFlight, Untracked
 from ..scoreboard.tally import Rename, SlotCopy, Tally, tally_all, tally_own
 
 STATES = ("booting", "running", "quit", "abort")
@@ -107,7 +107,7 @@ class WorkerView:
         heartbeat_age: seconds since it last told the master that it is alive; None if that cannot be read.
         stopping: the master wants it to leave.
         in_flight: the requests it is at, oldest first.
-        untracked: how many more.
+        untracked: the others that it is at.
     """
 
     worker_id: str
@@ -119,7 +119,7 @@ class WorkerView:
     heartbeat_age: float | None
     stopping: bool
     in_flight: Sequence[InFlight]
-    untracked: int
+    untracked: Untracked
 
     @property
     def state(self) -> str:
@@ -133,12 +133,12 @@ class WorkerCounts:
 
     tally: Tally
     in_flight: Sequence[InFlight]
-    untracked: int
+    untracked: Untracked
 
     @property
     def in_progress(self) -> int:
         """Requests in progress, those included that are not in the in-flight table."""
-        return len(self.in_flight) + self.untracked
+        return len(self.in_flight) + self.untracked.number
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class WorkerRequests:
         )
         oldest = GaugeMetricFamily(
             "gunicorn_worker_oldest_request_seconds",
-            "For how long the worker has been at the oldest request in progress; 0 if there is none.",
+            "Age of the oldest request in progress, 0 if there is none; of requests beyond 128, their mean age.",
             labels=_WORKER,
         )
         self._busy = {
@@ -72,8 +72,7 @@ class WorkerRequests:
             )
             busy.add_metric(labels, self._busy[worker.lease.worker])
             in_progress.add_metric(labels, counts.in_progress)
-            ages = [view.clock - request.start for request in counts.in_flight]
-            oldest.add_metric(labels, max(0.0, *ages) if ages else 0.0)
+            oldest.add_metric(labels, _oldest_seconds(view, counts))
         yield from (requests, durations, busy, in_progress, oldest)
         yield _by_labels(
             view, FAILED, "gunicorn_worker_failed_requests", "Requests that ended with an exception or a 5xx."
@@ -87,7 +86,16 @@ class WorkerRequests:
 
     def _busy_seconds(self, view: View, serial: int, counts: WorkerCounts) -> float:
         running = sum(max(0.0, view.clock - request.start) for request in counts.in_flight)
+        running += counts.untracked.seconds(view.clock)
         return max(self._busy.get(serial, 0.0), _finished_seconds(counts) + running)
+
+
+def _oldest_seconds(view: View, counts: WorkerCounts) -> float:
+    """Return the age of the oldest request that is known; of untracked ones, at least one is as old as their mean."""
+    ages = [0.0, *(view.clock - request.start for request in counts.in_flight)]
+    if counts.untracked.number:
+        ages.append(counts.untracked.seconds(view.clock) / counts.untracked.number)
+    return max(ages)
 
 
 def _finished_seconds(counts: WorkerCounts) -> float:

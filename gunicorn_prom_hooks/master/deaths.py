@@ -111,7 +111,7 @@ class Deaths:
         """The requests that the worker died on, and how many more. What it had answered but not counted is counted."""
         try:
             member.lease.reader.finish()
-            return member.lease.reader.died_on(), member.lease.reader.untracked()
+            return member.lease.reader.died_on(), member.lease.reader.untracked().number
         except Exception:  # noqa: BLE001 - something else has written into the slot; the worker is dead for all that
             self._guard.failed("slot")
             return [], 0

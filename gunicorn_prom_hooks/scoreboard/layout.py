@@ -19,16 +19,23 @@ offset in bytes    size in bytes   what
 are the unix times, in seconds, at which that worker entered the state, 0 for a state it has not been in.
 ``RUNNING_CLOCK`` is ``RUNNING_AT`` on ``CLOCK_MONOTONIC``, written before it: spans are taken from that clock.
 ``EXIT_MARK`` is 0 until the worker leaves in an orderly way, then 1 + its exit code (0 to 255), and ``EXIT_CAUSE`` is
-then why it leaves, one of the ``CAUSE_`` numbers. ``UNTRACKED`` counts requests in progress that found no free entry in
-the in-flight table. ``DIED_ON`` is the number among the slot's doubles of the start of an in-flight entry whose request
-was ended by the signal that ends the worker, 0 if there is none, and ``DIED_START`` is when that request began.
-``STACKS`` says whether the worker writes its stacks when it is sent the signal for that: 0, it does not, or one of the
-``STACKS_`` numbers.
+then why it leaves, one of the ``CAUSE_`` numbers. ``DIED_ON`` is the number among the slot's doubles of the start of an
+in-flight entry whose request was ended by the signal that ends the worker, 0 if there is none, and ``DIED_START`` is
+when that request began. ``STACKS`` says whether the worker writes its stacks when it is sent the signal for that: 0,
+it does not, or one of the ``STACKS_`` numbers.
+
+**Untracked requests** are those in progress that found no free entry in the in-flight table. Two cells of the header
+describe them: their number, and the sum of their starts in seconds of ``CLOCK_MONOTONIC``. There are two such pairs,
+one behind the other from ``UNTRACKED_PAIRS`` on. ``UNTRACKED`` is the number of changes: while it is even, the first
+pair is valid, while it is odd, the second one. A writer writes the other pair, then adds 1 to ``UNTRACKED``. So one
+store changes both numbers, and a writer that is killed leaves a valid pair.
 
 **In-flight entry.** 0: method, 16 bytes. 16: path, 216 bytes. Both are UTF-8, cut to fit, padded with NUL. Then three
 doubles. 232: ``counted``, see below. 240: ``known``; 0.0 if method and path are the text before it, else they are the
 labels of the directory's entry whose first cell is this one among the slot's doubles, and the text is an old one.
 248: ``start`` of the request in seconds of ``CLOCK_MONOTONIC``, written last. It is 0.0 or less when the entry is free.
+In the entry of requests without one, ``known`` is a value of ``UNTRACKED``. Where that is still its value and ``start``
+is negative, see below, one of the requests that the valid pair counts is answered, and no longer in progress.
 
 **Counting.** A request is counted by one store into one cell. Before it, ``counted`` becomes what that cell will hold,
 and ``start`` the number of that cell among the slot's doubles, negative. So a worker that is killed in between leaves
@@ -66,8 +73,9 @@ UNTRACKED: Final = 11
 EXIT_CAUSE: Final = 12
 DIED_ON: Final = 13
 DIED_START: Final = 14
-STACKS: Final = 16
-RUNNING_CLOCK: Final = 17
+UNTRACKED_PAIRS: Final = 15
+STACKS: Final = 19
+RUNNING_CLOCK: Final = 20
 
 CAUSE_UNKNOWN: Final = 0.0
 CAUSE_MAX_REQUESTS: Final = 1.0

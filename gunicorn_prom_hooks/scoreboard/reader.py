@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from math import inf
+from typing import Final, NamedTuple, cast
 
 from .directory import CorruptDirectory, Entry, decode, written
 from .families import PATHS
@@ -18,8 +19,30 @@ from .layout import (
     KNOWN,
     NOWHERE,
     UNTRACKED,
+    UNTRACKED_PAIRS,
 )
 from .slot import Slot, inflight_offset, inflight_start
+
+_READS: Final = 100
+"""Attempts to read the same state of the untracked requests twice in a row."""
+_PLAUSIBLE: Final = 1e9
+"""More untracked requests than this is a number that no writer of ours wrote."""
+
+
+class Untracked(NamedTuple):
+    """Requests in progress without an entry in the in-flight table.
+
+    Attributes:
+        number: of requests.
+        starts: sum of their starts in monotonic seconds; infinite if it could not be read.
+    """
+
+    number: int
+    starts: float
+
+    def seconds(self, clock: float) -> float:
+        """Return the sum of their ages in seconds at this time of the monotonic clock."""
+        return max(0.0, self.number * clock - self.starts)
 
 
 class InFlight(NamedTuple):
@@ -130,9 +153,34 @@ class SlotReader:
         method, path = INFLIGHT_TEXT.unpack_from(self.slot.memory, inflight_offset(number))
         return _text(method), _text(path)
 
-    def untracked(self) -> int:
-        """Number of requests in progress that have no entry in the in-flight table."""
-        return max(0, int(self.slot.header[UNTRACKED]))
+    def untracked(self) -> Untracked:
+        """Return the requests in progress that have no entry in the in-flight table.
+
+        The worker may change them meanwhile: only a state that is read twice in a row is taken.
+        """
+        state = self._untracked_state()
+        for _ in range(_READS):
+            before, state = state, self._untracked_state()
+            if state == before:
+                break
+        else:
+            return Untracked(_plausible(state[1]), inf)
+        changes, number, starts, marker, marked = state
+        count = _plausible(number)
+        if count and marker < 0.0 and marked == changes:  # one of them is answered; which one is not known
+            return Untracked(count - 1, starts * (count - 1) / count)
+        return Untracked(count, starts)
+
+    def _untracked_state(self) -> tuple[float, ...]:
+        """Number of changes, valid pair, and what the entry of requests without one says."""
+        header, words, at = self.slot.header, self.slot.words, inflight_start(NOWHERE)
+        changes = header[UNTRACKED]
+        pair = UNTRACKED_PAIRS + 2 * (changes % 2 == 1)
+        return changes, header[pair], header[pair + 1], words[at], words[at + KNOWN]
+
+
+def _plausible(number: float) -> int:
+    return int(number) if 0.0 <= number <= _PLAUSIBLE else 0
 
 
 def _text(raw: bytes) -> str:

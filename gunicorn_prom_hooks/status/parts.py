@@ -99,7 +99,7 @@ def _worker(view: View, worker: WorkerView, figures: Figures, before: Counted, p
         failed=int(sum(cells[0] for cells in counts.tally.series(FAILED.number).values())),
         capacity=_limit(worker.capacity),
         in_progress=counts.in_progress,
-        at=_requests(counts.in_flight, view.clock, MAX_REQUESTS, counts.untracked),
+        at=_requests(counts.in_flight, view.clock, MAX_REQUESTS, counts.untracked.number),
     )
 
 

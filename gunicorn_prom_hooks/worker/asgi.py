@@ -17,7 +17,17 @@ from ..scoreboard.families import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_
 from ..scoreboard.layout import COUNTED, KNOWN
 from .asgi_requests import FAST, SMALL, AsgiRequests
 from .cache import NO_ROWS, Rows
-from .clients import Application, Message, Receive, Scope, Send, is_cut_off, is_raised_by_server, says_goodbye
+from .clients import (
+    Application,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    cancels_itself,
+    is_cut_off,
+    is_disconnect,
+    is_raised_by_server,
+)
 from .errors import CLIENT_GONE
 from .inflight import NOWHERE_AT
 from .streams import Streams
@@ -32,7 +42,8 @@ class Clients(NamedTuple):
 
     Attributes:
         are_dropped: whether what the application sends is dropped without a word, since there is nobody to send it to.
-        have_left: whether the connection is lost; none that the server is about to close itself.
+        have_left: whether the connection is lost, or the server has told the application so; none that the server is
+            about to close itself.
         are_cancelled: whether the server cancels the requests of those that have left, and answers none that is
             cancelled. If not, it answers them with a 500, as it does whatever comes out of the application.
         have_protocol: what ``are_dropped`` looks at, for where there is no time to call it: ``protocol._closed`` of
@@ -47,7 +58,9 @@ class Clients(NamedTuple):
 
 GUNICORN: Final = Clients(
     lambda client: bool(client.protocol._closed),  # noqa: SLF001 - nothing else tells
-    lambda client: bool(client.protocol._conn_lost_handled),  # noqa: SLF001
+    lambda client: bool(
+        client.protocol._conn_lost_handled or getattr(client, "_body_wait_expired", False)  # noqa: SLF001
+    ),
     are_cancelled=True,
     have_protocol=True,
 )
@@ -166,8 +179,9 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                 said, status = status, ENDED
                 if said and not sent and is_raised_by_server(exc):
                     said = 0  # the server has refused the headers
-                left = says_goodbye(exc, has_left(client), are_cancelled and worker.alive)
-                broken_off(scope, (rows, at), started, said, sent, left, exc, answered=not are_cancelled)
+                left = is_disconnect(exc, has_left(client), client)
+                answered = not are_cancelled or cancels_itself(exc, worker)
+                broken_off(scope, (rows, at), started, said, sent, left, exc, answered=answered)
             raise
         if status is not ENDED:
             said, status = status, ENDED

@@ -20,6 +20,7 @@ from ..scoreboard.families import (
 )
 from ..scoreboard.layout import COUNTED
 from .cache import NO_ROWS, Cache, Rows, kind_of
+from .clients import error_type_of
 from .endpoints import Resolve
 from .errors import CLIENT_GONE
 from .frameworks import swallowed
@@ -82,9 +83,9 @@ class AsgiRequests:
             self.guard.failed("asgi")
             return None
 
-    def drop(self, begun: Begun) -> None:
-        """What has begun turned out not to be a request."""
-        self.places.leave(begun[1])
+    def drop(self, begun: Begun, started: float) -> None:
+        """What has begun at this time of the monotonic clock turned out not to be a request."""
+        self.places.leave(begun[1], started)
 
     def end(
         self,
@@ -143,7 +144,7 @@ class AsgiRequests:
         except Exception:  # noqa: BLE001 - the next request must be served
             self.guard.failed("asgi")
         finally:
-            self.places.leave(at)
+            self.places.leave(at, started)
 
     def broken_off(
         self,
@@ -174,7 +175,7 @@ class AsgiRequests:
         elif exc is None:
             self.end(scope, begun, started, status or NO_STATUS, sent, status, INCOMPLETE if status else None)
         elif answered or not isinstance(exc, _ENDS):
-            self.end(scope, begun, started, status or NO_STATUS, sent, status, type(exc).__name__)
+            self.end(scope, begun, started, status or NO_STATUS, sent, status, error_type_of(exc))
         # Else nothing is answered: the worker dies on it, and the in-flight table goes on saying so.
 
     def _headers(self, scope: Mapping[str, Any]) -> dict[bytes, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import CancelledError, current_task
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -12,12 +12,15 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_GOODBYES: Final = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted", "WebSocketDisconnect"})
-"""Exceptions of frameworks and servers which say that the client went away; so do those derived from them."""
+_DISCONNECTS: Final = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted", "WebSocketDisconnect"})
+"""Exceptions, and those derived from them, in which frameworks and servers say that the client is gone. They may be
+wrong: Starlette raises one for every OSError of a streaming response."""
+_MAX_CONTEXTS: Final = 20
+"""So many exceptions are looked at, each raised while the next one was handled."""
 
 
 class Listening:
-    """A ``receive`` that notes when the application is told that the client is gone.
+    """A ``receive`` that records when the application is told that the client is gone.
 
     For servers that give a plain function, as gunicorn does for HTTP/2: there is nothing that the news can be read off.
     """
@@ -29,7 +32,7 @@ class Listening:
     async def receive(self) -> Message:
         """The next message."""
         message = await self._receive()
-        if message["type"] == "http.disconnect":
+        if message["type"] in ("http.disconnect", "websocket.disconnect"):
             self.disconnected = True
         return message
 
@@ -44,19 +47,44 @@ def is_cut_off(client: Any) -> bool:
     return transport is not None and bool(transport.is_closing())
 
 
-def says_goodbye(exc: BaseException, left: bool, cancels: bool) -> bool:
-    """Whether what the application was at ended with this exception since the client went away.
+def is_disconnect(exc: BaseException, lost: bool, client: Any = None) -> bool:
+    """Return whether the application ended with this exception because the client is gone, as the server knows.
+
+    What it is called does not tell: the application's own files, databases and timeouts raise the same exceptions.
 
     Args:
         exc: what came out of the application.
-        left: whether the server knows that the client is gone.
-        cancels: whether a request is cancelled since its client went away: by gunicorn, while the worker is alive.
+        lost: whether the server knows that the client is gone.
+        client: what ``receive`` is a method of, if that is known.
     """
-    if isinstance(exc, asyncio.CancelledError):
-        return left or cancels
-    if left and isinstance(exc, OSError):
-        return True
-    return not _GOODBYES.isdisjoint(base.__name__ for base in type(exc).__mro__)
+    if isinstance(exc, CancelledError):  # a server on its way out cancels requests, too, and closes their transports
+        return lost
+    return (isinstance(exc, OSError) or _says_disconnect(exc)) and (lost or is_cut_off(client))
+
+
+def cancels_itself(exc: BaseException, worker: Any) -> bool:
+    """Return whether the application cancelled a request whose client is still there, and the worker goes on."""
+    return isinstance(exc, CancelledError) and bool(worker.alive)
+
+
+def was_cancelled() -> bool:
+    """Return whether the current task was asked to end, as opposed to having raised ``CancelledError`` itself."""
+    cancelling = getattr(current_task(), "cancelling", None)  # since Python 3.11
+    return cancelling is None or cancelling() > 0
+
+
+def error_type_of(exc: BaseException) -> str:
+    """Return the error_type of a request whose client is still there: of what the framework took for a disconnect."""
+    for _ in range(_MAX_CONTEXTS):
+        cause = exc.__cause__ or exc.__context__
+        if cause is None or not _says_disconnect(exc):
+            break
+        exc = cause
+    return type(exc).__name__
+
+
+def _says_disconnect(exc: BaseException) -> bool:
+    return not _DISCONNECTS.isdisjoint(base.__name__ for base in type(exc).__mro__)
 
 
 def is_raised_by_server(exc: BaseException) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
-from ssl import SSLError
-from types import TracebackType
+import select
+from ssl import SSL_ERROR_EOF, SSLError
+from types import FrameType, TracebackType
 from typing import Any
 
 from gunicorn.http.errors import ConfigurationProblem, NoMoreData, ParseException
+from gunicorn.http.wsgi import FileWrapper
 
 try:
     from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ProtocolError, HTTP2StreamError
@@ -17,9 +19,9 @@ except ImportError:  # before gunicorn 25
     _STREAM_GONE = ()
 
 from ..guard import Guard
+from ..native import original
 from ..scoreboard.families import ERROR_HANDLING, INVALID, UNMATCHED
-from ..scoreboard.layout import ABORT_AT, DIED_ON, DIED_START, QUIT_AT
-from ..scoreboard.slot import Slot
+from .interrupted import error_type_of
 from .recorder import Recorder, method_label
 
 CLIENT_GONE = 499
@@ -53,17 +55,46 @@ def is_goodbye(exc: BaseException) -> bool:
     return _raised_in(traceback) == "gunicorn"
 
 
-def client_left(exc: BaseException) -> bool:
-    """Whether the exception says that the client went away, and not that the application's own peer did.
+def client_left(exc: BaseException, sock: Any = None) -> bool:
+    """Return whether gunicorn failed to read from or write to the client, which is gone.
 
-    A database that resets its connection raises the very same ``ConnectionResetError``. What tells them apart is who
-    was using the socket: gunicorn is the only one to read from and write to the client's.
+    A database that resets its connection raises the very same ``ConnectionResetError``. So two things must be true:
+    gunicorn's own code used the socket, and the kernel says that the client's connection is over.
+
+    Args:
+        exc: what ended the request.
+        sock: the client's socket, if it is known.
     """
     if isinstance(exc, (NoMoreData, *_STREAM_GONE)):
         return True
     if not isinstance(exc, OSError) or not (isinstance(exc, SSLError) or exc.errno in _GONE):
         return False
-    return _raised_in(exc.__traceback__) in ("gunicorn", "")
+    return _is_gunicorns_own(exc.__traceback__) and (isinstance(exc, SSLError) or _is_over(sock))
+
+
+def _is_gunicorns_own(traceback: TracebackType | None) -> bool:
+    """Return whether gunicorn's code for the client's socket raised this, or nothing but the transport did.
+
+    The application's body is iterated in the frames of gunicorn's workers, and its files are read in ``FileWrapper``:
+    what is raised there is the application's, which may have answered with the file of a socket.
+    """
+    frame = _innermost(traceback)
+    if frame is None:
+        return True
+    name = _module(frame)
+    if not name.startswith("gunicorn.") or name.startswith("gunicorn.workers."):
+        return False
+    return not isinstance(frame.f_locals.get("self"), FileWrapper)
+
+
+def _is_over(sock: Any) -> bool:
+    """Return whether the kernel has ended the connection of this socket; True where the kernel cannot be asked."""
+    try:
+        poll = original("select", "poll")()
+        poll.register(sock.fileno(), 0)  # what ends a connection is always reported
+        return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
+    except (AttributeError, OSError, TypeError, ValueError):
+        return True
 
 
 def _connection_is_gone(exc: BaseException, resp: Any) -> bool:
@@ -77,43 +108,35 @@ def _connection_is_gone(exc: BaseException, resp: Any) -> bool:
 
 def _raised_in(traceback: TracebackType | None) -> str:
     """Top-level package of the innermost frame that is not the transport itself; empty if there is none."""
-    package = ""
+    frame = _innermost(traceback)
+    return "" if frame is None else _module(frame).partition(".")[0]
+
+
+def _innermost(traceback: TracebackType | None) -> FrameType | None:
+    """The innermost frame that is not the transport itself."""
+    found = None
     while traceback is not None:
-        name = traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0]
-        if name not in _TRANSPORTS and name != __name__.partition(".")[0]:
-            package = name
+        if _module(traceback.tb_frame).partition(".")[0] not in _TRANSPORTS:
+            found = traceback.tb_frame
         traceback = traceback.tb_next
-    return package
+    return found
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
 
 
 def status_of(exc: BaseException, resp: Any) -> int:
     """The status that the client saw of a request that ended with this exception."""
-    if client_left(exc) or _connection_is_gone(exc, resp):
+    if client_left(exc, getattr(resp, "sock", None)) or _connection_is_gone(exc, resp):
         return CLIENT_GONE
     if resp is not None and resp.headers_sent:
         return int(getattr(resp, "status_code", 500))
+    if isinstance(exc, SSLError):  # gunicorn takes even the application's own for the client's, and forbids
+        return 403 if _reaches_error_handling(exc) else 500
     if is_clients_fault(exc):
         return int(getattr(exc, "code", 400))
     return 500
-
-
-def ends_with_worker(exc: BaseException, slot: Slot) -> bool:
-    """Whether gunicorn's handler of a signal that ends the worker raised this in the middle of a request."""
-    return isinstance(exc, SystemExit) and bool(slot.header[QUIT_AT] or slot.header[ABORT_AT])
-
-
-def is_cut_off(exc: BaseException, worker: Any) -> bool:
-    """Whether gunicorn's gevent worker cuts this request off, on its way out, without a word to the client.
-
-    It does with ``SystemExit`` out of a signal handler, and with ``GreenletExit`` when ``graceful_timeout`` is over.
-    """
-    return not isinstance(exc, Exception) and not worker.alive
-
-
-def die_on(slot: Slot, at: int) -> None:
-    """Leaves word for the master that the worker died on the request whose start is at ``at`` among the doubles."""
-    slot.header[DIED_START] = slot.words[at]
-    slot.header[DIED_ON] = at
 
 
 def is_clients_fault(exc: BaseException) -> bool:
@@ -123,17 +146,24 @@ def is_clients_fault(exc: BaseException) -> bool:
     return isinstance(exc, (ParseException, SSLError))
 
 
-def remember_failing(recorder: Recorder, req: Any, method: str, endpoint: str, error_type: str) -> None:
+def remember_failing(recorder: Recorder, req: Any, labels: tuple[str, str], raised: BaseException) -> None:
     """Keeps the labels of a request whose exception goes on to gunicorn, in case it reaches its error handling.
 
     That of an HTTP/2 stream always does, and nothing is called that would tell.
     """
     if hasattr(req, "stream"):
-        recorder.count(ERROR_HANDLING, method, endpoint, recorder.error_type(error_type))
-        return
-    if len(recorder.failing) >= _MAX_PENDING:
-        recorder.failing.clear()
-    recorder.failing[id(req)] = method, endpoint
+        recorder.count(ERROR_HANDLING, *labels, recorder.error_type(error_type_of(raised)))
+    elif _reaches_error_handling(raised):
+        if len(recorder.failing) >= _MAX_PENDING:
+            recorder.failing.clear()
+        recorder.failing[id(req)] = labels
+
+
+def _reaches_error_handling(raised: BaseException) -> bool:
+    """Whether gunicorn calls ``handle_error`` for what came out of a request; the rest only ends the connection."""
+    if isinstance(raised, SSLError):
+        return raised.args[:1] != (SSL_ERROR_EOF,)
+    return not isinstance(raised, (StopIteration, OSError))
 
 
 def watch_error_handling(worker: Any, recorder: Recorder, guard: Guard) -> None:
@@ -151,9 +181,9 @@ def watch_error_handling(worker: Any, recorder: Recorder, guard: Guard) -> None:
             with recorder.lock:
                 known = recorder.failing.pop(id(req), None)
                 method, endpoint = known or (method_label(getattr(req, "method", None)), UNMATCHED)
-                error_type = recorder.error_type(type(exc).__name__)
+                error_type = recorder.error_type(error_type_of(exc))
                 recorder.count(ERROR_HANDLING, method, endpoint, error_type)
-                if is_clients_fault(exc):
+                if is_clients_fault(exc) and not (known and isinstance(exc, SSLError)):
                     recorder.count(INVALID, error_type)
         except Exception:  # noqa: BLE001 - gunicorn must go on to answer the client
             guard.failed("handle_error")

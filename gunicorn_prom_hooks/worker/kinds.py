@@ -8,11 +8,11 @@ from time import monotonic
 from typing import Any, Final
 
 from ..guard import Guard
-from ..scoreboard.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE, UNTRACKED
+from ..scoreboard.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE
 from .cache import NO_ROWS, Cache, Rows
 from .endpoints import Resolve
-from .errors import is_cut_off
-from .inflight import NOWHERE_AT, Places
+from .inflight import NOWHERE_AT, Places, UntrackedRequests
+from .interrupted import is_cut_off
 from .recorder import Recorder
 from .requests import Hooks, Load, PostRequest, PreRequest, current_exception, request_hooks
 from .sizes import length_told
@@ -37,6 +37,7 @@ def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
     cache, labels = Cache(recorder), threading.local()
     acquire, release = recorder.lock.acquire, recorder.lock.release
     threads: dict[int, ThreadHooks] = {}
+    untracked = UntrackedRequests(recorder.slot)
     named = None if resolve is None else lambda environ: labels.value
 
     def begin_thread(ident: int) -> ThreadHooks:
@@ -45,7 +46,9 @@ def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
             if number >= 0:
                 hooks = request_hooks(recorder, named, guard, cache, number, queue_header)
             else:
-                hooks = _counted(recorder, *request_hooks(recorder, named, guard, cache, NOWHERE, queue_header))
+                hooks = _counted(
+                    recorder, untracked, *request_hooks(recorder, named, guard, cache, NOWHERE, queue_header)
+                )
             threads[ident] = hooks
         return hooks
 
@@ -84,7 +87,7 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
     named = None if resolve is None else lambda environ: label
     cache = Cache(recorder)
     _, post_one, load = request_hooks(recorder, named, guard, cache, LAST, queue_header)
-    words, header = recorder.slot.words, recorder.slot.header
+    words = recorder.slot.words
     places, paths = Places(recorder.slot), cache.paths
     free = places.free
     running: dict[int, tuple[float, Rows, int]] = {}
@@ -123,10 +126,10 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
         except Exception:  # noqa: BLE001 - the next request must be served
             guard.failed("post_request")
         finally:
-            words[at] = 0.0
             if at == NOWHERE_AT:
-                header[UNTRACKED] -= 1.0
+                places.untracked.remove(started)
             else:
+                words[at] = 0.0
                 free.append(at)
 
     return pre_request, post_request
@@ -146,18 +149,30 @@ def with_streams(hooks: Hooks, guard: Guard) -> Hooks:
     return pre_request, post_request
 
 
-def _counted(recorder: Recorder, pre: PreRequest, post: PostRequest, load: Load) -> ThreadHooks:
-    """The same hooks for a thread without an entry of its own: what it is at is counted, but not named."""
-    header, words, lock = recorder.slot.header, recorder.slot.words, recorder.lock
+def _counted(
+    recorder: Recorder, untracked: UntrackedRequests, pre: PreRequest, post: PostRequest, load: Load
+) -> ThreadHooks:
+    """The same hooks for a thread without an entry of its own: what it is at is counted, but not named.
+
+    All such threads share one entry. So both hooks run with the lock held, and leave nothing of their own in it.
+    """
+    started: float | None = None
 
     def pre_request(worker: Any, req: Any) -> None:
-        with lock:
-            header[UNTRACKED] += 1.0
-        pre(worker, req)
+        nonlocal started
+        with recorder.lock:
+            pre(worker, req)
+            began = monotonic()
+            untracked.add(began)
+            started = began
 
     def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
-        header[UNTRACKED] -= 1.0  # the lock is held
-        post(worker, req, environ, resp)
-        words[NOWHERE_AT] = 0.0  # that another thread may be about to count there must not look like this one's
+        nonlocal started
+        began, started = started, None
+        try:
+            post(worker, req, environ, resp)  # the caller holds the lock
+        finally:
+            if began is not None:
+                untracked.remove(began)
 
     return pre_request, post_request, load

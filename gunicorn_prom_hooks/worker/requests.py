@@ -26,14 +26,13 @@ from .cache import NO_ROWS, Cache, Rows, kind_of
 from .endpoints import Resolve
 from .errors import (
     CLIENT_GONE,
-    die_on,
-    ends_with_worker,
     is_goodbye,
     real_exception,
     remember_failing,
     status_of,
 )
 from .frameworks import swallowed
+from .interrupted import die_on, interrupted_by
 from .naming import Naming
 from .recorder import Recorder, Row, method_label
 from .sizes import size_received, size_unsent
@@ -183,13 +182,14 @@ def request_hooks(
 
     def excepted(req: Any, label: str | None, resp: Any, raised: BaseException) -> int:
         exc = real_exception(raised)
-        if ends_with_worker(exc, slot):
+        interrupted = interrupted_by(exc)
+        if interrupted:
             die_on(slot, at)
         status = status_of(exc, resp)
         if status != CLIENT_GONE:
-            labels = naming.failed(req.method, req.path, getattr(resp, "status_code", None), label, type(exc).__name__)
-            if not isinstance(raised, (StopIteration, OSError)):
-                remember_failing(recorder, req, *labels, type(exc).__name__)
+            error_type = interrupted or type(exc).__name__
+            labels = naming.failed(req.method, req.path, getattr(resp, "status_code", None), label, error_type)
+            remember_failing(recorder, req, labels, raised)
         return status
 
     return pre_request, post_request, load

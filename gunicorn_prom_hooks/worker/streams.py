@@ -17,7 +17,7 @@ except ImportError:  # before gunicorn 25
     _GONE = (OSError,)
 
 from .asgi_requests import AsgiRequests
-from .clients import Application, Listening, Message, Receive, Scope, Send, says_goodbye
+from .clients import Application, Listening, Message, Receive, Scope, Send, cancels_itself, was_cancelled
 
 
 class Streams:
@@ -71,8 +71,10 @@ class Streams:
         except BaseException as exc:
             if not ended:
                 ended = True
-                left = client.disconnected or says_goodbye(exc, client.disconnected, self._worker.alive)
-                requests.broken_off(scope, begun, started, status, sent, left, exc)
+                cancelled = cancels_itself(exc, self._worker)
+                # The server cancels what goes on although its client is gone, and may have told nobody before.
+                left = client.disconnected or (cancelled and was_cancelled())
+                requests.broken_off(scope, begun, started, status, sent, left, exc, answered=cancelled)
             raise
         if not ended:
             ended = True

@@ -11,7 +11,18 @@ from typing import Any, Final
 
 from ..scoreboard.families import ERROR_HANDLING, WEBSOCKETS
 from .asgi_requests import AsgiRequests
-from .clients import Application, Message, Receive, Scope, Send, is_cut_off, says_goodbye
+from .clients import (
+    Application,
+    Listening,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    cancels_itself,
+    error_type_of,
+    is_cut_off,
+    is_disconnect,
+)
 from .errors import CLIENT_GONE
 from .requests import NO_STATUS
 
@@ -43,15 +54,20 @@ class Websockets:
         begun = self._requests.begin(scope, started)
         cell: int | None = None
         status = 0
+        client, listening = getattr(receive, "__self__", None), Listening(receive)
 
         async def sending(message: Message) -> None:
             nonlocal cell, begun, status
-            await send(message)
+            try:
+                await send(message)
+            except OSError:
+                listening.disconnected = True
+                raise
             if begun is None:
                 return
             kind = message["type"]
             if kind == "websocket.accept":
-                self._requests.drop(begun)
+                self._requests.drop(begun, started)
                 begun, cell = None, self._open(scope)
             elif kind == f"{DENIAL}.start":
                 status = message["status"] if DENIAL in (scope.get("extensions") or ()) else FORBIDDEN
@@ -59,17 +75,20 @@ class Websockets:
                 status = FORBIDDEN
 
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, listening.receive, sending)
         except BaseException as exc:
-            left = says_goodbye(exc, False, self._worker.alive)
+            cancelled = cancels_itself(exc, self._worker)
+            lost = listening.disconnected or (cancelled and is_cut_off(client))
+            left = is_disconnect(exc, lost, client)
             if begun is not None:
                 if not status and isinstance(exc, Exception):  # the server's own, perhaps: there is nobody to accept
-                    left = left or is_cut_off(getattr(receive, "__self__", None))
-                if left or isinstance(exc, Exception):
-                    seen = CLIENT_GONE if left else status or NO_STATUS
-                    self._requests.end(scope, begun, started, seen, 0, status, None if left else type(exc).__name__)
+                    left = left or is_cut_off(client)
+                if left or cancelled or isinstance(exc, Exception):
+                    seen = status or (self._without_a_word if cancelled else NO_STATUS)
+                    error_type = None if left else error_type_of(exc)
+                    self._requests.end(scope, begun, started, CLIENT_GONE if left else seen, 0, status, error_type)
             elif isinstance(exc, Exception) and not left:
-                self._failed(scope, type(exc).__name__)
+                self._failed(scope, error_type_of(exc))
             raise
         else:
             if begun is not None:

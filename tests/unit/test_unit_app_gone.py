@@ -12,12 +12,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from gunicorn_prom_hooks.app_metrics.gone import IDENTITY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.metrics_core import Metric
 from unit_app_metrics import MODES, Process, content, key_of, rows, theirs, write
 
-from gunicorn_prom_hooks.app_metrics.gone import IDENTITY
 from gunicorn_prom_hooks.app_metrics.merge import Fate, MultiprocessFiles
 
 KINDS = ["counter", "histogram", "summary", *MODES]

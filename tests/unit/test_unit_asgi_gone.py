@@ -61,46 +61,120 @@ def test_refused_by_a_stream(error: Exception) -> None:
 
 @plain
 def test_cancelled(plain: bool) -> None:
-    """A request that is cancelled is a client that left; in a worker that is leaving it goes down with it."""
-    bench = Bench()
+    """The server cancels a request whose client has left; in a worker that is leaving any goes down with it."""
+    bench, client = Bench(), Client()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        raise asyncio.CancelledError
+        client._conn_lost_handled = bench.worker.alive
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(30.0)
 
     with pytest.raises(asyncio.CancelledError):
-        bench.call(app, plain=plain)
+        bench.call(app, client, plain=plain)
     assert bench.requests() == {("GET", "/items/:id", "499"): 1.0}
+    assert bench.failures() == {}
     bench.worker.alive = False
+    client.transport = Transport(closing=True)  # as the server does on its way out
     with pytest.raises(asyncio.CancelledError):
-        bench.call(app, plain=plain)
+        bench.call(app, client, plain=plain)
     assert bench.requests() == {("GET", "/items/:id", "499"): 1.0}
     assert bench.in_progress() == 1
+
+
+def named(name: str) -> type[Exception]:
+    """An exception of a framework."""
+    return type(name, (Exception,), {})
 
 
 @plain
 @pytest.mark.parametrize("name", ["ClientDisconnect", "RequestAborted"])
 def test_frameworks_that_say_so(plain: bool, name: str) -> None:
-    """The exceptions in which frameworks tell that the client is gone are none of the application's."""
-    bench = Bench()
+    """The exceptions in which frameworks tell what they have been told, that the client is gone, are no failures."""
+    bench, client = Bench(), Client()
+    client._closed = client._conn_lost_handled = True
+    gone = named(name)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        raise type(name, (Exception,), {})
+        if (await receive())["type"] == "http.disconnect":
+            raise gone
 
-    with pytest.raises(Exception):  # noqa: B017, PT011 - its class is made above
-        bench.call(app, plain=plain)
+    with pytest.raises(gone):
+        bench.call(app, client, plain=plain)
     assert bench.requests() == {("GET", "/items/:id", "499"): 1.0}
     assert bench.failures() == {}
 
 
-def test_cancelled_by_the_application() -> None:
-    """uvicorn cancels nothing, and answers a request that comes out cancelled with a 500: the application's failure."""
+@pytest.mark.parametrize("gone", ["_conn_lost_handled", "_body_wait_expired", "transport"])
+def test_what_the_server_knows(gone: str) -> None:
+    """The connection is lost, the rest of the body has not come in time, or the transport could not write."""
+    bench, client = Bench(), Client()
+    setattr(client, gone, Transport(closing=True) if gone == "transport" else True)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        bench.call(app, client)
+    assert bench.requests() == {("GET", "/items/:id", "499"): 1.0}
+    assert bench.failures() == {}
+
+
+ERRORS = (TimeoutError(), FileNotFoundError("x"), ConnectionResetError(), BrokenPipeError(), OSError(104, "reset"))
+
+
+@plain
+@pytest.mark.parametrize("clients", [asgi.GUNICORN, asgi.UVICORN], ids=["gunicorn", "uvicorn"])
+@pytest.mark.parametrize("wrapper", ["", "ClientDisconnect", "RequestAborted"])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_errors_of_files_and_databases(plain: bool, clients: asgi.Clients, wrapper: str, error: OSError) -> None:
+    """What is raised while the client is there is a failure, under its own name, whatever a framework takes it for."""
+    bench = Bench()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(MORE)
+        try:
+            raise error
+        except OSError:
+            if wrapper:
+                raise named(wrapper)  # noqa: B904 - as Starlette does
+            raise
+
+    with pytest.raises(Exception):  # noqa: B017, PT011 - one of two
+        bench.call(app, plain=plain, clients=clients)
+    assert bench.requests() == {("GET", "/items/:id", "200"): 1.0}
+    assert bench.failures() == {("GET", "/items/:id", type(error).__name__): 1.0}
+    assert bench.in_progress() == 0
+
+
+@plain
+def test_a_disconnect_that_nobody_was_told_of(plain: bool) -> None:
+    """An exception that says so without a reason is the application's own, and has the name that it was given."""
+    bench = Bench()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise named("ClientDisconnect")
+
+    with pytest.raises(Exception):  # noqa: B017, PT011 - its class is made above
+        bench.call(app, plain=plain)
+    assert bench.requests() == {("GET", "/items/:id", "500"): 1.0}
+    assert bench.failures() == {("GET", "/items/:id", "ClientDisconnect"): 1.0}
+
+
+@plain
+@pytest.mark.parametrize("clients", [asgi.GUNICORN, asgi.UVICORN], ids=["gunicorn", "uvicorn"])
+def test_cancelled_by_the_application(plain: bool, clients: asgi.Clients) -> None:
+    """Where no server has cancelled anything, a request that comes out cancelled is the application's failure."""
     bench = Bench()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        bench.call(app, clients=asgi.UVICORN)
+        bench.call(app, plain=plain, clients=clients)
     assert bench.requests() == {("GET", "/items/:id", "500"): 1.0}
     assert bench.failures() == {("GET", "/items/:id", "CancelledError"): 1.0}
     assert bench.in_progress() == 0

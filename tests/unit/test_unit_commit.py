@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from unit_asgi import BODY, MORE, START, sends
 from unit_asgi import Bench as AsgiBench
-from unit_support import KINDS, MakeHooks, Recorded, handled, same, tally_all
+from unit_support import KINDS, MakeHooks, Recorded, handled, interruption, same, tally_all
 
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS
-from gunicorn_prom_hooks.scoreboard.layout import EXIT_CAUSE, QUIT_AT
+from gunicorn_prom_hooks.scoreboard.layout import EXIT_CAUSE, INFLIGHT_ENTRIES, QUIT_AT
 from gunicorn_prom_hooks.scoreboard.reader import SlotReader
 from gunicorn_prom_hooks.scoreboard.slot import Slot
 from gunicorn_prom_hooks.worker.endpoints import Resolve
+from gunicorn_prom_hooks.worker.kinds import many_at_a_time, one_per_thread
 
 CELLS, DIRECTORY = 18_000, 20_000
 
@@ -58,7 +59,7 @@ def after_death(memory: bytes) -> tuple[int, int]:
     reader.finish()
     assert reader.finish() == 0, "it is counted once"
     rows = tally_all([reader], same)[0].series(REQUESTS.number).values()
-    return int(sum(sum(cells[COUNTS]) for cells in rows)), len(died_on)
+    return int(sum(sum(cells[COUNTS]) for cells in rows)), len(died_on) + reader.untracked().number
 
 
 @pytest.mark.parametrize("make", KINDS)
@@ -100,6 +101,49 @@ def test_killed_at_any_instruction_of_an_asgi_request(plain: bool, resolve: Reso
     assert not bench.guard.counts
 
 
+@pytest.mark.parametrize("make", [many_at_a_time, one_per_thread])
+def test_killed_at_any_instruction_without_an_entry(make: MakeHooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request beyond those that the table has room for is in progress and then counted, too, and never both."""
+    recorded = small()
+    pre_request, post_request = make(recorded.recorder, None, recorded.guard)
+    thread = 0
+    monkeypatch.setattr("gunicorn_prom_hooks.worker.kinds.get_ident", lambda: thread)
+    others = [handled() for _ in range(INFLIGHT_ENTRIES + 2)]
+    for thread, (request, _, _) in enumerate(others):  # noqa: B007 - it is what the hooks are told
+        pre_request(None, request)
+    post_request(None, *others.pop())
+    thread += 1
+    request, environ, response = handled()
+
+    def serve() -> None:
+        pre_request(None, request)
+        post_request(None, request, environ, response)
+
+    memories = at_every_instruction(recorded.slot, serve)
+    seen = [after_death(memory) for memory in memories]
+    before, during, after = (1, INFLIGHT_ENTRIES + 1), (1, INFLIGHT_ENTRIES + 2), (2, INFLIGHT_ENTRIES + 1)
+    assert seen == sorted(seen, key=[before, during, after].index)
+    assert len(set(seen)) == 3
+    assert not recorded.guard.counts
+
+
+def test_killed_at_any_instruction_of_an_asgi_request_without_an_entry() -> None:
+    """The same for the calls of an ASGI application, with a path that is new and with one that is known."""
+    bench = AsgiBench(slot=Slot(CELLS, DIRECTORY))
+    for start in range(INFLIGHT_ENTRIES + 1):
+        bench.calls.begin({"method": "GET", "path": "/items/7"}, 1.0 + start)
+
+    def serve() -> None:
+        bench.call(sends(START, BODY))
+
+    for before in (0, 1):
+        seen = [after_death(memory) for memory in at_every_instruction(bench.slot, serve)]
+        stages = [(before, INFLIGHT_ENTRIES + 1), (before, INFLIGHT_ENTRIES + 2), (before + 1, INFLIGHT_ENTRIES + 1)]
+        assert seen == sorted(seen, key=stages.index)
+        assert len(set(seen)) == 3
+    assert not bench.guard.counts
+
+
 def test_what_was_counted_long_ago_is_not_counted_again() -> None:
     """Other threads went on counting in the cell that an idle thread counted in last: it needs no finishing."""
     recorded = small()
@@ -113,18 +157,22 @@ def test_what_was_counted_long_ago_is_not_counted_again() -> None:
 
 
 def test_a_request_that_ends_with_its_worker() -> None:
-    """SystemExit out of a signal handler ends the request: it is answered 500, and the one that the worker died on."""
-    for quitting, expected in [(0.0, (1, 0)), (1700000000.0, (1, 1))]:
+    """SystemExit out of a signal handler ends the request: it is answered 500, and the one that the worker died on.
+
+    One of the application's does not, also in a worker that has been told to quit.
+    """
+    ends: list[tuple[BaseException, int]] = [(SystemExit(1), 0), (interruption("handle_quit"), 1)]
+    for error, died_on in ends:
         recorded = small()
         pre_request, post_request = KINDS[0](recorded.recorder, None, recorded.guard)
         request, environ, response = handled()
         pre_request(None, request)
-        recorded.slot.header[QUIT_AT] = quitting
+        recorded.slot.header[QUIT_AT] = 1700000000.0
         try:
-            raise SystemExit(1)
+            raise error
         except SystemExit:
             post_request(None, request, environ, response)
-        assert after_death(bytes(recorded.slot.memory)) == expected
+        assert after_death(bytes(recorded.slot.memory)) == (1, died_on)
 
 
 def test_garbage_is_not_counted() -> None:

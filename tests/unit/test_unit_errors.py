@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 from collections.abc import Callable, Iterator
+from ssl import SSLError
 from typing import Any
 
 import pytest
 from gunicorn.util import write
-from unit_support import KINDS, Bench, MakeHooks, answers, raises
+from unit_support import KINDS, Bench, MakeHooks, Sink, answers, interruption, raises
 
 from gunicorn_prom_hooks.scoreboard.families import ERROR_HANDLING, FAILED, INVALID
 from gunicorn_prom_hooks.worker.errors import client_left
@@ -70,8 +72,47 @@ def test_who_used_the_socket_tells_a_client_from_a_database() -> None:
             write(ours, b"x")
         with pytest.raises(BrokenPipeError) as applications:
             ours.sendall(b"x")
-    assert client_left(gunicorns.value)
-    assert not client_left(applications.value)
+    assert client_left(gunicorns.value, ours)
+    assert not client_left(applications.value, ours)
+
+
+def reset_by_peer() -> Any:
+    """A file of a connection whose peer, of the application's, has reset it."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with socket.create_connection(listener.getsockname()) as upstream:
+            peer, _ = listener.accept()
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            return upstream.makefile("rb")
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_body_that_is_read_from_a_connection(wrapped: bool) -> None:
+    """What breaks off a connection that the application passes on in gunicorn's own hands is none of the client's."""
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        body = reset_by_peer()
+        return environ["wsgi.file_wrapper"](body) if wrapped else body
+
+    with Bench() as bench:
+        bench.get(b"/x", app)
+        assert bench.requests() == {("GET", "/x", "500"): 1.0}
+        assert bench.counts(FAILED) == {("GET", "/x", "ConnectionResetError"): 1.0}
+
+
+def test_the_kernel_has_the_last_word() -> None:
+    """An error in gunicorn's hands is the client's leaving only if the kernel has ended the client's connection."""
+    gone, peer = socket.socketpair()
+    client, other = socket.socketpair()
+    peer.close()
+    with gone, client, other:
+        with pytest.raises(BrokenPipeError) as error:
+            write(gone, b"x")
+        assert client_left(error.value, gone)
+        assert not client_left(error.value, client)
 
 
 @pytest.mark.parametrize("code", [errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT])
@@ -152,3 +193,56 @@ def test_an_application_that_never_starts_its_response_may_fail_too() -> None:
         assert bench.requests() == {("GET", "/x", "500"): 1.0}
         assert bench.counts(FAILED) == {("GET", "/x", "LookupError"): 1.0}
         assert bench.guard.counts == {}
+
+
+SIGNALS = [("handle_abort", 31.0, "timeout"), ("handle_abort", 1.0, "abort"), ("handle_quit", 31.0, "shutdown")]
+
+
+@pytest.mark.parametrize("make", KINDS[:2])
+@pytest.mark.parametrize(("handler", "heartbeat_age", "error_type"), SIGNALS)
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("covered", [False, True])
+def test_a_request_that_a_signal_ends(
+    make: MakeHooks, handler: str, heartbeat_age: float, error_type: str, begun: bool, covered: bool
+) -> None:
+    """It has the name of the signal's reason, also in mid-response, and where a clean-up has failed on the way out."""
+    error = interruption(handler, heartbeat_age)
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        if begun:
+            start_response("200 OK", [("Content-Length", "100")])
+            yield b"x"
+        try:
+            raise error
+        finally:
+            if covered:
+                raise ConnectionError("the transaction cannot be rolled back")
+
+    with Bench(make=make) as bench:
+        bench.get(b"/x", app)
+        failed = bench.counts(FAILED)
+        assert failed == {("GET", "/x", error_type): 1.0}
+        assert bench.reader.died_on() != []
+        assert bench.guard.counts == {}
+
+
+def test_an_error_handled_that_a_signal_caused() -> None:
+    """What reaches gunicorn's error handling has the same name, also where no request had begun."""
+    with Bench() as bench:
+        error = interruption("handle_abort", 31.0)
+        bench.get(b"/x", raises(error))
+        bench.worker.handle_error(None, Sink(), ("127.0.0.1", 1), error)
+        assert bench.counts(ERROR_HANDLING) == {
+            ("GET", "/x", "timeout"): 1.0,
+            ("<other>", "<unmatched>", "timeout"): 1.0,
+        }
+
+
+def test_a_tls_error_of_the_applications() -> None:
+    """gunicorn answers it with a 403, as one of the client's; it is a failure all the same, and no invalid request."""
+    with Bench() as bench:
+        assert b" 403 " in bench.get(b"/x", raises(SSLError(1, "certificate verify failed")))
+        assert bench.requests() == {("GET", "/x", "403"): 1.0}
+        failed = {("GET", "/x", "SSLError"): 1.0}
+        assert bench.counts(FAILED) == bench.counts(ERROR_HANDLING) == failed
+        assert bench.counts(INVALID) == {}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from unit_support import Recorded, handled
 
-from gunicorn_prom_hooks.scoreboard.layout import INFLIGHT_ENTRIES, UNTRACKED
+from gunicorn_prom_hooks.scoreboard.layout import INFLIGHT_ENTRIES
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time
 
 RAW = b"%s /items/%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"
@@ -28,13 +28,13 @@ def test_more_than_the_table_holds_are_still_in_progress(excess: int) -> None:
         for number, (request, _, _) in enumerate(served, 1):
             pre_request(None, request)
             assert recorded.in_progress() == number
-        assert recorded.slot.header[UNTRACKED] == excess
+        assert recorded.reader.untracked().number == excess
         paths = {request.path for request in recorded.reader.in_flight()}
         assert paths == {f"/items/{number}" for number in range(INFLIGHT_ENTRIES)} or generation == 2
         for number, (request, environ, response) in enumerate(served, 1):
             post_request(None, request, environ, response)
             assert recorded.in_progress() == count - number
-        assert recorded.slot.header[UNTRACKED] == 0.0
+        assert recorded.reader.untracked() == (0, 0.0)
         assert recorded.reader.in_flight() == []
     assert sum(recorded.requests().values()) == 2.0 * count
 
@@ -61,7 +61,7 @@ def test_entries_are_used_again() -> None:
     request, environ, response = handled()
     for _ in range(3 * INFLIGHT_ENTRIES):
         pre_request(None, request)
-        assert recorded.slot.header[UNTRACKED] == 0.0
+        assert recorded.reader.untracked() == (0, 0.0)
         post_request(None, request, environ, response)
     assert sum(recorded.requests().values()) == 3.0 * INFLIGHT_ENTRIES
 

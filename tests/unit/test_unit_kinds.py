@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 from greenlet import GreenletExit  # type: ignore[import-untyped]
-from unit_support import GET, Recorded, handled
+from unit_support import GET, Recorded, handled, interruption
 
 from gunicorn_prom_hooks.scoreboard.families import FAILED
-from gunicorn_prom_hooks.scoreboard.layout import INFLIGHT_ENTRIES, UNTRACKED
-from gunicorn_prom_hooks.worker.errors import is_cut_off
+from gunicorn_prom_hooks.scoreboard.layout import INFLIGHT_ENTRIES
+from gunicorn_prom_hooks.worker.interrupted import is_cut_off
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time
 
-CUTS = (SystemExit(0), SystemExit(1), GreenletExit(), KeyboardInterrupt())
+CUTS = (interruption("handle_quit"), interruption("handle_abort"), GreenletExit())
+OWN = (SystemExit(1), KeyboardInterrupt(), ValueError("x"))
+"""What the application raises itself, in a worker on its way out as in any other."""
 
 
 class Loop:
@@ -47,10 +49,10 @@ class Loop:
         return sorted(request.path for request in self.recorded.reader.in_flight())
 
 
-@pytest.mark.parametrize("error", [*CUTS, ValueError("x"), OSError(), StopIteration()])
+@pytest.mark.parametrize("error", [*CUTS, *OWN, OSError(), StopIteration()])
 @pytest.mark.parametrize("alive", [True, False])
 def test_what_cuts_a_request_off(alive: bool, error: BaseException) -> None:
-    """What is no Exception does, while the worker is on its way out; an application may raise the same at any time."""
+    """What gunicorn ends requests with does, in a worker on its way out, and nothing that an application raises."""
     assert is_cut_off(error, SimpleNamespace(alive=alive)) is (not alive and error in CUTS)
 
 
@@ -77,15 +79,15 @@ def test_a_request_past_the_table_that_is_cut_off(error: BaseException) -> None:
     served = [loop.begin(b"/%d" % number) for number in range(INFLIGHT_ENTRIES + 2)]
     loop.worker.alive = False
     loop.end(served[-1], error)
-    assert loop.recorded.slot.header[UNTRACKED] == 2.0
+    assert loop.recorded.reader.untracked().number == 2
     loop.end(served[-2])
-    assert loop.recorded.slot.header[UNTRACKED] == 1.0
+    assert loop.recorded.reader.untracked().number == 1
     assert loop.recorded.in_progress() == INFLIGHT_ENTRIES + 1
     assert sum(loop.recorded.requests().values()) == 1.0
 
 
 @pytest.mark.parametrize(
-    ("alive", "error"), [(False, ValueError("x")), (False, None), *((True, error) for error in CUTS)]
+    ("alive", "error"), [(False, None), *((alive, error) for error in OWN for alive in (False, True)), (True, CUTS[2])]
 )
 def test_a_request_that_is_not_cut_off(alive: bool, error: BaseException | None) -> None:
     """Failures in a worker on its way out, and exits that an application raises in one that is not, are counted."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from unit_support import GET, Recorded, handled
 
 from gunicorn_prom_hooks.scoreboard import layout
 from gunicorn_prom_hooks.scoreboard.families import PATHS, REQUESTS
+from gunicorn_prom_hooks.worker.inflight import UntrackedRequests
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time
 
 TEXT = layout.__doc__ or ""
@@ -79,6 +81,18 @@ def test_a_reader_made_of_the_docstring_reads_the_same() -> None:
     assert sum(cells[first + 3 : first + 20]) == 2.0
     assert sorted(in_flight(memory)) == [tuple(request) for request in recorded.reader.in_flight()]
     assert {entry[1:] for entry in in_flight(memory)} == {("GET", "/items/7"), ("GET", "/never/seen")}
+
+
+def test_untracked_requests_as_the_docstring_has_them() -> None:
+    """The pair that the number of changes says is valid has their number and the sum of their starts."""
+    recorded = Recorded()
+    untracked = UntrackedRequests(recorded.slot)
+    changes: list[Callable[[float], None]] = [untracked.add, untracked.add, untracked.remove]
+    for change, start, expected in zip(changes, (3.0, 4.5, 3.0), ((1, 3.0), (2, 7.5), (1, 4.5)), strict=True):
+        change(start)
+        cells = struct.unpack_from("=64d", recorded.slot.memory, 0)
+        first = layout.UNTRACKED_PAIRS + 2 * (int(cells[layout.UNTRACKED]) % 2)
+        assert cells[first : first + 2] == expected == tuple(recorded.reader.untracked())
 
 
 def test_the_table_of_the_docstring_is_right() -> None:

@@ -99,7 +99,7 @@ def test_what_belongs_to_one_worker_is_wiped(returned: bool) -> None:
     assert [slot.header[cell] for cell in kept] == before
     assert lease.reader.in_flight() == []
     assert slot.words[inflight_start(layout.NOWHERE)] == 0.0
-    assert lease.reader.untracked() == 0
+    assert lease.reader.untracked() == (0, 0.0)
     rest = [slot.header[cell] for cell in range(layout.PID, layout.HEADER_CELLS) if cell != layout.BOOTING_AT]
     assert (slot.header[layout.WORKER], slot.header[layout.BOOTING_AT]) == (worker, booting)
     assert not any(rest)

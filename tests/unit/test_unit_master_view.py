@@ -19,8 +19,9 @@ from gunicorn_prom_hooks.master import deaths
 from gunicorn_prom_hooks.master.master import Master
 from gunicorn_prom_hooks.master.roster import Member
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, FAILED, MAX_PATHS, OVERFLOWED, REQUESTS
-from gunicorn_prom_hooks.scoreboard.layout import EXIT_MARK, RUNNING_AT, UNTRACKED
+from gunicorn_prom_hooks.scoreboard.layout import EXIT_MARK, RUNNING_AT
 from gunicorn_prom_hooks.settings import Settings
+from gunicorn_prom_hooks.worker.inflight import UntrackedRequests
 from gunicorn_prom_hooks.worker.kinds import one_at_a_time
 from gunicorn_prom_hooks.worker.recorder import MAX_ERROR_TYPES, Recorder
 
@@ -142,14 +143,16 @@ def test_a_view_is_a_copy(house: House) -> None:
     recorder = Recorder(lease.slot, 20)
     request(lease, recorder)
     begin(lease, 1.0)
-    lease.slot.header[UNTRACKED] = 2.0
+    untracked = UntrackedRequests(lease.slot)
+    untracked.add(1.0)
+    untracked.add(1.0)
     house.master.message("error")
     view = house.master.view()
 
     request(lease, recorder)
     request(lease, recorder, labels=("PUT", "/new", 201))
     begin(lease, 2.0, number=1)
-    lease.slot.header[UNTRACKED] = 5.0
+    untracked.add(3.0)
     house.master.message("error")
     house.master.reloaded()
     house.master.exiting()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.scoreboard.directory import Entry
-from gunicorn_prom_hooks.scoreboard.layout import DIRECTORY_BYTES, UNTRACKED
+from gunicorn_prom_hooks.scoreboard.layout import DIRECTORY_BYTES
 from gunicorn_prom_hooks.scoreboard.reader import InFlight, SlotReader
 from gunicorn_prom_hooks.scoreboard.slot import Slot, SlotFull, SlotWriter, inflight_start, write_out
 
@@ -129,7 +129,5 @@ def test_in_flight_requests_are_read_oldest_first() -> None:
     for number, start, method, path in [(127, 5.0, b"GET", b"/new"), (0, 7.0, b"PUT", b"/" + b"\xc3\xa9" * 200)]:
         write_out(slot, inflight_start(number), method, path)
         slot.words[inflight_start(number)] = start
-    slot.header[UNTRACKED] = 3.0
     reader = SlotReader(slot)
     assert reader.in_flight() == [InFlight(5.0, "GET", "/new"), InFlight(7.0, "PUT", "/" + "é" * 107 + "\ufffd")]
-    assert reader.untracked() == 3

@@ -15,11 +15,11 @@ from gunicorn_prom_hooks.collectors.view import View
 from gunicorn_prom_hooks.master.ledger import DeathRecord
 from gunicorn_prom_hooks.scoreboard.directory import CorruptDirectory
 from gunicorn_prom_hooks.scoreboard.families import FAILED
-from gunicorn_prom_hooks.scoreboard.layout import UNTRACKED
 from gunicorn_prom_hooks.scoreboard.reader import InFlight
 from gunicorn_prom_hooks.status import model
 from gunicorn_prom_hooks.status.parts import MAX_ENDPOINTS, MAX_REQUESTS, MAX_WORKERS
 from gunicorn_prom_hooks.status.snapshot import Snapshots
+from gunicorn_prom_hooks.worker.inflight import UntrackedRequests
 
 
 class Processes:
@@ -155,7 +155,9 @@ def test_many_requests_in_progress(scene: Scene) -> None:
     lease = scene.leases.live[0]
     for number in range(MAX_REQUESTS + 3):
         begin(lease, 50.0 + number, number)
-    lease.slot.header[UNTRACKED] = 4.0
+    untracked = UntrackedRequests(lease.slot)
+    for _ in range(4):
+        untracked.add(90.0)
     row = known(Snapshots().take(scene.view()).workers).rows[0]
     assert [request.seconds for request in row.at.rows] == [50.0 - number for number in range(MAX_REQUESTS)]
     assert row.at.more == 7

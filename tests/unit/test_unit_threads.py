@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -139,12 +140,16 @@ def test_more_threads_than_entries() -> None:
         together.wait()
         post_request(None, request, environ, response)
 
+    before = time.monotonic()
     threads = [threading.Thread(target=serve, args=(number,), daemon=True) for number in range(count)]
     for thread in threads:
         thread.start()
     together.wait()
+    now = time.monotonic()
     assert len(recorded.reader.in_flight()) == INFLIGHT_ENTRIES
-    assert recorded.reader.untracked() == 20
+    number, starts = recorded.reader.untracked()
+    assert number == 20
+    assert before <= starts / 20 <= now
     together.wait()
     for thread in threads:
         thread.join()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
+
 import pytest
 from unit_asgi import Bench, Client, NativeWorker, Transport, Worker
 
@@ -11,12 +13,21 @@ from gunicorn_prom_hooks.scoreboard.families import (
 from gunicorn_prom_hooks.worker.clients import Application, Message, Receive, Scope, Send
 
 
-def websocket(*messages: Message, raises: BaseException | None = None) -> Application:
-    """A websocket application that sends these, then returns or raises."""
+class Told(Client):
+    """A server's side that tells that the client is gone."""
+
+    async def receive(self) -> Message:
+        return {"type": "websocket.disconnect", "code": 1006}
+
+
+def websocket(*messages: Message, raises: BaseException | None = None, listens: bool = False) -> Application:
+    """A websocket application that sends these, waits for a message if it listens, then returns or raises."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for message in messages:
             await send(message)
+        if listens:
+            await receive()
         if raises is not None:
             raise raises
 
@@ -32,7 +43,7 @@ def test_websockets() -> None:
         bench.call(websocket(accept, raises=ValueError("x")), type="websocket", path="/ws")
     gone = type("WebSocketDisconnect", (Exception,), {})()
     with pytest.raises(type(gone)):
-        bench.call(websocket(accept, raises=gone), type="websocket", path="/ws")
+        bench.call(websocket(accept, raises=gone, listens=True), Told(), type="websocket", path="/ws")
     assert bench.requests() == {}
     assert bench.series(WEBSOCKETS) == {("/ws",): [3.0, 3.0]}
     assert bench.failures() == {("GET", "/ws", "ValueError"): 1.0}
@@ -62,10 +73,49 @@ def test_a_websocket_whose_client_has_left(accepted: bool) -> None:
 
     bench, client = Bench(), Client()
     client.transport = Transport(closing=not accepted)
-    app = (
-        websocket({"type": "websocket.accept"}, raises=Gone()) if accepted else websocket(raises=RuntimeError("closed"))
-    )
+
+    async def sends_on(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        client.refuses = Gone()
+        await send({"type": "websocket.send", "text": "x"})
+
+    app = sends_on if accepted else websocket(raises=RuntimeError("closed"))
     with pytest.raises(Gone if accepted else RuntimeError):
         bench.call(app, client, type="websocket", path="/ws")
     assert bench.failures() == {}
     assert bench.requests() == ({} if accepted else {("GET", "/ws", "499"): 1.0})
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+@pytest.mark.parametrize(
+    "error", [TimeoutError(), ConnectionResetError(), type("WebSocketDisconnect", (Exception,), {})()]
+)
+def test_an_error_while_the_client_is_there(accepted: bool, error: Exception) -> None:
+    """What no server has told the application is its own failure, whatever it is called."""
+    bench = Bench()
+    messages: list[Message] = [{"type": "websocket.accept"}] if accepted else []
+    with pytest.raises(type(error)):
+        bench.call(websocket(*messages, raises=error), type="websocket", path="/ws")
+    assert bench.failures() == {("GET", "/ws", type(error).__name__): 1.0}
+    assert bench.requests() == ({} if accepted else {("GET", "/ws", "500"): 1.0})
+    assert bench.in_progress() == 0
+
+
+@pytest.mark.parametrize(("worker", "status"), [(NativeWorker(), "403"), (Worker(), "500")], ids=["asgi", "uvicorn"])
+def test_a_handshake_that_the_application_cancels(worker: Worker, status: str) -> None:
+    """It is the application's failure, unless the connection is lost: then the server has cancelled it."""
+    bench, client = Bench(), Client()
+    bench.worker = worker
+    app = websocket(raises=CancelledError())
+    with pytest.raises(CancelledError):
+        bench.call(app, client, type="websocket", path="/ws")
+    client.transport = Transport(closing=True)
+    with pytest.raises(CancelledError):
+        bench.call(app, client, type="websocket", path="/ws")
+    assert bench.failures() == {("GET", "/ws", "CancelledError"): 1.0}
+    assert bench.requests() == {("GET", "/ws", status): 1.0, ("GET", "/ws", "499"): 1.0}
+    worker.alive = False
+    with pytest.raises(CancelledError):
+        bench.call(app, client, type="websocket", path="/ws")
+    worker.alive = True
+    assert bench.in_progress() == 1, "the worker goes down with it"

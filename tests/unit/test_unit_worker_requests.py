@@ -13,7 +13,7 @@ from gunicorn_prom_hooks.collectors import requests as over_all
 from gunicorn_prom_hooks.collectors.histogram import coarser, cumulative
 from gunicorn_prom_hooks.collectors.worker_requests import WorkerRequests
 from gunicorn_prom_hooks.scoreboard.families import BUCKETS, DURATION_BUCKETS, SIZE_BUCKETS, WORKER_DURATION_BUCKETS
-from gunicorn_prom_hooks.scoreboard.layout import UNTRACKED
+from gunicorn_prom_hooks.worker.inflight import UntrackedRequests
 
 W1 = {"worker_id": "worker_1"}
 BUSY = "gunicorn_worker_busy_seconds_total"
@@ -88,20 +88,40 @@ def test_a_successor_is_busy_from_zero() -> None:
 
 
 def test_what_is_in_progress() -> None:
-    """In progress are the table's requests and those past its end; the oldest one tells its age."""
+    """In progress are the table's requests and those past its end; all are busy, and the oldest one tells its age."""
     scene, collect = Scene(), WorkerRequests()
     lease, _ = scene.hire(1)
     scene.hire(2)
     begin(lease, 97.0, number=3)
     begin(lease, 92.5, number=5)
-    lease.slot.header[UNTRACKED] = 4.0
+    untracked = UntrackedRequests(lease.slot)
+    for started in (94.0, 95.0, 96.0, 97.0):
+        untracked.add(started)
     found = samples(collect(scene.view()))
     assert one(found, "gunicorn_worker_requests_in_progress", **W1) == 6.0
     assert one(found, "gunicorn_worker_oldest_request_seconds", **W1) == 7.5
-    assert one(found, BUSY, **W1) == 10.5
+    assert one(found, BUSY, **W1) == 10.5 + 18.0
     assert one(found, "gunicorn_worker_oldest_request_seconds", worker_id="worker_2") == 0.0
     totals = samples(over_all.collect(scene.view()))
     assert one(totals, "gunicorn_requests_in_progress") == 6.0
+
+
+def test_the_oldest_request_of_those_without_an_entry() -> None:
+    """Where the table is empty again, one of them is at least as old as they are on average; later ones have no age."""
+    scene = Scene()
+    lease, _ = scene.hire(1)
+    untracked = UntrackedRequests(lease.slot)
+    untracked.add(40.0)
+    untracked.add(60.0)
+    found = samples(WorkerRequests()(scene.view()))
+    assert one(found, "gunicorn_worker_oldest_request_seconds", **W1) == 50.0
+    assert one(found, BUSY, **W1) == 100.0
+    untracked.remove(40.0)
+    untracked.remove(60.0)
+    untracked.add(101.0)
+    found = samples(WorkerRequests()(scene.view()))
+    assert one(found, "gunicorn_worker_oldest_request_seconds", **W1) == 0.0
+    assert one(found, BUSY, **W1) == 0.0
 
 
 def test_a_request_of_the_future_has_no_age() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any
 
 from gunicorn.config import Config
@@ -96,7 +97,7 @@ class Recorded:
 
     def in_progress(self) -> int:
         """Requests in progress, in the in-flight table and past its end."""
-        return len(self.reader.in_flight()) + self.reader.untracked()
+        return len(self.reader.in_flight()) + self.reader.untracked().number
 
     def requests(self) -> dict[Labels, float]:
         """Requests by method, endpoint and status."""
@@ -153,6 +154,23 @@ class Bench(Recorded):
     def get(self, path: bytes, app: App) -> bytes:
         """The answer to a GET."""
         return self.send(GET % path, app)
+
+
+def interruption(handler: str, heartbeat_age: float = 0.0) -> SystemExit:
+    """What a signal handler of gunicorn's workers raises: ``handle_abort`` or ``handle_quit``.
+
+    For ``heartbeat_age`` seconds the worker has not told the master that it is alive; its timeout is 30.
+    """
+    cfg = Config()
+    cfg.set("loglevel", "critical")
+    worker: Any = SyncWorker(1, os.getpid(), [], None, 15, cfg, Logger(cfg))  # type: ignore[arg-type]
+    worker.tmp.close()
+    worker.tmp = SimpleNamespace(last_update=lambda: time.monotonic() - heartbeat_age)
+    try:
+        getattr(worker, handler)(0, None)
+    except SystemExit as raised:
+        return raised
+    raise AssertionError("the handler has returned")
 
 
 class Sink:
