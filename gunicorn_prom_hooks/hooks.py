@@ -61,6 +61,7 @@ def pre_fork(server: Any, worker: Any) -> None:
     master = runtime.in_master(server)
     master.forking(worker)
     master.serve()  # where a when_ready below the install line has replaced ours, this is the first we hear
+    runtime.prepare_worker(worker)
 
 
 @_guarded

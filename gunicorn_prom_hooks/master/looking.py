@@ -10,8 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from gunicorn import __version__ as gunicorn_version
-from gunicorn.workers.base_async import AsyncWorker
-from gunicorn.workers.sync import SyncWorker
 
 from .. import _version
 from ..collectors.view import View, WorkerView
@@ -19,6 +17,7 @@ from ..guard import Guard
 from ..scoreboard.directory import CorruptDirectory
 from ..scoreboard.reader import InFlight
 from ..scoreboard.tally import EndpointCap, copy_slot
+from ..worker_classes import GREENLETS, SYNC, is_a
 from .deaths import Deaths
 from .roster import Member, Roster
 
@@ -100,6 +99,6 @@ def _capacity(worker: Any) -> float:
     """Requests that the worker can serve at a time; infinite for an event loop that takes whatever comes."""
     if hasattr(worker, "tpool"):
         return float(worker.cfg.threads)
-    if isinstance(worker, SyncWorker):
+    if is_a(type(worker), SYNC):
         return 1.0
-    return float(worker.worker_connections) if isinstance(worker, AsyncWorker) else math.inf
+    return float(worker.worker_connections) if is_a(type(worker), GREENLETS) else math.inf
