@@ -124,7 +124,7 @@ def begin_worker(gunicorn_worker: Any) -> None:
 
         guard.log = gunicorn_worker.log
         _master.become_worker(member)
-        _worker = WorkerSide(gunicorn_worker, member.lease.slot, _master.settings, guard)
+        _worker = WorkerSide(gunicorn_worker, member.lease.reader, _master.settings, guard)
 
 
 def ready_worker(gunicorn_worker: Any) -> None:

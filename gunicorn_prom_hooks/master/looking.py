@@ -16,7 +16,7 @@ from ..collectors.view import View, WorkerView
 from ..guard import Guard
 from ..scoreboard.directory import CorruptDirectory
 from ..scoreboard.reader import InFlight
-from ..scoreboard.tally import EndpointCap, copy_slot
+from ..scoreboard.tally import EndpointCap
 from ..worker_classes import GREENLETS, SYNC, is_a
 from .deaths import Deaths
 from .roster import Member, Roster
@@ -30,6 +30,7 @@ def look(
     guard: Guard,
     is_stopping: Callable[[Member], bool],
     *,
+    corrupt: CorruptDirectory | None,
     since: float,
     reloads: int,
 ) -> View:
@@ -42,9 +43,11 @@ def look(
         cap: of the endpoints of all slots together.
         guard: where failures end.
         is_stopping: whether a worker is to leave.
+        corrupt: something else has written into a slot, and this is what came of it.
         since: when this master began, in unix time.
         reloads: how many there have been.
     """
+    slots = roster.leases.copy(corrupt)  # before the in-flight tables, see ``View``
     return View(
         pid=os.getpid(),
         since=since,
@@ -52,7 +55,7 @@ def look(
         clock=time.monotonic(),
         workers=[_worker(member, is_stopping(member)) for member in roster.members()],
         departed=list(roster.departed.values()),
-        slots=[copy_slot(reader) for reader in roster.readers],
+        slots=slots,
         rename=cap,
         ledger=deaths.ledger.copy(),
         messages=dict(deaths.ends.messages),

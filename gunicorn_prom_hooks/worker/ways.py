@@ -23,7 +23,7 @@ MODULES: Final[tuple[tuple[tuple[WorkerClass, ...], tuple[str, ...]], ...]] = (
     ((TORNADO,), ("tornado", "asgi_requests")),
     ((ASGI,), ("asgi", "asgi_requests")),
 )
-"""Modules of this package that only some worker classes need. What these import, asyncio first of all, is not for others."""
+"""Modules of this package that only some classes need. What these import, asyncio first of all, is not for others."""
 
 
 def prepare(worker_class: type) -> None:
@@ -86,7 +86,9 @@ def record(
     return None
 
 
-def _asgi_requests(recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: bytes | None) -> AsgiRequests:
+def _asgi_requests(
+    recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: bytes | None
+) -> AsgiRequests:
     from .asgi_requests import AsgiRequests
 
     return AsgiRequests(recorder, resolve, guard, queue_header)

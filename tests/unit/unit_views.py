@@ -18,7 +18,6 @@ from gunicorn_prom_hooks.master.ledger import Ledger
 from gunicorn_prom_hooks.scoreboard.families import DURATION_SUM, FIRST_BUCKET, REQUEST_SIZE_SUM, RESPONSE_SIZE_SUM
 from gunicorn_prom_hooks.scoreboard.leases import Lease, Leases
 from gunicorn_prom_hooks.scoreboard.slot import inflight_start, write_out
-from gunicorn_prom_hooks.scoreboard.tally import copy_slot
 from gunicorn_prom_hooks.worker.recorder import Recorder
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -55,7 +54,7 @@ class Scene:
             clock=self.clock,
             workers=[self._worker(lease) for lease in self.leases.live],
             departed=self.departed,
-            slots=[copy_slot(reader) for reader in self.leases.readers],
+            slots=self.leases.copy(self.leases.update()),
             rename=same,
             ledger=self.ledger,
             messages={"error": 2},
