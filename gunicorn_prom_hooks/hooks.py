@@ -102,6 +102,7 @@ def pre_fork(server: Any, worker: Any) -> None:
     master = runtime.in_master(server)
     runtime.count_reload()
     master.forking(worker)
+    runtime.prepare_worker(worker)
 
 
 @_hook(after=_compose_again)

@@ -198,6 +198,17 @@ def _listen(text: object, args: Any) -> None:
 _messages = Messages(_count, _listen)
 
 
+def prepare_worker(gunicorn_worker: Any) -> None:
+    """In the master, before a fork: import what a worker of this class needs, so that the worker need not.
+
+    Later than gunicorn's own import of the class, a preloaded application, and what reads the environment for
+    ``prometheus_client``; again for another class, since a reload may bring one.
+    """
+    from .worker import ways, worker  # noqa: F401 - the latter is for ``begin_worker``
+
+    ways.prepare(type(gunicorn_worker))
+
+
 def begin_worker(gunicorn_worker: Any) -> None:
     """Makes the worker's side, right after the fork. Without a slot there is none, and nothing is recorded."""
     global _worker  # noqa: PLW0603
@@ -212,7 +223,7 @@ def begin_worker(gunicorn_worker: Any) -> None:
 
         guard.log = gunicorn_worker.log
         _master.become_worker(member)
-        _worker = WorkerSide(gunicorn_worker, member.lease.slot, _master.settings, guard)
+        _worker = WorkerSide(gunicorn_worker, member.lease.reader, _master.settings, guard)
 
 
 def ready_worker(gunicorn_worker: Any) -> None:

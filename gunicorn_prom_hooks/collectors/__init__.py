@@ -85,7 +85,7 @@ class Page(Collector):
         return self.collect_from(self.look())
 
     def look(self) -> View:
-        """The server at this moment. Only this needs its lock."""
+        """The server at this moment. Only this takes its lock."""
         return self._look()
 
     def collect_from(self, view: View) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ..scoreboard.leases import Lease
 from ..scoreboard.reader import InFlight, Untracked
-from ..scoreboard.tally import Rename, SlotCopy, Tally, tally_all, tally_own
+from ..scoreboard.tally import Rename, SlotsCopy, Tally
 
 STATES = ("booting", "running", "quit", "abort")
 """What a worker goes through, in this order; the last two are alternatives."""
@@ -129,8 +129,16 @@ class WorkerView:
 
 @dataclass(frozen=True)
 class WorkerCounts:
-    """What a live worker did itself, and what it is at."""
+    """What a live worker did itself, and what it is at.
 
+    Attributes:
+        requests: the rows of all its requests added up, cell by cell; see ``REQUESTS``.
+        tally: the families in ``PER_WORKER``.
+        in_flight: as of ``WorkerView``.
+        untracked: as of ``WorkerView``.
+    """
+
+    requests: Sequence[float]
     tally: Tally
     in_flight: Sequence[InFlight]
     untracked: Untracked
@@ -151,7 +159,7 @@ class View:
     Attributes:
         pid: of the master.
         since: monotonic seconds at which the master began.
-        slots: by number.
+        slots: what is counted in them.
         now: unix seconds.
         clock: monotonic seconds, of the clock that in-flight requests are stamped with.
         departed: per slot, the worker that had it last: worker_id, final state, unix time of that.
@@ -173,7 +181,7 @@ class View:
     clock: float
     workers: Sequence[WorkerView]
     departed: Sequence[tuple[str, str, float]]
-    slots: Sequence[SlotCopy]
+    slots: SlotsCopy
     rename: Rename
     ledger: Ledger
     messages: Mapping[str, int]
@@ -193,14 +201,14 @@ class View:
         Raises:
             CorruptDirectory: something else has written into a slot.
         """
-        return tally_all(self.slots, self.rename)
+        return self.slots.totals(self.rename)
 
     @cached_property
     def counts(self) -> Mapping[str, WorkerCounts]:
         """What each live worker did, by worker_id."""
         return {
             worker.worker_id: WorkerCounts(
-                tally_own(self.slots[worker.lease.number], worker.lease.base, self.rename),
+                *self.slots.own(worker.lease.number, worker.lease.base, self.rename),
                 worker.in_flight,
                 worker.untracked,
             )

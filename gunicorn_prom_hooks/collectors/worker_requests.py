@@ -13,7 +13,6 @@ from ..scoreboard.families import (
     DURATION_SUM,
     ERROR_HANDLING,
     FAILED,
-    REQUESTS,
     WORKER_DURATION_BUCKETS,
     Family,
 )
@@ -61,14 +60,12 @@ class WorkerRequests:
         for worker in view.workers:
             counts = view.counts[worker.worker_id]
             labels = (worker.worker_id,)
-            rows = list(counts.tally.series(REQUESTS.number).values())
-            sums = [sum(column) for column in zip(*rows, strict=True)] or [0.0] * REQUESTS.cells
-            buckets = sums[COUNTS]
+            buckets = counts.requests[COUNTS]
             requests.add_metric(labels, sum(buckets))
             durations.add_metric(
                 labels,
                 coarser(DURATION_BUCKETS, buckets, WORKER_DURATION_BUCKETS),
-                sums[DURATION_SUM],
+                counts.requests[DURATION_SUM],
             )
             busy.add_metric(labels, self._busy[worker.lease.worker])
             in_progress.add_metric(labels, counts.in_progress)
@@ -87,7 +84,7 @@ class WorkerRequests:
     def _busy_seconds(self, view: View, serial: int, counts: WorkerCounts) -> float:
         running = sum(max(0.0, view.clock - request.start) for request in counts.in_flight)
         running += counts.untracked.seconds(view.clock)
-        return max(self._busy.get(serial, 0.0), _finished_seconds(counts) + running)
+        return max(self._busy.get(serial, 0.0), counts.requests[DURATION_SUM] + running)
 
 
 def _oldest_seconds(view: View, counts: WorkerCounts) -> float:
@@ -96,10 +93,6 @@ def _oldest_seconds(view: View, counts: WorkerCounts) -> float:
     if counts.untracked.number:
         ages.append(counts.untracked.seconds(view.clock) / counts.untracked.number)
     return max(ages)
-
-
-def _finished_seconds(counts: WorkerCounts) -> float:
-    return sum(row[DURATION_SUM] for row in counts.tally.series(REQUESTS.number).values())
 
 
 def _by_labels(view: View, family: Family, name: str, documentation: str) -> Metric:

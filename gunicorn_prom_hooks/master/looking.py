@@ -10,15 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from gunicorn import __version__ as gunicorn_version
-from gunicorn.workers.base_async import AsyncWorker
-from gunicorn.workers.sync import SyncWorker
 
 from .. import _version
 from ..collectors.view import View, WorkerView
 from ..guard import Guard
 from ..scoreboard.directory import CorruptDirectory
 from ..scoreboard.reader import InFlight
-from ..scoreboard.tally import EndpointCap, copy_slot
+from ..scoreboard.tally import EndpointCap
+from ..worker_classes import GREENLETS, SYNC, is_a
 from .deaths import Deaths
 from .roster import Member, Roster
 
@@ -31,6 +30,7 @@ def look(
     guard: Guard,
     is_stopping: Callable[[Member], bool],
     *,
+    corrupt: CorruptDirectory | None,
     since: float,
     reloads: int,
 ) -> View:
@@ -43,12 +43,13 @@ def look(
         cap: of the endpoints of all slots together.
         guard: where failures end.
         is_stopping: whether a worker is to leave.
+        corrupt: something else has written into a slot, and this is what came of it.
         since: when this master began, in monotonic seconds.
         reloads: how many there have been.
     """
     # In this order. A worker takes a request out of the in-flight table before it counts it: whoever reads the counts
     # first may miss a request that ends in between, but never sees one that is finished and still in progress.
-    slots = [copy_slot(reader) for reader in roster.readers]
+    slots = roster.leases.copy(corrupt)
     workers = [_worker(member, is_stopping(member)) for member in roster.members()]
     return View(
         pid=os.getpid(),
@@ -104,6 +105,6 @@ def _capacity(worker: Any) -> float:
     """Requests that the worker can serve at a time; infinite for an event loop that takes whatever comes."""
     if hasattr(worker, "tpool"):
         return float(worker.cfg.threads)
-    if isinstance(worker, SyncWorker):
+    if is_a(type(worker), SYNC):
         return 1.0
-    return float(worker.worker_connections) if isinstance(worker, AsyncWorker) else math.inf
+    return float(worker.worker_connections) if is_a(type(worker), GREENLETS) else math.inf

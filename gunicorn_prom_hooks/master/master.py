@@ -190,21 +190,24 @@ class Master:
         return self._roster.member(worker)
 
     def view(self) -> Any:
-        """The server at this moment, for the collectors. Called with the lock held."""
+        """The server at this moment, for the collectors. It holds the lock for as long as the copying takes."""
         # Late, as in ``serve``.
         from .looking import look
 
-        self._settle()
-        return look(
-            self.server,
-            self._roster,
-            self._deaths,
-            self._cap,
-            self._guard,
-            self._is_stopping,
-            since=self._since,
-            reloads=self._reloads,
-        )
+        corrupt = self._roster.leases.update(self.lock.hold)
+        with self.lock.hold():
+            self._settle()
+            return look(
+                self.server,
+                self._roster,
+                self._deaths,
+                self._cap,
+                self._guard,
+                self._is_stopping,
+                corrupt=corrupt,
+                since=self._since,
+                reloads=self._reloads,
+            )
 
     def _is_stopping(self, member: Member) -> bool:
         return bool(member.told or member.worker.aborted or self._deaths.ends.stopping)

@@ -22,8 +22,8 @@ class Opening:
     """Makes ``Access`` of settings, at the start and at every reload.
 
     Args:
-        look: takes a view of the server; called with ``hold`` held.
-        hold: held while the server is looked at, and while anything is logged.
+        look: takes a view of the server; called without ``hold``, which it takes itself.
+        hold: held while anything is logged.
         guard: where failures end.
         log: gunicorn's logger.
         application: collects the application's own metrics; None if there are none.

@@ -38,7 +38,7 @@ class Pages:
     Args:
         page: the metrics.
         site: the status page, if there is one.
-        hold: held while the server is looked at, and while anything is logged.
+        hold: held while anything is logged.
         guard: where failures end.
     """
 
@@ -69,17 +69,13 @@ class Pages:
             return refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _collect(self) -> list[Metric]:
-        return list(self._page.collect_from(self._look()))
-
-    def _look(self) -> View:
-        with self._hold():
-            return self._page.look()
+        return list(self._page.collect_from(self._page.look()))
 
     def _resource(self, wish: Wish) -> Reply:
         site = self._site
         if site is None:
             return not_found(status_page=False)
-        found = self._page.in_time("status", lambda: site.resource(wish.path, self._look))
+        found = self._page.in_time("status", lambda: site.resource(wish.path, self._page.look))
         if found is None:
             return not_found(status_page=True)
         body, headers = found.body, list(found.headers.items())

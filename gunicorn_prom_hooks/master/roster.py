@@ -11,7 +11,6 @@ from typing import Any
 from ..pids import exists
 from ..scoreboard.layout import ABORT_AT, BOOTING_AT, QUIT_AT, RUNNING_AT
 from ..scoreboard.leases import Lease, Leases
-from ..scoreboard.reader import SlotReader
 from ..scoreboard.stack_file import StackFile
 
 _STATE_CELLS = {"booting": BOOTING_AT, "running": RUNNING_AT, "quit": QUIT_AT, "abort": ABORT_AT}
@@ -64,7 +63,7 @@ class Roster:
     """
 
     def __init__(self, leases: Leases, ended: Callable[[Member, float, bool], None]) -> None:
-        self._leases = leases
+        self.leases = leases
         self._ended = ended
         self._members: dict[int, Member] = {}
         self._left: deque[tuple[Any, float]] = deque()
@@ -79,7 +78,7 @@ class Roster:
             CorruptDirectory: something else has written into the slot.
         """
         now = time.time()
-        lease = self._leases.take(worker.age, now)
+        lease = self.leases.take(worker.age, now)
         worker_id = f"worker_{lease.number}" if worker_label == "slot" else f"worker_{worker.age}_{int(now)}"
         member = self._members[worker.age] = Member(worker, worker_id, lease)
         return member
@@ -87,11 +86,6 @@ class Roster:
     def left(self, worker: Any) -> None:
         """Notes that a worker has ended. One atomic store, no lock: before gunicorn 24 this is a signal handler."""
         self._left.append((worker, time.monotonic()))
-
-    @property
-    def readers(self) -> list[SlotReader]:
-        """The read side of every slot there is."""
-        return self._leases.readers
 
     def member(self, worker: Any) -> Member | None:
         """The entry of this worker."""
@@ -138,7 +132,7 @@ class Roster:
         try:
             self._ended(member, clock, reported)
         finally:
-            self._leases.give_back(member.lease)
+            self.leases.give_back(member.lease)
             if member.stacks is not None:
                 member.stacks.close()
 

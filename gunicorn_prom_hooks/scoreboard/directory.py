@@ -5,16 +5,22 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from .layout import ENTRY, LABEL, MAX_LABEL_BYTES
+
+Labels = tuple[str, ...]
+"""Label values."""
+SHARED_LABELS: Final = 65536
+"""Of so many different series the label values are kept once, and not once per slot."""
 
 
 class Entry(NamedTuple):
     """A series or a group of them: ``cells`` cells from ``first`` on, in the slot's cells."""
 
     family: int
-    labels: tuple[str, ...]
+    labels: Labels
     first: int
     cells: int
 
@@ -46,12 +52,13 @@ def decode(directory: memoryview, start: int, end: int) -> Iterator[Entry]:
         CorruptDirectory: an entry does not fit, or its checksum is wrong.
     """
     at = start
+    directory = directory[:end]
     while at < end:
         try:
-            length, cells, first, crc, family, labels = ENTRY.unpack_from(directory[:end], at)
+            length, cells, first, crc, family, labels = ENTRY.unpack_from(directory, at)
             body = bytes(directory[at + ENTRY.size : at + length])
             fits = len(body) == length - ENTRY.size and at + length <= end
-            if not fits or zlib.crc32(ENTRY.pack(length, cells, first, 0, family, labels) + body) != crc:
+            if not fits or zlib.crc32(body, zlib.crc32(ENTRY.pack(length, cells, first, 0, family, labels))) != crc:
                 raise CorruptDirectory(f"bad entry at {at}")
             entry = Entry(family, _labels(body, labels), first, cells)
         except (struct.error, UnicodeDecodeError) as error:
@@ -71,7 +78,8 @@ def written(directory: memoryview, published: float, parsed: int = 0) -> int:
     return int(published)
 
 
-def _labels(body: bytes, count: int) -> tuple[str, ...]:
+@lru_cache(SHARED_LABELS)
+def _labels(body: bytes, count: int) -> Labels:
     values = []
     at = 0
     for _ in range(count):

@@ -64,4 +64,6 @@ QUEUE: Final = Family(9, (), 1 + BUCKETS)
 """Cells: sum of seconds, then a count per duration bucket, as in ``REQUESTS``."""
 WEBSOCKETS: Final = Family(10, ("endpoint",), 2)
 """Cells: opened, closed."""
+PER_WORKER: Final = (FAILED, ERROR_HANDLING, WEBSOCKETS)
+"""Families that are shown for single workers, too; of ``REQUESTS`` the sum over all rows is."""
 LEVELS: Final = ("critical", "error", "warning", "info", "debug")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
+from .directory import CorruptDirectory
+from .families import PATHS
 from .layout import ABORT_AT, BOOTING_AT, EXIT_MARK, HEADER_CELLS, NOWHERE, PID, WORKER
 from .reader import SlotReader
+from .series import Index
 from .slot import Slot, inflight_start
+from .tally import SlotsCopy, Summary, summarize
 
 
 @dataclass(eq=False)
@@ -19,14 +24,14 @@ class Lease:
         number: of the slot, from 0.
         worker: serial number of the worker, from 1.
         since: monotonic seconds at which it was taken.
-        base: the slot's cells at that moment; what the worker did itself is the difference to it.
+        base: what was in the slot at that moment; what the worker did itself is the difference to it.
     """
 
     number: int
     worker: int
     since: float
     reader: SlotReader
-    base: list[float] = field(repr=False)
+    base: Summary = field(repr=False)
 
     @property
     def slot(self) -> Slot:
@@ -48,6 +53,7 @@ class Leases:
         self.readers: list[SlotReader] = []
         """One per slot, taken or free, by the slot's number."""
         self._taken: dict[int, Lease] = {}
+        self._index = Index(frozenset({PATHS.number}))
 
     def take(self, worker: int, now: float) -> Lease:
         """Leases the lowest free slot to a worker about to be forked, at unix time ``now``.
@@ -59,10 +65,10 @@ class Leases:
         unfit = {number for number, reader in enumerate(self.readers) if reader.corrupt or not self._fits(reader.slot)}
         number = next(n for n in range(len(self.readers) + 1) if n not in self._taken and n not in unfit)
         if number == len(self.readers):
-            self.readers.append(SlotReader(self._make_slot()))
+            self.readers.append(SlotReader(self._make_slot(), number, self._index))
         reader = self.readers[number]
         reader.update()
-        lease = Lease(number, worker, time.monotonic(), reader, reader.values())
+        lease = Lease(number, worker, time.monotonic(), reader, summarize(reader.series, reader.cells))
         _wipe(reader.slot)
         reader.slot.header[WORKER] = worker
         reader.slot.header[BOOTING_AT] = now
@@ -74,6 +80,29 @@ class Leases:
         if self._taken.get(lease.number) is lease:
             del self._taken[lease.number]
             _wipe(lease.slot)
+
+    def update(self, hold: Callable[[], AbstractContextManager[object]] = nullcontext) -> CorruptDirectory | None:
+        """Parse what is new in the directories, a slot at a time: after a reload it may be a lot.
+
+        Args:
+            hold: holds the lock for one slot. The caller does not hold it.
+
+        Returns:
+            What came of something else having written into a slot, if something has.
+        """
+        error = None
+        for reader in list(self.readers):
+            if reader.has_news:
+                with hold():
+                    try:
+                        reader.update()
+                    except CorruptDirectory as corrupt:
+                        error = corrupt
+        return error
+
+    def copy(self, error: CorruptDirectory | None = None) -> SlotsCopy:
+        """Return a copy of all that the directories speak of, as far as they are parsed. ``error`` is of ``update``."""
+        return SlotsCopy(self.readers, sorted(self._taken), self._index, error)
 
     @property
     def live(self) -> list[Lease]:

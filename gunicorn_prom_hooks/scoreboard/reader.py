@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from math import inf
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from .directory import CorruptDirectory, Entry, decode, written
-from .families import PATHS
+from .families import PATHS, PER_WORKER, REQUESTS
 from .layout import (
     CELLS_AT,
     COUNTED,
@@ -21,6 +23,7 @@ from .layout import (
     UNTRACKED,
     UNTRACKED_PAIRS,
 )
+from .series import Index, Series
 from .slot import Slot, inflight_offset, inflight_start
 
 _READS: Final = 100
@@ -54,17 +57,31 @@ class InFlight(NamedTuple):
 
 
 class SlotReader:
-    """The read side. Remembers what it has parsed: each look costs only what is new."""
+    """The read side. Remembers what it has parsed: each look costs only what is new.
 
-    def __init__(self, slot: Slot) -> None:
+    Args:
+        slot: the memory.
+        number: of the slot.
+        index: of all slots, to enter in it what is parsed.
+    """
+
+    def __init__(self, slot: Slot, number: int = 0, index: Index | None = None) -> None:
         self.slot = slot
-        self.entries: list[Entry] = []
+        self.series: dict[int, Series] = {}
+        """By family number, what the directory says."""
         self.corrupt = False
         """Something else has written into the slot: no more is read of its directory."""
+        self._number = number
+        self._index = index
         self._failures = 0
         self._parsed = 0
         self._used = 0
-        self._paths: dict[float, tuple[str, str]] = {}
+        self._starts = slot.words[inflight_start(0) : inflight_start(NOWHERE) : INFLIGHT_BYTES // 8]
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something in the directory that ``update`` has not seen."""
+        return not self.corrupt and self.slot.header[DIRECTORY_BYTES] != self._parsed
 
     def update(self) -> list[Entry]:
         """The entries that are new since the last call.
@@ -79,36 +96,62 @@ class SlotReader:
         try:
             end = written(self.slot.directory, self.slot.header[DIRECTORY_BYTES], self._parsed)
             new = list(decode(self.slot.directory, self._parsed, end))
+            used = self._checked(new)
         except CorruptDirectory:
             self._failures += 1
             self.corrupt = self._failures > 1
             raise
         self._failures = 0
         self._parsed = end
-        self.entries += new
-        self._paths.update(
-            (CELLS_AT // 8 + entry.first, (entry.labels[0], entry.labels[1]))
-            for entry in new
-            if entry.family == PATHS.number
-        )
-        if new:
-            self._used = new[-1].first + new[-1].cells
+        self._used = used
+        for family, labels, first, cells in new:
+            series = self.series.get(family)
+            if series is None:
+                series = self.series[family] = Series(cells, [], array("I"))
+            series.labels.append(labels)
+            series.offsets.append(8 * first)
+        if self._index is not None:
+            self._index.add(self._number, new)
         return new
 
-    def values(self) -> list[float]:
-        """A copy of all cells that the entries parsed so far speak of."""
-        return cast("list[float]", self.slot.cells[: self._used].tolist())
+    def _checked(self, new: list[Entry]) -> int:
+        """Return the number of cells that are used after these entries.
+
+        Raises:
+            CorruptDirectory: they speak of cells that are not theirs.
+        """
+        used = self._used
+        for entry in new:
+            known = self.series.get(entry.family)
+            if entry.first != used or (known is not None and known.cells != entry.cells):
+                raise CorruptDirectory(f"cells {entry.first} to {entry.first + entry.cells}, not from {used}")
+            used += entry.cells
+        if used > len(self.slot.cells):
+            raise CorruptDirectory(f"{used} cells used, of {len(self.slot.cells)}")
+        return used
+
+    @property
+    def known(self) -> dict[int, Series] | None:
+        """By family number, all series of the slot; None if they are not all parsed."""
+        return None if self.corrupt or self.has_news else self.series
+
+    @property
+    def cells(self) -> memoryview:
+        """All cells that the entries parsed so far speak of, as bytes: no copy."""
+        return self.slot.cells[: self._used].cast("B")
+
+    def captured(self) -> dict[int, Series]:
+        """Return, by family number, the series that are shown for single workers, as they are now."""
+        wanted = (family.number for family in (REQUESTS, *PER_WORKER))
+        return {number: self.series[number].copy() for number in wanted if number in self.series}
 
     def in_flight(self) -> list[InFlight]:
         """The requests in the in-flight table, oldest first."""
-        words = self.slot.words
         found = []
-        for number in range(INFLIGHT_ENTRIES):
-            at = inflight_start(number)
-            start = words[at]
+        for number, start in enumerate(self._starts.tolist()):
             if start > 0.0:
                 request = InFlight(start, *self._request(number))
-                if words[at] == start:  # else it has ended meanwhile, and the entry may be another one's
+                if self._starts[number] == start:  # else it has ended meanwhile; the entry may be another one's
                     found.append(request)
         return sorted(found)
 
@@ -147,11 +190,24 @@ class SlotReader:
         """Method and path of an in-flight entry."""
         known = self.slot.words[inflight_start(number) + KNOWN]
         if known:
-            if known not in self._paths:
-                self.update()
-            return self._paths.get(known, ("", ""))
+            found = self._path(known)
+            if found is None and self.update():
+                found = self._path(known)
+            return found or ("", "")
         method, path = INFLIGHT_TEXT.unpack_from(self.slot.memory, inflight_offset(number))
         return _text(method), _text(path)
+
+    def _path(self, known: float) -> tuple[str, str] | None:
+        """Return method and path that stand in an in-flight entry as this number; None if it is none of them."""
+        paths = self.series.get(PATHS.number)
+        if paths is None or not known.is_integer():
+            return None
+        offset = 8 * int(known) - CELLS_AT
+        found = bisect_left(paths.offsets, offset)
+        if found == len(paths.offsets) or paths.offsets[found] != offset:
+            return None
+        method, path = paths.labels[found]
+        return method, path
 
     def untracked(self) -> Untracked:
         """Return the requests in progress that have no entry in the in-flight table.

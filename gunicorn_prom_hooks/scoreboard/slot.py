@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import mmap
+import sys
+from collections.abc import Mapping
+from functools import cache
+from itertools import repeat
+from operator import floordiv
 from typing import TYPE_CHECKING
 
-from .directory import Entry, decode, encode, written
+from .directory import Entry, Labels, decode, encode, written
 from .layout import (
     CELLS,
     CELLS_AT,
@@ -21,6 +26,7 @@ from .layout import (
     VERSION,
     slot_bytes,
 )
+from .series import Series
 
 if TYPE_CHECKING:
     Doubles = memoryview[float]
@@ -44,6 +50,28 @@ class Slot:
         self.header[CELLS] = cells
         self.header[DIRECTORY_SIZE] = directory
         self.header[VERSION] = LAYOUT_VERSION
+
+    def let_go(self) -> None:
+        """Take the pages out of this process's resident memory until it looks at them again; they keep what they hold.
+
+        Without it the master's resident memory is that of all slots, which it only looks at.
+        """
+        if _lets_go():
+            self.memory.madvise(mmap.MADV_DONTNEED)
+
+
+@cache
+def _lets_go() -> bool:
+    """Return whether shared memory keeps what it holds here, when pages are taken out: tried, not taken for granted."""
+    if sys.platform != "linux":
+        return False
+    with mmap.mmap(-1, mmap.PAGESIZE) as probe:
+        probe[0] = 1
+        try:
+            probe.madvise(mmap.MADV_DONTNEED)
+        except OSError:
+            return False
+        return probe[0] == 1
 
 
 def inflight_offset(number: int) -> int:
@@ -70,29 +98,39 @@ class SlotWriter:
     Args:
         slot: the memory.
         reserve: bytes of the directory, and number of cells, that only ``add(essential=True)`` may use.
+        known: by family number, all series of the slot, if they have been parsed already.
 
     Raises:
         CorruptDirectory: something else has written into the slot.
     """
 
-    def __init__(self, slot: Slot, reserve: int = 0) -> None:
+    def __init__(self, slot: Slot, reserve: int = 0, known: Mapping[int, Series] | None = None) -> None:
         self.slot = slot
         self._reserve = reserve
         self._written = written(slot.directory, slot.header[DIRECTORY_BYTES])
         self._next_cell = 0
-        self.series: dict[tuple[int, tuple[str, ...]], int] = {}
-        """First cell by family and label values."""
-        for entry in decode(slot.directory, 0, self._written):
-            self.series[entry.family, entry.labels] = entry.first
-            self._next_cell = entry.first + entry.cells
+        self.series: dict[int, dict[Labels, int]] = {}
+        """First cell by family number and label values."""
+        if known is None:
+            for entry in decode(slot.directory, 0, self._written):
+                self.series.setdefault(entry.family, {})[entry.labels] = entry.first
+                self._next_cell = entry.first + entry.cells
+        else:
+            for family, series in known.items():
+                firsts = map(floordiv, series.offsets, repeat(8))
+                self.series[family] = dict(zip(series.labels, firsts, strict=True))
+                self._next_cell = max(self._next_cell, series.offsets[-1] // 8 + series.cells)
 
-    def add(self, family: int, labels: tuple[str, ...], count: int, *, essential: bool = False) -> int:
+    def add(self, family: int, labels: Labels, count: int, *, essential: bool = False) -> int:
         """First of the ``count`` cells of these label values, made if there are none yet.
 
         Raises:
             SlotFull: they are new and there is no room.
         """
-        found = self.series.get((family, labels))
+        series = self.series.get(family)
+        if series is None:
+            series = self.series[family] = {}
+        found = series.get(labels)
         if found is not None:
             return found
         first = self._next_cell
@@ -106,5 +144,5 @@ class SlotWriter:
         self._written += len(data)
         self.slot.header[DIRECTORY_BYTES] = self._written
         self._next_cell = first + count
-        self.series[family, labels] = first
+        series[labels] = first
         return first

@@ -11,7 +11,7 @@ from typing import Final
 from ..collectors.backlog import listener_name
 from ..collectors.view import View, WorkerView
 from ..collectors.worker_states import phase_of
-from ..scoreboard.families import COUNTS, DURATION_BUCKETS, FAILED, REQUESTS
+from ..scoreboard.families import COUNTS, DURATION_BUCKETS, FAILED
 from ..scoreboard.reader import InFlight
 from . import model
 from .counting import Durations, Failures, Figures
@@ -95,7 +95,7 @@ def _worker(view: View, worker: WorkerView, figures: Figures, before: Counted, p
         heartbeat_age_seconds=None if beat is None else round(beat, 3),
         memory_bytes=_whole(figures.get("gunicorn_worker_memory_bytes", {}).get(worker.worker_id)),
         cpu_percent=_cpu_percent(seconds, before.cpu.get(worker.lease.worker), uptime, period),
-        requests=int(sum(sum(cells[COUNTS]) for cells in counts.tally.series(REQUESTS.number).values())),
+        requests=int(sum(counts.requests[COUNTS])),
         failed=int(sum(cells[0] for cells in counts.tally.series(FAILED.number).values())),
         capacity=_limit(worker.capacity),
         in_progress=counts.in_progress,

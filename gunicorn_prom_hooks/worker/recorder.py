@@ -5,6 +5,7 @@ No method here locks. With more than one thread the callers hold ``lock`` around
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ..native import new_reentrant_lock
@@ -31,6 +32,7 @@ from ..scoreboard.families import (
     Family,
 )
 from ..scoreboard.layout import CELLS_AT
+from ..scoreboard.series import Series
 from ..scoreboard.slot import Slot, SlotFull, SlotWriter
 
 METHODS: Final = frozenset(
@@ -75,31 +77,31 @@ class Recorder:
     Args:
         slot: leased to this worker.
         max_endpoints: how many endpoints this slot may know.
+        known: as of ``SlotWriter``.
 
     Raises:
         CorruptDirectory: something else has written into the slot.
     """
 
-    def __init__(self, slot: Slot, max_endpoints: int) -> None:
+    def __init__(self, slot: Slot, max_endpoints: int, known: Mapping[int, Series] | None = None) -> None:
         self.slot = slot
         self.lock: Any = new_reentrant_lock()
         self.failing: dict[int, tuple[str, str]] = {}
         """Method and endpoint of a request whose exception is on its way to gunicorn, by id of the request."""
-        self._writer = SlotWriter(slot, reserve=RESERVE)
+        self._writer = SlotWriter(slot, RESERVE, known)
         self._rows: dict[int, Row] = {}
         self._caps = {"endpoint": max_endpoints, "error_type": MAX_ERROR_TYPES}
         self._known: dict[str, set[str]] = {"endpoint": {OTHER, UNMATCHED}, "error_type": {OTHER}}
         self._room = {label: cap + len(self._known[label]) for label, cap in self._caps.items()}
         for family in (REQUESTS, FAILED, ERROR_HANDLING, INVALID, WEBSOCKETS):
             self._writer.add(family.number, (OTHER,) * len(family.labels), family.cells, essential=True)
-            for number, values in self._writer.series:
-                if number == family.number:
-                    for label, value in zip(family.labels, values, strict=True):
-                        if label in self._known:
-                            self._known[label].add(value)
+            for label, values in self._known.items():
+                if label in family.labels:
+                    position = family.labels.index(label)
+                    values.update(labels[position] for labels in self._writer.series[family.number])
         for label in (*self._caps, "series"):
             self._writer.add(OVERFLOWED.number, (label,), 1, essential=True)
-        self._paths = sum(number == PATHS.number for number, _ in self._writer.series)
+        self._paths = self._writer.series.setdefault(PATHS.number, {})
         self._messages = {level: self._writer.add(LOG_MESSAGES.number, (level,), 1, essential=True) for level in LEVELS}
         self.queue = CELLS_AT // 8 + self._writer.add(QUEUE.number, (), QUEUE.cells, essential=True)
         """Where the cells of ``QUEUE`` start, among the doubles of the slot."""
@@ -119,10 +121,8 @@ class Recorder:
         labels = method, path
         if labels != tuple(map(clean_label, labels)):
             return 0.0
-        if (PATHS.number, labels) not in self._writer.series:
-            if self._paths >= MAX_PATHS:
-                return 0.0
-            self._paths += 1
+        if labels not in self._paths and len(self._paths) >= MAX_PATHS:
+            return 0.0
         try:
             return float(CELLS_AT // 8 + self._writer.add(PATHS.number, labels, PATHS.cells))
         except SlotFull:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
-
-from gunicorn.workers.base_async import AsyncWorker
-from gunicorn.workers.gthread import ThreadWorker
-from gunicorn.workers.sync import SyncWorker
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from ..guard import Guard
-from . import asgi, tornado, uvicorn, wsgi
-from .asgi_requests import AsgiRequests
+from ..worker_classes import ASGI, GREENLETS, GTHREAD, SYNC, TORNADO, UVICORN, WorkerClass, is_a
 from .endpoints import Resolve
 from .kinds import many_at_a_time, one_at_a_time, one_per_thread, with_streams
 from .queueing import environ_key
 from .recorder import Recorder
 from .requests import Hooks
 
-NATIVE_ASGI: Final = ("gunicorn.workers.gasgi", "ASGIWorker")
-UVICORN: Final = frozenset({("uvicorn_worker._workers", "UvicornWorker"), ("uvicorn.workers", "UvicornWorker")})
-TORNADO: Final = ("gunicorn.workers.gtornado", "TornadoWorker")
+if TYPE_CHECKING:
+    from .asgi_requests import AsgiRequests
+
+MODULES: Final[tuple[tuple[tuple[WorkerClass, ...], tuple[str, ...]], ...]] = (
+    (UVICORN, ("uvicorn", "asgi_requests")),
+    ((GREENLETS,), ("wsgi",)),
+    ((TORNADO,), ("tornado", "asgi_requests")),
+    ((ASGI,), ("asgi", "asgi_requests")),
+)
+"""Modules of this package that only some classes need. What these import, asyncio first of all, is not for others."""
+
+
+def prepare(worker_class: type) -> None:
+    """Import what ``record`` needs for this class. Called in the master before a fork, so that no worker has to."""
+    for classes, modules in MODULES:
+        if is_a(worker_class, *classes):
+            for name in modules:
+                import_module(f"{__package__}.{name}")
 
 
 def record(
@@ -43,28 +54,44 @@ def record(
         The request hooks; None where the application is wrapped on its way to the server, or where the class is none
         that we know: its requests are not counted then.
     """
-    bases = {(base.__module__, base.__name__) for base in type(worker).__mro__}
+    cls: type = type(worker)
     key = environ_key(queue_header) if queue_header else None
     name = queue_header.lower().encode() if queue_header else None
-    if not UVICORN.isdisjoint(bases):
-        uvicorn.record(worker, recorder, guard, lambda: AsgiRequests(recorder, find_resolve(), guard, name))
+    if is_a(cls, *UVICORN):
+        from . import uvicorn
+
+        uvicorn.record(worker, recorder, guard, lambda: _asgi_requests(recorder, find_resolve(), guard, name))
         return None
     resolve = find_resolve()
-    if isinstance(worker, SyncWorker):
+    if is_a(cls, SYNC):
         return one_at_a_time(recorder, resolve, guard, key)
-    if isinstance(worker, ThreadWorker):
+    if is_a(cls, GTHREAD):
         return _streams_too(worker, one_per_thread(recorder, resolve, guard, key), guard)
-    if isinstance(worker, AsyncWorker) and getattr(worker, "server_class", None) is None:
+    if is_a(cls, GREENLETS) and getattr(worker, "server_class", None) is None:
         return _streams_too(worker, many_at_a_time(recorder, resolve, guard, key), guard)
-    if isinstance(worker, AsyncWorker):
+    if is_a(cls, GREENLETS):
+        from . import wsgi
+
         wsgi.record(worker, many_at_a_time(recorder, resolve, guard, key))
-    elif TORNADO in bases:
+    elif is_a(cls, TORNADO):
+        from . import tornado
+
         tornado.record(
-            worker, AsgiRequests(recorder, resolve, guard, name), many_at_a_time(recorder, resolve, guard, key)
+            worker, _asgi_requests(recorder, resolve, guard, name), many_at_a_time(recorder, resolve, guard, key)
         )
-    elif NATIVE_ASGI in bases:
-        asgi.record(worker, AsgiRequests(recorder, resolve, guard, name))
+    elif is_a(cls, ASGI):
+        from . import asgi
+
+        asgi.record(worker, _asgi_requests(recorder, resolve, guard, name))
     return None
+
+
+def _asgi_requests(
+    recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: bytes | None
+) -> AsgiRequests:
+    from .asgi_requests import AsgiRequests
+
+    return AsgiRequests(recorder, resolve, guard, queue_header)
 
 
 def _streams_too(worker: Any, hooks: Hooks, guard: Guard) -> Hooks:

@@ -27,7 +27,7 @@ from ..scoreboard.layout import (
     STACKS_ARMED,
     STACKS_ASKED,
 )
-from ..scoreboard.slot import Slot
+from ..scoreboard.reader import SlotReader
 from ..scoreboard.stack_file import SIGNAL
 from ..settings import Settings
 from .endpoints import resolver
@@ -46,19 +46,19 @@ class WorkerSide:
 
     Args:
         worker: gunicorn's worker object.
-        slot: leased to it.
+        reader: of the slot that is leased to it, as the master has left it.
     """
 
-    def __init__(self, worker: Any, slot: Slot, settings: Settings, guard: Guard) -> None:
+    def __init__(self, worker: Any, reader: SlotReader, settings: Settings, guard: Guard) -> None:
         self.pid = os.getpid()
         self.is_ready = False
         self._cause = CAUSE_UNKNOWN
         self._worker = worker
-        self._header = slot.header
+        self._header = reader.slot.header
         self._header[PID] = self.pid
         self._settings = settings
         self._guard = guard
-        self._recorder = Recorder(slot, settings.max_endpoints)
+        self._recorder = Recorder(reader.slot, settings.max_endpoints, reader.known)
         guard.publish = self._publish
 
     def ready(self) -> tuple[PreRequest, PostRequest] | None:

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 
-from unit_support import KINDS, handled, same, tally_all, tally_lease
+from unit_support import KINDS, entries, handled, own, totals, values
 
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, FAILED, REQUESTS
@@ -67,36 +67,37 @@ def check(leases: Leases, lease: Lease, before: list[float]) -> list[float]:
     """The slot is readable, nothing in it has gone backwards, and the next writer can go on; its values."""
     fresh = SlotReader(lease.slot)
     fresh.update()
-    totals, (values,) = tally_all(leases.readers, same)
-    assert fresh.entries == lease.reader.entries
-    assert all(now >= then for now, then in itertools.zip_longest(values, before, fillvalue=0.0))
-    for labels, cells in totals.series(REQUESTS.number).items():
+    found = totals(leases)
+    cells_now = values(lease.reader)
+    assert {number: series.labels for number, series in fresh.series.items()} == {
+        number: series.labels for number, series in lease.reader.series.items()
+    }
+    assert all(now >= then for now, then in itertools.zip_longest(cells_now, before, fillvalue=0.0))
+    for labels, cells in found.series(REQUESTS.number).items():
         assert labels[0] == "GET"
         assert all(count == int(count) for count in cells[COUNTS])
-    for counted in tally_lease(lease, values, same).series(REQUESTS.number).values():
-        assert min(counted) >= 0.0
+    assert min(own(leases, lease).requests) >= 0.0
     for request in lease.reader.in_flight():
         assert request.start > 0.0
         assert request.method == "GET"
         assert request.path in PATHS
-    assert SlotWriter(lease.slot).series == {(entry.family, entry.labels): entry.first for entry in fresh.entries}
-    return values
+    assert SlotWriter(lease.slot, known=fresh.known).series == SlotWriter(lease.slot).series
+    return cells_now
 
 
 def main() -> None:
     counted = series = in_flight = 0.0
     for generation in range(KILLS // PER_SLOT):
-        leases, values = Leases(lambda: Slot(100_000, 400_000)), list[float]()
+        leases, cells = Leases(lambda: Slot(100_000, 400_000)), list[float]()
         for number in range(PER_SLOT):
             lease = leases.take(number + 1, time.time())
             assert lease.number == 0
             kill_one(lease, generation + number)
-            values = check(leases, lease, values)
+            cells = check(leases, lease, cells)
             in_flight += len(lease.reader.in_flight())
             leases.give_back(lease)
-        totals, _ = tally_all(leases.readers, same)
-        counted += sum(sum(cells[COUNTS]) for cells in totals.series(REQUESTS.number).values())
-        series += len(leases.readers[0].entries)
+        counted += sum(sum(row[COUNTS]) for row in totals(leases).series(REQUESTS.number).values())
+        series += len(entries(leases.readers[0].slot))
     json.dump({"kills": KILLS, "counted": counted, "series": series, "in_flight": in_flight}, sys.stdout)
 
 

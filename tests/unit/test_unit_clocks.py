@@ -80,7 +80,7 @@ def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeyp
         server.WORKERS[worker.pid] = worker
         member = master.member(worker)
         assert member is not None
-        side = WorkerSide(worker, member.lease.slot, Settings(port=0), Guard())
+        side = WorkerSide(worker, member.lease.reader, Settings(port=0), Guard())
         worker.tmp.notify()
         side.ready()
         page = Page(master.view, Guard())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from unit_asgi import BODY, MORE, START, sends
 from unit_asgi import Bench as AsgiBench
-from unit_support import KINDS, MakeHooks, Recorded, handled, interruption, same, tally_all
+from unit_support import KINDS, MakeHooks, Recorded, handled, interruption, tally, values
 
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS
 from gunicorn_prom_hooks.scoreboard.layout import EXIT_CAUSE, INFLIGHT_ENTRIES, QUIT_AT
@@ -58,7 +58,7 @@ def after_death(memory: bytes) -> tuple[int, int]:
     assert all((request.method, request.path) == ("GET", "/items/7") for request in died_on)
     reader.finish()
     assert reader.finish() == 0, "it is counted once"
-    rows = tally_all([reader], same)[0].series(REQUESTS.number).values()
+    rows = tally(slot).series(REQUESTS.number).values()
     return int(sum(sum(cells[COUNTS]) for cells in rows)), len(died_on) + reader.untracked().number
 
 
@@ -178,13 +178,13 @@ def test_a_request_that_ends_with_its_worker() -> None:
 def test_garbage_is_not_counted() -> None:
     """An in-flight entry that no writer of ours wrote changes no cell."""
     recorded = small()
-    values = SlotReader(recorded.slot)
-    values.update()
-    before = values.values()
+    reader = SlotReader(recorded.slot)
+    reader.update()
+    before = values(reader)
     for start in (-1.0, -1e300, -0.5, float("nan"), float("-inf"), -4192.5):
         recorded.slot.words[64 + 31] = start
         recorded.slot.words[64 + 29] = 1.0
-        assert values.finish() == 0
-        values.died_on()
+        assert reader.finish() == 0
+        reader.died_on()
     recorded.slot.header[EXIT_CAUSE] = float("nan")
-    assert values.values() == before
+    assert values(reader) == before

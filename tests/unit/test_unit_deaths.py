@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from greenlet import GreenletExit  # type: ignore[import-untyped]
 from unit_roster import Worker
-from unit_support import GET, handled, new_slot, same, tally_all
+from unit_support import GET, handled, new_slot, totals
 
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.master import deaths, roster
@@ -117,7 +117,7 @@ class House:
 
     def counted(self) -> dict[tuple[str, ...], float]:
         """Requests by labels that all slots have counted."""
-        series = tally_all(self.leases.readers, same)[0].series(REQUESTS.number)
+        series = totals(self.leases).series(REQUESTS.number)
         return {labels[:3]: sum(cells[COUNTS]) for labels, cells in series.items() if any(cells[COUNTS])}
 
 

@@ -21,6 +21,7 @@ from gunicorn_prom_hooks.scoreboard.layout import (
     EXIT_MARK,
     QUIT_AT,
 )
+from gunicorn_prom_hooks.scoreboard.reader import SlotReader
 from gunicorn_prom_hooks.settings import Settings
 from gunicorn_prom_hooks.worker.worker import WorkerSide
 
@@ -41,7 +42,7 @@ def handle_changed(side: WorkerSide, sig: int) -> None:
 def leave(worker: Any, sig: int | None = None) -> list[float]:
     """Has the worker leave after this signal, 0 being a changed file; the cells with its word."""
     slot = new_slot()
-    side = WorkerSide(worker, slot, Settings(), Guard())
+    side = WorkerSide(worker, SlotReader(slot), Settings(), Guard())
     if sig is not None:
         (handle_quit if sig else handle_changed)(side, sig)
     side.leaving()

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from unit_support import GET, Recorded, handled
+from unit_support import GET, Recorded, handled, values
 
 from gunicorn_prom_hooks.scoreboard import layout
 from gunicorn_prom_hooks.scoreboard.families import PATHS, REQUESTS
@@ -72,7 +72,7 @@ def test_a_reader_made_of_the_docstring_reads_the_same() -> None:
     ours = recorded.reader.update()
     assert directory(memory) == [(entry.family, entry.labels, entry.first, entry.cells) for entry in ours]
     cells = struct.unpack_from(f"={int(header(memory, 'CELLS'))}d", memory, 33_536)
-    assert list(cells[: len(recorded.reader.values())]) == recorded.reader.values()
+    assert list(cells[: len(values(recorded.reader))]) == values(recorded.reader)
     (first,) = [
         first
         for family, labels, first, _ in directory(memory)

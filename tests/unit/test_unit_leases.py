@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from unit_support import same, tally_all, tally_lease
+from unit_support import own, totals
 
 from gunicorn_prom_hooks.scoreboard import layout
 from gunicorn_prom_hooks.scoreboard.directory import CorruptDirectory
@@ -53,9 +53,7 @@ def test_a_worker_starts_at_zero() -> None:
     second = leases.take(2, 0.0)
 
     def seen() -> tuple[dict[tuple[str, ...], list[float]], dict[tuple[str, ...], list[float]]]:
-        totals, values = tally_all(leases.readers, same)
-        own = tally_lease(second, values[second.number], same)
-        return totals.series(FAILED.number), own.series(FAILED.number)
+        return totals(leases).series(FAILED.number), own(leases, second).tally.series(FAILED.number)
 
     assert second.reader is first.reader
     assert seen() == ({("a",): [5.0]}, {})
@@ -131,11 +129,9 @@ def test_totals_never_go_backwards() -> None:
             expected[label,] = expected.get((label,), 0.0) + 1.0
         if len(live) > chance.randrange(6):
             leases.give_back(live.pop(chance.randrange(len(live))))
-        totals = {
-            labels: cells[0] for labels, cells in tally_all(leases.readers, same)[0].series(FAILED.number).items()
-        }
-        assert all(totals.get(labels, 0.0) >= value for labels, value in before.items())
-        before = totals
+        now = {labels: cells[0] for labels, cells in totals(leases).series(FAILED.number).items()}
+        assert all(now.get(labels, 0.0) >= value for labels, value in before.items())
+        before = now
     assert before == expected
     assert len(leases.readers) <= 8
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit_support import entries, values
 
-from gunicorn_prom_hooks.scoreboard.directory import Entry
+from gunicorn_prom_hooks.scoreboard.directory import CorruptDirectory, Entry, encode
 from gunicorn_prom_hooks.scoreboard.layout import DIRECTORY_BYTES
 from gunicorn_prom_hooks.scoreboard.reader import InFlight, SlotReader
 from gunicorn_prom_hooks.scoreboard.slot import Slot, SlotFull, SlotWriter, inflight_start, write_out
@@ -54,19 +58,80 @@ def test_the_reader_parses_only_what_is_new() -> None:
     slot.directory[: int(slot.header[DIRECTORY_BYTES])] = b"\xff" * int(slot.header[DIRECTORY_BYTES])
     writer.add(2, ("b",), 1)
     assert reader.update() == [Entry(2, ("b",), 2, 1)]
-    assert reader.entries == [Entry(1, ("a",), 0, 2), Entry(2, ("b",), 2, 1)]
+    assert {number: (found.cells, found.labels, [*found.offsets]) for number, found in reader.series.items()} == {
+        1: (2, [("a",)], [0]),
+        2: (1, [("b",)], [16]),
+    }
 
 
-def test_values_are_a_copy_of_the_parsed_cells() -> None:
-    """The values read are those of the entries parsed so far, and stay as they were read."""
+def test_cells_are_those_of_the_parsed_entries() -> None:
+    """The cells read are those of the entries parsed so far."""
     slot = Slot(100, 1000)
     writer, reader = SlotWriter(slot), SlotReader(slot)
     slot.cells[writer.add(1, ("a",), 2)] = 5.0
-    assert reader.values() == []
+    assert values(reader) == []
     reader.update()
-    before = reader.values()
+    assert values(reader) == [5.0, 0.0]
     slot.cells[0] = 6.0
-    assert (before, reader.values()) == ([5.0, 0.0], [6.0, 0.0])
+    assert values(reader) == [6.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "entry", [Entry(1, ("b",), 1, 2), Entry(1, ("b",), 3, 2), Entry(1, ("b",), 2, 1), Entry(2, ("b",), 2, 99)]
+)
+def test_an_entry_whose_cells_are_not_its_own(entry: Entry) -> None:
+    """Cells of another series, cells left out, fewer than the family has, more than there are: no writer wrote that."""
+    slot = Slot(100, 1000)
+    SlotWriter(slot).add(1, ("a",), 2)
+    reader = SlotReader(slot)
+    reader.update()
+    at, data = int(slot.header[DIRECTORY_BYTES]), encode(entry)
+    slot.directory[at : at + len(data)] = data
+    slot.header[DIRECTORY_BYTES] = at + len(data)
+    for _ in range(2):
+        with pytest.raises(CorruptDirectory):
+            reader.update()
+    assert reader.update() == []
+    assert values(reader) == [0.0, 0.0]
+
+
+def test_a_writer_goes_on_from_what_a_reader_has_parsed() -> None:
+    """It knows the same series as one that parses the directory itself, and the next cell."""
+    slot = Slot(100, 1000)
+    writer, reader = SlotWriter(slot), SlotReader(slot)
+    for family, label, cells in ((1, "a", 2), (2, "b", 1), (1, "c", 2)):
+        writer.add(family, (label,), cells)
+    assert reader.known is None
+    reader.update()
+    known = reader.known
+    assert known is not None
+    successor = SlotWriter(slot, known=known)
+    assert successor.series == SlotWriter(slot).series == writer.series
+    assert [successor.add(1, ("c",), 2), successor.add(2, ("d",), 1)] == [3, 5]
+    assert reader.known is None
+    assert [entry.first for entry in entries(slot)] == [0, 2, 3, 5]
+
+
+def test_letting_go_of_a_slot_keeps_what_it_holds() -> None:
+    """Its pages leave this process's resident memory, and come back as they were, for this process and for others."""
+    slot = Slot(100_000, 1000)
+    for cell in range(0, 100_000, 100):
+        slot.cells[cell] = cell + 1.0
+    before = shared_memory()
+    slot.let_go()
+    assert shared_memory() <= before - 700_000
+    pid = os.fork()
+    if not pid:
+        slot.cells[7] = 5.0
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert all(slot.cells[cell] == cell + 1.0 for cell in range(0, 100_000, 100))
+    assert slot.cells[7] == 5.0
+
+
+def shared_memory() -> int:
+    """Bytes of shared memory that this process has in its resident memory."""
+    return 1024 * int(Path("/proc/self/status").read_text().split("RssShmem:")[1].split()[0])
 
 
 @pytest.mark.parametrize(("cells", "directory", "what"), [(3, 1000, "cells"), (100, 40, "directory")])
@@ -80,7 +145,7 @@ def test_a_full_slot_says_so_and_stays_whole(cells: int, directory: int, what: s
             writer.add(1, ("b" * 10,), 2)
     assert [entry.labels for entry in SlotReader(slot).update()] == [("a",)]
     assert writer.add(1, ("a",), 2) == 0
-    assert SlotWriter(slot).series == writer.series == {(1, ("a",)): 0}
+    assert SlotWriter(slot).series == writer.series == {1: {("a",): 0}}
 
 
 def test_a_slot_can_be_filled_to_the_last_cell_and_byte() -> None:
@@ -119,8 +184,8 @@ def test_writer_and_reader_agree_over_generations(steps: list[tuple[int, str, bo
         if label == "a":
             reader.update()
     reader.update()
-    values = reader.values()
-    assert {(entry.family, entry.labels): values[entry.first] for entry in reader.entries} == expected
+    cells = values(reader)
+    assert {(entry.family, entry.labels): cells[entry.first] for entry in entries(slot)} == expected
 
 
 def test_in_flight_requests_are_read_oldest_first() -> None:

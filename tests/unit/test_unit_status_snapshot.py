@@ -249,7 +249,7 @@ def test_a_corrupt_slot(scene: Scene) -> None:
     """Totals that cannot be added up are not there; the workers are. Rates go on when they are back."""
     snapshots = Snapshots()
     view = scene.view()
-    view = dataclasses.replace(view, slots=[view.slots[0]._replace(error=CorruptDirectory("x")), *view.slots[1:]])
+    view.slots.error = CorruptDirectory("x")
     found = snapshots.take(view)
     assert (found.traffic, found.endpoints) == (None, None)
     assert len(known(found.workers).rows) == 2

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from array import array
+from itertools import chain
+from math import inf, nextafter
+from unittest.mock import ANY
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit_support import same, tally_all, tally_lease
+from unit_support import own, same, tally, totals
 
-from gunicorn_prom_hooks.scoreboard.directory import Entry
-from gunicorn_prom_hooks.scoreboard.leases import Lease
-from gunicorn_prom_hooks.scoreboard.reader import SlotReader
+from gunicorn_prom_hooks.scoreboard.families import FAILED, REQUESTS, WEBSOCKETS, Family
+from gunicorn_prom_hooks.scoreboard.leases import Leases
 from gunicorn_prom_hooks.scoreboard.slot import Slot, SlotWriter
-from gunicorn_prom_hooks.scoreboard.tally import EndpointCap, Tally
+from gunicorn_prom_hooks.scoreboard.tally import EndpointCap, Tally, columns_added
 
 OTHER = "<other>"
 
@@ -20,51 +24,106 @@ def a_cap(limit: int) -> EndpointCap:
     return EndpointCap(limit, {1: 1, 2: 0}, frozenset({OTHER, "<unmatched>"}), OTHER)
 
 
-def slot_with(counts: dict[str, float]) -> SlotReader:
+def slot_with(counts: dict[str, float]) -> Slot:
     """A slot in which these endpoints were counted under family 1."""
     slot = Slot(500, 8000)
     writer = SlotWriter(slot)
     for endpoint, value in counts.items():
         slot.cells[writer.add(1, ("GET", endpoint), 2)] += value
-    return SlotReader(slot)
+    return slot
 
 
 def test_slots_are_added_up_cell_by_cell() -> None:
     """The same series in several slots is one; a series that is all zero is none."""
-    readers = [slot_with({"/a": 1.0, "/b": 2.0}), slot_with({"/b": 3.0, "/c": 0.0})]
-    tally, values = tally_all(readers, same)
-    assert tally.series(1) == {("GET", "/a"): [1.0, 0.0], ("GET", "/b"): [5.0, 0.0]}
-    assert values == [[1.0, 0.0, 2.0, 0.0], [3.0, 0.0, 0.0, 0.0]]
-    assert tally.series(9) == {}
+    found = tally(slot_with({"/a": 1.0, "/b": 2.0}), slot_with({"/b": 3.0, "/c": 0.0}))
+    assert found.series(1) == {("GET", "/a"): [1.0, 0.0], ("GET", "/b"): [5.0, 0.0]}
+    assert found.series(9) == {}
 
 
 def test_series_shown_under_one_name_are_added() -> None:
-    """Two series of one slot that are renamed alike come out as their sum, in the tally only."""
-    tally, values = tally_all([slot_with({"/a": 1.0, "/b": 2.0, "/c": 4.0})], a_cap(1))
-    assert tally.series(1) == {("GET", "/a"): [1.0, 0.0], ("GET", OTHER): [6.0, 0.0]}
-    assert values == [[1.0, 0.0, 2.0, 0.0, 4.0, 0.0]]
+    """Two series of one slot that are renamed alike come out as their sum."""
+    found = tally(slot_with({"/a": 1.0, "/b": 2.0, "/c": 4.0}), rename=a_cap(1))
+    assert found.series(1) == {("GET", "/a"): [1.0, 0.0], ("GET", OTHER): [6.0, 0.0]}
 
 
 def test_adding_does_not_change_what_was_read() -> None:
     """The values handed in stay as they are."""
-    values = [1.0, 2.0]
-    tally = Tally(same)
+    cells = [1.0, 2.0]
+    found = Tally(same)
     for _ in range(3):
-        tally.add([Entry(1, ("a",), 0, 2)], values)
-    assert values == [1.0, 2.0]
-    assert tally.series(1) == {("a",): [3.0, 6.0]}
+        found.add(1, ("a",), cells)
+    assert cells == [1.0, 2.0]
+    assert found.series(1) == {("a",): [3.0, 6.0]}
 
 
 def test_a_lease_counts_from_its_base() -> None:
     """What a worker did is what its slot has now less what it had; cells that did not exist then count from 0."""
-    reader = slot_with({"/a": 5.0})
-    reader.update()
-    lease = Lease(0, 1, 0.0, reader, reader.values())
-    SlotWriter(reader.slot).add(1, ("GET", "/b"), 2)
-    reader.slot.cells[0] = 7.0
-    reader.slot.cells[2] = 1.0
-    _, values = tally_all([reader], same)
-    assert tally_lease(lease, values[0], same).series(1) == {("GET", "/a"): [2.0, 0.0], ("GET", "/b"): [1.0, 0.0]}
+    leases = Leases(lambda: Slot(500, 8000))
+    first = leases.take(1, 0.0)
+    writer, slot = SlotWriter(first.slot), first.slot
+
+    def count(family: Family, labels: tuple[str, ...], *cells: float) -> None:
+        at = writer.add(family.number, labels, family.cells)
+        for cell, value in enumerate(cells):
+            slot.cells[at + cell] += value
+
+    count(WEBSOCKETS, ("/a",), 5.0, 4.0)
+    count(REQUESTS, ("GET", "/a", "200", "0", "0"), 0.25, 0.0, 7.0, 3.0)
+    leases.give_back(first)
+    second = leases.take(2, 0.0)
+    assert second.slot is slot
+    count(WEBSOCKETS, ("/a",), 2.0, 1.0)
+    count(WEBSOCKETS, ("/b",), 1.0)
+    count(REQUESTS, ("GET", "/a", "200", "0", "0"), 0.5, 0.0, 1.0, 1.0)
+    count(REQUESTS, ("GET", "/b", "200", "0", "0"), 0.125, 0.0, 0.0, 0.0, 1.0)
+    found = own(leases, second)
+    assert found.tally.series(WEBSOCKETS.number) == {("/a",): [2.0, 1.0], ("/b",): [1.0, 0.0]}
+    assert found.requests == [0.625, 0.0, 1.0, 1.0, 1.0, *[0.0] * (REQUESTS.cells - 5)]
+    assert totals(leases).series(WEBSOCKETS.number) == {("/a",): [7.0, 5.0], ("/b",): [1.0, 0.0]}
+
+
+def test_a_worker_that_did_nothing() -> None:
+    """Its requests are zeros, in a new slot and in one that a predecessor has counted in."""
+    leases = Leases(lambda: Slot(500, 8000))
+    nothing = [0.0] * REQUESTS.cells
+    first = leases.take(1, 0.0)
+    assert own(leases, first) == (nothing, ANY)
+    slot = first.slot
+    slot.cells[SlotWriter(slot).add(REQUESTS.number, ("GET", "/", "200", "0", "0"), REQUESTS.cells) + 3] = 4.0
+    slot.cells[SlotWriter(slot).add(FAILED.number, ("GET", "/", "500"), 1)] = 4.0
+    leases.give_back(first)
+    second = leases.take(2, 0.0)
+    found = own(leases, second)
+    assert found.requests == nothing
+    assert found.tally.series(FAILED.number) == {}
+
+
+def test_a_copy_is_of_one_moment() -> None:
+    """What the workers count afterwards, in series old and new and in slots that are new, is not in it."""
+    leases = Leases(lambda: Slot(500, 8000))
+    lease = leases.take(1, 0.0)
+    writer = SlotWriter(lease.slot)
+    at = writer.add(FAILED.number, ("GET", "/a", "500"), 1)
+    lease.slot.cells[at] = 1.0
+    copy = leases.copy(leases.update())
+    lease.slot.cells[at] = 2.0
+    lease.slot.cells[writer.add(FAILED.number, ("GET", "/b", "500"), 1)] = 3.0
+    other = leases.take(2, 0.0)
+    other.slot.cells[SlotWriter(other.slot).add(FAILED.number, ("GET", "/a", "500"), 1)] = 4.0
+    assert leases.update() is None
+    assert copy.totals(same).series(FAILED.number) == {("GET", "/a", "500"): [1.0]}
+    assert copy.own(0, lease.base, same).tally.series(FAILED.number) == {("GET", "/a", "500"): [1.0]}
+    assert totals(leases).series(FAILED.number) == {("GET", "/a", "500"): [6.0], ("GET", "/b", "500"): [3.0]}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.floats(0.0, 1e9), min_size=3, max_size=3), min_size=1, max_size=30), st.integers(0, 89))
+def test_a_sum_of_what_grows_never_shrinks(rows: list[list[float]], grows: int) -> None:
+    """Whatever the fractions are, and whichever of them grows by the least there is."""
+    before = columns_added(array("d", chain.from_iterable(rows)), 3)
+    row = grows // 3 % len(rows)
+    rows[row][0] = nextafter(rows[row][0], inf)
+    assert columns_added(array("d", chain.from_iterable(rows)), 3)[0] >= before[0]
 
 
 def test_the_first_endpoints_stay_and_the_others_are_folded() -> None:
@@ -107,11 +166,11 @@ def test_a_raised_limit_leaves_the_folded_folded() -> None:
 def test_capped_totals_are_stable_and_never_go_backwards(limit: int, steps: list[tuple[int, str, int]]) -> None:
     """Whatever slot counts whatever when: no shown series shrinks, none is lost, and the sum is exact."""
     slots = [Slot(500, 4000) for _ in range(3)]
-    writers, readers, cap = [SlotWriter(slot) for slot in slots], [SlotReader(slot) for slot in slots], a_cap(limit)
+    writers, cap = [SlotWriter(slot) for slot in slots], a_cap(limit)
     before: dict[tuple[str, ...], list[float]] = {}
     for number, endpoint, value in steps:
         slots[number].cells[writers[number].add(1, ("GET", endpoint), 1)] += value
-        now = tally_all(readers, cap)[0].series(1)
+        now = tally(*slots, rename=cap).series(1)
         assert all(now[labels] >= cells for labels, cells in before.items())
         assert len(now.keys() - {("GET", OTHER)}) <= limit
         before = now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace, TracebackType
 from typing import Any
 
@@ -16,12 +16,13 @@ from gunicorn.http.wsgi import create
 from gunicorn.workers.sync import SyncWorker
 
 from gunicorn_prom_hooks.guard import Guard
-from gunicorn_prom_hooks.scoreboard import tally
+from gunicorn_prom_hooks.scoreboard.directory import Entry, Labels
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS, Family
-from gunicorn_prom_hooks.scoreboard.leases import Lease
+from gunicorn_prom_hooks.scoreboard.leases import Lease, Leases
 from gunicorn_prom_hooks.scoreboard.reader import SlotReader
+from gunicorn_prom_hooks.scoreboard.series import Index
 from gunicorn_prom_hooks.scoreboard.slot import Slot
-from gunicorn_prom_hooks.scoreboard.tally import Labels, Rename, SlotCopy, Tally, copy_slot, tally_own
+from gunicorn_prom_hooks.scoreboard.tally import Own, Rename, SlotsCopy, Tally
 from gunicorn_prom_hooks.worker.endpoints import Resolve
 from gunicorn_prom_hooks.worker.errors import watch_error_handling
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time, one_at_a_time, one_per_thread
@@ -42,15 +43,33 @@ def same(family: int, labels: Labels) -> Labels:
     return labels
 
 
-def tally_all(readers: Iterable[SlotReader], rename: Rename) -> tuple[Tally, list[list[float]]]:
-    """All slots added up, and the values of each."""
-    copies = [copy_slot(reader) for reader in readers]
-    return tally.tally_all(copies, rename), [list(copy.values) for copy in copies]
+def totals(leases: Leases) -> Tally:
+    """All slots added up."""
+    return leases.copy(leases.update()).totals(same)
 
 
-def tally_lease(lease: Lease, values: Sequence[float], rename: Rename) -> Tally:
-    """What the worker that has this lease did itself, ``values`` being those of its slot now."""
-    return tally_own(SlotCopy(lease.reader.entries, values, None), lease.base, rename)
+def own(leases: Leases, lease: Lease) -> Own:
+    """What the worker that has this lease did itself."""
+    return leases.copy(leases.update()).own(lease.number, lease.base, same)
+
+
+def tally(*slots: Slot, rename: Rename = same) -> Tally:
+    """What is counted in slots that nobody has, added up."""
+    index = Index(frozenset())
+    readers = [SlotReader(slot, number, index) for number, slot in enumerate(slots)]
+    for reader in readers:
+        reader.update()
+    return SlotsCopy(readers, [], index, None).totals(rename)
+
+
+def entries(slot: Slot) -> list[Entry]:
+    """All that the directory of a slot says."""
+    return SlotReader(slot).update()
+
+
+def values(reader: SlotReader) -> list[float]:
+    """The cells that the entries speak of which the reader has parsed."""
+    return list(reader.cells.cast("d"))
 
 
 def new_slot() -> Slot:
@@ -89,7 +108,7 @@ class Recorded:
 
     def series(self, family: Family) -> dict[Labels, list[float]]:
         """All series of a family that are not zero."""
-        return tally_all([self.reader], same)[0].series(family.number)
+        return tally(self.slot).series(family.number)
 
     def counts(self, family: Family) -> dict[Labels, float]:
         """The same, of a family with one cell."""

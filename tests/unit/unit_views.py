@@ -97,7 +97,18 @@ class Scene:
         cap = EndpointCap(200, {}, frozenset(), OTHER)
         guard = Guard()
         guard.counts.update(self.errors)
-        seen = look(server, self._roster, self._deaths, cap, guard, lambda _: False, since=self.since, reloads=5)
+        corrupt = self.leases.update()
+        seen = look(
+            server,
+            self._roster,
+            self._deaths,
+            cap,
+            guard,
+            lambda _: False,
+            corrupt=corrupt,
+            since=self.since,
+            reloads=5,
+        )
         return dataclasses.replace(
             seen,
             now=self.now,
