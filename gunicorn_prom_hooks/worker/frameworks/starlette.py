@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ...paths import normalise
 from ...scoreboard.families import UNMATCHED
-from .instances import instances
+from .instances import new_instances
 from .notes import note_error, noted, notes
 
 MODULE = "starlette.routing"
@@ -26,7 +26,6 @@ REACHED: Final = "gunicorn_prom_hooks.starlette"
 Once that is read, the route template is there instead.
 """
 
-_OURS: Final = "gunicorn_prom_hooks"
 _MAX_KNOWN: Final = 1024
 _MAX_DEPTH: Final = 16
 _known: dict[tuple[int, int], tuple[Any, Any, tuple[Any, ...]]] = {}
@@ -35,23 +34,14 @@ _known: dict[tuple[int, int], tuple[Any, Any, tuple[Any, ...]]] = {}
 
 def prepare() -> None:
     """Watch every router and every application in this process."""
-    for router in instances(sys.modules[MODULE].Router):
-        if _is_new(router):
-            _watch(router)
+    for router in new_instances(sys.modules[MODULE].Router):
+        _watch(router)
     applications = sys.modules.get("starlette.applications")
-    for app in [] if applications is None else instances(applications.Starlette):
-        if _is_new(app):
-            for raised, handler in app.exception_handlers.items():
-                # Those for a status make no failure of anything, and what those for any exception get, a router raised.
-                if isinstance(raised, type) and raised is not Exception:
-                    app.exception_handlers[raised] = _noting(handler)
-
-
-def _is_new(found: Any) -> bool:
-    if _OURS in vars(found):
-        return False
-    vars(found)[_OURS] = True
-    return True
+    for app in [] if applications is None else new_instances(applications.Starlette):
+        for raised, handler in app.exception_handlers.items():
+            # Those for a status make no failure of anything, and what those for any exception get, a router raised.
+            if isinstance(raised, type) and raised is not Exception:
+                app.exception_handlers[raised] = _noting(handler)
 
 
 def _noting(handler: Any) -> Any:
@@ -78,9 +68,11 @@ def _watch(router: Any) -> None:
     stack = router.middleware_stack
 
     async def watched(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            with suppress(Exception):  # it runs inside the application; the path serves as well
+        try:
+            if scope["type"] != "lifespan":
                 notes(scope)[REACHED] = scope, router, scope.get("endpoint")
+        except Exception:  # noqa: BLE001, S110 - it runs inside the application; the path serves as well
+            pass
         try:
             await stack(scope, receive, send)
         except Exception as exc:
