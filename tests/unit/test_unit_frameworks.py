@@ -235,6 +235,24 @@ def test_a_swallowed_exception_is_the_failure(make: MakeHooks, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("make", KINDS)
+def test_without_a_template_the_status_tells(make: MakeHooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a request that no framework has handled, nothing but a 404 and a 405 is unmatched, whatever is imported."""
+    only(monkeypatch, "flask", "django", "falcon", "bottle", "pyramid")
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response(environ["PATH_INFO"][1:4] + " X", [("Content-Length", "2")])
+        return [b"ok"]
+
+    with Bench(asked(), make=make) as bench:
+        for status in (200, 204, 301, 401, 403, 404, 405, 410, 503):
+            bench.get(b"/%d/7" % status, app)
+        endpoints = {status: endpoint for _, endpoint, status in bench.requests()}
+        assert {status for status, endpoint in endpoints.items() if endpoint == "<unmatched>"} == {"404", "405"}
+        assert {endpoint for endpoint in endpoints.values() if endpoint != "<unmatched>"} == {"/:id/:id"}
+        assert not bench.guard.counts
+
+
+@pytest.mark.parametrize("make", KINDS)
 def test_a_user_is_asked_once(make: MakeHooks, monkeypatch: pytest.MonkeyPatch) -> None:
     """The callable is called once for each request, one that fails included, never for one that gunicorn refused."""
     only(monkeypatch, "flask")

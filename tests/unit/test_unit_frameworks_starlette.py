@@ -256,6 +256,25 @@ def test_a_copied_scope_is_freed() -> None:
         gc.enable()
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_default_of_the_applications_own(late: bool) -> None:
+    """What a router hands on has matched no route of it, and yet may be answered, by routers made late, too."""
+
+    def handing_on() -> Router:
+        return Router([Route("/x", ok), Mount("/m", app=Router([Route("/{name}", ok)], default=plain))], default=plain)
+
+    async def made_late(scope: Any, receive: Any, send: Any) -> None:
+        await handing_on()(dict(scope), receive, send)
+
+    app = made_late if late else handing_on()
+    assert asgi(app, "/a") == (200, None, None)
+    assert asgi(app, "/m/a/b") == (200, None, None)
+    mounted = Starlette(routes=[Mount("/v", app)])
+    # Of a router that is not watched nothing but the mount is known.
+    assert asgi(mounted, "/v/a") == (200, "/v/{path:path}" if late else None, None)
+    assert asgi(mounted, "/v/x") == (200, "/v/{path:path}" if late else "/v/x", None)
+
+
 async def sorry(request: Request, call_next: Any) -> Response:
     try:
         response: Response = await call_next(request)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
+from gunicorn.config import Config
+from gunicorn.http.wsgi import WSGIErrorsWrapper
 from unit_support import Recorded
 
 from gunicorn_prom_hooks.scoreboard.families import FAILED, REQUESTS, RESPONSE_SIZE_SUM
@@ -195,6 +197,7 @@ def test_a_body_whose_close_fails_in_c() -> None:
 def test_notes_of_a_copied_environ() -> None:
     """What a framework notes in a copy of the environ is in the environ that the hooks are given, of each request."""
     seen: list[str | None] = []
+    shared = WSGIErrorsWrapper(Config())  # gunicorn's gevent_pywsgi worker has one for all requests
 
     def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
         seen.append(noted(environ))
@@ -206,8 +209,7 @@ def test_notes_of_a_copied_environ() -> None:
 
     application = wsgi.recorded(app, Worker(), (lambda worker, req: None, post_request))
     for path in ("/first", "/second", "/plain"):
-        body: Any = application(
-            {"REQUEST_METHOD": "GET", "PATH_INFO": path, "wsgi.errors": sys.stderr}, lambda *_: print
-        )
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "wsgi.errors": shared}
+        body: Any = application(environ, lambda *_: print)
         body.close()
     assert seen == ["/first", "/second", None]

@@ -7,35 +7,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
-from .instances import instances
+from .instances import new_instances
 from .notes import note_no_route, note_route, noted
 
 MODULE = "bottle"
 route = noted
 
-_OURS: Final = "gunicorn_prom_hooks"
-
 
 def prepare() -> None:
     """Add the hook to every Bottle application in this process."""
-    for app in instances(sys.modules[MODULE].Bottle):
-        if not any(hasattr(hook, _OURS) for hook in app._hooks["after_request"]):  # noqa: SLF001 - nothing else tells
-            app.add_hook("after_request", _hook(app))
+    for app in new_instances(sys.modules[MODULE].Bottle):
+        app.add_hook("after_request", _hook(app))
 
 
 def _hook(app: Any) -> Callable[[], None]:
     bottle = sys.modules[MODULE]
 
     def note() -> None:
-        with suppress(Exception):  # it runs inside the application; the path serves as well
+        try:
             environ = bottle.request.environ
             if environ["bottle.app"] is app:  # else another Bottle, mounted in this one, has handled the request
                 _note(app, environ, bottle.response.status_code)
+        except Exception:  # noqa: BLE001, S110 - it runs inside the application; the path serves as well
+            pass
 
-    setattr(note, _OURS, True)
     return note
 
 

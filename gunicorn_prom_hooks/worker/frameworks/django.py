@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import sys
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
-from .instances import instances
+from .instances import new_instances
 from .notes import note_error, note_route, noted
 from .patterns import readable
 
 MODULE = "django.core.handlers.base"
 route = noted
 
-_OURS: Final = "gunicorn_prom_hooks"
-
 
 def prepare() -> None:
     """Watch every handler in this process, WSGI and ASGI, and connect to Django's signal."""
     signals = sys.modules["django.core.signals"]
-    signals.got_request_exception.connect(_note_error, weak=False, dispatch_uid=_OURS)
-    for handler in instances(sys.modules[MODULE].BaseHandler):
-        if not hasattr(handler.resolve_request, _OURS):
-            _watch(handler, sys.modules["django.urls"].Resolver404)
+    signals.got_request_exception.connect(_note_error, weak=False, dispatch_uid="gunicorn_prom_hooks")
+    for handler in new_instances(sys.modules[MODULE].BaseHandler):
+        _watch(handler, sys.modules["django.urls"].Resolver404)
 
 
 def _watch(handler: Any, no_match: type[Exception]) -> None:
@@ -42,7 +39,6 @@ def _watch(handler: Any, no_match: type[Exception]) -> None:
         _note_match(request, match)
         return match
 
-    setattr(noting, _OURS, True)
     handler.resolve_request = noting
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+from typing import Any, Final
+
+_KNOWN: Final = "gunicorn_prom_hooks"
+"""Attribute of an object that has been found before."""
 
 
 def instances(base: type) -> list[Any]:
@@ -31,3 +34,11 @@ def instances(base: type) -> list[Any]:
             gc.freeze()
             if enabled:
                 gc.enable()
+
+
+def new_instances(base: type) -> list[Any]:
+    """Return those objects that have not been returned before, so that a hook of ours is added to each only once."""
+    found = [each for each in instances(base) if _KNOWN not in vars(each)]
+    for each in found:
+        vars(each)[_KNOWN] = True
+    return found

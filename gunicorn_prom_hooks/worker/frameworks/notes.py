@@ -17,7 +17,7 @@ from ...scoreboard.families import UNMATCHED
 ROUTE: Final = "gunicorn_prom_hooks.route"
 ERROR: Final = "gunicorn_prom_hooks.error"
 NOTES: Final = "gunicorn_prom_hooks.notes"
-"""Key in the WSGI environ of a dict for notes, where the server's environ has no object of its own for them."""
+"""Key in the WSGI environ of a dict for notes, for servers that share ``wsgi.errors`` among requests."""
 
 
 def notes(given: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -27,24 +27,28 @@ def notes(given: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         given: WSGI environ or ASGI scope, or a shallow copy of it.
 
     Returns:
-        Of a scope, its dict ``asgi``. Of an environ, the attributes of gunicorn's ``wsgi.errors``; the dict ``NOTES``
-        where another library makes the environ; the notes of the scope that a2wsgi has made it from. Else ``given``.
+        Of a scope, its dict ``asgi``. Of an environ, the dict ``NOTES`` where another library makes the environ, else
+        the attributes of gunicorn's ``wsgi.errors``, else the notes of the scope that a2wsgi has made it from. Else
+        ``given``.
     """
-    asgi = given.get("asgi")
-    if asgi is not None:
-        return asgi  # type: ignore[no-any-return]
-    errors = given.get("wsgi.errors")
-    if type(errors) is WSGIErrorsWrapper:
-        return errors.__dict__
-    scope = given.get("asgi.scope")
-    return given.get(NOTES, given) if scope is None else notes(scope)
+    kept = given.get("asgi")
+    if kept is None:
+        kept = given.get(NOTES)
+        if kept is None:
+            errors = given.get("wsgi.errors")
+            if type(errors) is WSGIErrorsWrapper:
+                return errors.__dict__
+            scope = given.get("asgi.scope")
+            return given if scope is None else notes(scope)
+    return kept  # type: ignore[no-any-return]
 
 
 def noted(given: Mapping[str, Any]) -> str | None:
     """Return the route template that a framework has noted."""
-    errors = given.get("wsgi.errors")
-    if type(errors) is WSGIErrorsWrapper:  # the usual case, in short
-        return errors.__dict__.get(ROUTE)
+    if NOTES not in given:  # the usual case, in short: it is asked for every request
+        errors = given.get("wsgi.errors")
+        if type(errors) is WSGIErrorsWrapper:
+            return errors.__dict__.get(ROUTE)
     return notes(given).get(ROUTE)  # type: ignore[arg-type]  # it only reads
 
 

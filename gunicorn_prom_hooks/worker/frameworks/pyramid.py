@@ -8,22 +8,19 @@ class is changed. Where no route matches, Pyramid goes on with traversal: that t
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import Any
 
-from .instances import instances
+from .instances import new_instances
 from .notes import note_error, note_route, noted
 
 MODULE = "pyramid.router"
 route = noted
 
-_OURS: Final = "gunicorn_prom_hooks"
-
 
 def prepare() -> None:
     """Looks over the shoulder of every Pyramid application in this process."""
-    for router in instances(sys.modules[MODULE].Router):
-        if not hasattr(router.handle_request, _OURS):
-            _watch(router)
+    for router in new_instances(sys.modules[MODULE].Router):
+        _watch(router)
 
 
 def _watch(router: Any) -> None:
@@ -35,7 +32,6 @@ def _watch(router: Any) -> None:
         finally:
             _note(request)
 
-    setattr(noting, _OURS, True)
     router.handle_request = noting
 
 

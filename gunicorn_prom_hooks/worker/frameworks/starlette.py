@@ -16,14 +16,16 @@ from typing import Any, Final
 
 from ...paths import normalise
 from ...scoreboard.families import UNMATCHED
-from .instances import instances
+from .instances import new_instances
 from .notes import note_error, noted, notes
 
 MODULE = "starlette.routing"
 REACHED: Final = "gunicorn_prom_hooks.starlette"
-"""Key of the note on the router reached last: its scope and itself, and once that is read, the route template."""
+"""Key of the note on the router reached last: its scope, itself, and the endpoint that had led to it.
 
-_OURS: Final = "gunicorn_prom_hooks"
+Once that is read, the route template is there instead.
+"""
+
 _MAX_KNOWN: Final = 1024
 _MAX_DEPTH: Final = 16
 _known: dict[tuple[int, int], tuple[Any, Any, tuple[Any, ...]]] = {}
@@ -32,23 +34,14 @@ _known: dict[tuple[int, int], tuple[Any, Any, tuple[Any, ...]]] = {}
 
 def prepare() -> None:
     """Watch every router and every application in this process."""
-    for router in instances(sys.modules[MODULE].Router):
-        if _is_new(router):
-            _watch(router)
+    for router in new_instances(sys.modules[MODULE].Router):
+        _watch(router)
     applications = sys.modules.get("starlette.applications")
-    for app in [] if applications is None else instances(applications.Starlette):
-        if _is_new(app):
-            for raised, handler in app.exception_handlers.items():
-                # Those for a status make no failure of anything, and what those for any exception get, a router raised.
-                if isinstance(raised, type) and raised is not Exception:
-                    app.exception_handlers[raised] = _noting(handler)
-
-
-def _is_new(found: Any) -> bool:
-    if _OURS in vars(found):
-        return False
-    vars(found)[_OURS] = True
-    return True
+    for app in [] if applications is None else new_instances(applications.Starlette):
+        for raised, handler in app.exception_handlers.items():
+            # Those for a status make no failure of anything, and what those for any exception get, a router raised.
+            if isinstance(raised, type) and raised is not Exception:
+                app.exception_handlers[raised] = _noting(handler)
 
 
 def _noting(handler: Any) -> Any:
@@ -75,9 +68,11 @@ def _watch(router: Any) -> None:
     stack = router.middleware_stack
 
     async def watched(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            with suppress(Exception):  # it runs inside the application; the path serves as well
-                notes(scope)[REACHED] = scope, router
+        try:
+            if scope["type"] != "lifespan":
+                notes(scope)[REACHED] = scope, router, scope.get("endpoint")
+        except Exception:  # noqa: BLE001, S110 - it runs inside the application; the path serves as well
+            pass
         try:
             await stack(scope, receive, send)
         except Exception as exc:
@@ -96,7 +91,7 @@ def route(scope: Mapping[str, Any]) -> str | None:
     kept = notes(scope)  # type: ignore[arg-type]  # it is the server's own
     found = kept.get(REACHED)
     if found is None:
-        return _template(scope, None)
+        return _template(scope, None, None)
     if isinstance(found, str):
         return found
     # The note holds the scope, and the scope the note: replaced here, it is freed without the garbage collector.
@@ -125,12 +120,13 @@ def _is_answer(exc: BaseException) -> bool:
     return isinstance(exc, sys.modules["starlette.exceptions"].HTTPException)
 
 
-def _template(scope: Mapping[str, Any], reached: Any) -> str | None:
+def _template(scope: Mapping[str, Any], reached: Any, before: Any) -> str | None:
     """Return the path of the route that has matched; None if it is not certain that Starlette has looked for one.
 
     Args:
         scope: as Starlette has it.
         reached: the router that was called last; None if it is not known.
+        before: the endpoint at that moment.
     """
     endpoint: Any = scope.get("endpoint")
     matched: Any = scope.get("route")
@@ -141,18 +137,19 @@ def _template(scope: Mapping[str, Any], reached: Any) -> str | None:
     if not isinstance(router, sys.modules[MODULE].Router):  # another framework, or a middleware has answered
         return None
     if endpoint is None:
-        return UNMATCHED
+        return _without_route(reached or router)
     matched = _matched(scope, endpoint, reached or router) or _matched(scope, endpoint, router)
-    if hasattr(matched, "routes"):
-        return _only_mount(scope, matched, reached)
-    return None if matched is None else str(_mount(scope, matched.param_convertors) + matched.path)
-
-
-def _only_mount(scope: Mapping[str, Any], matched: Any, reached: Any) -> str | None:
-    """Return what a request is called of which nothing but a mount has matched: of another router, or of whatever."""
-    if reached is not None and all(each is not matched for each in reached.routes):
-        return UNMATCHED
+    if not hasattr(matched, "routes"):
+        return None if matched is None else str(_mount(scope, matched.param_convertors) + matched.path)
+    # Nothing but a mount has matched: of another router, or of whatever application.
+    if reached is not None and endpoint is before:
+        return _without_route(reached)
     return None if matched.routes else noted(scope) or _mount(scope, ()) + "/{path:path}"
+
+
+def _without_route(router: Any) -> str | None:
+    """Return what a request is called that matches no route of this router, which may hand it on to another one."""
+    return UNMATCHED if getattr(router.default, "__self__", None) is router else None
 
 
 def _matched(scope: Mapping[str, Any], endpoint: Any, router: Any) -> Any:
