@@ -152,7 +152,9 @@ class Master:
             self._serving.close()
 
     def forking(self, worker: Any) -> None:
-        """Gives a slot to a worker that is about to be forked."""
+        """Gives a slot to a worker that is about to be forked, once, however often the hook is reached."""
+        if self._roster.member(worker) is not None:
+            return
         if self._application is not None:
             try:
                 self._application.forking()
@@ -160,8 +162,7 @@ class Master:
                 self._guard.failed("app_metrics")
         with self.lock.hold():
             self._settle(forking=True)
-            if self._roster.member(worker) is None:
-                self._roster.arrive(worker, self.settings.worker_label)
+            self._roster.arrive(worker, self.settings.worker_label)
         self._deaths.tell()
 
     def left(self, worker: Any) -> None:
