@@ -134,3 +134,20 @@ def test_tornados_own(serve: Serve, wrapped: bool) -> None:
     assert server.get("/").text == ("[]" if wrapped else "['hook', 'logged']")
     samples = server.settled(2)
     assert samples.one("gunicorn_requests_total", method="GET", endpoint="/", status="200") == 2
+
+
+def test_wsgi_in_uvicorn(serve: Serve) -> None:
+    """A WSGI application that uvicorn runs on threads is what the hook sees, and its requests are counted."""
+    own = """
+from uvicorn_worker import UvicornWorker
+
+class Own(UvicornWorker):
+    CONFIG_KWARGS = {"interface": "wsgi"}
+
+worker_class = Own
+"""
+    server = serve(own + HOOKS, app=WSGI)
+    assert server.get("/").text == repr(["hook", "middleware"])
+    samples = server.settled(2)
+    assert samples.one("gunicorn_requests_total", method="GET", endpoint="/", status="200") == 2
+    assert samples.sum("gunicorn_exporter_errors_total") == 0
