@@ -22,8 +22,8 @@ _METHODS: Final = {
     "info": logging.INFO,
 }
 """Methods of gunicorn's logger. Not its debug: it is called with every request, and costs next to nothing hidden."""
-_WATCHED: Final = "_gunicorn_prom_hooks_watched"
-"""On a function of ours: the method behind it."""
+_LOGGING: Final = logging.info.__code__.co_filename
+"""The file whose frames logging leaves out when it looks for the caller of a method."""
 
 
 def level_name(number: int) -> str:
@@ -52,6 +52,9 @@ class Messages(logging.Filter):
         self._count = count
         self._listen = listen
         self._inside: set[int] = set()
+        self._log: Any = None
+        self._watching: dict[str, tuple[Any, Any]] = {}
+        """By method of this logger: our function, and the method behind it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Counts it, and lets it through."""
@@ -70,23 +73,25 @@ class Messages(logging.Filter):
             error_log.addFilter(self)
         else:
             error_log = None
+        if log is not self._log:
+            self._log, self._watching = log, {}
         for name, number in _METHODS.items():
             method = getattr(log, name, None)
-            watched = hasattr(method, _WATCHED)
+            function, behind = self._watching.get(name, (None, None))
+            watched = function is not None and method is function
             wanted = listening or error_log is None or not error_log.isEnabledFor(number)
             if watched and not wanted:
-                behind = getattr(method, _WATCHED)
                 if getattr(behind, "__self__", None) is log:  # the class's own, which is there again without ours
                     delattr(log, name)
                 else:
                     setattr(log, name, behind)
             elif wanted and not watched and callable(method):
+                function = self._watch(method, error_log, number)
                 with contextlib.suppress(AttributeError):  # an object that takes no attributes
-                    setattr(log, name, self._watching(method, error_log, number))
+                    setattr(log, name, function)
+                    self._watching[name] = function, method
 
-    def _watching(
-        self, method: Callable[..., Any], error_log: logging.Logger | None, number: int
-    ) -> Callable[..., Any]:
+    def _watch(self, method: Callable[..., Any], error_log: logging.Logger | None, number: int) -> Callable[..., Any]:
         @functools.wraps(method)
         def watching(msg: object = "", *args: Any, **kwargs: Any) -> Any:
             self._listen(msg, args)
@@ -101,5 +106,8 @@ class Messages(logging.Filter):
             finally:
                 self._inside.discard(ident)
 
-        setattr(watching, _WATCHED, method)
+        # A logger class of the user's may ask who has called its method. To logging, and to all else that leaves out
+        # frames as logging does, this function is a part of logging.
+        function: Any = watching
+        function.__code__ = function.__code__.replace(co_filename=_LOGGING)
         return watching

@@ -163,7 +163,9 @@ class Master:
             self._serving.close()
 
     def forking(self, worker: Any) -> None:
-        """Gives a slot to a worker that is about to be forked."""
+        """Gives a slot to a worker that is about to be forked, once, however often the hook is reached."""
+        if self._roster.member(worker) is not None:
+            return
         if self._application is not None:
             try:
                 self._application.forking()
@@ -171,8 +173,8 @@ class Master:
                 self._guard.failed("app_metrics")
         with self.lock.hold():
             self._settle(forking=True)
-            if self._roster.member(worker) is None:
-                member = self._roster.arrive(worker, self.settings.worker_label)
+            member = self._roster.arrive(worker, self.settings.worker_label)
+            if member.stacks is None:
                 with contextlib.suppress(OSError):  # no descriptor is left, say: then no stacks, and the worker anyway
                     member.stacks = StackFile()
         self._deaths.tell()

@@ -269,11 +269,15 @@ def test_no_hook_of_ours_is_left(serve: Serve, hook: str) -> None:
         + "install(globals(), port=METRICS_PORT)\nworker_class = 'asgi'\n"
         + "def post_worker_init(worker):\n"
         + "    from gunicorn.asgi.protocol import _post_request_hook, _pre_request_hook\n"
-        + "    hooks = _pre_request_hook(worker.cfg, worker.log), _post_request_hook(worker.cfg)\n"
-        + "    open('hooks', 'w').write(repr(hooks))\n",
+        + "    notify = worker.notify\n"
+        + "    def serving():\n"
+        + "        hooks = _pre_request_hook(worker.cfg, worker.log), _post_request_hook(worker.cfg)\n"
+        + "        open('hooks', 'w').write(repr(hooks))\n"
+        + "        notify()\n"
+        + "    worker.notify = serving\n",
         app=ECHO,
     )
-    hooks = (server.folder / "hooks").read_text()
+    hooks = eventually((server.folder / "hooks").read_text, "the worker serves")
     assert (server.folder / "called").exists() == bool(hook)
     assert hooks == "(None, None)" if not hook else hooks.startswith("(<function pre_request")
     assert counts(server, 1) == {("GET", "/", "200"): 1}

@@ -242,12 +242,3 @@ def test_bad_hook(tmp_path: Path) -> None:
     done = gunicorn(tmp_path, HEAD + "def pre_fork(server): pass\n" + INSTALL)
     assert done.returncode == 1
     assert "Value must have an arity of: 2" in done.stderr
-
-
-def test_nothing_of_ours_left(serve: Serve) -> None:
-    """Where hooks below the line have replaced all that could put ours back, each worker says what to do."""
-    names = ("nworkers_changed", "on_starting", "when_ready", "pre_fork")
-    hooks = "".join(line + "\n" for line in HOOKS.splitlines() if any(f"def {name}(" in line for name in names))
-    server = serve(config=HEAD + INSTALL + hooks)
-    assert server.get("/").status_code == 200
-    assert "move install() to the end" in server.log

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import json
 import logging
 import socket
@@ -11,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from gunicorn.config import Config
@@ -407,26 +410,85 @@ def test_gunicorns_statsd_logger(loglevel: str, listening: bool) -> None:
     assert ear.counted == [level for level in METHODS.values() if level != "debug" or loglevel == "debug"]
 
 
-def test_where_a_shown_message_comes_from_for_a_logger_that_looks_further_up(error_log: logging.Logger) -> None:
-    """In a worker a logger class of the user's that names its caller still does: nothing of ours is in between."""
+class Where(Logger):
+    """Names its caller, as logging does it."""
 
-    class Own(Logger):
-        def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-            """Says who called it."""
-            self.error_log.error(msg, *args, stacklevel=2, **kwargs)
+    def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Says who called it."""
+        self.error_log.error(msg, *args, stacklevel=2, **kwargs)
 
-    records: list[logging.LogRecord] = []
-    log, _ = watched("info", Own, listening=False)
-    handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign, assignment]
-    error_log.addHandler(handler)
-    try:
+
+class WhereThroughAnother(Logger):
+    """Names its caller, with a method in between."""
+
+    def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Says who called it."""
+        self.say(msg, *args, **kwargs)
+
+    def say(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Says who called its caller."""
+        self.error_log.error(msg, *args, stacklevel=3, **kwargs)
+
+
+class WhereByFrames(Logger):
+    """Names its caller, by the first frame that is not of logging or of a logger."""
+
+    def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Says who called it."""
+        name = next(frame.function for frame in inspect.stack()[1:] if frame.filename != logging.__file__)
+        self.error_log.handle(
+            logging.LogRecord("gunicorn.error", logging.ERROR, __file__, 1, msg, args, None, func=name)
+        )
+
+
+@pytest.mark.parametrize("made_by", [Where, WhereThroughAnother, WhereByFrames])
+@in_master_and_worker
+def test_where_a_message_comes_from(made_by: Any, listening: bool, error_log: logging.Logger) -> None:
+    """A logger class of the user's that names its caller names the same one as without the watch."""
+    log, ear = watched("info", made_by, listening=listening)
+    record = Record()
+    error_log.addHandler(record)
+    log.error("x")
+    assert [found.funcName for found in record.records] == ["test_where_a_message_comes_from"]
+    assert ear.heard == [("x", ())] * listening
+
+
+def test_a_decorated_method_is_the_users() -> None:
+    """A method of the logger object that the user has put something around stays so, in a worker too."""
+    log, ear = watched("info")
+    said: list[object] = []
+    watching = log.error
+
+    @functools.wraps(watching)
+    def loud(msg: object, *args: Any, **kwargs: Any) -> Any:
+        said.append(msg)
+        return watching(msg, *args, **kwargs)
+
+    log.error = loud
+    for listening in (True, False):
+        ear.messages.attach(log, listening=listening)
         log.error("x")
-    finally:
-        error_log.removeHandler(handler)
-    assert [record.funcName for record in records] == [
-        "test_where_a_shown_message_comes_from_for_a_logger_that_looks_further_up"
-    ]
+    assert said == ["x", "x"]
+    assert ear.counted == ["error", "error"]
+
+
+class Answering(Structured):
+    """A logger whose methods have any attribute that one asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error = Mock(side_effect=super().error)  # type: ignore[method-assign]
+
+
+def test_a_method_that_answers_to_everything() -> None:
+    """What has every attribute is not taken for a function of ours."""
+    log, ear = Answering(), Ear()
+    for _ in range(2):
+        ear.messages.attach(log, listening=True)
+    log.error("x")
+    assert log.said == [("error", "x")]
+    assert ear.counted == ["error"]
+    assert ear.heard == [("x", ())]
 
 
 @in_master_and_worker
