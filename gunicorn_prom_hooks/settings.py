@@ -36,7 +36,7 @@ class Settings:
 
     Attributes:
         port: TCP port of the metrics, 1 to 65535; 0: no HTTP server.
-        address: IP address or host name to bind.
+        address: IP address to bind, or a host name, which is bound at each address that it has.
         endpoint: the user's callable, or None.
         max_endpoints: different values of the label ``endpoint``, 1 to 10,000; more become ``<other>``.
         worker_label: ``age``: worker_id is ``worker_<age>_<timestamp>``; ``slot``: ``worker_<slot>``.

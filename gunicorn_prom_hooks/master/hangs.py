@@ -47,7 +47,10 @@ class Hangs:
         if stacks is None or header[STACKS] != STACKS_ARMED:  # the signal would end it
             return
         header[STACKS] = STACKS_ASKED
-        os.kill(member.worker.pid, SIGNAL)
+        try:
+            os.kill(member.worker.pid, SIGNAL)
+        except ProcessLookupError:  # before gunicorn 24 it may have been reaped in the meantime
+            return
         start = time.monotonic()
         if start >= self._no_wait_before and not _wait(member.worker.pid, stacks, start + WAIT_SECONDS):
             self._no_wait_before = time.monotonic() + PAUSE_SECONDS

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Final
 
 from .directory import CorruptDirectory
 from .families import PATHS
@@ -14,6 +15,9 @@ from .reader import SlotReader
 from .series import Index
 from .slot import Slot, inflight_start
 from .tally import SlotsCopy, Summary, summarize
+
+MAX_CORRUPT: Final = 16
+"""More slots than this are not replaced, when something else writes into each new one."""
 
 
 @dataclass(eq=False)
@@ -60,11 +64,14 @@ class Leases:
 
         Raises:
             OSError: all slots are taken and there is no memory for another one.
-            CorruptDirectory: something else has written into the slot; it is not leased again.
+            CorruptDirectory: something else has written into the slot; it is not leased again. Or this has been so
+                ``MAX_CORRUPT`` times, and there is no free slot left.
         """
         unfit = {number for number, reader in enumerate(self.readers) if reader.corrupt or not self._fits(reader.slot)}
         number = next(n for n in range(len(self.readers) + 1) if n not in self._taken and n not in unfit)
         if number == len(self.readers):
+            if sum(reader.corrupt for reader in self.readers) >= MAX_CORRUPT:
+                raise CorruptDirectory("too many slots are lost to what else writes into them")
             self.readers.append(SlotReader(self._make_slot(), number, self._index))
         reader = self.readers[number]
         reader.update()

@@ -32,6 +32,7 @@ class StackFile:
 
     def __init__(self) -> None:
         self._fd = _anonymous_file()
+        self._armed = False
 
     def __del__(self) -> None:
         self.close()
@@ -49,6 +50,7 @@ class StackFile:
         if not SIGNAL or signal.getsignal(SIGNAL) is not signal.SIG_DFL:
             return False
         faulthandler.register(SIGNAL, file=self._fd, all_threads=True, chain=False)
+        self._armed = True
         return True
 
     @property
@@ -72,7 +74,10 @@ class StackFile:
             return ""
 
     def close(self) -> None:
-        """Close it. In forked children too; doing it twice is harmless."""
+        """Close it. In forked children too, where the signal is then what it was; doing it twice is harmless."""
+        if self._armed:
+            self._armed = False
+            faulthandler.unregister(SIGNAL)
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):

@@ -109,7 +109,7 @@ def app(environ, start_response):
     flight = re.fullmatch(r"GET /hang/7 \((\d+\.\d{3}) s in flight\)", what)
     assert flight is not None
     assert 3.0 <= float(flight[1]) < 8.0
-    assert log.index("aborted; this is where it was") < log.index(f"in {HANG}") < log.index(" ended: timeout")
+    assert log.index("aborted; this is where it was") < log.rindex(f"in {HANG}") < log.index(" ended: timeout")
     assert samples.one("gunicorn_worker_timeout_seconds") == 3
 
 

@@ -179,6 +179,53 @@ def test_ipv6(serve: Serve) -> None:
     assert "gunicorn_requests_total" in page.text
 
 
+def test_a_name_with_several_addresses(serve: Serve) -> None:
+    """The exporter is at each address of its name; one that is taken is told and tried again, the others are served."""
+    with socket.create_server(("127.0.0.2", 0)) as holder:
+        port = holder.getsockname()[1]
+        server = serve(
+            """
+import socket
+
+def getaddrinfo(host, *args, real=socket.getaddrinfo, **kwargs):
+    names = ("127.0.0.1", "127.0.0.2") if host == "metrics.test" else (host,)
+    return [found for name in names for found in real(name, *args, **kwargs)]
+
+socket.getaddrinfo = getaddrinfo
+install(globals(), port=METRICS_PORT, address="metrics.test")
+""",
+            metrics_port=port,
+        )
+        assert server.scrape().sum("gunicorn_workers") == 1
+        assert server.log.count(f"no metrics at 127.0.0.2:{port} yet: Address already in use") == 1
+        holder.close()
+    page = eventually(lambda: requests.get(f"http://127.0.0.2:{port}/metrics", timeout=10).text, "the second address")
+    assert "gunicorn_workers" in page
+    assert server.scrape().sum("gunicorn_workers") == 1
+
+
+def test_a_thread_that_cannot_start(serve: Serve) -> None:
+    """As long as the exporter has no thread nothing listens, and one line says so; the next reload starts it."""
+    server = serve("""
+import _thread, os
+
+def start_new_thread(function, *args, real=_thread.start_new_thread):
+    if getattr(function, "__qualname__", "") == "Exporter._run" and not os.path.exists("enough"):
+        raise RuntimeError("can't start new thread")
+    return real(function, *args)
+
+if "prom_test_real" not in vars(_thread):
+    _thread.prom_test_real = _thread.start_new_thread
+    _thread.start_new_thread = start_new_thread
+""")
+    assert refused(server.metrics_port)
+    assert server.log.count("the exporter cannot start: can't start new thread") == 1
+    (server.folder / "enough").touch()
+    server.signal(signal.SIGHUP)
+    assert eventually(server.scrape, "the page").sum("gunicorn_workers") >= 1
+    assert "Traceback" not in server.log
+
+
 def test_a_name_that_nobody_knows(serve: Serve) -> None:
     """An address that cannot be looked up is one line in the log; the server serves, and a reload tries again."""
     server = serve("install(globals(), port=METRICS_PORT, address='no-such-host.invalid')\nworkers = 2\n")

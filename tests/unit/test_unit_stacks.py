@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import signal
 import time
@@ -35,6 +36,7 @@ class Hung:
         self.pid = os.fork()
         if not self.pid:
             try:
+                faulthandler.disable()  # pytest's, which has SIGABRT
                 if arms and self.stacks.arm():
                     self.member.lease.slot.header[STACKS] = STACKS_ARMED
                 hang(lambda: os.write(go, b"x"))
@@ -149,6 +151,15 @@ def test_who_is_not_asked(fork: Fork) -> None:
     assert armed.stacks.text() == once != ""
 
 
+def test_a_process_that_has_gone_is_not_asked(fork: Fork) -> None:
+    """A worker that ends before it can be asked is no failure."""
+    hung = fork(in_the_kernel)
+    pid = hung.pid
+    hung.kill()
+    Hangs(lambda: [hung.member]).listen(MESSAGE, (pid,))
+    assert hung.stacks.text() == ""
+
+
 def test_a_process_that_cannot_answer_costs_little(fork: Fork) -> None:
     """One that is stopped is waited for a moment, and the next one not at all."""
     first, second = fork(in_the_kernel), fork(in_the_kernel)
@@ -169,6 +180,26 @@ def test_without_proc_it_is_waited_for_too(fork: Fork, monkeypatch: pytest.Monke
     hung = fork(in_c)
     Hangs(lambda: [hung.member]).listen(MESSAGE, (hung.pid,))
     assert " in in_c" in hung.stacks.text()
+
+
+def test_a_closed_file_has_no_handler_left() -> None:
+    """In a child of the process the signal ends it, as it would have, and nothing is written into another file."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            file = StackFile()
+            assert file.arm()
+            fd = file._fd
+            file.close()
+            os.dup2(write, fd)
+            os.kill(os.getpid(), SIGNAL)
+        finally:
+            os._exit(1)
+    os.close(write)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == SIGNAL
+    assert os.read(read, 1) == b""
+    os.close(read)
 
 
 def test_a_signal_that_the_user_has_is_left_alone() -> None:

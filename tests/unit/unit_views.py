@@ -142,9 +142,9 @@ def request(
     lease.slot.words[row + FIRST_BUCKET + bucket] += 1.0
 
 
-def begin(lease: Lease, start: float, number: int = 0) -> None:
+def begin(lease: Lease, start: float, number: int = 0, *, method: str = "GET", path: str = "/x") -> None:
     """Puts a request into the in-flight table; a start of 0.0 takes it out."""
-    write_out(lease.slot, inflight_start(number), b"GET", b"/x")
+    write_out(lease.slot, inflight_start(number), method.encode(), path.encode())
     lease.slot.words[inflight_start(number)] = start
 
 
