@@ -159,7 +159,7 @@ class Bench(Recorded):
 def interruption(handler: str, heartbeat_age: float = 0.0, timeout: int = 30) -> SystemExit:
     """What a signal handler of gunicorn's workers raises: ``handle_abort`` or ``handle_quit``.
 
-    For ``heartbeat_age`` seconds the worker has not told the master that it is alive; ``timeout`` is gunicorn's setting.
+    For ``heartbeat_age`` seconds the worker has not told the master that it is alive; ``timeout`` is gunicorn's.
     """
     cfg = Config()
     cfg.set("timeout", timeout)
