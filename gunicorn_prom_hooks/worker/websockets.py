@@ -79,7 +79,7 @@ class Websockets:
         except BaseException as exc:
             cancelled = cancels_itself(exc, self._worker)
             lost = listening.disconnected or (cancelled and is_cut_off(client))
-            left = is_disconnect(exc, lost, client)
+            left = is_disconnect(exc, lost)
             if begun is not None:
                 if not status and isinstance(exc, Exception):  # the server's own, perhaps: there is nobody to accept
                     left = left or is_cut_off(client)

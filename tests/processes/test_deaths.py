@@ -102,6 +102,10 @@ def app(environ, start_response):
     assert samples.sum("gunicorn_requests_total", status="500") == answer.count(b" 500 ")
     assert (answer == b"") == (worker != "sync")
     assert killed(samples) == {("GET", "/hang/:id", "timeout"): 1}
+    failed = [labels["error_type"] for labels, _ in samples.all("gunicorn_failed_requests_total")]
+    handled = [labels["error_type"] for labels, _ in samples.all("gunicorn_worker_error_handling_total")]
+    assert failed == (["timeout"] if worker == "sync" else [])
+    assert handled == []  # of a live worker
     assert restarts(samples) == {"timeout": 1}
     [(of, _, what)] = obituaries(server, 1)
     log = server.log
@@ -203,6 +207,21 @@ def test_a_worker_told_by_somebody_else(serve: Serve, name: str) -> None:
     samples = booked(server, {("signal", name): 1})
     assert restarts(samples) == {"restart": 1}
     assert obituaries(server, 0) == []
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGQUIT"])
+def test_a_request_that_a_quick_end_interrupts(serve: Serve, name: str) -> None:
+    """A sync worker that is told to stop at once answers with a 500: the failure is called shutdown, not SystemExit."""
+    server = serve("workers = 2\n")
+    running(server)
+    with hanging(server, "/hang") as [client]:
+        _, pid = busy_worker(server)
+        os.kill(pid, getattr(signal, name))
+        assert b" 500 " in client.recv(1000)
+    samples = booked(server, {("signal", name): 1})
+    failed = [(labels["endpoint"], labels["error_type"]) for labels, _ in samples.all("gunicorn_failed_requests_total")]
+    assert failed == [("/hang", "shutdown")]
+    assert killed(samples) == {("GET", "/hang", "signal"): 1}
 
 
 def test_reloader(serve: Serve) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from greenlet import GreenletExit  # type: ignore[import-untyped]
 from unit_roster import Worker
-from unit_support import GET, handled, new_slot, totals
+from unit_support import GET, handled, interruption, new_slot, totals
 
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.master import deaths, roster
@@ -20,7 +20,6 @@ from gunicorn_prom_hooks.master.ledger import MAX_ROUTINE, Ledger
 from gunicorn_prom_hooks.master.roster import Member
 from gunicorn_prom_hooks.scoreboard.families import COUNTS, REQUESTS
 from gunicorn_prom_hooks.scoreboard.layout import (
-    ABORT_AT,
     CAUSE_MAX_REQUESTS,
     CAUSE_RELOADER,
     CAUSE_SIGNAL,
@@ -31,7 +30,6 @@ from gunicorn_prom_hooks.scoreboard.layout import (
     EXIT_CAUSE,
     EXIT_MARK,
     INFLIGHT_ENTRIES,
-    QUIT_AT,
     RUNNING_AT,
     RUNNING_CLOCK,
 )
@@ -376,19 +374,18 @@ def test_a_request_that_was_answered_is_counted(scraped: bool, house: House) -> 
     assert house.counted() == {("GET", "/x", "200"): 1.0}
 
 
-@pytest.mark.parametrize(("cell", "reason"), [(ABORT_AT, "timeout"), (QUIT_AT, "error")])
-def test_a_request_that_the_workers_own_end_ended(cell: int, reason: str, house: House) -> None:
+@pytest.mark.parametrize(("handler", "reason"), [("handle_abort", "timeout"), ("handle_quit", "error")])
+def test_a_request_that_the_workers_own_end_ended(handler: str, reason: str, house: House) -> None:
     """A request that gunicorn's signal handler broke off was recorded, and went down with its worker all the same."""
     member = house.hire()
     pre_request, post_request = one_at_a_time(Recorder(member.lease.slot, 200), None, house.guard)
     request, environ, response = handled(GET % b"/x")
     pre_request(None, request)
-    member.lease.slot.header[cell] = 60.0
     try:
-        raise SystemExit(1)
+        raise interruption(handler)
     except SystemExit:
         post_request(None, request, environ, response)
-    member.worker.aborted = cell == ABORT_AT
+    member.worker.aborted = handler == "handle_abort"
     left(member, 1)
     house.bury(member)
     assert house.ledger.killed == {("GET", "/x", reason): 1}
@@ -466,7 +463,7 @@ def test_a_death_in_the_middle_of_telling(house: House, monkeypatch: pytest.Monk
     assert told == ["worker_1_50", "worker_2_50", "worker_3_50"]
 
 
-@pytest.mark.parametrize("error", [SystemExit(0), GreenletExit()])
+@pytest.mark.parametrize("error", [interruption("handle_abort"), GreenletExit()])
 def test_a_request_that_a_gevent_worker_cuts_off(error: BaseException, house: House) -> None:
     """A request that the worker's own end ended without an answer went down with it, and is counted nowhere else."""
     member = house.hire()

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from ssl import SSLError
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from unit_support import KINDS, Bench, MakeHooks, Sink, answers, interruption, r
 
 from gunicorn_prom_hooks.scoreboard.families import ERROR_HANDLING, FAILED, INVALID
 from gunicorn_prom_hooks.worker.errors import client_left
+from gunicorn_prom_hooks.worker.interrupted import interrupted_by
 
 
 @pytest.mark.parametrize("make", KINDS)
@@ -236,6 +238,28 @@ def test_an_error_handled_that_a_signal_caused() -> None:
             ("GET", "/x", "timeout"): 1.0,
             ("<other>", "<unmatched>", "timeout"): 1.0,
         }
+
+
+def test_without_a_timeout_none_is_over() -> None:
+    """Where gunicorn has no timeout, a SIGABRT is somebody else's, however old the heartbeat is."""
+    assert interrupted_by(interruption("handle_abort", 1000.0, timeout=0)) == "abort"
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_body_that_is_read_over_tls(wrapped: bool) -> None:
+    """What TLS raises in a connection that the application passes on is none of the client's, in whosever hands."""
+    transport: dict[str, Any] = {"__name__": "ssl", "error": SSLError(1, "record layer failure")}
+    exec("def read(size=0):\n    raise error", transport)
+    file = SimpleNamespace(read=transport["read"])
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return environ["wsgi.file_wrapper"](file) if wrapped else iter(file.read, b"")
+
+    with Bench() as bench:
+        bench.get(b"/x", app)
+        assert bench.requests() == {("GET", "/x", "403"): 1.0}
+        assert bench.counts(FAILED) == {("GET", "/x", "SSLError"): 1.0}
 
 
 def test_a_tls_error_of_the_applications() -> None:

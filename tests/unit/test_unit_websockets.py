@@ -101,6 +101,21 @@ def test_an_error_while_the_client_is_there(accepted: bool, error: Exception) ->
     assert bench.in_progress() == 0
 
 
+def test_an_error_after_the_application_has_closed() -> None:
+    """That the transport is closed then is the application's own doing, and says nothing of the client."""
+    bench, client = Bench(), Client()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close"})
+        client.transport = Transport(closing=True)
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        bench.call(app, client, type="websocket", path="/ws")
+    assert bench.failures() == {("GET", "/ws", "ConnectionResetError"): 1.0}
+
+
 @pytest.mark.parametrize(("worker", "status"), [(NativeWorker(), "403"), (Worker(), "500")], ids=["asgi", "uvicorn"])
 def test_a_handshake_that_the_application_cancels(worker: Worker, status: str) -> None:
     """It is the application's failure, unless the connection is lost: then the server has cancelled it."""

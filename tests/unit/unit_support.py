@@ -175,12 +175,13 @@ class Bench(Recorded):
         return self.send(GET % path, app)
 
 
-def interruption(handler: str, heartbeat_age: float = 0.0) -> SystemExit:
+def interruption(handler: str, heartbeat_age: float = 0.0, timeout: int = 30) -> SystemExit:
     """What a signal handler of gunicorn's workers raises: ``handle_abort`` or ``handle_quit``.
 
-    For ``heartbeat_age`` seconds the worker has not told the master that it is alive; its timeout is 30.
+    For ``heartbeat_age`` seconds the worker has not told the master that it is alive; ``timeout`` is gunicorn's.
     """
     cfg = Config()
+    cfg.set("timeout", timeout)
     cfg.set("loglevel", "critical")
     worker: Any = SyncWorker(1, os.getpid(), [], None, 15, cfg, Logger(cfg))  # type: ignore[arg-type]
     worker.tmp.close()

@@ -1,0 +1,91 @@
+"""Errors that look like a client that left, and are the application's own: the client stays and reads to the end."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Serve
+
+STREAMS = """
+import asyncio
+from starlette.applications import Starlette
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+
+async def upstream():
+    yield b"first part"
+    await asyncio.wait_for(asyncio.sleep(10), 0.05)
+
+async def file():
+    yield b"first part"
+    open("/nonexistent/report.csv")
+
+async def database():
+    yield b"first part"
+    raise ConnectionResetError(104, "reset by the database")
+
+async def cancelled():
+    yield b"first part"
+    raise asyncio.CancelledError
+
+def route(body):
+    return Route("/" + body.__name__, lambda request: StreamingResponse(body()))
+
+app = Starlette(routes=[route(body) for body in (upstream, file, database, cancelled)])
+"""
+CONNECTIONS = """
+import socket, struct, subprocess
+
+def broken_pipe():
+    with subprocess.Popen(["true"], stdin=subprocess.PIPE) as process:
+        process.wait()
+        process.stdin.write(b"x" * 100000)
+
+def reset():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with socket.create_connection(listener.getsockname()) as upstream:
+            peer, _ = listener.accept()
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            return upstream.makefile("rb")
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/pipe":
+        broken_pipe()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return environ["wsgi.file_wrapper"](reset()) if path == "/wrapped" else reset() if path == "/body" else [b"ok"]
+"""
+
+
+@pytest.mark.parametrize("worker", ["asgi", "uvicorn_worker.UvicornWorker"])
+def test_streams_that_break_off(serve: Serve, worker: str) -> None:
+    """A file, an upstream or a database that fails in mid-response is a failure, under its own name, and no 499."""
+    server = serve(f"worker_class = {worker!r}\n", app=STREAMS)
+    expected = {"/upstream": "TimeoutError", "/file": "FileNotFoundError", "/database": "ConnectionResetError"}
+    if worker == "asgi":  # with uvicorn Starlette runs the body in a task group, which swallows it
+        expected["/cancelled"] = "CancelledError"
+    before = server.scrape().sum("gunicorn_requests_total")
+    for path in expected:
+        assert b"first part" in server.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    samples = server.settled(before + len(expected))
+    failed = samples.all("gunicorn_failed_requests_total")
+    assert {labels["endpoint"]: labels["error_type"] for labels, _ in failed if labels["endpoint"] != "/"} == expected
+    for path in expected:
+        assert samples.one("gunicorn_requests_total", endpoint=path) == 1
+        assert samples.one("gunicorn_requests_total", endpoint=path, status="200") == 1
+    assert samples.one("gunicorn_requests_in_progress") == 0
+
+
+@pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
+def test_connections_of_the_applications(serve: Serve, worker: str) -> None:
+    """A pipe or a connection of the application's that breaks is a failure, also where gunicorn reads from it."""
+    server = serve(f"worker_class = {worker!r}\nthreads = {2 if worker == 'gthread' else 1}\n", app=CONNECTIONS)
+    expected = {"/pipe": "BrokenPipeError", "/wrapped": "ConnectionResetError", "/body": "ConnectionResetError"}
+    for path in expected:
+        server.send(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    samples = server.settled(1 + len(expected))
+    failed = samples.all("gunicorn_failed_requests_total")
+    assert {labels["endpoint"]: labels["error_type"] for labels, _ in failed} == expected
+    assert samples.sum("gunicorn_requests_total", status="499") == 0
