@@ -162,7 +162,7 @@ import starlette.applications, flask, django.core.handlers.wsgi  # that others, 
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return
-    scope.update(app=app, route=app, endpoint=app)
+    scope.update(app=app, route=app, router=app, endpoint=app)
     status = {"/gone/7": 404, "/method/7": 405, "/denied/7": 401}.get(scope["path"], 200)
     await send({"type": "http.response.start", "status": status, "headers": []})
     await send({"type": "http.response.body", "body": b"ok"})
