@@ -85,7 +85,9 @@ class WorkerSide:
             self._header[QUIT_AT] = time.time()
 
     def aborting(self) -> None:
-        """SIGABRT, as a rule because of the timeout. In a signal handler."""
+        """SIGABRT, as a rule because of the timeout. In a signal handler; once, however often the hook is reached."""
+        if self._header[ABORT_AT]:
+            return
         self._header[ABORT_AT] = time.time()
         self._worker.log.error(
             "gunicorn_prom_hooks: worker (pid:%s) aborted; this is where it was:\n%s", self.pid, stacks()
