@@ -170,11 +170,19 @@ def _validated(name: str, hook: object) -> AnyHook | None:
         return None
     valid: AnyHook = _gunicorn_settings()[name].validator(hook)
     if name == "post_request" and valid is hook:
-        parameters = inspect.signature(valid, follow_wrapped=False).parameters.values()
-        own = sum(parameter.kind in _POSITIONAL for parameter in parameters)
-        if own in (2, 3) and not any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
+        own = _own_arity(valid)
+        if own in (2, 3):
             return lambda worker, req, environ, resp: valid(*(worker, req, environ)[:own])
     return valid
+
+
+def _own_arity(hook: AnyHook) -> int | None:
+    """Return how many arguments a callable takes itself, whatever it decorates; None if any number."""
+    try:
+        kinds = [parameter.kind for parameter in inspect.signature(hook, follow_wrapped=False).parameters.values()]
+    except (TypeError, ValueError):  # one without a signature
+        return None
+    return None if inspect.Parameter.VAR_POSITIONAL in kinds else sum(kind in _POSITIONAL for kind in kinds)
 
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
