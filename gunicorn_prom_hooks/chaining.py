@@ -37,6 +37,27 @@ class Parts(NamedTuple):
     after: AnyHook = do_nothing
 
 
+def run(name: str, parts: Parts, theirs: AnyHook, *args: Any) -> Any:
+    """Run a hook of ours around the user's, and return what that returns.
+
+    The user's may call another hook of ours of that name. What comes after the user's is left to the outermost one.
+    """
+    parts.before(*args)
+    if name in _RUNNING:
+        return theirs(*args)
+    _RUNNING.add(name)
+    try:
+        result = theirs(*args)
+    finally:
+        _RUNNING.discard(name)
+    parts.after(*args)
+    return result
+
+
+_RUNNING: Final[set[str]] = set()
+"""Names of the hooks that are running."""
+
+
 class Origin(NamedTuple):
     """Where a hook of ours comes from.
 
@@ -88,7 +109,7 @@ class Composition:
         if name in REQUEST_HOOKS:
             hook = _HOT[name](parts.before, theirs or do_nothing)
         else:
-            hook = _COLD[_gunicorn_arity(name)](parts, theirs or do_nothing)
+            hook = _FIXED[_gunicorn_arity(name)](functools.partial(run, name, parts, theirs or do_nothing))
         return self._mark(name, hook, theirs)
 
     def put_back(self, cfg: Any) -> None:
@@ -149,11 +170,19 @@ def _validated(name: str, hook: object) -> AnyHook | None:
         return None
     valid: AnyHook = _gunicorn_settings()[name].validator(hook)
     if name == "post_request" and valid is hook:
-        parameters = inspect.signature(valid, follow_wrapped=False).parameters.values()
-        own = sum(parameter.kind in _POSITIONAL for parameter in parameters)
-        if own in (2, 3) and not any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
+        own = _own_arity(valid)
+        if own in (2, 3):
             return lambda worker, req, environ, resp: valid(*(worker, req, environ)[:own])
     return valid
+
+
+def _own_arity(hook: AnyHook) -> int | None:
+    """Return how many arguments a callable takes itself, whatever it decorates; None if any number."""
+    try:
+        kinds = [parameter.kind for parameter in inspect.signature(hook, follow_wrapped=False).parameters.values()]
+    except (TypeError, ValueError):  # one without a signature
+        return None
+    return None if inspect.Parameter.VAR_POSITIONAL in kinds else sum(kind in _POSITIONAL for kind in kinds)
 
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -179,42 +208,6 @@ def _logs_debug(log: Any) -> bool:
     return error_log is None or bool(error_log.isEnabledFor(logging.DEBUG))
 
 
-def _cold1(parts: Parts, theirs: AnyHook) -> AnyHook:
-    before, after = parts
-
-    def hook(a: Any) -> Any:
-        before(a)
-        result = theirs(a)
-        after(a)
-        return result
-
-    return hook
-
-
-def _cold2(parts: Parts, theirs: AnyHook) -> AnyHook:
-    before, after = parts
-
-    def hook(a: Any, b: Any) -> Any:
-        before(a, b)
-        result = theirs(a, b)
-        after(a, b)
-        return result
-
-    return hook
-
-
-def _cold3(parts: Parts, theirs: AnyHook) -> AnyHook:
-    before, after = parts
-
-    def hook(a: Any, b: Any, c: Any) -> Any:
-        before(a, b, c)
-        result = theirs(a, b, c)
-        after(a, b, c)
-        return result
-
-    return hook
-
-
 def _hot_pre_request(ours: AnyHook, theirs: AnyHook) -> AnyHook:
     def hook(worker: Any, req: Any) -> Any:
         ours(worker, req)
@@ -232,6 +225,10 @@ def _hot_post_request(ours: AnyHook, theirs: AnyHook) -> AnyHook:
     return hook
 
 
-_COLD: Final = {1: _cold1, 2: _cold2, 3: _cold3}
-"""By the number of parameters that gunicorn asks for, which it counts: no ``*args`` here."""
+_FIXED: Final[Mapping[int, Callable[[AnyHook], AnyHook]]] = {
+    1: lambda call: lambda a: call(a),  # noqa: PLW0108
+    2: lambda call: lambda a, b: call(a, b),  # noqa: PLW0108
+    3: lambda call: lambda a, b, c: call(a, b, c),  # noqa: PLW0108
+}
+"""Make a function with so many parameters: gunicorn counts them, and takes no others."""
 _HOT: Final = {"pre_request": _hot_pre_request, "post_request": _hot_post_request}

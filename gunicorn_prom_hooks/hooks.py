@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from . import runtime
-from .chaining import Parts, do_nothing, mark_as_ours
+from .chaining import Parts, do_nothing, mark_as_ours, run
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
 
@@ -31,12 +31,12 @@ def _hook(after: Callable[..., None] = do_nothing) -> Callable[[Hook], Hook]:
     """
 
     def register(before: Hook) -> Hook:
-        parts = PARTS[before.__name__] = Parts(_guarded(before), _guarded(after, before.__name__))
+        name = before.__name__
+        parts = PARTS[name] = Parts(_guarded(before, name), _guarded(after, name))
 
         @functools.wraps(before)
         def whole(*args: Any) -> None:
-            parts.before(*args)
-            parts.after(*args)
+            run(name, parts, do_nothing, *args)
 
         mark_as_ours(whole)
         return whole  # type: ignore[return-value]  # functools.wraps keeps the signature
@@ -44,14 +44,12 @@ def _hook(after: Callable[..., None] = do_nothing) -> Callable[[Hook], Hook]:
     return register
 
 
-def _guarded(hook: Callable[..., None], name: str = "") -> Callable[..., None]:
-    where = name or hook.__name__
-
+def _guarded(hook: Callable[..., None], name: str) -> Callable[..., None]:
     def guarded(*args: Any) -> None:
         try:
             hook(*args)
         except Exception:  # noqa: BLE001 - never harm the server
-            runtime.guard.failed(where)
+            runtime.guard.failed(name)
 
     return guarded
 

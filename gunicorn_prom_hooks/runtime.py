@@ -94,7 +94,10 @@ def _begin(server: Any) -> Master:
     settings = _settings.load({}) if _composition is None else _composition.settings
     guard.log = server.log
     side = _master = Master(server, settings, guard)
-    _watch_reloads(server)
+    try:
+        _watch_reloads(server)
+    except Exception:  # noqa: BLE001 - an application of another kind; its reloads are known from the hooks alone
+        guard.failed("reload")
     side.begin()
     return side
 

@@ -91,7 +91,9 @@ class WorkerSide:
             self._header[QUIT_AT] = time.time()
 
     def aborting(self) -> None:
-        """SIGABRT, as a rule because of the timeout. In a signal handler."""
+        """SIGABRT, as a rule because of the timeout. In a signal handler; once, however often the hook is reached."""
+        if self._header[ABORT_AT]:
+            return
         self._header[ABORT_AT] = time.time()
         if self._header[STACKS] == STACKS_ARMED:  # not the master's: it asks for the stacks before it sends SIGABRT
             self._header[STACKS] = STACKS_ASKED

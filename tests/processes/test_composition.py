@@ -83,6 +83,13 @@ def {hook}({given}):
     worker.cfg.set("post_request", late("post_request"))
 """
 )
+LATE_AFTER_OURS = """
+ours = post_worker_init
+def post_worker_init(worker):
+    ours(worker)
+    worker.cfg.set("pre_request", lambda worker, req: note("late pre_request"))
+    worker.cfg.set("post_request", lambda worker, req: note("late post_request"))
+"""
 LATE_IN_MASTER = (
     OWN
     + """
@@ -159,6 +166,7 @@ def reload_and_ask(server: Server) -> None:
         (INSTALL, STUBS + INSTALL),
         (LATE.format(hook="post_fork", given="server, worker") + INSTALL, ""),
         (LATE.format(hook="post_worker_init", given="worker") + INSTALL, ""),
+        (OWN + INSTALL, LATE_AFTER_OURS),
         (INSTALL, LATE_IN_MASTER + INSTALL),
     ],
     ids=[
@@ -171,6 +179,7 @@ def reload_and_ask(server: Server) -> None:
         "stubs below",
         "set in post_fork",
         "set in post_worker_init",
+        "set in post_worker_init, after a call of ours",
         "set in when_ready",
     ],
 )

@@ -26,13 +26,25 @@ def take(port):
     server = http.server.HTTPServer(("127.0.0.1", port), Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 """
+EXTENDED = """
+ours = when_ready
+def when_ready(server):
+    ours(server)
+    take(METRICS_PORT)
+"""
 WHEN_READY = "def when_ready(server): take(METRICS_PORT)\n"
 
 
 @pytest.mark.parametrize(
     "config",
-    [WHEN_READY + INSTALL, INSTALL + WHEN_READY, INSTALL + "def on_starting(server): pass\n" + WHEN_READY],
-    ids=["above", "below", "below, with others"],
+    [
+        WHEN_READY + INSTALL,
+        INSTALL + WHEN_READY,
+        INSTALL + "def on_starting(server): pass\n" + WHEN_READY,
+        INSTALL + EXTENDED,
+        INSTALL + EXTENDED + INSTALL,
+    ],
+    ids=["above", "below", "below, with others", "after a call of ours", "after a call of ours, installed again"],
 )
 def test_an_exporter_of_the_users_own(serve: Serve, config: str) -> None:
     """A config whose when_ready serves metrics at the very port starts; ours says that it is taken."""
