@@ -49,7 +49,8 @@ def specialise(worker: Any, pre_request: AnyHook, post_request: AnyHook) -> bool
         theirs = getattr(cfg.settings[name].get(), _THEIRS)
         if theirs is None and name == "pre_request" and _logs_debug(worker.log):
             theirs = _gunicorn_settings()[name].get()
-        cfg.set(name, _joined(name, ours, theirs))
+        # Not by ``set``, whose validator looks at the signature: in every worker that is a copy of the memory it needs.
+        cfg.settings[name].value = _joined(name, ours, theirs)
     return True
 
 

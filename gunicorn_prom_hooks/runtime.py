@@ -25,6 +25,8 @@ _configured: _settings.Settings | None = None
 _put_back: Callable[[Any], None] | None = None
 _master: Master | None = None
 _worker: WorkerSide | None = None
+_prepared: type | None = None
+"""The class of workers that ``prepare_worker`` was last called for."""
 by_name: tuple[PreRequest, PostRequest] | None = None
 """In a worker: the request hooks, where the user calls them by name instead of using ``install``."""
 
@@ -103,9 +105,12 @@ def prepare_worker(gunicorn_worker: Any) -> None:
     Later than gunicorn's own import of the class, a preloaded application, and what reads the environment for
     ``prometheus_client``; again for another class, since a reload may bring one.
     """
-    from .worker import ways, worker  # noqa: F401 - the latter is for ``begin_worker``
+    global _prepared  # noqa: PLW0603
+    if type(gunicorn_worker) is not _prepared:
+        from .worker import ways, worker  # noqa: F401 - the latter is for ``begin_worker``
 
-    ways.prepare(type(gunicorn_worker))
+        ways.prepare(type(gunicorn_worker))
+        _prepared = type(gunicorn_worker)
 
 
 def begin_worker(gunicorn_worker: Any) -> None:

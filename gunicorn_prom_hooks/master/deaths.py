@@ -113,8 +113,10 @@ class Deaths:
             return [], 0
 
     def _note_boot(self, member: Member) -> None:
+        if member.booted:
+            return
         running_at = member.lease.slot.header[RUNNING_AT]
-        if running_at and not member.booted:
+        if running_at:
             member.booted = True
             self.ledger.boots.observe(max(0.0, running_at - member.lease.since))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import Any, Final
@@ -12,7 +13,7 @@ from ..guard import Guard
 from ..scoreboard.families import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED, WEBSOCKETS
 from ..scoreboard.layout import EXIT_MARK, MAX_LABEL_BYTES
 from ..scoreboard.leases import Leases
-from ..scoreboard.slot import Slot
+from ..scoreboard.slot import Slot, SlotMaker
 from ..scoreboard.tally import EndpointCap
 from ..settings import Settings
 from .deaths import Deaths
@@ -23,6 +24,8 @@ BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
 IN_SIGNAL_HANDLER: Final = int(gunicorn_version.split(".")[0]) < 24
 """Whether ``child_exit`` runs in the handler of SIGCHLD: no waiting there for who is at the books, it may be us."""
 WAIT_SECONDS: Final = 0.5
+SETTLE_SECONDS: Final = 0.1
+"""So often at most all workers are gone through before a fork. In a reload there are hundreds of forks a second."""
 CELLS_PER_ENDPOINT: Final = 1024
 DIRECTORY_BYTES_PER_ENDPOINT: Final = 4096
 SPARE: Final = 65536
@@ -45,6 +48,8 @@ class Master:
         self._guard = guard
         self._deaths = Deaths(server.log, guard, settings.max_endpoints)
         self._reloads = 0
+        self._settled = -math.inf
+        self._slots = SlotMaker()
         self._roster = Roster(Leases(self._new_slot, self._fits), self._ended)
         self._cap = EndpointCap(
             settings.max_endpoints,
@@ -197,7 +202,13 @@ class Master:
         return bool(member.told or member.worker.aborted or self._deaths.ends.stopping)
 
     def _settle(self, *, forking: bool = False) -> None:
-        self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())}, forking=forking)
+        # Between the forks of a reload as little as can be: what the master touches is copied once per fork.
+        self._roster.book(forking=forking)
+        now = time.monotonic()
+        if forking and now - self._settled < SETTLE_SECONDS:
+            return
+        self._settled = now
+        self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())})
         self._deaths.look(self._roster.members())
 
     def _ended(self, member: Member, when: float, reported: bool) -> None:
@@ -213,7 +224,7 @@ class Master:
     def _new_slot(self) -> Slot:
         endpoints = self.settings.max_endpoints
         directory = SPARE + DIRECTORY_BYTES_PER_ENDPOINT * endpoints + MAX_PATHS * (MAX_LABEL_BYTES + 64)
-        return Slot(SPARE + CELLS_PER_ENDPOINT * endpoints, directory)
+        return self._slots.make(SPARE + CELLS_PER_ENDPOINT * endpoints, directory)
 
     def _fits(self, slot: Slot) -> bool:
         return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints
