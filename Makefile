@@ -24,6 +24,7 @@ bench: .venv/dev tools
 	$(BIN)/python -m benchmarks.worker
 	$(BIN)/python -m benchmarks.turns
 	$(BIN)/python -m benchmarks.cpu
+	$(BIN)/python -m benchmarks.workers
 	$(BIN)/python -m benchmarks.app_metrics
 
 bench-generations: .venv/dev tools

@@ -127,7 +127,8 @@ class Composition:
             if theirs is None and name == "pre_request" and _logs_debug(worker.log):
                 theirs = _gunicorn_default(name)
             hook = ours if theirs is None else _HOT[name](ours, theirs)
-            worker.cfg.set(name, self._mark(name, hook, theirs))
+            # Not by ``set``: its validator looks at the signature, which costs each worker a copy of the memory it needs.
+            worker.cfg.settings[name].value = self._mark(name, hook, theirs)
 
     def _mark(self, name: str, hook: AnyHook, theirs: AnyHook | None) -> AnyHook:
         mark_as_ours(hook, Origin(self, theirs))

@@ -32,6 +32,8 @@ _missed: mmap.mmap | None = None
 """One byte, shared by all processes of the server: whether they have said that no hook of the master was reached."""
 _master: Master | None = None
 _worker: WorkerSide | None = None
+_prepared: type | None = None
+"""The class of workers that ``prepare_worker`` was last called for."""
 by_name: tuple[PreRequest, PostRequest] | None = None
 """In a worker: the request hooks, where the user calls them by name instead of using ``install``."""
 
@@ -207,9 +209,12 @@ def prepare_worker(gunicorn_worker: Any) -> None:
     Later than gunicorn's own import of the class, a preloaded application, and what reads the environment for
     ``prometheus_client``; again for another class, since a reload may bring one.
     """
-    from .worker import ways, worker  # noqa: F401 - the latter is for ``begin_worker``
+    global _prepared  # noqa: PLW0603
+    if type(gunicorn_worker) is not _prepared:
+        from .worker import ways, worker  # noqa: F401 - the latter is for ``begin_worker``
 
-    ways.prepare(type(gunicorn_worker))
+        ways.prepare(type(gunicorn_worker))
+        _prepared = type(gunicorn_worker)
 
 
 def begin_worker(gunicorn_worker: Any) -> None:

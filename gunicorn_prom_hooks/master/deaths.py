@@ -117,8 +117,10 @@ class Deaths:
             return [], 0
 
     def _note_boot(self, member: Member) -> None:
+        if member.booted:
+            return
         header = member.lease.slot.header
-        if header[RUNNING_AT] and not member.booted:
+        if header[RUNNING_AT]:
             member.booted = True
             self.ledger.boots.observe(max(0.0, header[RUNNING_CLOCK] - member.lease.since))
 

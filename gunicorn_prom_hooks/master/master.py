@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from typing import Any, Final
@@ -13,7 +14,7 @@ from ..guard import Guard
 from ..scoreboard.families import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED, WEBSOCKETS
 from ..scoreboard.layout import EXIT_MARK, MAX_LABEL_BYTES, STACKS, STACKS_ARMED
 from ..scoreboard.leases import Leases
-from ..scoreboard.slot import Slot
+from ..scoreboard.slot import Slot, SlotMaker
 from ..scoreboard.stack_file import StackFile
 from ..scoreboard.tally import EndpointCap
 from ..settings import Settings
@@ -26,6 +27,8 @@ BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
 IN_SIGNAL_HANDLER: Final = int(gunicorn_version.split(".")[0]) < 24
 """Whether ``child_exit`` runs in the handler of SIGCHLD: no waiting there for who is at the books, it may be us."""
 WAIT_SECONDS: Final = 0.5
+SETTLE_SECONDS: Final = 0.1
+"""So often at most all workers are gone through before a fork. In a reload there are hundreds of forks a second."""
 CELLS_PER_ENDPOINT: Final = 1024
 DIRECTORY_BYTES_PER_ENDPOINT: Final = 4096
 SPARE: Final = 65536
@@ -48,6 +51,8 @@ class Master:
         self._guard = guard
         self._deaths = Deaths(server.log, guard, settings.max_endpoints)
         self._reloads = 0
+        self._settled = -math.inf
+        self._slots = SlotMaker()
         self._roster = Roster(Leases(self._new_slot, self._fits), self._ended)
         self._hangs = Hangs(self._roster.members)
         self._cap = EndpointCap(
@@ -215,7 +220,13 @@ class Master:
         return bool(member.told or member.worker.aborted or self._deaths.ends.stopping)
 
     def _settle(self, *, forking: bool = False) -> None:
-        self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())}, forking=forking)
+        # Between the forks of a reload as little as can be: what the master touches is copied once per fork.
+        self._roster.book(forking=forking)
+        now = time.monotonic()
+        if forking and now - self._settled < SETTLE_SECONDS:
+            return
+        self._settled = now
+        self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())})
         self._deaths.look(self._roster.members())
 
     def _ended(self, member: Member, clock: float, reported: bool) -> None:
@@ -236,7 +247,7 @@ class Master:
     def _new_slot(self) -> Slot:
         endpoints = self.settings.max_endpoints
         directory = SPARE + DIRECTORY_BYTES_PER_ENDPOINT * endpoints + MAX_PATHS * (MAX_LABEL_BYTES + 64)
-        return Slot(SPARE + CELLS_PER_ENDPOINT * endpoints, directory)
+        return self._slots.make(SPARE + CELLS_PER_ENDPOINT * endpoints, directory)
 
     def _fits(self, slot: Slot) -> bool:
         return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints

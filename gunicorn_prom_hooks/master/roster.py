@@ -67,6 +67,7 @@ class Roster:
         self._ended = ended
         self._members: dict[int, Member] = {}
         self._left: deque[tuple[Any, float]] = deque()
+        self._latest: Member | None = None
         self.departed: dict[int, tuple[str, str, float]] = {}
         """By slot, who had it last: worker_id, final state, unix time of that."""
 
@@ -80,7 +81,7 @@ class Roster:
         now = time.time()
         lease = self.leases.take(worker.age, now)
         worker_id = f"worker_{lease.number}" if worker_label == "slot" else f"worker_{worker.age}_{int(now)}"
-        member = self._members[worker.age] = Member(worker, worker_id, lease)
+        member = self._latest = self._members[worker.age] = Member(worker, worker_id, lease)
         return member
 
     def left(self, worker: Any) -> None:
@@ -103,22 +104,32 @@ class Roster:
             if why == "reload" or not member.told:
                 member.told = why
 
+    def book(self, *, forking: bool = False) -> None:
+        """Book the ends noted by ``left``. It goes through no other worker.
+
+        Args:
+            forking: the next worker is about to arrive. If the one before it still has no pid, it never came to be.
+        """
+        while self._left:
+            worker, clock = self._left.popleft()
+            self._book(worker, clock, reported=True)
+        latest = self._latest
+        if forking and latest is not None and not isinstance(latest.worker.pid, int):
+            self._book(latest.worker, time.monotonic(), reported=False)
+
     def settle(self, alive: set[int], *, forking: bool = False) -> None:
-        """Books the ends noted by ``left``, and those that gunicorn did not tell of.
+        """Book the ends noted by ``left``, and those that gunicorn did not tell of.
 
         It does not where a worker cannot be signalled any more, where it failed to boot, and where the fork failed.
 
         Args:
             alive: ages of the workers that gunicorn has.
-            forking: the next worker is about to arrive: one that still has no pid never came into being. At any
-                other time its fork may be just about to happen.
+            forking: as of ``book``. At any other time the fork may be just about to happen.
         """
-        while self._left:
-            worker, clock = self._left.popleft()
-            self._book(worker, clock, reported=True)
+        self.book(forking=forking)
         for member in list(self._members.values()):
-            has_pid = isinstance(member.worker.pid, int)
-            if member.worker.age not in alive and (not exists(member.worker.pid) if has_pid else forking):
+            pid = member.worker.pid
+            if member.worker.age not in alive and isinstance(pid, int) and not exists(pid):
                 self._book(member.worker, time.monotonic(), reported=False)
 
     def _book(self, worker: Any, clock: float, *, reported: bool) -> None:

@@ -71,5 +71,5 @@ class Serving:
     def close_in_child(self) -> None:
         """Lets go of what a forked child has inherited of the exporter."""
         if self._exporter is not None:
+            # It is kept: to free what a child has inherited is to copy all the memory that it lies in.
             self._exporter.close_in_child()
-            self._exporter = None

@@ -67,8 +67,7 @@ class Leases:
             CorruptDirectory: something else has written into the slot; it is not leased again. Or this has been so
                 ``MAX_CORRUPT`` times, and there is no free slot left.
         """
-        unfit = {number for number, reader in enumerate(self.readers) if reader.corrupt or not self._fits(reader.slot)}
-        number = next(n for n in range(len(self.readers) + 1) if n not in self._taken and n not in unfit)
+        number = next(n for n in range(len(self.readers) + 1) if n not in self._taken and self._is_fit(n))
         if number == len(self.readers):
             if sum(reader.corrupt for reader in self.readers) >= MAX_CORRUPT:
                 raise CorruptDirectory("too many slots are lost to what else writes into them")
@@ -81,6 +80,13 @@ class Leases:
         reader.slot.header[BOOTING_AT] = now
         self._taken[number] = lease
         return lease
+
+    def _is_fit(self, number: int) -> bool:
+        """Return whether this slot, or the next one to be made, can be leased."""
+        if number == len(self.readers):
+            return True
+        reader = self.readers[number]
+        return not reader.corrupt and self._fits(reader.slot)
 
     def give_back(self, lease: Lease) -> None:
         """Frees the slot; what it counted stays. Doing it twice is harmless."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from itertools import repeat
 from operator import floordiv
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .directory import Entry, Labels, decode, encode, written
 from .layout import (
@@ -32,16 +32,29 @@ if TYPE_CHECKING:
     Doubles = memoryview[float]
 
 
+MAPPING_BYTES: Final = 64 * 1024 * 1024
+"""No mapping with more than one slot is larger. Only what is touched becomes memory."""
+
+
 class SlotFull(Exception):
     """There is no room left for another series in this slot."""
 
 
 class Slot:
-    """The mapped memory. Made by the master; a worker inherits it through the fork."""
+    """The mapped memory. Made by the master; a worker inherits it through the fork.
 
-    def __init__(self, cells: int, directory: int) -> None:
-        self.memory = mmap.mmap(-1, slot_bytes(cells, directory))
-        view = memoryview(self.memory)
+    Args:
+        cells: how many there are.
+        directory: its size in bytes.
+        mapping: shared memory, zeros; None: a new one.
+        start: where in it the slot begins, in bytes; a multiple of the size of a page.
+    """
+
+    def __init__(self, cells: int, directory: int, mapping: mmap.mmap | None = None, start: int = 0) -> None:
+        size = slot_bytes(cells, directory)
+        self._mapping = mmap.mmap(-1, size) if mapping is None else mapping
+        self._start = start
+        view = self.memory = memoryview(self._mapping)[start : start + size]
         self.header: Doubles = view[: 8 * HEADER_CELLS].cast("d")
         self.cells: Doubles = view[CELLS_AT : CELLS_AT + 8 * cells].cast("d")
         self.directory = view[CELLS_AT + 8 * cells :]
@@ -57,7 +70,31 @@ class Slot:
         Without it the master's resident memory is that of all slots, which it only looks at.
         """
         if _lets_go():
-            self.memory.madvise(mmap.MADV_DONTNEED)
+            self._mapping.madvise(mmap.MADV_DONTNEED, self._start, len(self.memory))
+
+
+class SlotMaker:
+    """Makes slots, more and more of them in one mapping: each fork copies the list of mappings."""
+
+    def __init__(self) -> None:
+        self._mapping: mmap.mmap | None = None
+        self._next = 0
+        self._made = 0
+
+    def make(self, cells: int, directory: int) -> Slot:
+        """Return another slot.
+
+        Raises:
+            OSError: there is no memory for it.
+        """
+        size = -slot_bytes(cells, directory) // mmap.PAGESIZE * -mmap.PAGESIZE
+        if self._mapping is None or self._next + size > len(self._mapping):
+            count = max(1, min(self._made, MAPPING_BYTES // size))
+            self._mapping, self._next = mmap.mmap(-1, count * size), 0
+        slot = Slot(cells, directory, self._mapping, self._next)
+        self._next += size
+        self._made += 1
+        return slot
 
 
 @cache

@@ -10,7 +10,7 @@ import pytest
 
 from gunicorn_prom_hooks import settings
 from gunicorn_prom_hooks.collectors import patience
-from gunicorn_prom_hooks.master import client, connections, exporter, ledger, rendering
+from gunicorn_prom_hooks.master import client, connections, ledger, rendering
 from gunicorn_prom_hooks.paths import MAX_LENGTH, MAX_SEGMENTS
 from gunicorn_prom_hooks.scoreboard import families, layout
 from gunicorn_prom_hooks.status import parts, past
@@ -112,7 +112,7 @@ def test_label_values() -> None:
         ("SECURITY.md", "5 seconds for a TLS handshake and a request", client.HEAD_SECONDS, 5.0),
         ("SECURITY.md", "20 seconds to take the answer", client.BODY_SECONDS, 20.0),
         ("SECURITY.md", "32 MB for answers", connections.MAX_HELD_BYTES, 32 << 20),
-        ("docs/troubleshooting.md", "tries again every second", exporter.RETRY_SECONDS, 1.0),
+        ("docs/troubleshooting.md", "tries again every second", listeners.RETRY_SECONDS, 1.0),
         ("docs/status.md", "at most one a second", past.SPACING_SECONDS, 1.0),
         ("docs/status.md", "kept for a minute", past.KEEP_SECONDS, 60.0),
         ("docs/status.md", "at least ten seconds old", past.WANTED_SECONDS, 10.0),

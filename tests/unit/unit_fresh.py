@@ -26,7 +26,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Guard:
     """For the rest of the test nothing is installed; the guard of that state."""
     guard = Guard()
     monkeypatch.setattr(runtime, "guard", guard)
-    for name in ("_latest", "_composition", "_missed", "_master", "_worker", "by_name"):
+    for name in ("_latest", "_composition", "_missed", "_master", "_worker", "_prepared", "by_name"):
         monkeypatch.setattr(runtime, name, None)
     monkeypatch.setattr(runtime, "_reload_due", False)
     return guard
