@@ -127,7 +127,7 @@ class Composition:
             if theirs is None and name == "pre_request" and _logs_debug(worker.log):
                 theirs = _gunicorn_default(name)
             hook = ours if theirs is None else _HOT[name](ours, theirs)
-            # Not by ``set``: its validator looks at the signature, which costs each worker a copy of the memory it needs.
+            # Not by ``set``: its validator looks at the signature, and writes to memory that the worker shares so far.
             worker.cfg.settings[name].value = self._mark(name, hook, theirs)
 
     def _mark(self, name: str, hook: AnyHook, theirs: AnyHook | None) -> AnyHook:

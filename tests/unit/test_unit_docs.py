@@ -10,7 +10,7 @@ import pytest
 
 from gunicorn_prom_hooks import settings
 from gunicorn_prom_hooks.collectors import patience
-from gunicorn_prom_hooks.master import client, connections, ledger, rendering
+from gunicorn_prom_hooks.master import client, connections, ledger, listeners, rendering
 from gunicorn_prom_hooks.paths import MAX_LENGTH, MAX_SEGMENTS
 from gunicorn_prom_hooks.scoreboard import families, layout
 from gunicorn_prom_hooks.status import parts, past
