@@ -148,9 +148,9 @@ def test_the_users_faulthandler_and_signal_handlers(serve: Serve, worker: str) -
     app = (
         (WSGI if worker == SYNC else ASGI)
         + """
-crashes = open("crashes", "w")
+crashes = open("crashes", "a")
 faulthandler.enable(crashes)
-faulthandler.register(signal.SIGUSR2, file=open("dumps", "w"))
+faulthandler.register(signal.SIGUSR2, file=open("dumps", "a"))
 
 def crash():
     faulthandler._sigsegv()
