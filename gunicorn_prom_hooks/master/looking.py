@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import time
@@ -14,6 +13,7 @@ from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.sync import SyncWorker
 
 from .. import _version
+from ..collectors.listeners import workers_listeners
 from ..collectors.view import View, WorkerView
 from ..guard import Guard
 from ..scoreboard.directory import CorruptDirectory
@@ -62,7 +62,7 @@ def look(
         folded=lambda: len(cap.folded),
         target=server.num_workers or 0,
         timeout=float(server.timeout),
-        listeners=list(server.LISTENERS),
+        listeners=list(server.LISTENERS) or workers_listeners(server.cfg),
         dirty_arbiter_pid=int(getattr(server, "dirty_arbiter_pid", 0)),
         build={
             "version": _version.__version__,
@@ -96,10 +96,16 @@ def _in_flight(member: Member) -> list[InFlight]:
         return []
 
 
-def _capacity(worker: Any) -> float:
-    """Requests that the worker can serve at a time; infinite for an event loop that takes whatever comes."""
+def _capacity(worker: Any) -> float | None:
+    """Return the number of requests that the worker can serve at a time; None if nothing limits it.
+
+    gunicorn's asgi worker has ``worker_connections`` as well, and does not look at it.
+    """
     if hasattr(worker, "tpool"):
         return float(worker.cfg.threads)
     if isinstance(worker, SyncWorker):
         return 1.0
-    return float(worker.worker_connections) if isinstance(worker, AsyncWorker) else math.inf
+    if isinstance(worker, AsyncWorker):
+        return float(worker.worker_connections)
+    limit = getattr(getattr(worker, "config", None), "limit_concurrency", None)  # uvicorn's
+    return None if limit is None else float(limit)

@@ -21,6 +21,8 @@ are the unix times, in seconds, at which that worker entered the state, 0 for a 
 then why it leaves, one of the ``CAUSE_`` numbers. ``UNTRACKED`` counts requests in progress that found no free entry in
 the in-flight table. ``DIED_ON`` is the number among the slot's doubles of the start of an in-flight entry whose request
 was ended by the signal that ends the worker, 0 if there is none, and ``DIED_START`` is when that request began.
+``LOOP_DUE`` is when the timer in the worker's event loop is due next, in seconds of ``CLOCK_MONOTONIC``, 0 where no
+event loop runs. The timer first moves ``LOOP_DUE``, then counts how late it was.
 
 **In-flight entry.** 0: method, 16 bytes. 16: path, 216 bytes. Both are UTF-8, cut to fit, padded with NUL. Then three
 doubles. 232: ``counted``, see below. 240: ``known``; 0.0 if method and path are the text before it, else they are the
@@ -63,6 +65,7 @@ UNTRACKED: Final = 11
 EXIT_CAUSE: Final = 12
 DIED_ON: Final = 13
 DIED_START: Final = 14
+LOOP_DUE: Final = 15
 
 CAUSE_UNKNOWN: Final = 0.0
 CAUSE_MAX_REQUESTS: Final = 1.0
