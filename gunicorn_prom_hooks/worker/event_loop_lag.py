@@ -105,6 +105,6 @@ def _running_loop(worker: Any) -> Later | None:
         return lambda call: loop.call_later(PERIOD_SECONDS, call)
     if GEVENT in {(base.__module__, base.__name__) for base in type(worker).__mro__}:
         # Without ``ref`` the timer does not keep the loop running. ``update``: the loop's own clock may be behind.
-        timer = sys.modules["gevent"].get_hub().loop.timer(PERIOD_SECONDS, ref=False)
-        return lambda call: timer.start(call, update=True)
+        timer = sys.modules["gevent"].get_hub().loop.timer(PERIOD_SECONDS, PERIOD_SECONDS, ref=False)
+        return lambda call: timer.again(call, update=True)
     return None
