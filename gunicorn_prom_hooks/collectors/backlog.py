@@ -57,7 +57,7 @@ def collect(view: View, note: Callable[[str], None] = ignore) -> Iterator[Metric
             found = kernel.connections(listener)
         except OSError as error:
             if _is_open(listener):
-                note(_NOT_TOLD % error.strerror)
+                note(_NOT_TOLD % (error.strerror or error))
         if queue is None and found is not None:
             queue = found.queue
         if queue is not None:

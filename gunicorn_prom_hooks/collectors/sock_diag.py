@@ -237,16 +237,17 @@ def _ask(request: bytes, flags: int, deadline: float) -> list[bytes]:
         original("socket", "AF_NETLINK"), original("socket", "SOCK_DGRAM"), _NETLINK_SOCK_DIAG
     )
     try:
-        netlink.settimeout(TIMEOUT_SECONDS)
         netlink.sendto(header + request, (0, 0))
         size = 0
         while size <= MAX_ANSWER_BYTES:
+            left = deadline - time.monotonic()
+            if left <= 0.0:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+            netlink.settimeout(left)
             answer: bytes = netlink.recv(65536)
             size += len(answer)
             if not _split(answer, messages):
                 return messages
-            if time.monotonic() > deadline:
-                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
     finally:
         netlink.close()
     raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
