@@ -6,6 +6,9 @@ import asyncio
 import functools
 import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -141,6 +144,23 @@ def test_lags_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == {0.005: 1, 0.025: 1, 0.25: 1, 0.5: 1, 1.0: 1, 2.5: 1}
 
 
+def test_the_next_timer_is_told_before_the_last_one_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape in between, or a worker that is killed there, misses a sample: none is ever in there twice."""
+    recorded = Recorded()
+    loop = Loop(recorded.recorder, monkeypatch)
+    loop.worker.notify()
+    moments = []
+
+    def later(call: Any) -> None:
+        moments.append((recorded.slot.header[LOOP_DUE], recorded.series(LOOP_LAG)))
+
+    loop.later = later  # type: ignore[method-assign]
+    loop.timer._later = later
+    loop.come(101.0)
+    assert moments == [(101.5, {})]
+    assert recorded.series(LOOP_LAG)
+
+
 def test_a_timer_that_comes_early_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop's clock may be some microseconds ahead: that is no negative lag."""
     recorded = Recorded()
@@ -213,6 +233,45 @@ def test_an_asyncio_loop_ends_with_the_timer_in_it() -> None:
     assert asyncio.run(serve(), debug=True) == 1
     assert told == []
     assert recorded.slot.header[LOOP_DUE] > 0.0
+
+
+GEVENT = """
+import sys, time
+sys.path[:0] = sys.argv[1:]
+import gevent
+from unit_support import Recorded
+from gunicorn_prom_hooks.guard import Guard
+from gunicorn_prom_hooks.scoreboard.families import LOOP_LAG
+from gunicorn_prom_hooks.worker.event_loop_lag import LoopTimer
+
+class Base:
+    def notify(self):
+        pass
+
+GeventWorker = type("GeventWorker", (Base,), {"__module__": "gunicorn.workers.ggevent"})
+recorded, worker = Recorded(), GeventWorker()
+LoopTimer(recorded.recorder, Guard()).start_with(worker)
+worker.notify()
+gevent.sleep(1.3)
+((total, *counts),) = recorded.series(LOOP_LAG).values()
+print(sum(counts))
+try:
+    gevent.get_hub().switch()
+except gevent.exceptions.LoopExit:
+    print("nothing else to do")
+"""
+
+
+def test_a_gevent_loop_ends_with_the_timer_in_it() -> None:
+    """The timer comes twice a second, and is nothing that a loop with nothing else to do waits for."""
+    result = subprocess.run(
+        [sys.executable, "-c", GEVENT, str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.stdout == "2.0\nnothing else to do\n", result.stderr
 
 
 def page(scene: Scene, collector: EventLoopLag) -> Any:

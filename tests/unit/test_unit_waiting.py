@@ -319,6 +319,8 @@ def test_a_socket_from_another_network_namespace(network: Network) -> None:
     if not made:
         pytest.skip("no other network namespace may be made here")
     network.scene.listeners.append(Listener(network.keep(made[0]), "elsewhere"))
+    assert UNREAD not in {name for name, _ in network.collect()}
+    network.keep(socket.create_server(("0.0.0.0", made[0].getsockname()[1])))
     found = network.collect()
     assert one(found, QUEUE, listener="elsewhere") == 0
     assert UNREAD not in {name for name, _ in found}
