@@ -61,7 +61,7 @@ class Kernel:
         self._unix: sock_diag.UnixSockets | None = None
 
     def connections(self, listener: Any) -> Connections | None:
-        """Return what the kernel tells of this listener; None if it is neither TCP nor Unix, or closed.
+        """Return what the kernel tells of this listener; None if it is neither TCP nor Unix, or not open.
 
         Raises:
             OSError: the kernel does not tell. That includes an answer without the listening socket itself, as in a
@@ -91,13 +91,15 @@ class Kernel:
             raise _not_found()
         return self._unix.waiting[address]
 
-    def _tcp(self, family: int, host: str, port: int, inode: int | None) -> Connections:
+    def _tcp(self, family: int, host: str, port: int, inode: int | None) -> Connections | None:
         found = self._ports.get((family, port))
         if found is None:
             found = self._ports[family, port] = sock_diag.tcp_port(family, port, self._deadline)
         address = socket.inet_pton(family, host.partition("%")[0])
         ours = [listener for listener in found.listeners if listener.address == address]
-        if not ours or inode not in (None, *(listener.inode for listener in ours)):
+        if inode is None and not ours:  # no worker has come so far
+            return None
+        if inode not in (None, *(listener.inode for listener in ours)):
             raise _not_found()
         if any(address):
             unread = found.waiting[address]
@@ -139,7 +141,7 @@ def workers_listeners(cfg: Any) -> list[WorkersListener]:
 def _is_address(family: int, host: str) -> bool:
     try:
         socket.inet_pton(family, host)
-    except OSError:
+    except (OSError, ValueError):
         return False
     return True
 

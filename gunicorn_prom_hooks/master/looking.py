@@ -108,4 +108,4 @@ def _capacity(worker: Any) -> float | None:
     if isinstance(worker, AsyncWorker):
         return float(worker.worker_connections)
     limit = getattr(getattr(worker, "config", None), "limit_concurrency", None)  # uvicorn's
-    return None if limit is None else float(limit)
+    return float(limit) if isinstance(limit, int) else None

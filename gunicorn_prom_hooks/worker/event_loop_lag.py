@@ -48,8 +48,12 @@ class LoopTimer:
         Args:
             worker: gunicorn's. Its ``notify`` is called through a function of ours, until then only.
         """
-        notify = worker.notify
+        try:
+            self._wrap(worker, worker.notify)
+        except Exception:  # noqa: BLE001 - a class of somebody else's, whose requests are to be recorded all the same
+            self._guard.failed("event_loop_lag")
 
+    def _wrap(self, worker: Any, notify: Callable[[], Any]) -> None:
         def notifying() -> Any:
             try:
                 if worker.__dict__.get("notify") is notifying:

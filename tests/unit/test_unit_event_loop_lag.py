@@ -208,6 +208,21 @@ def test_a_failure_ends_in_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     assert guard.counts == {"event_loop_lag": 2}
 
 
+def test_a_worker_that_cannot_be_listened_to() -> None:
+    """A class of somebody else's without a heartbeat, or with one that cannot be replaced, costs the lag alone."""
+    guard = Guard()
+
+    class Fixed:
+        __slots__ = ()
+
+        def notify(self) -> None:
+            """A heartbeat that nothing can be put in front of."""
+
+    for worker in (object(), Fixed()):
+        LoopTimer(Recorded().recorder, guard).start_with(worker)
+    assert guard.counts == {"event_loop_lag": 2}
+
+
 def test_a_worker_without_a_loop() -> None:
     """A worker that runs none has no timer, and its heartbeat is its own from the first one on."""
     recorded = Recorded()

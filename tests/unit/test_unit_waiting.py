@@ -209,6 +209,11 @@ def test_sockets_of_the_workers(network: Network) -> None:
     assert one(found, QUEUE, listener=name) == 0
     assert one(found, LIMIT, listener=name) == 2 * capped(5)
     assert {dict(labels)["listener"] for _, labels in found} == {name}
+    for sock in sockets:
+        sock.close()
+    notes: list[str] = []
+    assert samples(backlog.collect(network.scene.view(), notes.append)) == {}  # as before the first worker has come
+    assert notes == []
     cfg.set("reuse_port", False)
     assert listeners.workers_listeners(cfg) == []
 
