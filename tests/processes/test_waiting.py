@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import sys
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from blocking import ASGI, LOOPS, UNREAD, UVICORN, WSGI, answer, blocked, connected, get, waiting
+from certificates import Certificates
 from conftest import CONFIG, Serve
 from servers import Samples, Server, eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of unread data")
 
+CLIENT_HELLO = b"\x16\x03\x01\x02\x00"
+"""The beginning of one."""
 GTHREAD = "worker_class = 'gthread'\nthreads = 2\n"
 
 
@@ -116,6 +122,37 @@ def test_reuse_port_has_a_queue(serve: Serve) -> None:
         assert samples.one("gunicorn_listener_backlog_limit", listener=name) == 100
         file.unlink()
     until(server, 0, 0)
+
+
+def test_tls(serve: Serve, tmp_path: Path) -> None:
+    """Over TLS, too: what is unread is a handshake that waits for a thread, or a request on a kept connection."""
+    certificates = Certificates(tmp_path / "certificates")
+    files = f"certfile = {str(certificates.cert)!r}\nkeyfile = {str(certificates.key)!r}\n"
+    server = serve(GTHREAD + "bind = ['127.0.0.1:PORT']\n", app=WSGI)
+    server.stop()
+    server.configure(CONFIG + GTHREAD + files)  # only now: the fixture asks without TLS whether it answers
+    server.start()
+    eventually(lambda: server.scrape().sum("gunicorn_workers", state="running") == 1, "it runs with TLS")
+    address = "127.0.0.1", server.port
+    context = ssl.create_default_context(cafile=str(certificates.ca))
+    (server.folder / "block").touch()
+    with ExitStack() as stack:
+        clients = []
+        for path in ("/", "/block", "/block"):
+            sock = stack.enter_context(socket.create_connection(address, 20))
+            client = stack.enter_context(context.wrap_socket(sock, server_hostname="127.0.0.1"))
+            client.sendall(get(path))
+            if path == "/":
+                answer(client)
+            clients.append(client)
+        eventually(lambda: server.scrape().one("gunicorn_requests_in_progress") == 2, "both threads are stuck")
+        until(server, 0, 0)
+        clients[0].sendall(get())
+        stack.enter_context(connected(socket.AF_INET, address, *[CLIENT_HELLO] * 5))
+        until(server, 0, 6)
+        (server.folder / "block").unlink()
+        for client in clients:
+            answer(client)
 
 
 def test_a_body_that_is_not_read(serve: Serve) -> None:
