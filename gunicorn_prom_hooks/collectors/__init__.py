@@ -16,6 +16,7 @@ from ..native import new_lock
 from . import backlog, deaths, exporter, log_messages, master, requests, websockets, worker_states
 from .clashes import Clashes
 from .dirty import DirtyWorkers
+from .event_loop_lag import EventLoopLag
 from .patience import Patience, Task
 from .view import View
 from .worker_processes import WorkerProcesses
@@ -34,16 +35,21 @@ class Collected(NamedTuple):
     succeeded: bool
 
 
-def all_collectors() -> tuple[tuple[str, Collect], ...]:
-    """Every collector and its name, in the order of the page."""
+def all_collectors(note: Callable[[str], None] = backlog.ignore) -> tuple[tuple[str, Collect], ...]:
+    """Return every collector and its name, in the order of the page.
+
+    Args:
+        note: takes lines for the log.
+    """
     return (
         ("requests", requests.collect),
         ("websockets", websockets.collect),
         ("worker_requests", WorkerRequests()),
         ("worker_states", worker_states.collect),
+        ("event_loop_lag", EventLoopLag()),
         ("worker_processes", WorkerProcesses()),
         ("deaths", deaths.collect),
-        ("backlog", backlog.collect),
+        ("backlog", functools.partial(backlog.collect, note=note)),
         ("dirty", DirtyWorkers()),
         ("log_messages", log_messages.collect),
         ("master", master.collect),
@@ -62,6 +68,7 @@ class Page(Collector):
         guard: where failures end.
         application: collects the application's own metrics; None if there are none.
         hold: what must be held while anything is logged.
+        warn: logs a line.
     """
 
     def __init__(
@@ -70,11 +77,15 @@ class Page(Collector):
         guard: Guard,
         application: Callable[[], Iterable[Metric]] | None = None,
         hold: Callable[[], AbstractContextManager[None]] = nullcontext,
+        warn: Callable[[str], None] = backlog.ignore,
     ) -> None:
+        self._warn = warn
         self._look = look
         self._guard = guard
         self._application = application
-        self._collectors = all_collectors()
+        self._noted: set[str] = set()
+        self._logged: set[str] = set()
+        self._collectors = all_collectors(self._noted.add)
         self._hold = hold
         self._clashes = Clashes(guard, hold)
         self._patience = Patience(self._no_thread)
@@ -126,12 +137,20 @@ class Page(Collector):
             tasks.insert(0, Task("app_metrics", functools.partial(_called, self._application)))
         with self._turn:
             self._patience.run(tasks)
+        self._log_notes()
         done = [self._finished(task) for task in tasks]
         return done if self._application is None else [*done[1:], done[0]]
 
     def _no_thread(self) -> None:
         with self._hold():
             self._guard.failed("thread")
+
+    def _log_notes(self) -> None:
+        """Log each line that collectors have taken note of, once. Not in their threads, which may be left behind."""
+        for text in sorted(self._noted.copy() - self._logged):
+            self._logged.add(text)
+            with self._hold():
+                self._warn(text)
 
     def _finished(self, task: Task[list[Metric]]) -> Collected:
         try:

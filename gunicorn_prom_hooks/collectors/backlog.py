@@ -1,4 +1,4 @@
-"""The accept queue of each listening socket: what waits for a worker to be free."""
+"""What waits at each listening socket: in the accept queue, and accepted but unread."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from .listeners import Kernel, listener_name
 from .sock_diag import unix_backlog
 from .view import View
 
@@ -22,62 +23,88 @@ _TCP_INFO = struct.Struct("=B23xII")
 
 Of a listening socket the last two are the connections that wait and their limit (tcp_get_info() in net/ipv4/tcp.c).
 """
+_NOT_TOLD = "gunicorn_prom_hooks: no gunicorn_listener_waiting_connections: the kernel does not tell: %s"
 
 
-def collect(view: View) -> Iterator[Metric]:
-    """Queue and limit of each listener that the kernel tells of; no family if it tells of none."""
+def ignore(text: str) -> None:
+    """Take no note of anything."""
+
+
+def collect(view: View, note: Callable[[str], None] = ignore) -> Iterator[Metric]:
+    """Yield queue, limit and unread connections of each listener, as far as the kernel tells them.
+
+    Args:
+        view: of the server.
+        note: takes a line for the log where the kernel does not tell of unread connections.
+    """
     if sys.platform != "linux":  # FreeBSD has a TCP_INFO as well, with another meaning
+        note(_NOT_TOLD % sys.platform)
         return
-    queues: dict[str, tuple[int, int]] = {}
+    kernel = Kernel()
+    queues: dict[str, float] = {}
+    limits: dict[str, float] = {}
+    unread: dict[str, float] = {}
     for listener in view.listeners:
+        name = queue = found = None
         try:
-            found = _queue(listener)
+            name = listener_name(listener)
+            queue = _queue(listener)
         except OSError:  # closed meanwhile, or a sandbox or a kernel without the means to tell
+            pass
+        if name is None:
             continue
+        try:
+            found = kernel.connections(listener)
+        except OSError as error:
+            if _is_open(listener):
+                note(_NOT_TOLD % (error.strerror or error))
+        if queue is None and found is not None:
+            queue = found.queue
+        if queue is not None:
+            waiting, limit = queue
+            queues[name] = queues.get(name, 0) + waiting
+            limits[name] = limits.get(name, 0) + limit
         if found is not None:
-            name, waiting, limit = found
-            same_name = queues.get(name, (0, 0))
-            queues[name] = same_name[0] + waiting, same_name[1] + limit
-    if not queues:
-        return
-    backlog = GaugeMetricFamily(
-        "gunicorn_listener_backlog", "Connections that wait in the accept queue.", labels=_LABELS
-    )
-    limits = GaugeMetricFamily(
+            unread[name] = unread.get(name, 0) + found.unread
+    yield from _family("gunicorn_listener_backlog", "Connections in the accept queue.", queues)
+    yield from _family(
         "gunicorn_listener_backlog_limit",
-        "Connections that the kernel lets wait: gunicorn's backlog, or net.core.somaxconn if that is less.",
-        labels=_LABELS,
+        "Connections that the accept queue may hold: gunicorn's backlog, or net.core.somaxconn if that is less.",
+        limits,
     )
-    for name, (waiting, limit) in queues.items():
-        backlog.add_metric((name,), waiting)
-        limits.add_metric((name,), limit)
-    yield from (backlog, limits)
+    yield from _family(
+        "gunicorn_listener_waiting_connections",
+        "Connections that a worker has accepted and whose data it has not read yet.",
+        unread,
+    )
 
 
-def _queue(listener: Any) -> tuple[str, int, int] | None:
+def _family(name: str, documentation: str, values: dict[str, float]) -> Iterator[Metric]:
+    """Yield the family, if it has any value."""
+    if values:
+        family = GaugeMetricFamily(name, documentation, labels=_LABELS)
+        for listener, value in values.items():
+            family.add_metric((listener,), value)
+        yield family
+
+
+def _is_open(listener: Any) -> bool:
+    return getattr(listener, "sock", None) is None or listener.sock.fileno() != -1
+
+
+def _queue(listener: Any) -> tuple[int, int] | None:
+    """Return queue and limit of a listener's own socket; None if it is not a listening one.
+
+    Raises:
+        OSError: it is closed, or the kernel does not tell.
+    """
     sock = listener.sock
-    name = listener_name(listener)
-    if sock is None or name is None:
+    if sock is None:
         return None
     if sock.family == socket.AF_UNIX:
-        found = unix_backlog(os.fstat(sock.fileno()).st_ino)
-    elif sock.family in (socket.AF_INET, socket.AF_INET6):
-        found = _tcp_backlog(sock)
-    else:
-        found = None
-    return None if found is None else (name, *found)
-
-
-def listener_name(listener: Any) -> str | None:
-    """What gunicorn calls it; None once it is closed."""
-    try:
-        name = str(listener)
-    except AttributeError:  # the master has closed it meanwhile: gunicorn's __str__ asks None for its address
+        return unix_backlog(os.fstat(sock.fileno()).st_ino)
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return None
-    return name.encode(errors="replace").decode()  # a path need not be valid text, but the page must be
-
-
-def _tcp_backlog(sock: Any) -> tuple[int, int] | None:
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
     if len(info) < _TCP_INFO.size:
         return None

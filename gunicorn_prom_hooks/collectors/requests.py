@@ -104,11 +104,12 @@ def collect(view: View) -> Iterator[Metric]:
         queue.add_metric((), cumulative(DURATION_BUCKETS, cells[1:]), cells[0])
     yield queue
 
-    yield GaugeMetricFamily(
-        "gunicorn_requests_capacity",
-        "Requests that the live workers can serve at a time.",
-        value=sum(worker.capacity for worker in view.workers),
-    )
+    if view.capacity is not None:
+        yield GaugeMetricFamily(
+            "gunicorn_requests_capacity",
+            "Requests that the live workers can serve at a time. Absent where nothing limits them.",
+            value=view.capacity,
+        )
     yield GaugeMetricFamily(
         "gunicorn_requests_in_progress",
         "Requests that workers are at.",

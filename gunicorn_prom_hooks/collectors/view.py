@@ -102,7 +102,7 @@ class WorkerView:
     Attributes:
         worker_id: the label.
         pid: None as long as the fork has not told.
-        capacity: requests it can serve at a time; infinite if nothing limits them.
+        capacity: requests it can serve at a time; None if nothing limits them.
         states: unix times at which it entered the states it has been in, by state.
         heartbeat_age: seconds since it last told the master that it is alive; None if that cannot be read.
         stopping: the master wants it to leave.
@@ -114,7 +114,7 @@ class WorkerView:
     lease: Lease
     pid: int | None
     worker_class: str
-    capacity: float
+    capacity: float | None
     states: Mapping[str, float]
     heartbeat_age: float | None
     stopping: bool
@@ -170,7 +170,8 @@ class View:
         folded: endpoints that the page cannot show any more.
         target: number of workers that the master keeps up.
         timeout: seconds of silence after which gunicorn kills a worker; 0: never.
-        listeners: gunicorn's listening sockets; ``str`` gives a name, ``sock`` the socket, None once it is closed.
+        listeners: gunicorn's listening sockets; ``str`` gives a name, ``sock`` the socket, None once it is closed. With
+            ``reuse_port`` each is a ``WorkersListener``.
         dirty_arbiter_pid: process that runs gunicorn's dirty workers; 0 if there is none.
         build: the labels of gunicorn_build_info.
     """
@@ -193,6 +194,12 @@ class View:
     listeners: Sequence[Any]
     dirty_arbiter_pid: int
     build: Mapping[str, str]
+
+    @property
+    def capacity(self) -> float | None:
+        """Requests that all live workers can serve at a time; None if one of them has no limit."""
+        limits = [worker.capacity for worker in self.workers if worker.capacity is not None]
+        return sum(limits) if len(limits) == len(self.workers) else None
 
     @cached_property
     def totals(self) -> Tally:

@@ -47,7 +47,7 @@ def collect(view: View) -> Iterator[Metric]:
     )
     threads = GaugeMetricFamily(
         "gunicorn_worker_threads",
-        "Requests that the worker can serve at a time: threads, or connections of an event loop.",
+        "Requests that the worker can serve at a time: threads, or connections. Absent where nothing limits them.",
         labels=_WORKER,
     )
     info = GaugeMetricFamily(
@@ -55,7 +55,8 @@ def collect(view: View) -> Iterator[Metric]:
     )
     for worker in view.workers:
         uptime.add_metric((worker.worker_id,), max(0.0, view.clock - worker.lease.since))
-        threads.add_metric((worker.worker_id,), worker.capacity)
+        if worker.capacity is not None:
+            threads.add_metric((worker.worker_id,), worker.capacity)
         if worker.heartbeat_age is not None:
             heartbeat.add_metric((worker.worker_id,), worker.heartbeat_age)
         if worker.pid is not None:

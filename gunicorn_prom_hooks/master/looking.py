@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import time
@@ -12,6 +11,7 @@ from typing import Any
 from gunicorn import __version__ as gunicorn_version
 
 from .. import _version
+from ..collectors.listeners import workers_listeners
 from ..collectors.view import View, WorkerView
 from ..guard import Guard
 from ..scoreboard.directory import CorruptDirectory
@@ -67,7 +67,7 @@ def look(
         folded=lambda: len(cap.folded),
         target=server.num_workers or 0,
         timeout=float(server.timeout),
-        listeners=list(server.LISTENERS),
+        listeners=list(server.LISTENERS) or workers_listeners(server.cfg),
         dirty_arbiter_pid=int(getattr(server, "dirty_arbiter_pid", 0)),
         build={
             "version": _version.__version__,
@@ -101,10 +101,16 @@ def _in_flight(member: Member) -> list[InFlight]:
         return []
 
 
-def _capacity(worker: Any) -> float:
-    """Requests that the worker can serve at a time; infinite for an event loop that takes whatever comes."""
+def _capacity(worker: Any) -> float | None:
+    """Return the number of requests that the worker can serve at a time; None if nothing limits it.
+
+    gunicorn's asgi worker has ``worker_connections`` as well, and does not look at it.
+    """
     if hasattr(worker, "tpool"):
         return float(worker.cfg.threads)
     if is_a(type(worker), SYNC):
         return 1.0
-    return float(worker.worker_connections) if is_a(type(worker), GREENLETS) else math.inf
+    if is_a(type(worker), GREENLETS):
+        return float(worker.worker_connections)
+    limit = getattr(getattr(worker, "config", None), "limit_concurrency", None)  # uvicorn's
+    return float(limit) if isinstance(limit, int) else None

@@ -40,7 +40,7 @@ class Opening:
         self._hold = hold
         self._guard = guard
         self._log = log
-        self._page = Page(look, guard, application, hold)
+        self._page = Page(look, guard, application, hold, log.warning)
         self._sites: list[Site] = []
 
     def access(self, settings: Settings, before: Access | None) -> Access | None:

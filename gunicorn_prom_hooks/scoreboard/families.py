@@ -64,6 +64,10 @@ QUEUE: Final = Family(9, (), 1 + BUCKETS)
 """Cells: sum of seconds, then a count per duration bucket, as in ``REQUESTS``."""
 WEBSOCKETS: Final = Family(10, ("endpoint",), 2)
 """Cells: opened, closed."""
-PER_WORKER: Final = (FAILED, ERROR_HANDLING, WEBSOCKETS)
+LAG_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds in seconds."""
+LOOP_LAG: Final = Family(11, (), 1 + len(LAG_BUCKETS) + 1)
+"""Cells: sum of seconds, then a count per bucket of ``LAG_BUCKETS``, not cumulative, the last +Inf."""
+PER_WORKER: Final = (FAILED, ERROR_HANDLING, WEBSOCKETS, LOOP_LAG)
 """Families that are shown for single workers, too; of ``REQUESTS`` the sum over all rows is."""
 LEVELS: Final = ("critical", "error", "warning", "info", "debug")

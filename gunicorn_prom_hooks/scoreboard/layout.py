@@ -22,7 +22,9 @@ are the unix times, in seconds, at which that worker entered the state, 0 for a 
 then why it leaves, one of the ``CAUSE_`` numbers. ``DIED_ON`` is the number among the slot's doubles of the start of an
 in-flight entry whose request was ended by the signal that ends the worker, 0 if there is none, and ``DIED_START`` is
 when that request began. ``STACKS`` says whether the worker writes its stacks when it is sent the signal for that: 0,
-it does not, or one of the ``STACKS_`` numbers.
+it does not, or one of the ``STACKS_`` numbers. ``LOOP_DUE`` is when the timer in the worker's event loop is due next,
+in seconds of ``CLOCK_MONOTONIC``, 0 where no event loop runs. The timer first moves ``LOOP_DUE``, then counts how late
+it was.
 
 **Untracked requests** are those in progress that found no free entry in the in-flight table. Two cells of the header
 describe them: their number, and the sum of their starts in seconds of ``CLOCK_MONOTONIC``. There are two such pairs,
@@ -76,6 +78,7 @@ DIED_START: Final = 14
 UNTRACKED_PAIRS: Final = 15
 STACKS: Final = 19
 RUNNING_CLOCK: Final = 20
+LOOP_DUE: Final = 21
 
 CAUSE_UNKNOWN: Final = 0.0
 CAUSE_MAX_REQUESTS: Final = 1.0

@@ -51,11 +51,13 @@ class Listener:
     Attributes:
         queue: connections that wait to be accepted.
         queue_limit: how many may.
+        unread: connections that a worker has accepted and whose data it has not read yet.
     """
 
     name: str
     queue: int | None
     queue_limit: int | None
+    unread: int | None
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Worker:
         requests: that it answered.
         failed: those of them that ended with an exception or a 5xx.
         capacity: requests that it can serve at a time; None if nothing limits them.
+        loop_blocked_seconds: time for which its event loop has been blocked; None if it has none.
         in_progress: number of requests that it is at.
         at: which these are.
     """
@@ -128,6 +131,7 @@ class Worker:
     requests: int
     failed: int
     capacity: int | None
+    loop_blocked_seconds: float | None
     in_progress: int
     at: Requests
 

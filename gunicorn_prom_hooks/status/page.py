@@ -103,6 +103,7 @@ def _tiles(snapshot: model.Snapshot) -> Element:
     waiting = [row for row in snapshot.listeners or () if row.queue is not None]
     queue = sum(row.queue or 0 for row in waiting)
     limit = sum(row.queue_limit or 0 for row in waiting)
+    unread = [row.unread for row in snapshot.listeners or () if row.unread is not None]
     tiles = [
         _tile("Requests per second", UNKNOWN if traffic is None else rate(traffic.per_second)),
         _tile(
@@ -115,6 +116,7 @@ def _tiles(snapshot: model.Snapshot) -> Element:
             f"{queue:,} of {limit:,}" if waiting else UNKNOWN,
             _meter(queue, limit, "connections waiting") if waiting else None,
         ),
+        _tile("Waiting in workers", f"{sum(unread):,}" if unread else UNKNOWN),
         _tile(
             "Workers running",
             UNKNOWN if server is None else f"{server.workers_running:,} of {server.workers_target:,}",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from ..collectors.backlog import listener_name
+from ..collectors.event_loop_lag import blocked_seconds
+from ..collectors.listeners import listener_name
 from ..collectors.view import View, WorkerView
 from ..collectors.worker_states import phase_of
 from ..scoreboard.families import COUNTS, DURATION_BUCKETS, FAILED
@@ -51,15 +51,19 @@ def listeners(view: View, queues: Figures) -> list[model.Listener]:
     """Each listening socket; one whose queue nobody can tell of has none."""
     waiting = queues.get("gunicorn_listener_backlog", {})
     limits = queues.get("gunicorn_listener_backlog_limit", {})
+    unread = queues.get("gunicorn_listener_waiting_connections", {})
     names = dict.fromkeys(name for name in map(listener_name, view.listeners) if name is not None)
-    return [model.Listener(name, _whole(waiting.get(name)), _whole(limits.get(name))) for name in names]
+    return [
+        model.Listener(name, _whole(waiting.get(name)), _whole(limits.get(name)), _whole(unread.get(name)))
+        for name in names
+    ]
 
 
 def load(view: View) -> model.Load:
     """Requests in progress."""
     return model.Load(
         in_progress=sum(counts.in_progress for counts in view.counts.values()),
-        capacity=_limit(sum(worker.capacity for worker in view.workers)),
+        capacity=_whole(view.capacity),
     )
 
 
@@ -86,6 +90,7 @@ def _worker(view: View, worker: WorkerView, figures: Figures, before: Counted, p
     uptime = _span(view.clock, worker.lease.since)
     seconds = figures.get("gunicorn_worker_cpu_seconds_total", {}).get(worker.worker_id)
     beat = worker.heartbeat_age
+    blocked = blocked_seconds(view, worker)
     return model.Worker(
         worker_id=worker.worker_id,
         age=worker.lease.worker,
@@ -97,7 +102,8 @@ def _worker(view: View, worker: WorkerView, figures: Figures, before: Counted, p
         cpu_percent=_cpu_percent(seconds, before.cpu.get(worker.lease.worker), uptime, period),
         requests=int(sum(counts.requests[COUNTS])),
         failed=int(sum(cells[0] for cells in counts.tally.series(FAILED.number).values())),
-        capacity=_limit(worker.capacity),
+        capacity=_whole(worker.capacity),
+        loop_blocked_seconds=None if blocked is None else round(blocked, 3),
         in_progress=counts.in_progress,
         at=_requests(counts.in_flight, view.clock, MAX_REQUESTS, counts.untracked.number),
     )
@@ -165,10 +171,6 @@ def _requests(found: Sequence[InFlight], clock: float, limit: int, others: int) 
 
 def _span(now: float, then: float) -> float:
     return round(max(0.0, now - then), 3)
-
-
-def _limit(capacity: float) -> int | None:
-    return int(capacity) if math.isfinite(capacity) else None
 
 
 def _whole(value: float | None) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ..scoreboard.families import DURATION_BUCKETS
+from ..scoreboard.loop_lag import PERIOD_SECONDS
 from . import model
 from .html import Element, Node, tag
 from .units import count, duration, latency, machine_moment, memory, moment, of, percent, rate
@@ -16,23 +17,25 @@ _MOST: Final = DURATION_BUCKETS[-1]
 
 
 def listeners(rows: Sequence[model.Listener]) -> Node:
-    """Each listening socket, and its queue."""
-    heads = _heads("Listener", "#Waiting", "#Limit")
+    """Each listening socket, its queue, and what waits in workers."""
+    heads = _heads("Listener", "#Accept queue", "#Limit", "#Waiting in workers")
     body = [
         tag(
             "tr",
             _head(tag("bdi", row.name)),
             _number(count(row.queue), "warn" if row.queue else None),
             _number(count(row.queue_limit)),
+            _number(count(row.unread)),
             data_key=row.name,
         )
         for row in rows
     ]
-    return _table("listeners", "Listening sockets and the connections that wait to be accepted", heads, body)
+    return _table("listeners", "Listening sockets and the connections that wait", heads, body)
 
 
 def workers(found: model.Workers, timeout: float) -> Node:
     """Each live worker, and what it is at."""
+    have_loops = any(row.loop_blocked_seconds is not None for row in found.rows)
     heads = _heads(
         *(
             "Worker",
@@ -42,6 +45,7 @@ def workers(found: model.Workers, timeout: float) -> Node:
             "#Memory",
             "#CPU",
             "#Heartbeat",
+            *(("#Loop blocked",) if have_loops else ()),
             "#Requests",
             "#Failed",
             "#In progress",
@@ -58,6 +62,7 @@ def workers(found: model.Workers, timeout: float) -> Node:
             _number(memory(row.memory_bytes)),
             _number(percent(row.cpu_percent)),
             _number(duration(row.heartbeat_age_seconds), _lateness(row.heartbeat_age_seconds, timeout)),
+            _loop(row.loop_blocked_seconds) if have_loops else None,
             _number(count(row.requests)),
             _number(count(row.failed), "fail" if row.failed else None),
             _number(of(row.in_progress, row.capacity, " / ")),
@@ -133,6 +138,10 @@ def _head(node: Node, class_: str | None = None) -> Element:
 
 def _number(text: str, more: str | None = None) -> Element:
     return tag("td", text, class_=f"number {more}" if more else "number")
+
+
+def _loop(blocked: float | None) -> Element:
+    return _number(duration(blocked), "warn" if blocked and blocked >= PERIOD_SECONDS else None)
 
 
 def _requests(found: model.Requests) -> Iterable[Node]:

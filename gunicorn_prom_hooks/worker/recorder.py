@@ -19,6 +19,7 @@ from ..scoreboard.families import (
     INVALID,
     LEVELS,
     LOG_MESSAGES,
+    LOOP_LAG,
     MAX_PATHS,
     OTHER,
     OVERFLOWED,
@@ -105,6 +106,8 @@ class Recorder:
         self._messages = {level: self._writer.add(LOG_MESSAGES.number, (level,), 1, essential=True) for level in LEVELS}
         self.queue = CELLS_AT // 8 + self._writer.add(QUEUE.number, (), QUEUE.cells, essential=True)
         """Where the cells of ``QUEUE`` start, among the doubles of the slot."""
+        self.loop_lag = CELLS_AT // 8 + self._writer.add(LOOP_LAG.number, (), LOOP_LAG.cells, essential=True)
+        """Where the cells of ``LOOP_LAG`` start, among the doubles of the slot."""
 
     def row(self, method: str, endpoint: str, status: int, request_size: int, response_size: int) -> Row:
         """The row of requests with these labels; sizes are classes."""

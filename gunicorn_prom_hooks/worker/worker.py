@@ -32,6 +32,7 @@ from ..scoreboard.stack_file import SIGNAL
 from ..settings import Settings
 from .endpoints import resolver
 from .errors import watch_error_handling
+from .event_loop_lag import LoopTimer
 from .recorder import Recorder
 from .requests import PostRequest, PreRequest
 from .signals import handled_signal
@@ -59,11 +60,13 @@ class WorkerSide:
         self._settings = settings
         self._guard = guard
         self._recorder = Recorder(reader.slot, settings.max_endpoints, reader.known)
+        self._loop_timer = LoopTimer(self._recorder, guard)
         guard.publish = self._publish
 
     def ready(self) -> tuple[PreRequest, PostRequest] | None:
         """The application is loaded: the request hooks for this worker; None if its class has no use for any."""
         watch_error_handling(self._worker, self._recorder, self._guard)
+        self._loop_timer.start_with(self._worker)
         self._header[RUNNING_CLOCK] = time.monotonic()
         self._header[RUNNING_AT] = time.time()
         self.is_ready = True
@@ -102,6 +105,7 @@ class WorkerSide:
     def leaving(self) -> None:
         """The last thing a worker does in an orderly end: leaves word of its exit code."""
         self.quitting()
+        self._loop_timer.stop()
         self._header[EXIT_CAUSE] = self._exit_cause()
         self._header[EXIT_MARK] = 1.0 + _exit_code(sys.exc_info()[1])
 

@@ -344,8 +344,8 @@ def hangs(view):
         time.sleep(0.05)
     return ()
 
-def all_collectors():
-    return (*((name, hangs if name in ("backlog", "deaths") else collect) for name, collect in inner()),)
+def all_collectors(*arguments):
+    return (*((name, hangs if name in ("backlog", "deaths") else collect) for name, collect in inner(*arguments)),)
 
 collectors.all_collectors = all_collectors
 """

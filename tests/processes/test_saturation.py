@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 import requests
-from conftest import Serve
+from blocking import ASGI, UVICORN, WSGI
+from conftest import CONFIG, Serve
 from dying import hanging
 from servers import Samples, Server, eventually
 
@@ -66,12 +67,48 @@ def test_a_full_server(serve: Serve, unix: bool) -> None:
 
 @pytest.mark.parametrize(
     ("worker", "capacity"),
-    [("worker_class = 'gthread'\nthreads = 3\n", 6), ("worker_class = 'gevent'\nworker_connections = 50\n", 100)],
+    [
+        ("", 2),
+        ("worker_class = 'gthread'\nthreads = 3\n", 6),
+        ("worker_class = 'gevent'\nworker_connections = 50\n", 100),
+        ("worker_class = 'gevent_pywsgi'\nworker_connections = 50\n", 100),
+    ],
 )
 def test_capacity(serve: Serve, worker: str, capacity: int) -> None:
     """Capacity is what all live workers can serve at a time: threads, or connections of an event loop."""
     server = serve("workers = 2\n" + worker)
-    assert server.wait_for_workers(2).one("gunicorn_requests_capacity") == capacity
+    samples = server.wait_for_workers(2)
+    assert samples.one("gunicorn_requests_capacity") == capacity
+    assert [value for _, value in samples.all("gunicorn_worker_threads")] == [capacity / 2] * 2
+
+
+LIMITED = """
+from uvicorn_worker import UvicornWorker
+
+class Limited(UvicornWorker):
+    CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "limit_concurrency": 7}
+"""
+
+
+def test_capacity_of_uvicorn(serve: Serve) -> None:
+    """What limits uvicorn's workers is the setting of uvicorn's for it."""
+    server = serve("workers = 2\nworker_class = Limited\n", app=ASGI, config=LIMITED + CONFIG)
+    samples = server.wait_for_workers(2)
+    assert samples.one("gunicorn_requests_capacity") == 14
+    assert [value for _, value in samples.all("gunicorn_worker_threads")] == [7, 7]
+
+
+@pytest.mark.parametrize("worker", ["asgi", UVICORN, "tornado"])
+def test_no_capacity(serve: Serve, worker: str) -> None:
+    """Where nothing limits the requests at a time there is no capacity, and no infinite one."""
+    config = f"workers = 2\nworker_class = {worker!r}\nworker_connections = 50\n"
+    server = serve(config, app=WSGI if worker == "tornado" else ASGI)
+    samples = server.wait_for_workers(2)
+    assert samples.all("gunicorn_requests_capacity") == samples.all("gunicorn_worker_threads") == []
+    assert not [key for key, value in samples.values.items() if value == float("inf")]
+    found = requests.get(f"http://127.0.0.1:{server.metrics_port}/status.json", timeout=10).json()
+    assert found["load"] == {"in_progress": 0, "capacity": None}
+    assert [row["capacity"] for row in found["workers"]["rows"]] == [None, None]
 
 
 @on_linux

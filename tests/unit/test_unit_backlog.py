@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,98 +18,17 @@ from gunicorn.config import Config
 from gunicorn.sock import TCPSocket, UnixSocket
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from unit_views import Samples, Scene, names, one, samples
+from unit_network import BACKLOG, SOMAXCONN, Listener, Network, capped, descriptors, has_ipv6
+from unit_views import Scene, names, one, samples
 
 from gunicorn_prom_hooks.collectors import backlog, sock_diag
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of accept queues")
 
 WAITING, LIMIT = "gunicorn_listener_backlog", "gunicorn_listener_backlog_limit"
-SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
-PATIENCE_SECONDS = 10.0
-BACKLOG = 7
+UNREAD = "gunicorn_listener_waiting_connections"
 KINDS = ("tcp", "tcp6", "unix", "abstract")
 NOT_THERE = 0xFFFFFFFF
-
-
-class Listener:
-    """What a collector sees of gunicorn's listener."""
-
-    def __init__(self, sock: Any, name: str) -> None:
-        self.sock = sock
-        self.name = name
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class Network:
-    """Sockets that are all closed at the end."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._opened = contextlib.ExitStack()
-        self.scene = Scene()
-
-    def close(self) -> None:
-        """Closes them."""
-        self._opened.close()
-
-    def bound(self, kind: str) -> socket.socket:
-        """A socket of this kind with an address of its own."""
-        if kind == "tcp6" and not has_ipv6():
-            pytest.skip("this machine has no IPv6")
-        families = {"tcp": socket.AF_INET, "tcp6": socket.AF_INET6}
-        sock = self._opened.enter_context(socket.socket(families.get(kind, socket.AF_UNIX)))
-        path = str(self._directory / f"{sock.fileno()}.sock")
-        addresses: dict[str, Any] = {"tcp": ("127.0.0.1", 0), "tcp6": ("::1", 0), "unix": path, "abstract": f"\0{path}"}
-        sock.bind(addresses[kind])
-        return sock
-
-    def listen(self, kind: str, name: str | None = None, limit: int = BACKLOG) -> socket.socket:
-        """A listening socket of this kind, among the listeners of the scene as ``name`` or its kind."""
-        sock = self.bound(kind)
-        sock.listen(limit)
-        self.scene.listeners.append(Listener(sock, name or kind))
-        return sock
-
-    def connect(self, sock: socket.socket, count: int) -> None:
-        """Lets as many clients wait at the socket."""
-        for _ in range(count):
-            self._opened.enter_context(socket.socket(sock.family)).connect(sock.getsockname())
-
-    def collect(self) -> Samples:
-        """What the collector says."""
-        return samples(backlog.collect(self.scene.view()))
-
-    def settled(self, wanted: Callable[[Samples], bool]) -> Samples:
-        """What the collector says as soon as it is as wanted; the kernel puts TCP connections in the queue later."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        found = self.collect()
-        while not wanted(found):
-            assert time.monotonic() < deadline, found
-            found = self.collect()
-        return found
-
-
-def has_ipv6() -> bool:
-    """Whether an IPv6 socket can have an address here."""
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-def capped(limit: int) -> int:
-    """The limit that the kernel makes of this argument of listen()."""
-    return min(limit, int(SOMAXCONN.read_text()))
-
-
-def descriptors() -> int:
-    """Open file descriptors of this process."""
-    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture
@@ -130,7 +47,8 @@ def test_clients_that_wait_are_counted(kind: str, count: int, network: Network) 
     network.connect(sock, count)
     found = network.settled(lambda found: one(found, WAITING, listener=kind) == count)
     assert one(found, LIMIT, listener=kind) == capped(BACKLOG)
-    assert len(found) == 2
+    assert one(found, UNREAD, listener=kind) == 0
+    assert len(found) == 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -237,7 +155,7 @@ def test_a_socket_of_another_kind_has_no_sample(network: Network) -> None:
 
 def test_a_kernel_that_tells_less_has_no_sample(network: Network) -> None:
     """Where TCP_INFO ends before the figures, the listener is left out."""
-    short = SimpleNamespace(family=socket.AF_INET, getsockopt=lambda *option: b"\n" + bytes(7))
+    short = SimpleNamespace(family=socket.AF_INET, getsockopt=lambda *option: b"\n" + bytes(7), fileno=lambda: -1)
     network.scene.listeners.append(Listener(short, "short"))
     assert network.collect() == {}
 
@@ -299,13 +217,13 @@ def test_a_silent_netlink_costs_its_samples_only(network: Network, netlink: type
     """Where the answer does not come in time the listener has no sample, and the netlink socket is closed."""
 
     def silent(answer: bytes) -> bytes:
-        assert netlink.made[-1].gettimeout() == sock_diag.TIMEOUT_SECONDS
+        assert 0.0 < (netlink.made[-1].gettimeout() or 0.0) <= sock_diag.TIMEOUT_SECONDS
         raise TimeoutError
 
     netlink.answer = staticmethod(silent)
     network.listen("unix")
     assert network.collect() == {}
-    assert [sock.fileno() for sock in netlink.made] == [-1]
+    assert {sock.fileno() for sock in netlink.made} == {-1}
 
 
 def test_strange_answers_are_no_answers(network: Network, netlink: type[Netlink]) -> None:
@@ -317,7 +235,8 @@ def test_strange_answers_are_no_answers(network: Network, netlink: type[Netlink]
     attributes = header + message
     changes: list[Callable[[bytes], bytes]] = [
         lambda answer: b"",
-        lambda answer: answer[:4] + struct.pack("=H", 2) + answer[6:],
+        lambda answer: answer[:4] + struct.pack("=H", 17) + answer[6:],
+        lambda answer: struct.pack("=IHHIIi", 36, 2, 0, 1, 0, -errno.ENOENT) + bytes(16),
         lambda answer: answer[:8] + struct.pack("=I", 77) + answer[12:],
         lambda answer: answer[:attributes],
         lambda answer: answer[:attributes] + struct.pack("=HHI", 8, 6, 0),
@@ -335,7 +254,12 @@ def test_other_attributes_are_passed_over(network: Network, netlink: type[Netlin
     sock = network.listen("unix")
     network.connect(sock, 2)
     extra = struct.pack("=HHBxxx", 5, 6, 4) + struct.pack("=HHI", 8, 7, 4)
-    netlink.answer = staticmethod(lambda answer: answer[:32] + extra + answer[32:])
+
+    def extended(answer: bytes) -> bytes:
+        (length,) = struct.unpack_from("=I", answer)
+        return struct.pack("=I", length + len(extra)) + answer[4:32] + extra + answer[32:]
+
+    netlink.answer = staticmethod(extended)
     assert one(network.collect(), WAITING, listener="unix") == 2
 
 
@@ -353,7 +277,7 @@ def test_no_descriptor_is_left_open(network: Network) -> None:
     network.listen("unix", "closed").close()
     before = descriptors()
     for _ in range(200):
-        assert len(network.collect()) == 6
+        assert len(network.collect()) == 9
     assert descriptors() == before
 
 
@@ -363,7 +287,7 @@ def test_a_name_that_is_no_valid_text_or_odd_leaves_the_page_readable(network: N
     network.listen("abstract", "unix:\0name")
     registry: Any = SimpleNamespace(collect=lambda: list(backlog.collect(network.scene.view())))
     found = samples(text_string_to_metric_families(generate_latest(registry).decode()))
-    assert sorted(names(found)) == [WAITING, WAITING, LIMIT, LIMIT]
+    assert sorted(names(found)) == [WAITING, WAITING, LIMIT, LIMIT, UNREAD, UNREAD]
     assert {dict(labels)["listener"] for _, labels in found} == {"unix:/tmp/?.sock", "unix:\0name"}
 
 
@@ -421,4 +345,6 @@ def test_gevent_sockets_are_asked_from_a_real_thread() -> None:
     """Under gevent's monkey patches a real thread, while the hub does not run, finds the same."""
     result = subprocess.run([sys.executable, "-c", PATCHED], capture_output=True, text=True, timeout=60, check=False)
     limit = capped(7)
-    assert result.stdout == f"{[{'tcp': 1, 'unix': 1}, {'tcp': limit, 'unix': limit}]}\n", result.stderr
+    assert result.stdout == f"{[{'tcp': 1, 'unix': 1}, {'tcp': limit, 'unix': limit}, {'tcp': 0, 'unix': 0}]}\n", (
+        result.stderr
+    )

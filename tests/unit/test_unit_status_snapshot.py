@@ -220,7 +220,7 @@ def test_a_part_that_fails_costs_itself_only(scene: Scene) -> None:
     whole = Snapshots(Processes(), lambda view: []).take(scene.view())
     found = Snapshots(failing, failing).take(scene.view())
     assert found == whole
-    assert found.listeners == [model.Listener("http://127.0.0.1:1", None, None)]
+    assert found.listeners == [model.Listener("http://127.0.0.1:1", None, None, None)]
     assert {(row.memory_bytes, row.cpu_percent) for row in known(found.workers).rows} == {(None, None)}
 
 

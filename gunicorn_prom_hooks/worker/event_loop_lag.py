@@ -1,0 +1,114 @@
+"""The lag of a worker's event loop: how late a timer in it comes, twice a second."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from bisect import bisect_left
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Final
+
+from ..guard import Guard
+from ..scoreboard.families import LAG_BUCKETS
+from ..scoreboard.layout import LOOP_DUE
+from ..scoreboard.loop_lag import PERIOD_SECONDS, per_bucket, samples
+from .recorder import Recorder
+
+GEVENT: Final = ("gunicorn.workers.ggevent", "GeventWorker")
+
+Later = Callable[[Callable[[], None]], Any]
+"""Calls a function in the loop, once, after ``PERIOD_SECONDS``."""
+
+
+class LoopTimer:
+    """A timer in the event loop of this worker, if it has one.
+
+    Each worker class that has a loop calls ``worker.notify`` in it, for the first time when it has begun to serve. That
+    is where the timer starts, so the time that the application takes to start in the loop is no lag. It needs no task
+    and no greenlet, and keeps no loop from ending.
+
+    Args:
+        recorder: has the cells that it counts in. No other code writes them, so no lock is needed.
+        guard: where failures end.
+    """
+
+    def __init__(self, recorder: Recorder, guard: Guard) -> None:
+        self._words = recorder.slot.words
+        self._header = recorder.slot.header
+        self._sum = recorder.loop_lag
+        self._guard = guard
+        self._pid = os.getpid()
+        self._later: Later | None = None
+
+    def start_with(self, worker: Any) -> None:
+        """Start when the worker first calls its ``notify``, in the loop that runs then. Without one, do nothing.
+
+        Args:
+            worker: gunicorn's. Its ``notify`` is called through a function of ours, until then only.
+        """
+        try:
+            self._wrap(worker, worker.notify)
+        except Exception:  # noqa: BLE001 - a class of somebody else's, whose requests are to be recorded all the same
+            self._guard.failed("event_loop_lag")
+
+    def _wrap(self, worker: Any, notify: Callable[[], Any]) -> None:
+        def notifying() -> Any:
+            try:
+                if worker.__dict__.get("notify") is notifying:
+                    del worker.notify
+                if self._later is None:
+                    self._later = _running_loop(worker)
+                    self._set()
+            except Exception:  # noqa: BLE001 - it is the worker's heartbeat that this is called in
+                self._guard.failed("event_loop_lag")
+            return notify()
+
+        worker.notify = notifying
+
+    def stop(self) -> None:
+        """Stop: the worker is on its way out, and its loop has ended."""
+        self._later = None
+        self._header[LOOP_DUE] = 0.0
+
+    def _set(self) -> None:
+        if self._later is not None:
+            self._header[LOOP_DUE] = monotonic() + PERIOD_SECONDS
+            self._later(self._due)
+
+    def _due(self) -> None:
+        # An exception would go to the application's own handler. A process that the application forks inherits the
+        # loop, and must not count here.
+        try:
+            if self._later is not None and os.getpid() == self._pid:
+                lag = max(0.0, monotonic() - self._header[LOOP_DUE])
+                self._set()  # before it is counted: a scrape in between misses it, instead of having it twice
+                self._count(lag)
+        except Exception:  # noqa: BLE001
+            self._guard.failed("event_loop_lag")
+
+    def _count(self, lag: float) -> None:
+        words, at = self._words, self._sum + 1
+        if lag < PERIOD_SECONDS:
+            words[self._sum] += lag
+            words[at + bisect_left(LAG_BUCKETS, lag)] += 1.0
+            return
+        words[self._sum] += samples(lag)[2]
+        for number, count in enumerate(per_bucket(lag)):
+            words[at + number] += count
+
+
+def _running_loop(worker: Any) -> Later | None:
+    """Return what sets a timer in the loop that this is called in; None if there is none."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+    if loop is not None:  # uvloop and Tornado's are such loops as well
+        return lambda call: loop.call_later(PERIOD_SECONDS, call)
+    if GEVENT in {(base.__module__, base.__name__) for base in type(worker).__mro__}:
+        # Without ``ref`` the timer does not keep the loop running. ``update``: the loop's own clock may be behind.
+        timer = sys.modules["gevent"].get_hub().loop.timer(PERIOD_SECONDS, PERIOD_SECONDS, ref=False)
+        return lambda call: timer.again(call, update=True)
+    return None
