@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from gunicorn.config import Config
 from gunicorn.workers.sync import SyncWorker
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
@@ -92,7 +93,7 @@ class Scene:
             timeout=30,
             LISTENERS=self.listeners,
             dirty_arbiter_pid=self.dirty_arbiter_pid,
-            cfg=SimpleNamespace(worker_class_str="sync"),
+            cfg=Config(),
         )
         cap = EndpointCap(200, {}, frozenset(), OTHER)
         guard = Guard()
