@@ -29,7 +29,7 @@ def count(lease: Lease) -> None:
 
 
 def test_what_is_kept_of_a_row_is_not_its_cells() -> None:
-    """Two generations of workers, the base of each lease, and totals added up: under 100 bytes a row and slot.
+    """Two generations of workers, the base of each lease, and totals added up: under 120 bytes a row and slot.
 
     A row has twenty cells. Of its labels there is one copy for all slots.
     """
@@ -50,7 +50,7 @@ def test_what_is_kept_of_a_row_is_not_its_cells() -> None:
     finally:
         tracemalloc.stop()
     assert [lease.number for lease in second] == list(range(WORKERS))
-    assert kept / (WORKERS - 1) / ROWS < 100.0
+    assert kept / (WORKERS - 1) / ROWS < 120.0
 
 
 def test_a_process_forked_during_a_scrape_inherits_no_copy() -> None:
