@@ -55,13 +55,18 @@ class Websockets:
         cell: int | None = None
         status = 0
         client, listening = getattr(receive, "__self__", None), Listening(receive)
+        closes = False
+        refused: Exception | None = None
 
         async def sending(message: Message) -> None:
-            nonlocal cell, begun, status
+            nonlocal cell, begun, status, closes, refused
+            closes |= message["type"] == "websocket.close"
             try:
                 await send(message)
-            except OSError:
-                listening.disconnected = True
+            except Exception as error:
+                # uvloop raises RuntimeError where the connection is lost. One that the application closes tells nothing.
+                if isinstance(error, OSError) or (not closes and is_cut_off(client)):
+                    listening.disconnected, refused = True, error
                 raise
             if begun is None:
                 return
@@ -79,7 +84,7 @@ class Websockets:
         except BaseException as exc:
             cancelled = cancels_itself(exc, self._worker)
             lost = listening.disconnected or (cancelled and is_cut_off(client))
-            left = is_disconnect(exc, lost)
+            left = is_disconnect(exc, lost) or exc is refused
             if begun is not None:
                 if not status and isinstance(exc, Exception):  # the server's own, perhaps: there is nobody to accept
                     left = left or is_cut_off(client)

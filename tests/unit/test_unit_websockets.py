@@ -86,6 +86,23 @@ def test_a_websocket_whose_client_has_left(accepted: bool) -> None:
     assert bench.requests() == ({} if accepted else {("GET", "/ws", "499"): 1.0})
 
 
+@pytest.mark.parametrize("closes", [False, True])
+def test_what_send_raises_on_a_lost_connection(closes: bool) -> None:
+    """uvloop raises RuntimeError there: a disconnect, unless the application itself has closed the websocket."""
+    bench, client = Bench(), Client()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        if closes:
+            await send({"type": "websocket.close"})
+        client.transport, client.refuses = Transport(closing=True), RuntimeError("the handler is closed")
+        await send({"type": "websocket.send", "text": "x"})
+
+    with pytest.raises(RuntimeError):
+        bench.call(app, client, type="websocket", path="/ws")
+    assert bench.failures() == ({("GET", "/ws", "RuntimeError"): 1.0} if closes else {})
+
+
 @pytest.mark.parametrize("accepted", [True, False])
 @pytest.mark.parametrize(
     "error", [TimeoutError(), ConnectionResetError(), type("WebSocketDisconnect", (Exception,), {})()]
