@@ -64,7 +64,7 @@ class Websockets:
             try:
                 await send(message)
             except Exception as error:
-                # uvloop raises RuntimeError where the connection is lost. One that the application closes tells nothing.
+                # uvloop raises RuntimeError where it is lost. One that the application closes says nothing.
                 if isinstance(error, OSError) or (not closes and is_cut_off(client)):
                     listening.disconnected, refused = True, error
                 raise
