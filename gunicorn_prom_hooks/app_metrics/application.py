@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,16 +16,18 @@ from prometheus_client import values
 from prometheus_client.metrics_core import Metric
 
 from ..guard import Guard
+from ..native import new_lock
 from ..settings import MULTIPROC_DIR, Settings, announce_directory
 from .attach import attach_again
 from .directory import Directory, PrivateDirectory, SharedDirectory
 from .early import forget_predecessor, made_too_early
 from .gauges import hand_over, remove_live
 from .identity import Identity, owner
-from .leftovers import content_of, find, remove
+from .leftovers import Found, content_of, find, remove
 from .merge import MultiprocessFiles, Seen
 from .names import FileName
 from .processes import Numbers
+from .retired import Retired
 from .rewriting import User, add
 from .value import value_class
 from .writers import is_written
@@ -60,6 +63,9 @@ class ApplicationMetrics:
         self._told: set[str] = set()
         self._master = int(directory.suffix[1:]) if directory.suffix else None
         self._files = MultiprocessFiles(directory.place.path, self._bad, self._reads)
+        self._retired = Retired(directory.suffix, directory.user, self._numbers.exclusive)
+        self._busy = new_lock()
+        """Held while files are tidied up and read; never in a child."""
         self._kept: Mapping[str, Seen] = {}
         """What is known of the files that only this server's processes remove. Replaced as a whole."""
         self._unsure = {name: _content(Path(directory.place.path, name)) for name in directory.unsure}
@@ -71,16 +77,20 @@ class ApplicationMetrics:
 
     def collect(self) -> list[Metric]:
         """The application's families, over all its processes. In the exporter's thread, without the master's lock."""
-        try:
-            self._restore()
-            self._remove_live_gauges()
-        except OSError:
-            with self._hold():
-                self._guard.failed("app_metrics")
-        self._files.move(self._place.path)
-        families = self._files.collect()
-        ours = {name: seen for name, seen in self._files.seen.items() if self._is_ours(seen.name)}
-        self._kept = {**self._kept, **ours}
+        with self._busy:
+            try:
+                said = self._tidy()
+            except OSError:
+                said = ""
+                with self._hold():
+                    self._guard.failed("app_metrics")
+            if said:
+                with self._hold():
+                    self._log.warning("%s", said)
+            self._files.move(self._place.path)
+            families = self._files.collect()
+            ours = {name: seen for name, seen in self._files.seen.items() if self._is_ours(seen.name)}
+            self._kept = {**self._kept, **ours}
         return families
 
     def forking(self) -> None:
@@ -89,8 +99,14 @@ class ApplicationMetrics:
         Raises:
             OSError: it cannot be.
         """
-        self._restore()
-        self._remove_live_gauges()
+        if not self._busy.acquire(False):
+            return  # the exporter's thread is at it
+        try:
+            said = self._tidy()
+        finally:
+            self._busy.release()
+        if said:
+            self._log.warning("%s", said)
 
     def become_worker(self, slot: int) -> None:
         """This process is now the worker in this slot."""
@@ -140,8 +156,13 @@ class ApplicationMetrics:
         except Exception:  # noqa: BLE001 - in the midst of a change of a metric, which is to come through
             self._guard.failed("app_metrics")
 
-    def _restore(self) -> None:
-        """Makes anew what somebody has removed, and has all processes make their files anew."""
+    def _tidy(self) -> str:
+        """Sees to it that all is there that is to be, and no more than that. Returns what there is to say of it.
+
+        Raises:
+            OSError: it cannot be.
+        """
+        before = self._place.path
         lost = self._directory.restore()
         path = self._place.refresh()
         lost |= self._numbers.make(*self._directory.user)
@@ -150,20 +171,25 @@ class ApplicationMetrics:
         if lost:
             self._place.changed(path)
             self._identity()  # the master may have files, too
+        files = [file for file in find(path) if self._reads(file.path.name, file.name)]
+        for file in files:
+            if file.name.live:
+                self._remove_live_gauge(file)
+        self._retired.sweep(file for file in files if file.owner.kind == "" and not file.name.live)
+        if not lost:
+            return ""
+        return f"gunicorn_prom_hooks: application metrics: files were removed from {before}; made anew in {path}"
 
-    def _remove_live_gauges(self) -> None:
-        """Removes live gauges of processes that are gone, if it is sure that they are."""
-        path = self._place.path
-        for file, name, whose in find(path):
-            if not name.live or not self._reads(file.name, name):
-                continue
-            with contextlib.suppress(OSError):
-                if whose.kind == "p" and whose.number is not None:
-                    with self._numbers.hold_dead(whose.number) as dead:
-                        if dead:
-                            remove_live(path, name.identity)
-                elif whose.kind == "" and is_written(file) is False:
-                    remove(file)
+    def _remove_live_gauge(self, file: Found) -> None:
+        """Removes live gauges of a process that is gone, if it is sure that it is."""
+        kind, number, _ = file.owner
+        with contextlib.suppress(OSError):
+            if kind == "p" and number is not None:
+                with self._numbers.hold_dead(number) as dead:
+                    if dead:
+                        remove_live(self._place.path, file.name.identity)
+            elif kind == "" and is_written(file.path) is False:
+                remove(file.path)
 
     def _is_ours(self, name: FileName) -> bool:
         whose = owner(name.identity)
@@ -264,7 +290,10 @@ def _stand_aside(path: str) -> None:
         forget_predecessor()
         return
     announce_directory(path)
-    if not (os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)):
+    try:
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError:
         values.ValueClass = values.MutexValue  # prometheus_client would raise where the application makes metrics
-    elif not getattr(values.ValueClass, "_multiprocess", False):
+        return
+    if not getattr(values.ValueClass, "_multiprocess", False):
         values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]  # gunicorn sets raw_env later than we have imported this

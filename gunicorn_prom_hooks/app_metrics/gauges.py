@@ -7,20 +7,15 @@ for the same key: JSON with a space behind it. So no value moves from one file t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from .columns import MERGES
-from .keys import BadFile
-from .layouts import Layouts
-from .names import GAUGES, parse_name
-from .rewriting import Entry, User, content, empty, key_of, replace
-from .values_file import ValuesFile
+from .identity import GONE
+from .names import GAUGES
+from .rewriting import User, content, empty, merged, read, replace
 
-GONE: Final = "gone"
-"""Identity of all processes that are gone, where each process has a sample of its own: the mode ``all``."""
 _MARK: Final = b" "
 
 
@@ -53,41 +48,14 @@ def hand_over(
         if kind.startswith("gauge_live") or not file.exists():
             continue
         mode = kind.removeprefix("gauge_")
-        entries = _read(file)
+        entries = read(file)
         left = [entry for entry in entries if not entry.key.endswith(_MARK)]
         if left and mode == "all":
             gone = Path(folder, f"{kind}_{GONE}{suffix}.db")
             with exclusive():
                 # A process's value of before is replaced, and never added to: to do this twice is harmless.
-                replace(gone, content(_merged(mode, [*_read(gone), *left])), user).close()
+                replace(gone, content(merged(mode, [*read(gone), *left])), user).close()
             empty(file)
         elif left:
-            kept = _merged(mode, (entry._replace(key=entry.key.rstrip(_MARK)) for entry in entries))
+            kept = merged(mode, (entry._replace(key=entry.key.rstrip(_MARK)) for entry in entries))
             replace(file, content(entry._replace(key=entry.key + _MARK) for entry in kept), user).close()
-
-
-def _read(file: Path) -> list[Entry]:
-    """Return what is in the file; nothing if it is not there, or damaged."""
-    name = parse_name(file.name)
-    if name is None or not file.exists():
-        return []
-    try:
-        layout, values = ValuesFile(str(file), name, Layouts()).read()
-    except BadFile:
-        return []
-    return [
-        Entry(key_of(key.blob), value, timestamp)
-        for key, value, timestamp in zip(layout.keys, values.values, values.timestamps, strict=True)
-    ]
-
-
-def _merged(mode: str, entries: Iterable[Entry]) -> Iterable[Entry]:
-    """Return one entry per key, with the sum, least, greatest or latest value, as the mode has it."""
-    kept: dict[bytes, Entry] = {}
-    for entry in entries:
-        before = kept.get(entry.key)
-        if before is None or (mode == "mostrecent" and before.timestamp < entry.timestamp):
-            kept[entry.key] = entry
-        elif mode != "mostrecent":
-            kept[entry.key] = entry._replace(value=MERGES[mode](before.value, entry.value))
-    return kept.values()

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 from ..native import new_lock
 from .place import Place
 
+GONE: Final = "gone"
+"""Identity of processes that are gone whose values have been put together."""
 _IDENTITY: Final = re.compile(r"(?P<kind>m|s|p|gone|)(?P<number>\d*)(?:-(?P<master>\d+))?", re.ASCII)
 
 

@@ -9,7 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from .layouts import HEADER_BYTES
+from .columns import MERGES
+from .keys import BadFile
+from .layouts import HEADER_BYTES, Layouts
+from .names import parse_name
+from .values_file import ValuesFile
 
 _HEADER: Final = struct.Struct("=I4x")
 _LENGTH: Final = struct.Struct("=I")
@@ -108,3 +112,32 @@ def empty(path: Path) -> None:
         os.pwrite(descriptor, _LENGTH.pack(HEADER_BYTES), 0)
     finally:
         os.close(descriptor)
+
+
+def read(file: Path) -> list[Entry]:
+    """Return what is in the file; nothing if it is not there, or damaged."""
+    name = parse_name(file.name)
+    if name is None or not file.exists():
+        return []
+    try:
+        layout, values = ValuesFile(str(file), name, Layouts()).read()
+    except BadFile:
+        return []
+    return [
+        Entry(key_of(key.blob), value, timestamp)
+        for key, value, timestamp in zip(
+            layout.keys, values.values, values.timestamps or (0.0,) * len(values.values), strict=True
+        )
+    ]
+
+
+def merged(mode: str, entries: Iterable[Entry]) -> Iterable[Entry]:
+    """Return one entry per key: the sum, or the least, greatest or latest value, as a gauge's mode has it."""
+    kept: dict[bytes, Entry] = {}
+    for entry in entries:
+        before = kept.get(entry.key)
+        if before is None or (mode == "mostrecent" and before.timestamp < entry.timestamp):
+            kept[entry.key] = entry
+        elif mode != "mostrecent":
+            kept[entry.key] = entry._replace(value=MERGES[mode or "sum"](before.value, entry.value))
+    return kept.values()

@@ -157,7 +157,7 @@ class Master:
         if self._application is not None:
             try:
                 self._application.forking()
-            except OSError:
+            except Exception:  # noqa: BLE001 - the worker is to have its slot for all that
                 self._guard.failed("app_metrics")
         with self.lock.hold():
             self._settle(forking=True)
