@@ -79,8 +79,8 @@ class Numbers:
         """
         if not self._is_current():
             self._descriptor = os.open(self._path, _FLAGS)
-            if not self._lock(number):
-                raise OSError(f"number {number} is taken")
+        if not self._lock(number):
+            raise OSError(f"number {number} is taken")
 
     @contextlib.contextmanager
     def hold_dead(self, number: int) -> Iterator[bool]:

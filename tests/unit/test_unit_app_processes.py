@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import mmap
@@ -89,12 +90,17 @@ def test_a_process_that_a_process_with_a_number_forks(tmp_path: Path, fork: Fork
     numbers, _ = new(tmp_path)
 
     def both() -> list[int]:
-        return [numbers.claim(), Child(numbers.claim).told]
+        number, child = numbers.claim(), Child(numbers.claim)
+        return [number, child.told, child.pid]
 
     parent = fork(both)
-    assert parent.told == [0, 1]
-    parent.end()
-    assert [fork(numbers.claim).told for _ in range(2)] == [0, 2]
+    *told, grandchild = parent.told
+    try:
+        assert told == [0, 1]
+        parent.end()
+        assert [fork(numbers.claim).told for _ in range(2)] == [0, 2]
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
 
 
 def test_two_servers_in_one_directory(tmp_path: Path, fork: Fork) -> None:
@@ -157,7 +163,9 @@ def fork_and_tell(numbers: Numbers, number: int) -> Any:
         with numbers.hold_dead(number) as dead:
             return dead
 
-    return Child(held).told
+    child = Child(held)
+    child.end()
+    return child.told
 
 
 def test_when_all_are_taken(tmp_path: Path, fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,9 +197,10 @@ def test_exclusive(tmp_path: Path, fork: Fork, monkeypatch: pytest.MonkeyPatch) 
     """One process at a time; another one waits for a while, and then gives up."""
     monkeypatch.setattr("gunicorn_prom_hooks.app_metrics.locks.WAIT_SECONDS", 0.2)
     numbers, _ = new(tmp_path)
+    stack = contextlib.ExitStack()
 
     def enter() -> str:
-        numbers.exclusive().__enter__()
+        stack.enter_context(numbers.exclusive())
         return "in"
 
     first = fork(enter)
@@ -205,8 +214,7 @@ def test_exclusive(tmp_path: Path, fork: Fork, monkeypatch: pytest.MonkeyPatch) 
 
 
 def open_for_writing(path: Path) -> Any:
-    file = path.open("r+b")
-    return file
+    return path.open("r+b")
 
 
 def map_only(path: Path) -> Any:
@@ -254,18 +262,15 @@ def test_a_writer_that_comes_meanwhile_harms_nobody(tmp_path: Path, fork: Fork) 
     path.write_bytes(struct.pack("=II", 8, 0))
 
     def write() -> None:
-        for _ in range(20_000):
+        while True:
             os.close(os.open(path, os.O_RDWR))
 
-    def ask() -> int:
-        return sum(is_written(path) is False for _ in range(20_000))
-
-    asking = Child.__new__(Child)
-    pid = os.fork()
-    if pid == 0:
+    writer = os.fork()
+    if writer == 0:
         write()
-        os._exit(0)
-    asking.__init__(ask)  # type: ignore[misc]
-    os.waitpid(pid, 0)
-    assert asking.told > 0
-    asking.end()
+    try:
+        asking = fork(lambda: sum(is_written(path) is False for _ in range(5000)))
+        assert asking.told > 0
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
