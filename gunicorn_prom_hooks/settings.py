@@ -16,8 +16,8 @@ MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus_client looks for the directory."""
 _OLD_MULTIPROC_DIR = "prometheus_multiproc_dir"
 """Deprecated, and still taken by prometheus_client."""
-_OUR_DIRECTORY = "GUNICORN_PROM_PRIVATE_DIR"
-"""The private directory of a server: a master that replaces it inherits both variables, and makes one of its own."""
+_PRIVATE_DIRECTORY = "GUNICORN_PROM_PRIVATE_DIR"
+"""Set, with the variable above, by masters of version 0.1.0: at an upgrade with USR2 both are inherited from them."""
 _NOT_MEANT_FOR_US = "tcp://"
 """What Kubernetes sets PROMETHEUS_METRICS_PORT to, beside a Service that is called prometheus-metrics."""
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
@@ -73,7 +73,7 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     Raises:
         InvalidSetting: naming the setting, the value and what is allowed.
     """
-    if environ.get(_OUR_DIRECTORY) and environ.get(_OUR_DIRECTORY) == environ.get(MULTIPROC_DIR):
+    if environ.get(_PRIVATE_DIRECTORY) and environ.get(_PRIVATE_DIRECTORY) == environ.get(MULTIPROC_DIR):
         environ = {name: value for name, value in environ.items() if name != MULTIPROC_DIR}
     if _OLD_MULTIPROC_DIR in environ and MULTIPROC_DIR not in environ:
         environ = {**environ, MULTIPROC_DIR: environ[_OLD_MULTIPROC_DIR]}
@@ -93,12 +93,10 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     return Settings(**values)
 
 
-def announce_directory(path: str, *, private: bool = False) -> None:
-    """Tells prometheus_client, in this process and those that it forks, where to keep its files."""
+def announce_directory(path: str) -> None:
+    """Tell prometheus_client, in this process and those that it forks, which directory the user has named."""
     if os.environ.get(MULTIPROC_DIR) != path:
         os.environ[MULTIPROC_DIR] = path
-    if private:
-        os.environ[_OUR_DIRECTORY] = path
 
 
 def announce_no_directory() -> None:

@@ -20,7 +20,7 @@ from .directory import Directory, PrivateDirectory, SharedDirectory
 from .early import made_too_early
 from .identity import Identity, owner
 from .merge import Fate, MultiprocessFiles
-from .value import value_class
+from .value import Store, value_class
 
 MAX_TOLD: Final = 1000
 
@@ -33,10 +33,17 @@ class ApplicationMetrics:
         log: gunicorn's logger.
         guard: where failures end.
         hold: what must be held while the exporter's thread logs.
+        announced: whether prometheus_client was told of the directory, since the user has named one.
     """
 
     def __init__(
-        self, directory: Directory, log: Any, guard: Guard, hold: Callable[[], AbstractContextManager[None]]
+        self,
+        directory: Directory,
+        log: Any,
+        guard: Guard,
+        hold: Callable[[], AbstractContextManager[None]],
+        *,
+        announced: bool,
     ) -> None:
         self._hold = hold
         self._directory = directory
@@ -47,7 +54,8 @@ class ApplicationMetrics:
         self._master = int(directory.suffix[1:]) if directory.suffix else None
         self._files = MultiprocessFiles(directory.path, self._bad, self._fate)
         # Documented by prometheus_client: a metric's value is made of whatever this is at that moment.
-        values.ValueClass = value_class(directory.path, self._identity, lambda: guard.failed("app_metrics"))
+        self._store = Store(directory.path, self._identity, lambda: guard.failed("app_metrics"), announced=announced)
+        values.ValueClass = value_class(self._store)
         atexit.register(directory.close)  # a start that fails calls no on_exit
 
     def collect(self) -> list[Metric]:
@@ -61,6 +69,7 @@ class ApplicationMetrics:
     def become_worker(self, slot: int) -> None:
         """This process is now the worker in this slot."""
         self._identity.become_worker(slot)
+        self._store.become_worker()
 
     def worker_gone(self, slot: int, pid: object) -> None:
         """What a worker that is gone had in gauges is no worker's any more: its successor begins anew.
@@ -138,5 +147,8 @@ def begin(
         announce_no_directory()
         values.ValueClass = values.MutexValue
         return None
-    announce_directory(directory.path, private=not path)
-    return ApplicationMetrics(directory, log, guard, hold)
+    # A private directory is not in the environment: the application, and an exporter of its own that looks for the
+    # variable, go on as they would without it.
+    if path:
+        announce_directory(directory.path)
+    return ApplicationMetrics(directory, log, guard, hold, announced=bool(path))

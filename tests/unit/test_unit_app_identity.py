@@ -25,7 +25,7 @@ from gunicorn_prom_hooks.app_metrics.identity import Identity, Owner, owner
 from gunicorn_prom_hooks.app_metrics.locks import MasterLock
 from gunicorn_prom_hooks.app_metrics.merge import Fate
 from gunicorn_prom_hooks.guard import Guard
-from gunicorn_prom_hooks.settings import Settings, announce_directory, load
+from gunicorn_prom_hooks.settings import Settings, load
 
 SPAWN = multiprocessing.get_context("spawn")
 DEADLINE_SECONDS = 60.0
@@ -231,7 +231,7 @@ def succeed(settings: Settings, raw_env: dict[str, str], temporary: str) -> dict
     tempfile.tempdir = temporary
     metrics, server, guard = started(settings, fake_server(**raw_env))
     Counter("orders", "Help.").inc(3)
-    folder = Path(os.environ[VARIABLES[0]])
+    folder = Path(metrics._directory.path)
     found = {
         "lines": server.log.lines,
         "counts": dict(guard.counts),
@@ -271,31 +271,19 @@ def test_a_directory_of_the_users(
 
 
 def test_a_private_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a setting there is a private one; both variables say so, so a successor makes one of its own."""
+    """Without a setting there is a private one, and the environment is left alone."""
     monkeypatch.delenv(VARIABLES[0], raising=False)
     found = in_new_process(succeed, Settings(), {}, str(tmp_path))
-    path, private = found.pop("environ")
-    assert path == private
-    assert Path(path).parent == tmp_path
     assert found == {
         "lines": [],
         "counts": {},
+        "environ": [None, None],
         "files": ["counter_m.db"],
         "families": ["orders"],
         "successor": "",
         "left": None,
     }
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("private", "expected"), [(True, ["/x", "/x"]), (False, ["/x", None])])
-def test_announcing(monkeypatch: pytest.MonkeyPatch, private: bool, expected: list[str | None]) -> None:
-    """prometheus_client's variable is set always, ours for a private directory."""
-    for name in VARIABLES:
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    announce_directory("/x", private=private)
-    assert [os.environ.get(name) for name in VARIABLES] == expected
 
 
 def upgrade(path: str) -> bool:

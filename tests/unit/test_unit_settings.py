@@ -171,7 +171,7 @@ def test_what_is_not_allowed(name: str, value: object, allowed: str) -> None:
 
 
 def test_the_private_directory_of_the_master_before() -> None:
-    """A master that inherits the private directory of the one that it replaces does not take it for the user's."""
+    """A master that inherits the private directory of one of version 0.1.0 does not take it for the user's."""
     inherited = {"PROMETHEUS_MULTIPROC_DIR": "/tmp/x", "GUNICORN_PROM_PRIVATE_DIR": "/tmp/x"}
     assert load({}, inherited).multiproc_dir == ""
     assert load({}, {**inherited, "PROMETHEUS_MULTIPROC_DIR": "/tmp/y"}).multiproc_dir == "/tmp/y"
