@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from ..guard import Guard
 from ..pids import exists
 from ..settings import MULTIPROC_DIR, Settings, announce_directory, announce_no_directory
+from ..transient import below, transient
 from .directory import Directory, PrivateDirectory, SharedDirectory
 from .early import made_too_early
 from .identity import Identity, owner
@@ -52,6 +53,7 @@ class ApplicationMetrics:
         self._identity = Identity(directory.suffix)
         self._told: set[str] = set()
         self._master = int(directory.suffix[1:]) if directory.suffix else None
+        self._inside = below(os.path.realpath(directory.path))
         self._files = MultiprocessFiles(directory.path, self._bad, self._fate)
         # Documented by prometheus_client: a metric's value is made of whatever this is at that moment.
         self._store = Store(directory.path, self._identity, lambda: guard.failed("app_metrics"), announced=announced)
@@ -60,7 +62,8 @@ class ApplicationMetrics:
 
     def collect(self) -> list[Metric]:
         """The application's families, over all its processes. In the exporter's thread, without the master's lock."""
-        return self._files.collect()
+        with transient((self._inside,)):
+            return self._files.collect()
 
     def forking(self) -> None:
         """Before a fork: the directory is there, even if somebody has tidied up meanwhile."""
