@@ -21,8 +21,12 @@ _DESCRIPTORS: Final = "/proc/self/fd"
 _NETLINK_SOCK_DIAG: Final = 4  # linux/netlink.h
 
 
+Opened = frozenset[tuple[int, str]]
+"""Descriptors and what they are of. The number alone may soon be that of another file."""
+
+
 class _Note(NamedTuple):
-    before: frozenset[str]
+    before: Opened
     matches: tuple[Match, ...]
 
 
@@ -30,17 +34,19 @@ _notes: dict[object, _Note] = {}
 """Of what is going on at this moment."""
 
 
-def descriptors() -> frozenset[str]:
-    """Return the descriptors that are open, as text."""
+def descriptors() -> Opened:
+    """Return what is open."""
     itself = f"/proc/{os.getpid()}/fd"
+    found = set()
     try:
         with transient((lambda _, link: link == itself,), frozenset()):
-            listed = os.listdir(_DESCRIPTORS)
+            numbers = os.listdir(_DESCRIPTORS)
     except OSError:
         return frozenset()
-    return frozenset(
-        number for number in listed if os.path.lexists(f"{_DESCRIPTORS}/{number}")
-    )  # not the listing's own
+    for number in numbers:
+        with contextlib.suppress(OSError):  # closed meanwhile, as the one with which these were listed
+            found.add((int(number), os.readlink(f"{_DESCRIPTORS}/{number}")))
+    return frozenset(found)
 
 
 def below(directory: str) -> Match:
@@ -58,12 +64,12 @@ def is_sock_diag(descriptor: int, link: str) -> bool:
 
 
 @contextlib.contextmanager
-def transient(matches: Iterable[Match], before: frozenset[str] | None = None) -> Iterator[None]:
+def transient(matches: Iterable[Match], before: Opened | None = None) -> Iterator[None]:
     """Have forked processes close what the ``with`` block opens.
 
     Args:
         matches: what it opens.
-        before: descriptors that were open at a moment before; they are kept. None: those that are open now.
+        before: what was open at a moment before, and is kept. None: what is open now.
     """
     key = object()
     _notes[key] = _Note(descriptors() if before is None else before, tuple(matches))
@@ -77,11 +83,7 @@ def close_inherited() -> None:
     """Close what threads had open that this process, just forked, does not have. Never raises."""
     notes = list(_notes.values())
     _notes.clear()
-    for number in sorted(descriptors(), key=int) if notes else ():
+    for opened in descriptors() if notes else ():
         with contextlib.suppress(OSError):
-            link = os.readlink(f"{_DESCRIPTORS}/{number}")
-            descriptor = int(number)
-            if any(
-                number not in note.before and any(match(descriptor, link) for match in note.matches) for note in notes
-            ):
-                os.close(descriptor)
+            if any(opened not in note.before and any(match(*opened) for match in note.matches) for note in notes):
+                os.close(opened[0])

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from ..guard import Guard
 from ..native import new_lock
-from ..transient import below, descriptors, is_sock_diag, transient
+from ..transient import Opened, below, descriptors, is_sock_diag, transient
 from . import backlog, deaths, exporter, log_messages, master, requests, websockets, worker_states
 from .clashes import Clashes
 from .dirty import DirtyWorkers
@@ -145,7 +145,7 @@ class Page(Collector):
             return Collected(task.name, [], task.seconds, succeeded=False)
 
 
-def _closing(before: frozenset[str], make: Callable[[], T]) -> T:
+def _closing(before: Opened, make: Callable[[], T]) -> T:
     """What this makes. A worker that is forked meanwhile closes what it has open; what was open before it keeps."""
     with transient(OPENED, before):
         return make()
