@@ -16,8 +16,6 @@ MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus_client looks for the directory."""
 _OLD_MULTIPROC_DIR = "prometheus_multiproc_dir"
 """Deprecated, and still taken by prometheus_client."""
-_PRIVATE_DIRECTORY = "GUNICORN_PROM_PRIVATE_DIR"
-"""Set, with the variable above, by masters of version 0.1.0: at an upgrade with USR2 both are inherited from them."""
 _NOT_MEANT_FOR_US = "tcp://"
 """What Kubernetes sets PROMETHEUS_METRICS_PORT to, beside a Service that is called prometheus-metrics."""
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
@@ -73,8 +71,6 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     Raises:
         InvalidSetting: naming the setting, the value and what is allowed.
     """
-    if environ.get(_PRIVATE_DIRECTORY) and environ.get(_PRIVATE_DIRECTORY) == environ.get(MULTIPROC_DIR):
-        environ = {name: value for name, value in environ.items() if name != MULTIPROC_DIR}
     if _OLD_MULTIPROC_DIR in environ and MULTIPROC_DIR not in environ:
         environ = {**environ, MULTIPROC_DIR: environ[_OLD_MULTIPROC_DIR]}
     known = {field.name for field in fields(Settings)}

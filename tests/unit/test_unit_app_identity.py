@@ -29,7 +29,7 @@ from gunicorn_prom_hooks.settings import Settings, load
 
 SPAWN = multiprocessing.get_context("spawn")
 DEADLINE_SECONDS = 60.0
-VARIABLES = "PROMETHEUS_MULTIPROC_DIR", "GUNICORN_PROM_PRIVATE_DIR"
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 LEFT_OUT = "gunicorn_prom_hooks: application metrics: file '{file}' is left out: {reason}"
 
 
@@ -182,7 +182,7 @@ def fail(settings: Settings, raw_env: dict[str, str], temporary: str) -> dict[st
         "lines": server.log.lines,
         "class": [before, values.ValueClass.__name__],
         "value": counter._value.get(),
-        "environ": [os.environ.get(name) for name in VARIABLES],
+        "environ": os.environ.get(VARIABLE),
     }
 
 
@@ -205,11 +205,11 @@ def test_where_there_can_be_no_directory(
     (tmp_path / "used").mkdir()
     lock = MasterLock(str(tmp_path / "used"))
     path = path.format(tmp=tmp_path)
-    monkeypatch.delenv(VARIABLES[0], raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     if how == "environment":
-        monkeypatch.setenv(VARIABLES[0], path)
+        monkeypatch.setenv(VARIABLE, path)
     settings = Settings(multiproc_dir=path if how != "raw_env" else "")
-    raw_env = {VARIABLES[0]: path} if how == "raw_env" and path else {}
+    raw_env = {VARIABLE: path} if how == "raw_env" and path else {}
     found = in_new_process(fail, settings, raw_env, str(tmp_path / "none"))
     lock.close()
     told = (
@@ -221,7 +221,7 @@ def test_where_there_can_be_no_directory(
         "lines": [("error", told)],
         "class": ["MmapedValue" if how == "environment" else "MutexValue", "MutexValue"],
         "value": 1.0,
-        "environ": [None, None],
+        "environ": None,
     }
     assert {file.name for file in tmp_path.rglob("*.db")} == set()
 
@@ -235,7 +235,7 @@ def succeed(settings: Settings, raw_env: dict[str, str], temporary: str) -> dict
     found = {
         "lines": server.log.lines,
         "counts": dict(guard.counts),
-        "environ": [os.environ.get(name) for name in VARIABLES],
+        "environ": os.environ.get(VARIABLE),
         "files": sorted(path.name.replace(str(os.getpid()), "PID") for path in folder.glob("*.db")),
         "families": [family.name for family in metrics.collect()],
         "successor": load({}).multiproc_dir,
@@ -253,15 +253,15 @@ def test_a_directory_of_the_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, raw: str, expected: str
 ) -> None:
     """The setting says where, or else gunicorn's raw_env; prometheus_client is told, and a successor takes it too."""
-    monkeypatch.delenv(VARIABLES[0], raising=False)
-    raw_env = {VARIABLES[0]: raw.format(tmp=tmp_path)} if raw else {}
+    monkeypatch.delenv(VARIABLE, raising=False)
+    raw_env = {VARIABLE: raw.format(tmp=tmp_path)} if raw else {}
     settings = Settings(multiproc_dir=chosen.format(tmp=tmp_path))
     found = in_new_process(succeed, settings, raw_env, str(tmp_path / "none"))
     path = expected.format(tmp=tmp_path)
     assert found == {
         "lines": [],
         "counts": {},
-        "environ": [path, None],
+        "environ": path,
         "files": ["counter_m-PID.db"],
         "families": ["orders"],
         "successor": path,
@@ -272,12 +272,12 @@ def test_a_directory_of_the_users(
 
 def test_a_private_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a setting there is a private one, and the environment is left alone."""
-    monkeypatch.delenv(VARIABLES[0], raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     found = in_new_process(succeed, Settings(), {}, str(tmp_path))
     assert found == {
         "lines": [],
         "counts": {},
-        "environ": [None, None],
+        "environ": None,
         "files": ["counter_m.db"],
         "families": ["orders"],
         "successor": "",
@@ -312,7 +312,7 @@ def trapped(path: str, early: list[str]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("early", "told"), [([], None), (["a"], "a"), (["z_total", "b"], "b, z")])
 def test_the_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: list[str], told: str | None) -> None:
     """Metrics made before are named in one line of the log; that prometheus_client was imported is no harm."""
-    monkeypatch.delenv(VARIABLES[0], raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     lines = in_new_process(trapped, str(tmp_path), early)
     assert lines == (
         [
@@ -329,7 +329,7 @@ def test_the_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: list[s
 
 def test_no_trap_where_the_variable_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the environment had the directory before, metrics made early are on the page, and nobody is warned."""
-    monkeypatch.setenv(VARIABLES[0], str(tmp_path))
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert in_new_process(trapped_with_variable, str(tmp_path)) == [["early"], 1.0, []]
 
 
