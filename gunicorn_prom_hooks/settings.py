@@ -37,8 +37,8 @@ class Settings:
         address: IP address or host name to bind.
         endpoint: the user's callable, or None.
         max_endpoints: different values of the label ``endpoint``, 1 to 10,000; more become ``<other>``. Each adds, for
-            each of its methods, 4 KB and 0.3 ms of CPU to a scrape: 10,000 with three methods are 123 MB and 10 s, which
-            is Prometheus' default ``scrape_timeout``.
+            each of its methods, 4 KB and 0.3 ms of CPU to a scrape: 10,000 with three methods are 123 MB and 10 s,
+            Prometheus' default ``scrape_timeout``.
         worker_label: ``age``: worker_id is ``worker_<age>_<timestamp>``; ``slot``: ``worker_<slot>``.
         queue_header: header in which a proxy says when it passed the request on; empty: none is looked at.
         app_metrics: whether the application's own metrics are on the page. Taken at the start, not at a reload.

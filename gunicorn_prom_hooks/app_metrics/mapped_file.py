@@ -58,7 +58,7 @@ class MappedFile:
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, _FLAGS, _MODE)
         self._maps: list[mmap.mmap] = []
-        """The last one is of the whole file; cells keep the one that they were made with."""
+        """One, and while the file is being grown a second one: a process that is forked then closes both."""
         self._cells: dict[bytes, Cell] = {}
         self._positions: dict[bytes, int] = {}
         """Of entries that were there before and have not been asked for yet."""
@@ -99,12 +99,15 @@ class MappedFile:
     def close(self) -> None:
         """Unmap the file: a write to one of its cells raises ``ValueError`` from here on."""
         for mapping in self._maps:
-            with contextlib.suppress(BufferError):
-                mapping.close()
+            mapping.close()
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = -1
+
+    @property
+    def _memory(self) -> mmap.mmap:
+        return self._maps[-1]
 
     def _extend(self, capacity: int) -> None:
         try:
@@ -116,10 +119,15 @@ class MappedFile:
             raise
         self._maps.append(mmap.mmap(self._descriptor, capacity))
         self._capacity = capacity
+        for cell in self._cells.values():
+            cell.memory = self._memory
+        while len(self._maps) > 1:
+            self._maps[0].close()
+            del self._maps[0]
 
     def _read_entries(self) -> int:
         """Return how many bytes are used."""
-        memory = self._maps[-1]
+        memory = self._memory
         (used,) = _USED.unpack_from(memory)
         if used == 0:
             memory[: _USED.size] = _USED.pack(HEADER_BYTES)
@@ -145,7 +153,7 @@ class MappedFile:
             entries.append(_LENGTH.pack(len(key)) + padded + bytes(_NUMBERS.size))
             at += len(entries[-1])
             self._positions[key] = at - _NUMBERS.size
-        memory = self._maps[-1]
+        memory = self._memory
         memory[self._used : at] = b"".join(entries)
         memory[: _USED.size] = _USED.pack(at)
         self._used = at
@@ -154,7 +162,7 @@ class MappedFile:
         cell = self._cells.get(key)
         if cell is None:
             start = self._positions.pop(key)
-            memory = self._maps[-1]
+            memory = self._memory
             cell = self._cells[key] = Cell(memory, start, _NUMBERS.unpack_from(memory, start)[0])
         return cell
 
