@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,9 +17,9 @@ from prometheus_client.metrics_core import Metric
 from ..guard import Guard
 from ..native import new_lock
 from ..settings import MULTIPROC_DIR, Settings, announce_directory
-from .attach import attach_again
+from ..transient import below, transient
 from .directory import Directory, PrivateDirectory, SharedDirectory
-from .early import forget_predecessor, made_too_early
+from .early import made_too_early, stand_aside
 from .gauges import hand_over, remove_live
 from .identity import Identity, owner
 from .leftovers import Found, content_of, find, remove
@@ -29,7 +28,7 @@ from .names import FileName
 from .processes import Numbers
 from .retired import Retired
 from .rewriting import User, add
-from .value import value_class
+from .value import Store, value_class
 from .writers import is_written
 
 MAX_TOLD: Final = 1000
@@ -43,13 +42,20 @@ class ApplicationMetrics:
         log: gunicorn's logger.
         guard: where failures end.
         hold: what must be held while the exporter's thread logs.
+        announced: whether prometheus_client was told of the directory, since the user has named one.
 
     Raises:
         OSError: the directory cannot be written to.
     """
 
     def __init__(
-        self, directory: Directory, log: Any, guard: Guard, hold: Callable[[], AbstractContextManager[None]]
+        self,
+        directory: Directory,
+        log: Any,
+        guard: Guard,
+        hold: Callable[[], AbstractContextManager[None]],
+        *,
+        announced: bool,
     ) -> None:
         self._hold = hold
         self._directory = directory
@@ -58,8 +64,7 @@ class ApplicationMetrics:
         self._guard = guard
         self._numbers = Numbers(directory.place, directory.suffix)
         self._numbers.make(*directory.user)
-        self._identity = Identity(directory.suffix, directory.place, self._claim, self._attach)
-        self._was_at = directory.place.path
+        self._identity = Identity(directory.suffix, self._claim)
         self._told: set[str] = set()
         self._master = int(directory.suffix[1:]) if directory.suffix else None
         self._files = MultiprocessFiles(directory.place.path, self._bad, self._reads)
@@ -70,14 +75,21 @@ class ApplicationMetrics:
         """What is known of the files that only this server's processes remove. Replaced as a whole."""
         self._unsure = {name: _content(Path(directory.place.path, name)) for name in directory.unsure}
         self._say_removed()
+        self._store = Store(
+            directory.place,
+            self._ensure,
+            self._identity,
+            lambda: guard.failed("app_metrics"),
+            announced=announced,
+        )
         # Documented by prometheus_client: a metric's value is made of whatever this is at that moment.
-        values.ValueClass = value_class(directory.ensure, self._identity, lambda: guard.failed("app_metrics"))
+        values.ValueClass = value_class(self._store)
         atexit.register(directory.close)  # a start that fails calls no on_exit
-        atexit.register(self._identity.settle)
+        atexit.register(self._store.settle)
 
     def collect(self) -> list[Metric]:
         """The application's families, over all its processes. In the exporter's thread, without the master's lock."""
-        with self._busy:
+        with self._busy, transient((self._is_inside,)):
             try:
                 said = self._tidy()
             except OSError:
@@ -110,9 +122,9 @@ class ApplicationMetrics:
 
     def become_worker(self, slot: int) -> None:
         """This process is now the worker in this slot."""
-        self._was_at = self._place.refresh()
-        self._identity.become_worker(slot)
-        self._hand_over(self._identity(), self._directory.user)
+        self._place.refresh()
+        self._hand_over(self._identity.become_worker(slot), self._directory.user)
+        self._store.become_worker()
 
     def worker_gone(self, slot: int) -> None:
         """Live gauges go with their worker. In the master; before gunicorn 24 maybe in a signal handler."""
@@ -129,7 +141,6 @@ class ApplicationMetrics:
         Raises:
             OSError: there is no directory to write to.
         """
-        self._was_at = self._directory.ensure()
         try:
             identity = self._identity.of_number(self._numbers.claim())
             self._hand_over(identity, None)
@@ -144,17 +155,17 @@ class ApplicationMetrics:
         except OSError:  # the successor then begins where the predecessor's gauges were
             self._guard.failed("app_metrics")
 
-    def _attach(self, identity: str) -> None:
-        """Files of the directory have been lost: what this process has counted goes into new ones."""
-        try:
-            before, self._was_at = self._was_at, self._directory.ensure()
-            announce_directory(self._was_at)
-            whose = owner(identity)
-            if whose.kind == "p" and whose.number is not None:
-                self._numbers.claim_again(whose.number)
-            attach_again(self._was_at, before)
-        except Exception:  # noqa: BLE001 - in the midst of a change of a metric, which is to come through
-            self._guard.failed("app_metrics")
+    def _ensure(self) -> str:
+        """Return the path of the directory, made again if it is gone. This process keeps the number that it has.
+
+        Raises:
+            OSError: it cannot be made, or another process has that number.
+        """
+        path = self._directory.ensure()
+        whose = owner(self._identity.known)
+        if whose.kind == "p" and whose.number is not None:
+            self._numbers.claim_again(whose.number)
+        return path
 
     def _tidy(self) -> str:
         """Sees to it that all is there that is to be, and no more than that. Returns what there is to say of it.
@@ -170,7 +181,7 @@ class ApplicationMetrics:
             lost |= add(Path(path, name), self._kept[name].content(), self._directory.user)
         if lost:
             self._place.changed(path)
-            self._identity()  # the master may have files, too
+            self._store.renew()  # the master may have files, too
         files = [file for file in find(path) if self._reads(file.path.name, file.name)]
         for file in files:
             if file.name.live:
@@ -190,6 +201,9 @@ class ApplicationMetrics:
                         remove_live(self._place.path, file.name.identity)
             elif kind == "" and is_written(file.path) is False:
                 remove(file.path)
+
+    def _is_inside(self, descriptor: int, link: str) -> bool:
+        return below(os.path.realpath(self._place.path))(descriptor, link)
 
     def _is_ours(self, name: FileName) -> bool:
         whose = owner(name.identity)
@@ -246,8 +260,8 @@ def begin(
     """
     cfg, log = server.cfg, server.log
     path = settings.multiproc_dir or cfg.env.get(MULTIPROC_DIR, "")
+    path = path and os.path.abspath(path)
     if not (path or settings.port):
-        forget_predecessor()
         return None  # there is no page
     early = made_too_early()
     if early:
@@ -261,13 +275,14 @@ def begin(
         if path:
             # The arbiter itself learns of its predecessor only later; gunicorn takes the variable away after that.
             predecessor = cfg.env_orig.get("GUNICORN_PID", "")
-            directory = SharedDirectory(
-                os.path.abspath(path), int(predecessor) if predecessor.isdecimal() else 0, cfg.uid, cfg.gid
-            )
+            directory = SharedDirectory(path, int(predecessor) if predecessor.isdecimal() else 0, cfg.uid, cfg.gid)
         else:
             directory = PrivateDirectory(cfg.uid, cfg.gid)
-        announce_directory(directory.place.path, private=not path)
-        return ApplicationMetrics(directory, log, guard, hold)
+        # A private directory is not in the environment: the application, and an exporter of its own that looks for the
+        # variable, go on as they would without it.
+        if path:
+            announce_directory(path)
+        return ApplicationMetrics(directory, log, guard, hold, announced=bool(path))
     except OSError as error:
         if directory is not None:
             directory.close()
@@ -276,24 +291,6 @@ def begin(
             path or "for temporary files",
             error.strerror or error,
         )
-        _stand_aside(path)
+        if path:
+            stand_aside(path)
         return None
-
-
-def _stand_aside(path: str) -> None:
-    """Leaves prometheus_client as it is without us, so that what the user's hooks and application do with it works.
-
-    Args:
-        path: the user's directory; empty if there is none.
-    """
-    if not path:
-        forget_predecessor()
-        return
-    announce_directory(path)
-    try:
-        tempfile.TemporaryFile(dir=path).close()
-    except OSError:
-        values.ValueClass = values.MutexValue  # prometheus_client would raise where the application makes metrics
-        return
-    if not getattr(values.ValueClass, "_multiprocess", False):
-        values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]  # gunicorn sets raw_env later than we have imported this

@@ -54,8 +54,8 @@ def hand_over(
             gone = Path(folder, f"{kind}_{GONE}{suffix}.db")
             with exclusive():
                 # A process's value of before is replaced, and never added to: to do this twice is harmless.
-                replace(gone, content(merged(mode, [*read(gone), *left])), user).close()
+                replace(gone, content(merged(mode, [*read(gone), *left])), user)
             empty(file)
         elif left:
             kept = merged(mode, (entry._replace(key=entry.key.rstrip(_MARK)) for entry in entries))
-            replace(file, content(entry._replace(key=entry.key + _MARK) for entry in kept), user).close()
+            replace(file, content(entry._replace(key=entry.key + _MARK) for entry in kept), user)

@@ -59,7 +59,7 @@ class Retired:
             gone = members[0].path.with_name(f"{kind}_{GONE}{self._suffix}.db")
             with self._exclusive():
                 entries = [entry for path in (gone, *(member.path for member in members)) for entry in read(path)]
-                replace(gone, content(merged(members[0].name.mode, entries)), self._user).close()
+                replace(gone, content(merged(members[0].name.mode, entries)), self._user)
             for member in members:
                 empty(member.path)
                 self._emptied[member.path] = time.monotonic()

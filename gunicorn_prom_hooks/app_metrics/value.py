@@ -1,58 +1,230 @@
-"""A metric's value: in prometheus_client's file as long as that goes well, else in the memory of its process."""
+"""What prometheus_client makes metrics of: a number in the memory of its process, added up in a file beside it.
+
+A process reads of its metrics what it would read without us. Other processes' counts are in the files only.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary, ref
 
-from prometheus_client import values
+from prometheus_client.mmap_dict import mmap_key
 
+from ..native import new_reentrant_lock
 from ..settings import announce_directory
+from .mapped_file import Cell, Damaged, MappedFile
+from .place import Place
 
-SPARE_BYTES: Final = 1 << 20
-"""Room that a disk must have for a file to be made or grown: to write to a mapping with no block behind it kills."""
-FIRST_BYTES: Final = 1 << 16
-"""The size that prometheus_client gives a new file."""
-
-
-class NoRoom(OSError):
-    """The disk is full, or nearly so."""
+_pack: Final = struct.Struct("=dd").pack
 
 
-def value_class(directory: Callable[[], str], identity: Callable[[], str], failed: Callable[[], None]) -> type:
-    """What prometheus_client is to make values of: its own multiprocess ones, as long as there is room for them.
+class _NotOpen:
+    """The memory of a cell whose file is not open."""
 
-    A metric is made when the application is imported, and an exception there would end the server.
+    def __setitem__(self, where: slice, data: bytes) -> None:
+        raise ValueError("no file yet")
+
+
+_NOT_OPEN: Final = Cell(_NotOpen(), 0)
+
+
+class _Group:
+    """The values of one metric with one set of label values. All of them are in the file, or none.
+
+    Attributes:
+        kind: what the name of the file begins with.
+        attached: the generation of processes in which they were put into the file, or failed to be.
+        failed: they are kept in memory only, in that generation.
+    """
+
+    __slots__ = ("__weakref__", "attached", "failed", "kind", "values")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.values: list[ref[Any]] = []
+        self.attached = -1
+        self.failed = False
+
+
+class Store:
+    """The files of this process, and all values of its metrics.
+
+    A file is opened when the first metric is to be put into it. The master puts a metric there when it is first
+    changed, so that one that only workers change is in their files alone; a worker puts all of its metrics there.
+
+    The files of processes that are gone are gone on with: a cell begins with what is in the file, which only the page
+    shows, and a value with nothing.
 
     Args:
-        directory: where the files are, whatever the environment has become meanwhile; made again if it is gone.
+        place: where the files are, and the generation, which changes when some of them were lost.
+        ensure: makes the directory again if it is gone, and returns its path.
         identity: of this process.
         failed: books the exception being handled.
+        announced: whether prometheus_client was told of the directory. It is told again with each metric, whatever
+            the environment has become; and as in its multiprocess mode, a forked process begins to count at 0.
     """
-    in_file = values.MultiProcessValue(identity)  # type: ignore[no-untyped-call]
 
-    def make(typ: str, *names: Any, mode: str, **more: Any) -> Any:
-        folder = directory()
-        announce_directory(folder)
-        kind = f"{typ}_{mode}" if typ == "gauge" else typ
-        path = Path(folder, f"{kind}_{identity()}.db")
-        _reserve(path)
+    def __init__(
+        self,
+        place: Place,
+        ensure: Callable[[], str],
+        identity: Callable[[], str],
+        failed: Callable[[], None],
+        *,
+        announced: bool,
+    ) -> None:
+        self.place = place
+        self.announced = announced
+        self.generation = 0
+        """How many forks led here; and one for becoming a worker."""
+        self.seen = place.generation()
+        """The generation of the directory in which the open files are in it, or have failed to be."""
+        self.lock: Any = new_reentrant_lock()
+        self._ensure = ensure
+        self._identity = identity
+        self._failed = failed
+        self._files: dict[str, MappedFile] = {}
+        self._groups: WeakValueDictionary[tuple[Any, ...], _Group] = WeakValueDictionary()
+        self._at_once = False
+        self._in_memory = Cell(bytearray(16), 0)
+        """Of all values for which there is no room in the files."""
+        os.register_at_fork(after_in_child=self._forked)
+
+    def become_worker(self) -> None:
+        """Put all metrics into the files of the identity that the process has by now."""
+        with self.lock:
+            self._close()
+            self._at_once = True
+            hopeless: set[str] = set()
+            for group in list(self._groups.values()):
+                if group.kind in hopeless:
+                    self._keep_in_memory(group)
+                elif not self.attach(group) and group.kind not in self._files:
+                    hopeless.add(group.kind)
+
+    def renew(self) -> None:
+        """Write open files anew that are not in the directory any more, and go on in these. Never raises.
+
+        What this process has counted is in the mapping of its file, which lives on when the file is removed. Metrics
+        that are kept in memory have another try, too.
+        """
+        with self.lock:
+            self.seen = self.place.generation()  # whatever comes of it, it is not tried at each change of a metric
+            for kind, file in list(self._files.items()):
+                try:
+                    file.renew(_path(self._ensure(), kind, self._identity()))
+                except Exception:  # noqa: BLE001 - in the midst of a change of a metric, which is to come through
+                    self._failed()
+            self._forget_failures()
+
+    def settle(self) -> None:
+        """Write files that were lost anew, before the process ends."""
+        if self.seen != self.place.generation():
+            self.renew()
+
+    def add(self, value: Any, metric: tuple[Any, ...], kind: str, *, last: bool) -> _Group:
+        """Enter a new value.
+
+        Args:
+            value: a ``Value``.
+            metric: family and label values that it has in common with the other values of its group.
+            kind: what the name of the file begins with.
+            last: whether it is the last one of its group.
+        """
+        with self.lock:
+            group = self._groups.get((kind, *metric))
+            if group is None:
+                group = self._groups[(kind, *metric)] = _Group(kind)
+            group.values.append(ref(value))
+            if last:
+                group.values = [known for known in group.values if known() is not None]
+            if group.attached == self.generation or (last and self._at_once):
+                self.attach(group)
+            return group
+
+    def attach(self, group: _Group) -> bool:
+        """Put a group that is about to be changed into the file of this process, or keep it in memory. Never raises.
+
+        Called with the lock held.
+
+        Returns:
+            Whether it is in the file.
+        """
+        if group.failed and group.attached == self.generation:  # some of its values were made later than the others
+            self._keep_in_memory(group)
+            return False
+        members = [value for known in group.values if (value := known()) is not None]
         try:
-            made = in_file(typ, *names, multiprocess_mode=mode, **more)
-        except (RuntimeError, ValueError, PermissionError):
-            # Damaged, or another user's; the worker before left it like that.
-            os.replace(path, path.with_suffix(".damaged"))
-            failed()
-            _reserve(path)
-            made = in_file(typ, *names, multiprocess_mode=mode, **more)
-        _reserve(path)
-        return made
+            file = self._files.get(group.kind) or self._open(group.kind)
+            cells = file.cells([value.key for value in members])
+        except Exception:  # noqa: BLE001 - the application must go on for all that
+            self._keep_in_memory(group)
+            self._failed()
+            return False
+        group.attached, group.failed = self.generation, False
+        for value, cell in zip(members, cells, strict=True):
+            value.enter(cell)
+        return True
+
+    def _keep_in_memory(self, group: _Group) -> None:
+        group.attached, group.failed = self.generation, True
+        for known in group.values:
+            value = known()
+            if value is not None:
+                value.enter(self._in_memory)
+
+    def _open(self, kind: str) -> MappedFile:
+        path = _path(self._ensure(), kind, self._identity())
+        try:
+            file = MappedFile(path)
+        except (Damaged, PermissionError):
+            # Or another user's; the worker before left it like that.
+            os.replace(path, Path(path).with_suffix(".damaged"))
+            self._failed()
+            file = MappedFile(path)
+        self._files[kind] = file
+        return file
+
+    def _close(self) -> None:
+        """Have each value find its new file when it is next changed."""
+        self.generation += 1
+        self.seen = self.place.generation()
+        files, self._files = self._files, {}
+        for file in files.values():
+            file.close()
+        self._forget_failures()
+
+    def _forget_failures(self) -> None:
+        for group in list(self._groups.values()):
+            if group.failed:
+                group.attached, group.failed = -1, False
+        self._in_memory.memory = _NOT_OPEN.memory
+        self._in_memory = Cell(bytearray(16), 0)
+
+    def _forked(self) -> None:
+        self.lock = new_reentrant_lock()
+        self._close()
+
+
+def _path(folder: str, kind: str, identity: str) -> str:
+    return str(Path(folder, f"{kind}_{identity}.db"))
+
+
+def value_class(store: Store) -> type:
+    """Return the class of which prometheus_client is to make values.
+
+    A metric is made when the application is imported, and an exception there would end the server.
+    """
+    shared = store.place.shared
 
     class Value:
         """One value."""
+
+        __slots__ = ("__weakref__", "_exemplar", "_generation", "_is_gauge", "_own", "cell", "group", "key")
 
         _multiprocess = True
 
@@ -65,59 +237,78 @@ def value_class(directory: Callable[[], str], identity: Callable[[], str], faile
             labelvalues: Any,
             help_text: str,
             multiprocess_mode: str = "",
-            **more: Any,
+            **_: Any,
         ) -> None:
-            names = metric_name, name, labelnames, labelvalues, help_text
-            self._in_memory = values.MutexValue(typ, *names, **more)  # type: ignore[no-untyped-call]
-            self._value: Any = self._in_memory
-            try:
-                self._value = make(typ, *names, mode=multiprocess_mode, **more)
-            except Exception:  # noqa: BLE001 - the application must be imported for all that
-                failed()
+            if store.announced:
+                announce_directory(store.place.refresh())
+            self.cell = _NOT_OPEN
+            self.key = mmap_key(metric_name, name, labelnames, labelvalues, help_text).encode()
+            self._own = 0.0
+            self._exemplar: Any = None
+            self._generation = store.generation
+            self._is_gauge = typ == "gauge"
+            is_bucket = typ == "histogram" and "le" in labelnames
+            last = is_bucket and labelvalues[-1] == "+Inf"
+            if typ != "histogram":
+                last = typ != "summary" or name.endswith("_sum")
+            metric = (metric_name, *(labelvalues[:-1] if is_bucket else labelvalues))
+            kind = f"{typ}_{multiprocess_mode}" if self._is_gauge else typ
+            self.group = store.add(self, metric, kind, last=last)
+
+        def enter(self, cell: Cell) -> None:
+            """Go on in this cell."""
+            self.cell = cell
+            if self._generation != store.generation:
+                self._generation = store.generation
+                if store.announced:
+                    self._own = 0.0
 
         def inc(self, amount: float) -> None:
-            """Adds."""
-            self._do("inc", amount)
+            """Add."""
+            with store.lock:
+                if shared[0] != store.seen:
+                    store.renew()
+                cell = self.cell
+                total = cell.total + amount
+                try:
+                    cell.memory[cell.start : cell.end] = _pack(total, 0.0)
+                except ValueError:
+                    store.attach(self.group)
+                    cell = self.cell
+                    total = cell.total + amount
+                    cell.memory[cell.start : cell.end] = _pack(total, 0.0)
+                cell.total = total
+                self._own += amount
 
         def set(self, value: float, timestamp: float | None = None) -> None:
-            """Sets."""
-            self._do("set", value, timestamp)
+            """Set. A counter that is set back takes back what this process has counted, and no more."""
+            with store.lock:
+                if shared[0] != store.seen:
+                    store.renew()
+                cell = self.cell
+                total = value if self._is_gauge else cell.total + value - self._own
+                try:
+                    cell.memory[cell.start : cell.end] = _pack(total, timestamp or 0.0)
+                except ValueError:
+                    store.attach(self.group)
+                    cell = self.cell
+                    total = value if self._is_gauge else cell.total + value - self._own
+                    cell.memory[cell.start : cell.end] = _pack(total, timestamp or 0.0)
+                cell.total = total
+                self._own = value
 
         def get(self) -> float:
-            """The value."""
-            return float(self._do("get"))
+            """Return what this process has counted, or set."""
+            if store.announced and self._generation != store.generation:
+                return 0.0
+            return self._own
 
         def set_exemplar(self, exemplar: Any) -> None:
-            """Not kept over processes."""
+            """Keep it; not over processes."""
+            self._exemplar = exemplar
 
-        def get_exemplar(self) -> None:
-            """Not kept over processes."""
-
-        def _do(self, action: str, *arguments: Any) -> Any:
-            try:
-                return getattr(self._value, action)(*arguments)
-            except Exception:  # noqa: BLE001 - in a worker it opens its file only at the first use
-                failed()
-                self._value = self._in_memory
-                return getattr(self._value, action)(*arguments)
+        def get_exemplar(self) -> Any:
+            """Return the exemplar of this process."""
+            return self._exemplar
 
     return Value
-
-
-def _reserve(path: Path) -> None:
-    """Sees to it that every byte of the file has room on the disk, and that there is room for more.
-
-    Raises:
-        OSError: there is not.
-    """
-    disk = os.statvfs(path.parent)
-    if disk.f_bavail * disk.f_frsize < SPARE_BYTES:
-        raise NoRoom(f"no room left in {path.parent}")
-    with contextlib.suppress(PermissionError):  # of the worker before; whoever opens it says so
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            size = os.fstat(descriptor).st_size
-            if os.fstat(descriptor).st_blocks * 512 < max(size, FIRST_BYTES):
-                os.posix_fallocate(descriptor, 0, max(size, FIRST_BYTES))
-        finally:
-            os.close(descriptor)

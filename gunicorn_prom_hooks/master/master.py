@@ -15,6 +15,7 @@ from ..scoreboard.leases import Leases
 from ..scoreboard.slot import Slot
 from ..scoreboard.tally import EndpointCap
 from ..settings import Settings
+from ..transient import close_inherited
 from .deaths import Deaths
 from .forklock import ForkLock
 from .roster import Member, Roster
@@ -63,10 +64,6 @@ class Master:
             from ..app_metrics.application import begin
 
             self._application = begin(self.server, self.settings, self._guard, self.lock.hold)
-        else:
-            from ..app_metrics.early import forget_predecessor
-
-            forget_predecessor()
 
     def configure(self, settings: Settings) -> None:
         """Takes over the settings of a reload. The exporter follows in ``serve``."""
@@ -220,5 +217,6 @@ class Master:
         return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints
 
     def _in_child(self) -> None:
+        close_inherited()
         if self._serving is not None:
             self._serving.close_in_child()

@@ -257,7 +257,7 @@ def tidied_away(temporary: str, what: str, shared: str) -> dict[str, Any]:
 
     def own() -> dict[str, float]:
         registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        multiprocess.MultiProcessCollector(registry, metrics._place.refresh())  # type: ignore[no-untyped-call]
         return {s.name: s.value for family in registry.collect() for s in family.samples}
 
     def fork() -> None:
@@ -286,7 +286,7 @@ def tidied_away(temporary: str, what: str, shared: str) -> dict[str, Any]:
     worker = Worker(lambda: metrics.become_worker(0), actions)
     worker.do("count")
     seen: dict[str, Any] = {"before": page()}
-    path = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    path = Path(metrics._place.path)
     if what == "all":
         shutil.rmtree(path)
     elif what == "another's":

@@ -24,13 +24,12 @@ from gunicorn_prom_hooks.app_metrics.early import made_too_early
 from gunicorn_prom_hooks.app_metrics.identity import Identity, Owner, owner
 from gunicorn_prom_hooks.app_metrics.locks import MasterLock
 from gunicorn_prom_hooks.app_metrics.names import FileName
-from gunicorn_prom_hooks.app_metrics.place import Place
 from gunicorn_prom_hooks.guard import Guard
-from gunicorn_prom_hooks.settings import Settings, announce_directory, load
+from gunicorn_prom_hooks.settings import Settings, load
 
 SPAWN = multiprocessing.get_context("spawn")
 DEADLINE_SECONDS = 60.0
-VARIABLES = "PROMETHEUS_MULTIPROC_DIR", "GUNICORN_PROM_PRIVATE_DIR"
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 LEFT_OUT = "gunicorn_prom_hooks: application metrics: file '{file}' is left out: {reason}"
 
 
@@ -68,7 +67,7 @@ def family_tree(suffix: str) -> dict[str, Any]:
         claims += 1
         return f"p{os.getpid()}{suffix}"
 
-    identity = Identity(suffix, Place("/x"), claim, lambda _: None)
+    identity = Identity(suffix, claim)
 
     def myself() -> list[str]:
         assert claims == 0
@@ -149,7 +148,7 @@ def test_whose_identity_it_is(identity: str, kind: str | None, number: int | Non
 
 def test_identities_are_understood() -> None:
     """What we call processes is what we read of the names."""
-    identity = Identity("-12", Place("/x"), lambda: "p5-12", lambda _: None)
+    identity = Identity("-12", lambda: "p5-12")
     assert owner(identity()) == Owner("m", None, 12)
     assert owner(identity.of_slot(3)) == Owner("s", 3, 12)
     identity._forked()
@@ -202,7 +201,7 @@ def stand_aside(settings: Settings, raw_env: dict[str, str], temporary: str) -> 
     found = begin(server, settings, Guard())
     Counter("orders", "Help.").inc()
     Gauge("busy", "Help.", multiprocess_mode="livesum").set(3)
-    path = os.environ.get(VARIABLES[0], "")
+    path = os.environ.get(VARIABLE, "")
     own: list[object] = []
     try:
         before = own_page()
@@ -214,7 +213,6 @@ def stand_aside(settings: Settings, raw_env: dict[str, str], temporary: str) -> 
         "begun": found is not None,
         "lines": server.log.lines,
         "path": path,
-        "private": os.environ.get(VARIABLES[1]),
         "own": own,
     }
 
@@ -251,35 +249,33 @@ def test_where_there_can_be_no_directory(
     (tmp_path / "used").mkdir()
     lock = MasterLock(str(tmp_path / "used"))
     path = path.format(tmp=tmp_path)
-    monkeypatch.delenv(VARIABLES[0], raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     if how == "environment":
-        monkeypatch.setenv(VARIABLES[0], path)
+        monkeypatch.setenv(VARIABLE, path)
     settings = Settings(multiproc_dir=path if how != "raw_env" else "")
-    raw_env = {VARIABLES[0]: path} if how == "raw_env" else {}
+    raw_env = {VARIABLE: path} if how == "raw_env" else {}
     found = in_new_process(stand_aside, settings, raw_env, str(tmp_path / "none"))
     lock.close()
     told = (
         f"gunicorn_prom_hooks: no application metrics: directory {path}: "
         f"{reason.format(pid=os.getpid())}; the server goes on without them"
     )
-    assert found == {"begun": False, "lines": [("error", told)], "path": path, "private": None, "own": own}
+    assert found == {"begun": False, "lines": [("error", told)], "path": path, "own": own}
 
 
 @pytest.mark.parametrize("settings", [Settings(), Settings(port=0)])
 def test_where_there_can_be_no_private_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    """Metrics work, each process's in its own memory, and not in the private directory of a predecessor."""
-    for name in VARIABLES:
-        monkeypatch.setenv(name, str(tmp_path))
+    """Metrics work, each process's in its own memory."""
+    monkeypatch.delenv(VARIABLE, raising=False)
     found = in_new_process(stand_aside, settings, {}, str(tmp_path / "none"))
     told = (
         "gunicorn_prom_hooks: no application metrics: directory for temporary files: "
         "No such file or directory; the server goes on without them"
     )
     lines = [("error", told)] if settings.port else []
-    assert found == {"begun": False, "lines": lines, "path": "", "private": None, "own": [NOT_THERE]}
-    assert list(tmp_path.iterdir()) == []
+    assert found == {"begun": False, "lines": lines, "path": "", "own": [NOT_THERE]}
 
 
 def succeed(settings: Settings, raw_env: dict[str, str], temporary: str) -> dict[str, Any]:
@@ -287,11 +283,11 @@ def succeed(settings: Settings, raw_env: dict[str, str], temporary: str) -> dict
     tempfile.tempdir = temporary
     metrics, server, guard = started(settings, fake_server(**raw_env))
     Counter("orders", "Help.").inc(3)
-    folder = Path(os.environ[VARIABLES[0]])
+    folder = Path(metrics._directory.place.path)
     found = {
         "lines": server.log.lines,
         "counts": dict(guard.counts),
-        "environ": [os.environ.get(name) for name in VARIABLES],
+        "environ": os.environ.get(VARIABLE),
         "files": sorted(path.name.replace(str(os.getpid()), "PID") for path in folder.glob("*.db")),
         "families": [family.name for family in metrics.collect()],
         "successor": load({}).multiproc_dir,
@@ -309,15 +305,15 @@ def test_a_directory_of_the_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, raw: str, expected: str
 ) -> None:
     """The setting says where, or else gunicorn's raw_env; prometheus_client is told, and a successor takes it too."""
-    monkeypatch.delenv(VARIABLES[0], raising=False)
-    raw_env = {VARIABLES[0]: raw.format(tmp=tmp_path)} if raw else {}
+    monkeypatch.delenv(VARIABLE, raising=False)
+    raw_env = {VARIABLE: raw.format(tmp=tmp_path)} if raw else {}
     settings = Settings(multiproc_dir=chosen.format(tmp=tmp_path))
     found = in_new_process(succeed, settings, raw_env, str(tmp_path / "none"))
     path = expected.format(tmp=tmp_path)
     assert found == {
         "lines": [],
         "counts": {},
-        "environ": [path, None],
+        "environ": path,
         "files": ["counter_m-PID.db"],
         "families": ["orders"],
         "successor": path,
@@ -327,31 +323,19 @@ def test_a_directory_of_the_users(
 
 
 def test_a_private_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a setting there is a private one; both variables say so, so a successor makes one of its own."""
-    monkeypatch.delenv(VARIABLES[0], raising=False)
+    """Without a setting there is a private one, and the environment is left alone."""
+    monkeypatch.delenv(VARIABLE, raising=False)
     found = in_new_process(succeed, Settings(), {}, str(tmp_path))
-    path, private = found.pop("environ")
-    assert path == private
-    assert Path(path).parent == tmp_path
     assert found == {
         "lines": [],
         "counts": {},
+        "environ": None,
         "files": ["counter_m.db"],
         "families": ["orders"],
         "successor": "",
         "left": None,
     }
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("private", "expected"), [(True, ["/x", "/x"]), (False, ["/x", None])])
-def test_announcing(monkeypatch: pytest.MonkeyPatch, private: bool, expected: list[str | None]) -> None:
-    """prometheus_client's variable is set always, ours for a private directory."""
-    for name in VARIABLES:
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    announce_directory("/x", private=private)
-    assert [os.environ.get(name) for name in VARIABLES] == expected
 
 
 def upgrade(path: str) -> bool:
@@ -380,7 +364,7 @@ def trapped(path: str, early: list[str]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("early", "told"), [([], None), (["a"], "a"), (["z_total", "b"], "b, z")])
 def test_the_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: list[str], told: str | None) -> None:
     """Metrics made before are named in one line of the log; that prometheus_client was imported is no harm."""
-    monkeypatch.delenv(VARIABLES[0], raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     lines = in_new_process(trapped, str(tmp_path), early)
     assert lines == (
         [
@@ -397,7 +381,7 @@ def test_the_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: list[s
 
 def test_no_trap_where_the_variable_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the environment had the directory before, metrics made early are on the page, and nobody is warned."""
-    monkeypatch.setenv(VARIABLES[0], str(tmp_path))
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert in_new_process(trapped_with_variable, str(tmp_path)) == [["early"], 1.0, []]
 
 
