@@ -119,7 +119,10 @@ class Store:
                     file.renew(_path(self._ensure(), kind, self._identity()))
                 except Exception:  # noqa: BLE001 - in the midst of a change of a metric, which is to come through
                     self._failed()
-            self._forget_failures()
+            for group in list(self._groups.values()):
+                if group.failed:
+                    group.attached, group.failed = -1, False
+            self._leave_memory()
 
     def settle(self) -> None:
         """Write files that were lost anew, before the process ends."""
@@ -196,12 +199,10 @@ class Store:
         files, self._files = self._files, {}
         for file in files.values():
             file.close()
-        self._forget_failures()
+        self._leave_memory()
 
-    def _forget_failures(self) -> None:
-        for group in list(self._groups.values()):
-            if group.failed:
-                group.attached, group.failed = -1, False
+    def _leave_memory(self) -> None:
+        """Have each value that is kept in memory find a file when it is next changed."""
         self._in_memory.memory = _NOT_OPEN.memory
         self._in_memory = Cell(bytearray(16), 0)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from unit_app_metrics import MODES, Process, Reader, key_of, theirs, write
 
 from gunicorn_prom_hooks.app_metrics import blocks
+from gunicorn_prom_hooks.app_metrics.gauges import hand_over
 from gunicorn_prom_hooks.app_metrics.layouts import FIRST_BYTES
 from gunicorn_prom_hooks.app_metrics.mapped_file import Damaged, MappedFile
 from gunicorn_prom_hooks.app_metrics.place import Place
@@ -37,10 +40,15 @@ class App:
         self.identity = identity
         self.failures = 0
         self.place = Place(str(folder))
-        self.store = Store(self.place, lambda: str(folder), lambda: self.identity, self._failed, announced=announced)
+        self.ensure: Callable[[], object] = lambda: None
+        self.store = Store(self.place, self._folder, lambda: self.identity, self._failed, announced=announced)
         values.ValueClass = value_class(self.store)  # put back by the fixture
         if worker:
             self.store.become_worker()
+
+    def _folder(self) -> str:
+        self.ensure()
+        return str(self.folder)
 
     def _failed(self) -> None:
         self.failures += 1
@@ -53,6 +61,10 @@ class App:
     def page(self) -> dict[str, float]:
         """Values of samples without labels, by name, over all processes."""
         return Reader(self.folder).values()
+
+    def total(self, name: str) -> float:
+        """The sum of the samples with this name."""
+        return sum(s.value for family in Reader(self.folder).collect() for s in family.samples if s.name == name)
 
 
 @pytest.fixture(autouse=True)
@@ -359,6 +371,124 @@ def test_every_byte_has_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert found == sorted(f"{typ}_{identity}.db" for typ in ("counter", "histogram") for identity in ("m", "p1", "s0"))
     assert app.failures == 0
     assert sum(sample.value for family in Reader(tmp_path).collect() for sample in family.samples) > 5000
+
+
+# Files that are handed on, and those that are lost
+
+
+def test_a_successor_and_the_gauges_of_its_predecessor(tmp_path: Path) -> None:
+    """What is left of gauges has a key of its own in the file: a living value never goes on in it."""
+    for number, amount in enumerate((5.0, 7.0, 1.0)):
+        hand_over(str(tmp_path), "s0", "", None, contextlib.nullcontext)
+        app = App(tmp_path)
+        gauges = {mode: Gauge(f"g_{mode}", "Help.", multiprocess_mode=mode, registry=None) for mode in MODES}  # type: ignore[arg-type]
+        assert [read(gauge) for gauge in gauges.values()] == [{name: 0.0} for name in (f"g_{mode}" for mode in MODES)]
+        for mode, gauge in gauges.items():
+            change = gauge.set if "mostrecent" in mode else gauge.inc
+            change(amount)
+        page, before = app.page(), (5.0, 7.0, 1.0)[: number + 1]
+        assert page["g_sum"] == sum(before)
+        assert (page["g_min"], page["g_max"]) == (min(before), max(before))
+        assert [page[f"g_live{mode}"] for mode in ("sum", "min", "max")] == [amount] * 3
+        assert Reader(tmp_path).rows() == theirs(tmp_path)
+        app.store._close()
+    assert app.failures == 0
+
+
+@pytest.mark.parametrize("what", ["nothing", "removed", "seeded", "link", "folder"])
+@pytest.mark.parametrize("count", [1, 2000])
+def test_a_lost_file(tmp_path: Path, what: str, count: int) -> None:
+    """All that the process has counted is in the new one, whatever was there; then it goes on in it."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    app = App(folder)
+    app.ensure = lambda: folder.mkdir(exist_ok=True)
+    orders, waiting = counter("orders", "number"), Gauge("waiting", "Help.", multiprocess_mode="max", registry=None)
+    for number in range(count):
+        orders.labels(str(number)).inc(2)
+    waiting.set(4)
+    file = folder / "counter_s0.db"
+    before = file.read_bytes()
+    orders.labels("0").inc(3)
+    if what == "folder":
+        shutil.rmtree(folder)
+    elif what != "nothing":
+        file.unlink()
+    if what == "seeded":
+        file.write_bytes(before)
+    elif what == "link":
+        (tmp_path / "elsewhere").write_text("mine")
+        file.symlink_to(tmp_path / "elsewhere")
+    inode = file.stat().st_ino if what == "nothing" else None
+    app.place.changed(str(folder))
+    orders.labels("0").inc(5)
+    waiting.inc()
+    assert app.total("orders_total") == 2 * count + 8
+    assert app.page()["waiting"] == 5
+    assert whole(folder) == {"counter_s0.db", "gauge_max_s0.db"}
+    assert inode in (None, file.stat().st_ino)
+    for number in range(count, 2 * count):
+        orders.labels(str(number)).inc(2)
+    assert app.total("orders_total") == 4 * count + 8
+    assert read(orders.labels("0")) == {"orders_total": 10}
+    assert what != "link" or (tmp_path / "elsewhere").read_text() == "mine"
+    assert Reader(folder).rows() == theirs(folder)
+    assert app.failures == 0
+    assert in_fork(lambda: [fd for fd in os.listdir("/proc/self/fd") if is_in(folder, fd)]) == []
+
+
+def is_in(folder: Path, descriptor: str) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}").startswith(str(folder))
+    except FileNotFoundError:
+        return False
+
+
+def test_no_room_for_a_lost_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process goes on in the one that is not there any more, and writes all of it at the next chance."""
+    app = App(tmp_path)
+    orders = counter()
+    orders.inc(3)
+    disk = Disk(monkeypatch, 0)
+    counter("without").inc()
+    seconds = histogram()
+    seconds.observe(1)
+    (tmp_path / "counter_s0.db").unlink()
+    app.place.changed(str(tmp_path))
+    orders.inc()
+    seconds.observe(1)
+    failures = app.failures
+    for _ in range(5):
+        orders.inc()
+        seconds.observe(1)
+    assert (list(tmp_path.iterdir()), app.failures) == ([], failures)
+    disk.room = 1 << 20
+    app.place.changed(str(tmp_path))
+    seconds.observe(1.5)
+    app.store.settle()
+    assert app.page()["orders_total"] == 9
+    assert (app.page()["seconds_count"], app.page()["seconds_sum"]) == (1, 1.5), "what had no room has another try"
+    assert read(seconds)["seconds_count"] == 8
+    assert whole(tmp_path) == {"counter_s0.db", "histogram_s0.db"}
+
+
+def test_files_lost_before_a_fork(tmp_path: Path) -> None:
+    """The child has none to make anew; its parent makes its own, before it ends at the latest."""
+    app = App(tmp_path)
+    orders = counter()
+    orders.inc(3)
+    (tmp_path / "counter_s0.db").unlink()
+    app.place.changed(str(tmp_path))
+
+    def child() -> None:
+        app.identity = "p1"
+        app.store.settle()
+        orders.inc(5)
+
+    in_fork(child)
+    assert app.page() == {"orders_total": 5}
+    app.store.settle()
+    assert app.page() == {"orders_total": 8}
 
 
 # Where there is no room
