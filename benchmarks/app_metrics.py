@@ -19,7 +19,8 @@ from prometheus_client.registry import Collector
 
 from gunicorn_prom_hooks.app_metrics.merge import MultiprocessFiles
 from gunicorn_prom_hooks.app_metrics.place import Place
-from gunicorn_prom_hooks.app_metrics.value import Store, value_class
+from gunicorn_prom_hooks.app_metrics.store import Store
+from gunicorn_prom_hooks.app_metrics.value import value_class
 from gunicorn_prom_hooks.settings import MULTIPROC_DIR
 
 IDENTITIES = 64

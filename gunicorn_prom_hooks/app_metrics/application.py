@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from prometheus_client import values
 from prometheus_client.metrics_core import Metric
 
 from ..guard import Guard
-from ..native import new_lock
 from ..settings import MULTIPROC_DIR, Settings, announce_directory
-from ..transient import below, transient
 from .directory import Directory, PrivateDirectory, SharedDirectory
 from .early import made_too_early, stand_aside
-from .gauges import hand_over, remove_live
+from .gone import hand_over, remove_live
 from .identity import Identity, owner
-from .leftovers import Found, content_of, find, remove
-from .merge import MultiprocessFiles, Seen
-from .names import FileName
 from .processes import Numbers
-from .retired import Retired
-from .rewriting import User, add
-from .value import Store, value_class
-from .writers import is_written
-
-MAX_TOLD: Final = 1000
+from .rewriting import User
+from .store import Store
+from .upkeep import Upkeep
+from .value import value_class
 
 
 class ApplicationMetrics:
@@ -57,7 +48,6 @@ class ApplicationMetrics:
         *,
         announced: bool,
     ) -> None:
-        self._hold = hold
         self._directory = directory
         self._place = directory.place
         self._log = log
@@ -65,16 +55,6 @@ class ApplicationMetrics:
         self._numbers = Numbers(directory.place, directory.suffix)
         self._numbers.make(*directory.user)
         self._identity = Identity(directory.suffix, self._claim)
-        self._told: set[str] = set()
-        self._master = int(directory.suffix[1:]) if directory.suffix else None
-        self._files = MultiprocessFiles(directory.place.path, self._bad, self._reads)
-        self._retired = Retired(directory.suffix, directory.user, self._numbers.exclusive)
-        self._busy = new_lock()
-        """Held while files are tidied up and read; never in a child."""
-        self._kept: Mapping[str, Seen] = {}
-        """What is known of the files that only this server's processes remove. Replaced as a whole."""
-        self._unsure = {name: _content(Path(directory.place.path, name)) for name in directory.unsure}
-        self._say_removed()
         self._store = Store(
             directory.place,
             self._ensure,
@@ -82,6 +62,8 @@ class ApplicationMetrics:
             lambda: guard.failed("app_metrics"),
             announced=announced,
         )
+        self._upkeep = Upkeep(directory, self._numbers, self._store.renew, log, guard, hold)
+        self._say_removed()
         # Documented by prometheus_client: a metric's value is made of whatever this is at that moment.
         values.ValueClass = value_class(self._store)
         atexit.register(directory.close)  # a start that fails calls no on_exit
@@ -89,21 +71,7 @@ class ApplicationMetrics:
 
     def collect(self) -> list[Metric]:
         """The application's families, over all its processes. In the exporter's thread, without the master's lock."""
-        with self._busy, transient((self._is_inside,)):
-            try:
-                said = self._tidy()
-            except OSError:
-                said = ""
-                with self._hold():
-                    self._guard.failed("app_metrics")
-            if said:
-                with self._hold():
-                    self._log.warning("%s", said)
-            self._files.move(self._place.path)
-            families = self._files.collect()
-            ours = {name: seen for name, seen in self._files.seen.items() if self._is_ours(seen.name)}
-            self._kept = {**self._kept, **ours}
-        return families
+        return self._upkeep.collect()
 
     def forking(self) -> None:
         """Before a fork: the directory is there, even if somebody has tidied up meanwhile.
@@ -111,14 +79,7 @@ class ApplicationMetrics:
         Raises:
             OSError: it cannot be.
         """
-        if not self._busy.acquire(False):
-            return  # the exporter's thread is at it
-        try:
-            said = self._tidy()
-        finally:
-            self._busy.release()
-        if said:
-            self._log.warning("%s", said)
+        self._upkeep.forking()
 
     def become_worker(self, slot: int) -> None:
         """This process is now the worker in this slot."""
@@ -167,58 +128,6 @@ class ApplicationMetrics:
             self._numbers.claim_again(whose.number)
         return path
 
-    def _tidy(self) -> str:
-        """Sees to it that all is there that is to be, and no more than that. Returns what there is to say of it.
-
-        Raises:
-            OSError: it cannot be.
-        """
-        before = self._place.path
-        lost = self._directory.restore()
-        path = self._place.refresh()
-        lost |= self._numbers.make(*self._directory.user)
-        for name in set(self._kept) - set(os.listdir(path)):
-            lost |= add(Path(path, name), self._kept[name].content(), self._directory.user)
-        if lost:
-            self._place.changed(path)
-            self._store.renew()  # the master may have files, too
-        files = [file for file in find(path) if self._reads(file.path.name, file.name)]
-        for file in files:
-            if file.name.live:
-                self._remove_live_gauge(file)
-        self._retired.sweep(file for file in files if file.owner.kind == "" and not file.name.live)
-        if not lost:
-            return ""
-        return f"gunicorn_prom_hooks: application metrics: files were removed from {before}; made anew in {path}"
-
-    def _remove_live_gauge(self, file: Found) -> None:
-        """Removes live gauges of a process that is gone, if it is sure that it is."""
-        kind, number, _ = file.owner
-        with contextlib.suppress(OSError):
-            if kind == "p" and number is not None:
-                with self._numbers.hold_dead(number) as dead:
-                    if dead:
-                        remove_live(self._place.path, file.name.identity)
-            elif kind == "" and is_written(file.path) is False:
-                remove(file.path)
-
-    def _is_inside(self, descriptor: int, link: str) -> bool:
-        return below(os.path.realpath(self._place.path))(descriptor, link)
-
-    def _is_ours(self, name: FileName) -> bool:
-        whose = owner(name.identity)
-        return bool(whose.kind) and whose.master == self._master
-
-    def _reads(self, file: str, name: FileName) -> bool:
-        master = owner(name.identity).master
-        if master is not None and master != self._master:
-            return False
-        if file in self._unsure:  # a process that writes it has it changed sooner or later
-            if self._unsure[file] == _content(Path(self._place.path, file)):
-                return False
-            del self._unsure[file]
-        return True
-
     def _say_removed(self) -> None:
         removed, self._directory.removed = self._directory.removed, 0
         if removed:
@@ -227,21 +136,6 @@ class ApplicationMetrics:
                 removed,
                 self._place.path,
             )
-
-    def _bad(self, file: str, reason: str) -> None:
-        self._guard.counts["app_metrics_file"] += 1
-        if file not in self._told and len(self._told) < MAX_TOLD:
-            self._told.add(file)
-            with self._hold():
-                self._log.error("gunicorn_prom_hooks: application metrics: file %r is left out: %s", file, reason)
-
-
-def _content(path: Path) -> bytes | None:
-    """A digest of what is in the file; None if it cannot be read."""
-    try:
-        return hashlib.sha256(content_of(path)).digest()
-    except OSError:
-        return None
 
 
 def begin(

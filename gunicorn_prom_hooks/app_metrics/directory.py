@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from . import leftovers
+from .leftovers import is_written
 from .locks import MasterLock, door, living_masters, remove_processes_locks
 from .place import Place
 from .rewriting import User
-from .writers import is_written
 
 PREFIX: Final = "gunicorn-prom-hooks-"
 """What the names of private directories begin with."""

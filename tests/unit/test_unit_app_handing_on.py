@@ -21,11 +21,10 @@ from gunicorn.config import Config
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess
 from unit_app_metrics import MODES, Process, Reader, rows, theirs
 
-from gunicorn_prom_hooks.app_metrics import retired
+from gunicorn_prom_hooks.app_metrics import gone
 from gunicorn_prom_hooks.app_metrics.application import ApplicationMetrics, begin
-from gunicorn_prom_hooks.app_metrics.gauges import hand_over, remove_live
+from gunicorn_prom_hooks.app_metrics.gone import Retired, hand_over, remove_live
 from gunicorn_prom_hooks.app_metrics.leftovers import find
-from gunicorn_prom_hooks.app_metrics.retired import Retired
 from gunicorn_prom_hooks.app_metrics.rewriting import User
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.settings import Settings
@@ -147,7 +146,7 @@ KINDS = ["counter", "histogram", "summary", "sum", "min", "max"]
 
 def test_programs_that_are_gone_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When there are many, in one file of each kind; a name that somebody has seen can still be opened for a while."""
-    monkeypatch.setattr(retired, "MOST_FILES", 20)
+    monkeypatch.setattr(gone, "MOST_FILES", 20)
     clock = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     bounded = Retired("-7", ME, contextlib.nullcontext)

@@ -18,7 +18,7 @@ import pytest
 from gunicorn.config import Config
 from prometheus_client import Counter, Gauge, multiprocess
 
-from gunicorn_prom_hooks.app_metrics import application
+from gunicorn_prom_hooks.app_metrics import upkeep
 from gunicorn_prom_hooks.app_metrics.application import ApplicationMetrics, begin
 from gunicorn_prom_hooks.app_metrics.early import made_too_early
 from gunicorn_prom_hooks.app_metrics.identity import Identity, Owner, owner
@@ -459,7 +459,7 @@ def reads(path: str, identities: list[str]) -> list[bool]:
     found = []
     for identity in identities:
         name = identity.replace("US", here)
-        found.append(metrics._reads(f"counter_{name}.db", FileName("counter", "", False, name)))
+        found.append(metrics._upkeep._reads(f"counter_{name}.db", FileName("counter", "", False, name)))
     metrics.close()
     return found
 
@@ -482,7 +482,7 @@ def test_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: b
 
 def bad_files(path: str, files: int, most: int) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """What is logged and counted after three collects."""
-    application.MAX_TOLD = most  # type: ignore[misc]
+    upkeep.MAX_TOLD = most  # type: ignore[misc]
     metrics, server, guard = started(Settings(multiproc_dir=path))
     for number in range(files):
         (Path(path) / f"counter_s{number}-{os.getpid()}.db").write_bytes(b"x")

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from gunicorn_prom_hooks.app_metrics import processes
+from gunicorn_prom_hooks.app_metrics.leftovers import is_written
 from gunicorn_prom_hooks.app_metrics.place import Place
 from gunicorn_prom_hooks.app_metrics.processes import Numbers
-from gunicorn_prom_hooks.app_metrics.writers import is_written
 
 ME = os.geteuid(), os.getegid()
 

@@ -22,11 +22,12 @@ from prometheus_client.mmap_dict import MmapedDict
 from unit_app_metrics import MODES, Process, Reader, key_of, theirs, write
 
 from gunicorn_prom_hooks.app_metrics import blocks
-from gunicorn_prom_hooks.app_metrics.gauges import hand_over
+from gunicorn_prom_hooks.app_metrics.gone import hand_over
 from gunicorn_prom_hooks.app_metrics.layouts import FIRST_BYTES
 from gunicorn_prom_hooks.app_metrics.mapped_file import Damaged, MappedFile
 from gunicorn_prom_hooks.app_metrics.place import Place
-from gunicorn_prom_hooks.app_metrics.value import Store, value_class
+from gunicorn_prom_hooks.app_metrics.store import Store
+from gunicorn_prom_hooks.app_metrics.value import value_class
 
 SPAWN = multiprocessing.get_context("spawn")
 DEADLINE_SECONDS = 60.0

@@ -1,7 +1,9 @@
-"""Files of processes that are gone and were not forked but started: put together when there are many.
+"""What processes that are gone have left in their files: gauges of workers, and the files of programs.
 
-Until then they stay as they are, since a value cannot go from one file to another without somebody who reads both at
-that moment seeing it twice. A file is emptied first, and removed when nobody can be about to open it any more.
+A value cannot go from one file to another without somebody who reads both at that moment seeing it twice, or not at
+all. So a gauge stays in the file with which the successor goes on, under a key that prometheus_client takes for the
+same sample and not for the same key: JSON with a space behind it. And files of programs are put together only when
+there are many: each is emptied then, and removed when nobody can be about to open it any more.
 """
 
 from __future__ import annotations
@@ -16,14 +18,57 @@ from typing import Final
 
 from .identity import GONE
 from .layouts import HEADER_BYTES
-from .leftovers import Found, content_of, is_genuine, remove
+from .leftovers import Found, content_of, is_genuine, is_written, remove
+from .names import GAUGES
 from .rewriting import User, content, empty, merged, read, replace
-from .writers import is_written
 
+_MARK: Final = b" "
 MOST_FILES: Final = 64
 """More than these are put together."""
 LINGER_SECONDS: Final = 60.0
 """How long a file that has been emptied stays for who has seen its name."""
+
+
+def remove_live(folder: str, identity: str) -> None:
+    """Remove the live gauges of a process that is gone. Readers know that these may vanish."""
+    for kind in GAUGES:
+        if kind.startswith("gauge_live"):
+            with contextlib.suppress(OSError):
+                Path(folder, f"{kind}_{identity}.db").unlink()
+
+
+def hand_over(
+    folder: str, identity: str, suffix: str, user: User | None, exclusive: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Prepare the gauges of a process that is gone for its successor, which is the caller. Nobody writes them.
+
+    Args:
+        folder: where the files are.
+        identity: of both.
+        suffix: of the server's files.
+        user: whom new files belong to; None for the caller.
+        exclusive: held while the file is rewritten that all processes share.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    remove_live(folder, identity)
+    for kind in GAUGES:
+        file = Path(folder, f"{kind}_{identity}.db")
+        if kind.startswith("gauge_live") or not file.exists():
+            continue
+        mode = kind.removeprefix("gauge_")
+        entries = read(file)
+        left = [entry for entry in entries if not entry.key.endswith(_MARK)]
+        if left and mode == "all":
+            gone = Path(folder, f"{kind}_{GONE}{suffix}.db")
+            with exclusive():
+                # A process's value of before is replaced, and never added to: to do this twice is harmless.
+                replace(gone, content(merged(mode, [*read(gone), *left])), user)
+            empty(file)
+        elif left:
+            kept = merged(mode, (entry._replace(key=entry.key.rstrip(_MARK)) for entry in entries))
+            replace(file, content(entry._replace(key=entry.key + _MARK) for entry in kept), user)
 
 
 class Retired:
