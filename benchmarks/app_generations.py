@@ -30,7 +30,8 @@ def app(environ, start_response):
     if environ["PATH_INFO"].startswith("/order"):
         orders.labels("plain").inc()
         seconds.labels("plain").observe(0.01)
-    body = os.environ["PROMETHEUS_MULTIPROC_DIR"].encode()
+    files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    body = os.path.dirname(next((file for file in files if ".db" in file), "")).encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 """

@@ -16,8 +16,6 @@ MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus_client looks for the directory."""
 _OLD_MULTIPROC_DIR = "prometheus_multiproc_dir"
 """Deprecated, and still taken by prometheus_client."""
-_OUR_DIRECTORY = "GUNICORN_PROM_PRIVATE_DIR"
-"""The private directory of a server: a master that replaces it inherits both variables, and makes one of its own."""
 _NOT_MEANT_FOR_US = "tcp://"
 """What Kubernetes sets PROMETHEUS_METRICS_PORT to, beside a Service that is called prometheus-metrics."""
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
@@ -38,7 +36,9 @@ class Settings:
         port: TCP port of the metrics, 1 to 65535; 0: no HTTP server.
         address: IP address to bind, or a host name, which is bound at each address that it has.
         endpoint: the user's callable, or None.
-        max_endpoints: different values of the label ``endpoint``, 1 to 10,000; more become ``<other>``.
+        max_endpoints: different values of the label ``endpoint``, 1 to 10,000; more become ``<other>``. Each adds, for
+            each of its methods, 4 KB and 0.3 ms of CPU to a scrape: 10,000 with three methods are 123 MB and 10 s,
+            Prometheus' default ``scrape_timeout``.
         worker_label: ``age``: worker_id is ``worker_<age>_<timestamp>``; ``slot``: ``worker_<slot>``.
         queue_header: header in which a proxy says when it passed the request on; empty: none is looked at.
         app_metrics: whether the application's own metrics are on the page. Taken at the start, not at a reload.
@@ -73,8 +73,6 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     Raises:
         InvalidSetting: naming the setting, the value and what is allowed.
     """
-    if environ.get(_OUR_DIRECTORY) and environ.get(_OUR_DIRECTORY) == environ.get(MULTIPROC_DIR):
-        environ = {name: value for name, value in environ.items() if name != MULTIPROC_DIR}
     if _OLD_MULTIPROC_DIR in environ and MULTIPROC_DIR not in environ:
         environ = {**environ, MULTIPROC_DIR: environ[_OLD_MULTIPROC_DIR]}
     known = {field.name for field in fields(Settings)}
@@ -93,23 +91,10 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     return Settings(**values)
 
 
-def announce_directory(path: str, *, private: bool = False) -> None:
-    """Tells prometheus_client, in this process and those that it forks, where to keep its files."""
+def announce_directory(path: str) -> None:
+    """Tell prometheus_client, in this process and those that it forks, which directory the user has named."""
     if os.environ.get(MULTIPROC_DIR) != path:
-        if os.environ.get(_OUR_DIRECTORY):
-            private |= os.environ[_OUR_DIRECTORY] == os.environ.get(MULTIPROC_DIR)
         os.environ[MULTIPROC_DIR] = path
-    if private:
-        os.environ[_OUR_DIRECTORY] = path
-
-
-def forget_private_directory() -> bool:
-    """Take a private directory out of the environment, be it a predecessor's. Return whether there was one."""
-    private = os.environ.pop(_OUR_DIRECTORY, "")
-    if not private or os.environ.get(MULTIPROC_DIR) != private:
-        return False
-    del os.environ[MULTIPROC_DIR]
-    return True
 
 
 def _refuse(what: str, value: object, allowed: str) -> InvalidSetting:

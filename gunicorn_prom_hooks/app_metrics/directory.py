@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from . import leftovers
+from .leftovers import is_written
 from .locks import MasterLock, door, living_masters, remove_processes_locks
 from .place import Place
 from .rewriting import User
-from .writers import is_written
 
 PREFIX: Final = "gunicorn-prom-hooks-"
 """What the names of private directories begin with."""
@@ -133,8 +133,9 @@ class PrivateDirectory:
         """Remove it with all that is in it, and what masters that were killed have left since."""
         if self._lock.is_ours:
             path = self.place.refresh()
-            if _is_private(path, self.user):
-                shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                if _is_private(path, self.user):
+                    shutil.rmtree(path, ignore_errors=True)
             self._lock.close()
             _sweep({self.user.uid, os.geteuid()})
 
@@ -225,16 +226,21 @@ class SharedDirectory:
     def close(self) -> None:
         """Remove the files of this server and of those that are gone, and leave the directory.
 
-        While another master of the upgrade lives, counters stay for whoever reads the directory as a whole.
+        While another master of the upgrade lives, or another program writes there, counters stay for whoever reads the
+        directory as a whole.
         """
         if self._lock.is_ours:
             self._lock.close()
             with contextlib.suppress(OSError), door(self.path):
                 alive = living_masters(self.path)
-                for path, name, whose in leftovers.find(self.path):
-                    if whose.master is not None and whose.master not in alive and (name.live or not alive):
+                files = [(file, _is_written(file.path)) for file in leftovers.find(self.path)]
+                only_live = bool(alive) or _others_write(files)
+                for (path, name, whose), written in files:
+                    ended = whose.master is not None and whose.master not in alive
+                    itself = (whose.kind, whose.master) == ("m", self._lock.pid)
+                    if ended and (itself or not written) and (name.live or not only_live):
                         with contextlib.suppress(OSError):
-                            self.removed += not is_written(path) and leftovers.remove(path)
+                            self.removed += leftovers.remove(path)
                 remove_processes_locks(self.path, alive)
 
     def _make(self, path: str) -> bool:
@@ -250,18 +256,30 @@ class SharedDirectory:
         Returns:
             names of files with a number of which nothing tells whether a living process has it.
         """
+        files = [(file, _is_written(file.path)) for file in leftovers.find(path)]
+        others = _others_write(files)
         unsure = set()
-        for file, _, whose in leftovers.find(path):
-            with contextlib.suppress(FileNotFoundError):
-                written = is_written(file)
-                if whose.master in alive or written:
-                    continue
-                if written is None and whose.kind == "" and whose.master is None:
-                    unsure.add(file.name)
-                else:
-                    self.removed += leftovers.remove(file)
+        for (file, _, whose), written in files:
+            if whose.master in alive or written:
+                continue
+            if whose.kind == "" and whose.master is None and (others or written is None):
+                unsure.add(file.name)
+            else:
+                self.removed += leftovers.remove(file)
         remove_processes_locks(path, alive)
         return frozenset(unsure)
+
+
+def _is_written(path: Path) -> bool | None:
+    try:
+        return is_written(path)
+    except FileNotFoundError:
+        return False
+
+
+def _others_write(files: list[tuple[leftovers.Found, bool | None]]) -> bool:
+    """Return whether a program that knows nothing of us writes one of these files."""
+    return any(written and file.owner.kind == "" and file.owner.master is None for file, written in files)
 
 
 def _make_private(user: User) -> tuple[str, MasterLock]:

@@ -1,10 +1,11 @@
-"""What prometheus_client was told before us: metrics made too early, and a predecessor's private directory."""
+"""The trap: metrics that were made before prometheus_client was told where to keep them."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 
-from ..settings import forget_private_directory
+from ..settings import announce_directory
 
 
 def made_too_early() -> list[str]:
@@ -22,13 +23,20 @@ def made_too_early() -> list[str]:
     return sorted(names)
 
 
-def forget_predecessor() -> None:
-    """Have prometheus_client keep metrics in memory if its directory is the private one of a master before this one.
+def stand_aside(path: str) -> None:
+    """Leave prometheus_client as it is without us, so that what the user's hooks and application do with it works.
 
-    A master that is replaced hands on its environment. Where this server sets up no application metrics, its processes
-    would write into a directory that goes with the other one.
+    Args:
+        path: the user's directory.
     """
-    if forget_private_directory() and "prometheus_client.values" in sys.modules:
-        from prometheus_client import values
+    from prometheus_client import values
 
-        values.ValueClass = values.MutexValue
+    announce_directory(path)
+    try:
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError:
+        values.ValueClass = values.MutexValue  # prometheus_client would raise where the application makes metrics
+        return
+    if not getattr(values.ValueClass, "_multiprocess", False):
+        # gunicorn sets raw_env later than we have imported this.
+        values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]

@@ -7,41 +7,40 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ..native import new_lock
-from .place import Place
-
+GONE: Final = "gone"
+"""Identity of processes that are gone whose values have been put together."""
 _IDENTITY: Final = re.compile(r"(?P<kind>m|s|p|gone|)(?P<number>\d*)(?:-(?P<master>\d+))?", re.ASCII)
 
 
 class Identity:
-    """prometheus_client's ``process_identifier``: calling it gives the identity of this process.
+    """What the names of this process's files end with: calling it gives it. Asked when a file is opened.
 
     A worker is known by its slot, ``s0``, a process that one of them forks by a number, ``p0``: its successor goes on
-    with its files. The master is ``m``. It is asked at every change of a metric.
+    with its files. The master is ``m``.
+
+    Attributes:
+        known: the identity; empty in a forked process that has none yet.
 
     Args:
         suffix: sets the files of this server apart from those of another one in the same directory.
-        place: where the directory is.
-        claim: gives this process its identity, at the first change of a metric.
-        lost: called when files of the directory have been lost, with this process's identity.
+        claim: gives a forked process its identity, at the first change of a metric.
     """
 
-    def __init__(self, suffix: str, place: Place, claim: Callable[[], str], lost: Callable[[str], None]) -> None:
+    def __init__(self, suffix: str, claim: Callable[[], str]) -> None:
         self._suffix = suffix
-        self._place = place
         self._claim = claim
-        self._lost = lost
-        self._lock = new_lock()
-        self._name = f"m{suffix}"
-        self._seen = place.generation()
+        self.known = f"m{suffix}"
         os.register_at_fork(after_in_child=self._forked)
 
     def __call__(self) -> str:
-        """Return the identity of this process."""
-        if self._place.generation() != self._seen or not self._name:
-            with self._lock:
-                self._refresh()
-        return self._name
+        """Return the identity of this process.
+
+        Raises:
+            OSError: it cannot have one.
+        """
+        if not self.known:
+            self.known = self._claim()
+        return self.known
 
     def of_slot(self, slot: int) -> str:
         """Return the identity of the worker in this slot."""
@@ -51,28 +50,13 @@ class Identity:
         """Return the identity of the forked process with this number."""
         return f"p{number}{self._suffix}"
 
-    def become_worker(self, slot: int) -> None:
-        """Make this process the worker in this slot."""
-        self._name = self.of_slot(slot)
-        self._seen = self._place.generation()
-
-    def settle(self) -> None:
-        """Make lost files of this process anew before it ends."""
-        if self._name:
-            self()
-
-    def _refresh(self) -> None:
-        generation = self._place.generation()
-        if not self._name:
-            self._name = self._claim()
-        elif generation != self._seen:
-            self._seen = generation  # whatever comes of it, it is not tried at each change of a metric
-            self._lost(self._name)
-        self._seen = generation
+    def become_worker(self, slot: int) -> str:
+        """Make this process the worker in this slot, and return its identity."""
+        self.known = self.of_slot(slot)
+        return self.known
 
     def _forked(self) -> None:
-        self._lock = new_lock()
-        self._name = ""
+        self.known = ""
 
 
 class Owner(NamedTuple):

@@ -9,6 +9,8 @@ from weakref import WeakValueDictionary
 from .keys import BadFile, Key
 
 HEADER_BYTES = 8
+FIRST_BYTES = 1 << 16
+"""The size of a new file; it doubles when it is full."""
 _LENGTH = struct.Struct("=I")
 _NUMBERS_BYTES = 16
 """A value and its timestamp, behind each key."""

@@ -14,7 +14,8 @@ class Place:
     """Hold the path and a generation. Made in the master, before any fork.
 
     Attributes:
-        path: the directory.
+        path: the directory, as this process knows it.
+        shared: the memory. Its first byte is the generation.
 
     Args:
         path: the directory at the start.
@@ -24,20 +25,20 @@ class Place:
     """
 
     def __init__(self, path: str) -> None:
-        self._shared = mmap.mmap(-1, _BYTES)
+        self.shared = mmap.mmap(-1, _BYTES)
         self._known = 0
         self.path = path
         self._write(path)
 
     def generation(self) -> int:
         """Return a number from 0 to 255 that changes when files have to be made anew. Costs no system call."""
-        return self._shared[0]
+        return self.shared[0]
 
     def refresh(self) -> str:
         """Return the path as of now, whichever process has changed it."""
-        if self._shared[0] != self._known:
-            self._known = self._shared[0]
-            self.path = os.fsdecode(self._shared[_PATH].rstrip(b"\0"))
+        if self.shared[0] != self._known:
+            self._known = self.shared[0]
+            self.path = os.fsdecode(self.shared[_PATH].rstrip(b"\0"))
         return self.path
 
     def changed(self, path: str) -> None:
@@ -48,10 +49,10 @@ class Place:
         """
         self._write(path)
         self.path = path
-        self._known = self._shared[0] = (self._shared[0] + 1) % 256
+        self._known = self.shared[0] = (self.shared[0] + 1) % 256
 
     def _write(self, path: str) -> None:
         data = os.fsencode(path)
         if len(data) > _BYTES - 8:
             raise OSError(f"the path has {len(data)} bytes")
-        self._shared[_PATH] = data.ljust(_BYTES - 8, b"\0")
+        self.shared[_PATH] = data.ljust(_BYTES - 8, b"\0")

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from .leftovers import is_written
 from .locks import processes_lock, wait_for_lock
 from .names import KINDS
 from .place import Place
-from .writers import is_written
 
 PER_GENERATION: Final = 4096
 """More processes than these at once have their pid instead of a number."""
@@ -79,8 +79,8 @@ class Numbers:
         """
         if not self._is_current():
             self._descriptor = os.open(self._path, _FLAGS)
-            if not self._lock(number):
-                raise OSError(f"number {number} is taken")
+        if not self._lock(number):
+            raise OSError(f"number {number} is taken")
 
     @contextlib.contextmanager
     def hold_dead(self, number: int) -> Iterator[bool]:

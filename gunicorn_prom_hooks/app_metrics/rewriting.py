@@ -7,15 +7,18 @@ import os
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from .layouts import HEADER_BYTES
+from .blocks import reserve
+from .columns import MERGES
+from .keys import BadFile
+from .layouts import FIRST_BYTES, HEADER_BYTES, Layouts
+from .names import parse_name
+from .values_file import ValuesFile
 
 _HEADER: Final = struct.Struct("=I4x")
 _LENGTH: Final = struct.Struct("=I")
 _NUMBERS: Final = struct.Struct("=dd")
-FIRST_BYTES: Final = 1 << 16
-"""The size that prometheus_client gives a new file."""
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -53,10 +56,10 @@ def key_of(blob: bytes) -> bytes:
     return blob[_LENGTH.size : _LENGTH.size + length]
 
 
-def replace(path: Path, data: bytes, user: User | None = None) -> BinaryIO:
-    """Put a file with this content in the place of the one that may be there, in one step. Return it, open.
+def replace(path: Path, data: bytes, user: User | None = None) -> None:
+    """Put a file with this content in the place of the one that may be there, in one step.
 
-    All of it is written, so each of its bytes has room on the disk.
+    Each of its bytes has a block on the disk, for whoever maps it.
 
     Args:
         path: of the file.
@@ -68,16 +71,14 @@ def replace(path: Path, data: bytes, user: User | None = None) -> BinaryIO:
     """
     new = path.with_name(path.name + ".new")
     with contextlib.ExitStack() as undo:
-        file: BinaryIO = os.fdopen(os.open(new, _FLAGS, 0o666), "w+b")
-        undo.callback(new.unlink, missing_ok=True)
-        undo.callback(file.close)
-        if user is not None and user != (os.geteuid(), os.getegid()):
-            os.fchown(file.fileno(), *user)
-        file.write(data)
-        file.flush()
+        with os.fdopen(os.open(new, _FLAGS, 0o666), "w+b") as file:
+            undo.callback(new.unlink, missing_ok=True)
+            if user is not None and user != (os.geteuid(), os.getegid()):
+                os.fchown(file.fileno(), *user)
+            reserve(file.fileno(), 0, len(data))
+            file.write(data)
         new.replace(path)
         undo.pop_all()
-    return file
 
 
 def add(path: Path, data: bytes, user: User) -> bool:
@@ -88,7 +89,7 @@ def add(path: Path, data: bytes, user: User) -> bool:
     """
     new = path.with_name(path.name + ".seed")
     try:
-        replace(new, data, user).close()
+        replace(new, data, user)
         os.link(new, path)
     except FileExistsError:
         return False
@@ -108,3 +109,32 @@ def empty(path: Path) -> None:
         os.pwrite(descriptor, _LENGTH.pack(HEADER_BYTES), 0)
     finally:
         os.close(descriptor)
+
+
+def read(file: Path) -> list[Entry]:
+    """Return what is in the file; nothing if it is not there, or damaged."""
+    name = parse_name(file.name)
+    if name is None or not file.exists():
+        return []
+    try:
+        layout, values = ValuesFile(str(file), name, Layouts()).read()
+    except BadFile:
+        return []
+    return [
+        Entry(key_of(key.blob), value, timestamp)
+        for key, value, timestamp in zip(
+            layout.keys, values.values, values.timestamps or (0.0,) * len(values.values), strict=True
+        )
+    ]
+
+
+def merged(mode: str, entries: Iterable[Entry]) -> Iterable[Entry]:
+    """Return one entry per key: the sum, or the least, greatest or latest value, as a gauge's mode has it."""
+    kept: dict[bytes, Entry] = {}
+    for entry in entries:
+        before = kept.get(entry.key)
+        if before is None or (mode == "mostrecent" and before.timestamp < entry.timestamp):
+            kept[entry.key] = entry
+        elif mode != "mostrecent":
+            kept[entry.key] = entry._replace(value=MERGES[mode or "sum"](before.value, entry.value))
+    return kept.values()

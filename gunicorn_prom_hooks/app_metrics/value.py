@@ -1,58 +1,33 @@
-"""A metric's value: in prometheus_client's file as long as that goes well, else in the memory of its process."""
+"""What prometheus_client makes metrics of: a number in the memory of its process, added up in a file beside it.
+
+A process reads of its metrics what it would read without us. Other processes' counts are in the files only.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable
-from pathlib import Path
+import struct
 from typing import Any, Final
 
-from prometheus_client import values
+from prometheus_client.mmap_dict import mmap_key
 
 from ..settings import announce_directory
+from .mapped_file import Cell
+from .store import NOT_OPEN, Store
 
-SPARE_BYTES: Final = 1 << 20
-"""Room that a disk must have for a file to be made or grown: to write to a mapping with no block behind it kills."""
-FIRST_BYTES: Final = 1 << 16
-"""The size that prometheus_client gives a new file."""
-
-
-class NoRoom(OSError):
-    """The disk is full, or nearly so."""
+_pack: Final = struct.Struct("=dd").pack
 
 
-def value_class(directory: Callable[[], str], identity: Callable[[], str], failed: Callable[[], None]) -> type:
-    """What prometheus_client is to make values of: its own multiprocess ones, as long as there is room for them.
+def value_class(store: Store) -> type:
+    """Return the class of which prometheus_client is to make values.
 
     A metric is made when the application is imported, and an exception there would end the server.
-
-    Args:
-        directory: where the files are, whatever the environment has become meanwhile; made again if it is gone.
-        identity: of this process.
-        failed: books the exception being handled.
     """
-    in_file = values.MultiProcessValue(identity)  # type: ignore[no-untyped-call]
-
-    def make(typ: str, *names: Any, mode: str, **more: Any) -> Any:
-        folder = directory()
-        announce_directory(folder)
-        kind = f"{typ}_{mode}" if typ == "gauge" else typ
-        path = Path(folder, f"{kind}_{identity()}.db")
-        _reserve(path)
-        try:
-            made = in_file(typ, *names, multiprocess_mode=mode, **more)
-        except (RuntimeError, ValueError, PermissionError):
-            # Damaged, or another user's; the worker before left it like that.
-            os.replace(path, path.with_suffix(".damaged"))
-            failed()
-            _reserve(path)
-            made = in_file(typ, *names, multiprocess_mode=mode, **more)
-        _reserve(path)
-        return made
+    shared = store.place.shared
 
     class Value:
         """One value."""
+
+        __slots__ = ("__weakref__", "_exemplar", "_generation", "_is_gauge", "_own", "cell", "group", "key")
 
         _multiprocess = True
 
@@ -65,59 +40,78 @@ def value_class(directory: Callable[[], str], identity: Callable[[], str], faile
             labelvalues: Any,
             help_text: str,
             multiprocess_mode: str = "",
-            **more: Any,
+            **_: Any,
         ) -> None:
-            names = metric_name, name, labelnames, labelvalues, help_text
-            self._in_memory = values.MutexValue(typ, *names, **more)  # type: ignore[no-untyped-call]
-            self._value: Any = self._in_memory
-            try:
-                self._value = make(typ, *names, mode=multiprocess_mode, **more)
-            except Exception:  # noqa: BLE001 - the application must be imported for all that
-                failed()
+            if store.announced:
+                announce_directory(store.place.refresh())
+            self.cell = NOT_OPEN
+            self.key = mmap_key(metric_name, name, labelnames, labelvalues, help_text).encode()
+            self._own = 0.0
+            self._exemplar: Any = None
+            self._generation = store.generation
+            self._is_gauge = typ == "gauge"
+            is_bucket = typ == "histogram" and "le" in labelnames
+            last = is_bucket and labelvalues[-1] == "+Inf"
+            if typ != "histogram":
+                last = typ != "summary" or name.endswith("_sum")
+            metric = (metric_name, *(labelvalues[:-1] if is_bucket else labelvalues))
+            kind = f"{typ}_{multiprocess_mode}" if self._is_gauge else typ
+            self.group = store.add(self, metric, kind, last=last)
+
+        def enter(self, cell: Cell) -> None:
+            """Go on in this cell."""
+            self.cell = cell
+            if self._generation != store.generation:
+                self._generation = store.generation
+                if store.announced:
+                    self._own = 0.0
 
         def inc(self, amount: float) -> None:
-            """Adds."""
-            self._do("inc", amount)
+            """Add."""
+            with store.lock:
+                if shared[0] != store.seen:
+                    store.renew()
+                cell = self.cell
+                total = cell.total + amount
+                try:
+                    cell.memory[cell.start : cell.end] = _pack(total, 0.0)
+                except ValueError:
+                    store.attach(self.group)
+                    cell = self.cell
+                    total = cell.total + amount
+                    cell.memory[cell.start : cell.end] = _pack(total, 0.0)
+                cell.total = total
+                self._own += amount
 
         def set(self, value: float, timestamp: float | None = None) -> None:
-            """Sets."""
-            self._do("set", value, timestamp)
+            """Set. A counter that is set back takes back what this process has counted, and no more."""
+            with store.lock:
+                if shared[0] != store.seen:
+                    store.renew()
+                cell = self.cell
+                total = value if self._is_gauge else cell.total + value - self._own
+                try:
+                    cell.memory[cell.start : cell.end] = _pack(total, timestamp or 0.0)
+                except ValueError:
+                    store.attach(self.group)
+                    cell = self.cell
+                    total = value if self._is_gauge else cell.total + value - self._own
+                    cell.memory[cell.start : cell.end] = _pack(total, timestamp or 0.0)
+                cell.total = total
+                self._own = value
 
         def get(self) -> float:
-            """The value."""
-            return float(self._do("get"))
+            """Return what this process has counted, or set."""
+            if store.announced and self._generation != store.generation:
+                return 0.0
+            return self._own
 
         def set_exemplar(self, exemplar: Any) -> None:
-            """Not kept over processes."""
+            """Keep it; not over processes."""
+            self._exemplar = exemplar
 
-        def get_exemplar(self) -> None:
-            """Not kept over processes."""
-
-        def _do(self, action: str, *arguments: Any) -> Any:
-            try:
-                return getattr(self._value, action)(*arguments)
-            except Exception:  # noqa: BLE001 - in a worker it opens its file only at the first use
-                failed()
-                self._value = self._in_memory
-                return getattr(self._value, action)(*arguments)
+        def get_exemplar(self) -> Any:
+            """Return the exemplar of this process."""
+            return self._exemplar
 
     return Value
-
-
-def _reserve(path: Path) -> None:
-    """Sees to it that every byte of the file has room on the disk, and that there is room for more.
-
-    Raises:
-        OSError: there is not.
-    """
-    disk = os.statvfs(path.parent)
-    if disk.f_bavail * disk.f_frsize < SPARE_BYTES:
-        raise NoRoom(f"no room left in {path.parent}")
-    with contextlib.suppress(PermissionError):  # of the worker before; whoever opens it says so
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            size = os.fstat(descriptor).st_size
-            if os.fstat(descriptor).st_blocks * 512 < max(size, FIRST_BYTES):
-                os.posix_fallocate(descriptor, 0, max(size, FIRST_BYTES))
-        finally:
-            os.close(descriptor)

@@ -8,12 +8,10 @@ import struct
 import time
 
 from .keys import BadFile
-from .layouts import HEADER_BYTES, Layout, Layouts, OtherKeys, Values
+from .layouts import FIRST_BYTES, HEADER_BYTES, Layout, Layouts, OtherKeys, Values
 from .names import FileName
 
 _USED = struct.Struct("=I")
-_FIRST_READ = 1 << 16
-"""The size that prometheus_client makes a file to begin with."""
 _READ_AHEAD = 1 << 12
 _MOST_USED = 1 << 28
 """More than any process has metrics: it is a broken header, which must not cost that much memory."""
@@ -81,7 +79,7 @@ class ValuesFile:
         if not stat.S_ISREG(status.st_mode):
             raise BadFile("no regular file")
         known = self._layout.used
-        data = os.pread(descriptor, known + _READ_AHEAD if known > HEADER_BYTES else _FIRST_READ, 0)
+        data = os.pread(descriptor, known + _READ_AHEAD if known > HEADER_BYTES else FIRST_BYTES, 0)
         if not data:
             if time.time() - status.st_mtime > _MOMENT_SECONDS:
                 raise BadFile("empty")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from ..guard import Guard
 from ..native import new_lock
+from ..transient import Opened, below, descriptors, is_sock_diag, transient
 from . import backlog, deaths, exporter, log_messages, master, requests, websockets, worker_states
 from .clashes import Clashes
 from .dirty import DirtyWorkers
@@ -23,6 +24,8 @@ from .worker_processes import WorkerProcesses
 from .worker_requests import WorkerRequests
 
 Collect = Callable[[View], Iterable[Metric]]
+OPENED: Final = (below("/proc"), below("/sys"), is_sock_diag)
+"""What collectors open for a moment, but for the application's files."""
 T = TypeVar("T")
 
 
@@ -126,13 +129,17 @@ class Page(Collector):
         Raises:
             Hangs: it does.
         """
-        task = Task(name, make)
+        task = Task(name, functools.partial(_closing, descriptors(), make))
         with self._turn:
             self._patience.run([task])
         return task.result()
 
     def _collected(self, view: View) -> list[Collected]:
-        tasks = [Task(name, functools.partial(_listed, collect, view)) for name, collect in self._collectors]
+        before = descriptors()
+        tasks = [
+            Task(name, functools.partial(_closing, before, functools.partial(_listed, collect, view)))
+            for name, collect in self._collectors
+        ]
         if self._application is not None:
             tasks.insert(0, Task("app_metrics", functools.partial(_called, self._application)))
         with self._turn:
@@ -159,6 +166,12 @@ class Page(Collector):
             with self._hold():
                 self._guard.failed(f"collector_{task.name}")
             return Collected(task.name, [], task.seconds, succeeded=False)
+
+
+def _closing(before: Opened, make: Callable[[], T]) -> T:
+    """What this makes. A worker that is forked meanwhile closes what it has open; what was open before it keeps."""
+    with transient(OPENED, before):
+        return make()
 
 
 def _listed(collect: Collect, view: View) -> list[Metric]:

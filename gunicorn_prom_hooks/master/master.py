@@ -18,6 +18,7 @@ from ..scoreboard.slot import Slot, SlotMaker
 from ..scoreboard.stack_file import StackFile
 from ..scoreboard.tally import EndpointCap
 from ..settings import Settings
+from ..transient import close_inherited
 from .deaths import Deaths
 from .forklock import ForkLock
 from .hangs import Hangs
@@ -72,10 +73,6 @@ class Master:
             from ..app_metrics.application import begin
 
             self._application = begin(self.server, self.settings, self._guard, self.lock.hold)
-        else:
-            from ..app_metrics.early import forget_predecessor
-
-            forget_predecessor()
 
     def configure(self, settings: Settings) -> None:
         """Takes over the settings of a reload. The exporter follows in ``serve``."""
@@ -174,7 +171,7 @@ class Master:
         if self._application is not None:
             try:
                 self._application.forking()
-            except OSError:
+            except Exception:  # noqa: BLE001 - the worker is to have its slot for all that
                 self._guard.failed("app_metrics")
         with self.lock.hold():
             self._settle(forking=True)
@@ -257,5 +254,6 @@ class Master:
             # Those of its siblings. The one about to become this process has no pid yet.
             if member.stacks is not None and isinstance(member.worker.pid, int):
                 member.stacks.close()
+        close_inherited()
         if self._serving is not None:
             self._serving.close_in_child()

@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ from servers import GUNICORN, Samples, Server, eventually, unused_port
 
 APP = """
 import os, subprocess, sys
-from prometheus_client import Counter, Gauge, Histogram, Info, Summary
+from prometheus_client import (
+    CollectorRegistry, Counter, Gauge, Histogram, Info, Summary, generate_latest, multiprocess)
 
 orders = Counter("shop_orders", "Orders.", ["kind"])
 latency = Histogram("shop_latency_seconds", "Latency.", buckets=(0.1, 1.0))
@@ -46,14 +48,24 @@ def app(environ, start_response):
     if path == "/helper":
         code = "from prometheus_client import Counter; Counter('shop_helped', 'Helped.').inc(3)"
         subprocess.run([sys.executable, "-c", code], check=True)
-    body = (os.environ["PROMETHEUS_MULTIPROC_DIR"] if path == "/directory" else str(os.getpid())).encode()
+    if path == "/environ":
+        body = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "none").encode()
+    elif path == "/directory":  # where this process has its files open
+        files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+        body = os.path.dirname(next((file for file in files if ".db" in file), "")).encode()
+    elif path == "/own":
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)
+        body = generate_latest(registry)
+    else:
+        body = str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 """
 
 
 def directory(server: Server) -> Path:
-    """Where the application's metrics are, as the environment of a worker says."""
+    """Where the application's metrics are, as a worker has its files open."""
     return Path(server.get("/directory").text)
 
 
@@ -86,7 +98,7 @@ def test_on_the_page(serve: Serve, more: str) -> None:
     for mode in ("sum", "livesum"):
         assert samples.one(f"shop_{mode}") == 8
     for mode in ("min", "max", "livemax", "mostrecent", "livemostrecent"):
-        assert samples.one(f"shop_{mode}") == (0 if mode == "min" and "preload" in more else 4), mode
+        assert samples.one(f"shop_{mode}") == 4, mode
     assert samples.one("gunicorn_exporter_collector_success", collector="app_metrics") == 1
     assert samples.sum("gunicorn_exporter_errors_total") == 0
 
@@ -169,19 +181,112 @@ def another_user(server: Server) -> None:
     assert directory(server).stat().st_uid != os.geteuid()
 
 
-def test_forked_and_other_processes(serve: Serve) -> None:
-    """What processes count that a worker forks or starts is kept when they are gone, and their files are not."""
-    server = serve("workers = 2\n", app=APP)
+def own_page(server: Server, name: str) -> float:
+    """A value at the application's own endpoint, which prometheus_client makes of the directory."""
+    answer = server.get("/own")
+    assert answer.status_code == 200, server.log
+    return sum(float(line.split()[-1]) for line in answer.text.splitlines() if line.startswith(name))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_forked_and_other_processes(serve: Serve, tmp_path: Path, own: bool) -> None:
+    """What processes count that a worker forks is counted when they are gone; the next one goes on with their files.
+
+    So is what started programs count, where the user has named a directory: only there do they learn of it, and the
+    application's own endpoint sees all of it as well.
+    """
+    server = serve("workers = 2\n", app=APP, environ={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "a")} if own else {})
     for number in range(1, 6):
         server.get("/fork")
         server.get("/helper")
         samples = when(server, "shop_orders_total", 5 * number, kind="forked")
-        when(server, "shop_helped_total", 3 * number)
+        when(server, "shop_helped_total", 3 * number if own else 0)
+        if own:
+            assert own_page(server, 'shop_orders_total{kind="forked"}') == 5 * number
+            assert own_page(server, "shop_helped_total") == 3 * number
         assert samples.sum("shop_livesum") in (0, 1000)
     eventually(lambda: server.scrape().sum("shop_livesum") == 0, "live gauges are gone")
-    names = {file.name for file in directory(server).glob("counter_*.db")}
-    assert names <= {"counter_s0.db", "counter_s1.db", "counter_s2.db"}
+    names = {file.name for file in directory(server).glob("counter_[sp]*.db")}
+    suffix = f"-{server.pid}" if own else ""
+    assert names <= {f"counter_{identity}{suffix}.db" for identity in ("s0", "s1", "s2", "p0")}
     assert when(server, "shop_orders_total", 25, kind="forked")
+
+
+PROGRAMS = """
+from prometheus_client import values
+for number in range(70):
+    value_class = values.MultiProcessValue(lambda: str(2**22 + number))
+    value_class("counter", "shop_jobs", "shop_jobs_total", (), (), "Jobs.").inc(2)
+"""
+
+
+def test_many_programs(serve: Serve, tmp_path: Path) -> None:
+    """Files of programs that are gone are put together when there are many of them, and nothing is lost."""
+    server = serve("workers = 1\n", app=APP, environ={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "a")})
+    path = directory(server)
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(path)}
+    subprocess.run([sys.executable, "-c", PROGRAMS], env=environ, check=True)
+    when(server, "shop_jobs_total", 140)
+    when(server, "shop_jobs_total", 140)
+    assert own_page(server, "shop_jobs_total") == 140
+    assert (path / f"counter_gone-{server.pid}.db").exists()
+
+
+@pytest.mark.parametrize("port", ["METRICS_PORT", "0"])
+def test_nobody_scrapes(serve: Serve, tmp_path: Path, port: str) -> None:
+    """However many workers and children come and go, the files are those of who lives at once."""
+    path = tmp_path / "metrics"
+    more = f"workers = 2\nmax_requests = 1\ninstall(globals(), port={port}, multiproc_dir={str(path)!r})\n"
+    server = serve(more, app=APP)
+    for _ in range(30):
+        assert server.get("/fork").ok
+    assert eventually(lambda: own_page(server, 'shop_orders_total{kind="forked"}') == 150, "all is counted")
+    identities = {file.stem.rpartition("_")[2] for file in path.glob("*.db")}
+    assert len(identities) <= 8, identities
+
+
+def test_own_endpoint_while_workers_come_and_go(serve: Serve, tmp_path: Path) -> None:
+    """The application's own endpoint misses no file and never goes back, with scrapes of ours in between."""
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "a")}
+    server = serve("workers = 3\nmax_requests = 3\n", app=APP, environ=environ)
+    last = 0.0
+    for number in range(60):
+        assert server.get("/order").ok
+        assert server.get("/set/2").ok
+        if number % 3 == 0:
+            server.scrape()
+        # prometheus_client cannot read a file at the very moment at which it is made, with us or without.
+        now = eventually(lambda: own_page(server, 'shop_orders_total{kind="plain"}'), "it answers")
+        assert now >= last
+        last = now
+    assert last == 60
+    assert own_page(server, "shop_sum") >= 2 * 60 / 3
+    assert "FileNotFoundError" not in server.log
+
+
+def test_a_number_that_is_no_pid(serve: Serve, tmp_path: Path) -> None:
+    """A process_identifier of the user's, and a process in another pid namespace: what they write stays and counts."""
+    own = (
+        "import os\nfrom prometheus_client import values, Counter\n"
+        "values.ValueClass = values.MultiProcessValue(lambda: os.environ['NUMBER'])\n"
+        "orders = Counter('shop_orders', 'Orders.')\n"
+        "def app(environ, start_response):\n"
+        "    orders.inc()\n"
+        "    start_response('200 OK', [('Content-Length', '0')])\n"
+        "    return []\n"
+    )
+    config = "import os\nworkers = 1\ndef post_fork(server, worker): os.environ['NUMBER'] = str(4000000 + worker.age)\n"
+    server = serve(config=config + CONFIG, app=own, environ={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")})
+    before = server.scrape().sum("shop_orders_total")
+    for number in range(1, 4):
+        server.get("/")
+        when(server, "shop_orders_total", before + 2 * number - 1)
+        server.get("/")
+        when(server, "shop_orders_total", before + 2 * number)
+        [worker] = server.workers()
+        worker.kill()
+        eventually(lambda: worker not in server.workers(), "it is gone")  # noqa: B023 - it is called now
+        server.wait_for_workers(1)
 
 
 def test_switched_off(serve: Serve) -> None:
@@ -191,40 +296,63 @@ def test_switched_off(serve: Serve) -> None:
     samples = server.settled(2)
     assert samples.all("shop_orders_total") == []
     assert samples.all("gunicorn_exporter_collector_success", collector="app_metrics") == []
-    assert server.get("/directory").status_code == 500, "the variable is not set"
+    assert server.get("/directory").text == "", "there are no files"
+    assert server.get("/environ").text == "none"
 
 
 def test_a_directory_of_the_user(serve: Serve, tmp_path: Path) -> None:
     """The user's directory is used, made if need be, emptied of what nobody writes, and left in place."""
     path = tmp_path / "a" / "b"
     path.mkdir(parents=True)
-    (path / "counter_99999999.db").write_bytes(b"old")
+    (path / "counter_99999999.db").write_bytes(bytes(1 << 16))
+    (path / "counter_7.db").write_bytes(b"mine")
     (path / "notes.txt").write_text("mine")
     server = serve(app=APP, environ={"PROMETHEUS_MULTIPROC_DIR": str(path)})
     server.get("/order")
     when(server, "shop_orders_total", 1)
     assert directory(server) == path
-    assert {file.name for file in path.glob("counter*")} == {f"counter_s0-{server.pid}.db"}
+    assert {file.name for file in path.glob("counter*")} == {f"counter_s0-{server.pid}.db", "counter_7.db"}
+    assert f"1 files of processes that are gone removed from {path}" in server.log
     server.signal(signal.SIGTERM)
     assert server.process is not None
     server.process.wait(20)
-    assert {file.name for file in path.iterdir()} == {"notes.txt", "gunicorn-masters.lock"}
+    assert {file.name for file in path.iterdir()} == {"notes.txt", "counter_7.db", "gunicorn-masters.lock"}
 
 
-def test_two_servers_in_one_directory(serve: Serve, tmp_path: Path) -> None:
-    """The second server in a directory says so and goes on without application metrics; the first notices nothing."""
-    environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "shared")}
-    first, second = (serve(app=APP, environ=environ) for _ in range(2))
+MARK_DEAD = """
+from prometheus_client import multiprocess
+def child_exit(server, worker):
+    multiprocess.mark_process_dead(worker.pid)
+"""
+
+
+@pytest.mark.parametrize("how", ["environment", "raw_env", "setting"])
+def test_two_servers_in_one_directory(serve: Serve, tmp_path: Path, how: str) -> None:
+    """The second server says so and goes on as without us: its hooks, its own endpoint, its files in the directory."""
+    path = str(tmp_path / "shared")
+    more = {
+        "environment": "",
+        "raw_env": f"raw_env = ['PROMETHEUS_MULTIPROC_DIR={path}']\n",
+        "setting": f"install(globals(), port=METRICS_PORT, multiproc_dir={path!r})\n",
+    }[how]
+    environ = {"PROMETHEUS_MULTIPROC_DIR": path} if how == "environment" else {}
+    first, second = (serve(MARK_DEAD + "workers = 1\n" + more, app=APP, environ=environ) for _ in range(2))
     for server in (first, second):
         server.get("/order")
-    assert when(first, "shop_orders_total", 1)
-    samples = second.settled(2)
-    assert samples.all("shop_orders_total") == []
+        server.get("/set/2")
     assert f"another gunicorn (pid {first.pid}) uses it; the server goes on without them" in second.log
-    second.signal(signal.SIGHUP)
-    second.wait_for_workers(1)
-    assert second.get("/order").ok
-    assert when(first, "shop_orders_total", 1)
+    assert second.settled(3).all("shop_orders_total") == []
+    when(first, "shop_orders_total", 2)
+    assert own_page(second, "shop_orders_total") == 2
+    assert own_page(second, "shop_livesum") == 4
+    for number in (1, 2):
+        second.signal(signal.SIGHUP)
+        eventually(lambda: second.scrape().one("gunicorn_reloads_total") == number, "it has reloaded")  # noqa: B023
+        second.wait_for_workers(1)
+        assert second.get("/order").ok
+    assert own_page(second, "shop_livesum") == 2
+    assert own_page(second, "shop_orders_total") == 4
+    assert "Unhandled exception" not in second.log
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -250,11 +378,12 @@ def test_upgrade(serve: Serve, own: bool, tmp_path: Path) -> None:
         assert samples.sum("shop_orders_total") == 1
         assert old.exists() == own
         if own:
-            assert not list(old.glob(f"*-{server.pid}.db"))
+            assert own_page(server, "shop_orders_total") == 2
             assert list(old.glob(f"*-{new}.db"))
     finally:
         os.kill(new, signal.SIGTERM)
         eventually(lambda: not os.path.exists(f"/proc/{new}") or zombie(new), "the new master is gone")
+    assert not list(tmp_path.rglob("*.db"))
 
 
 def zombie(pid: int) -> bool:
@@ -265,7 +394,12 @@ def zombie(pid: int) -> bool:
 def test_unwritable_directory(serve: Serve, tmp_path: Path) -> None:
     """A directory that cannot be used is one line in the log; the application works, its metrics stay its own."""
     (tmp_path / "file").write_text("")
-    server = serve(app=APP, environ={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "file" / "x")})
+    server = serve(MARK_DEAD, app=APP, environ={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "file" / "x")})
+    assert server.get("/order").ok
+    [worker] = server.workers()
+    worker.kill()
+    eventually(lambda: worker not in server.workers(), "it is gone")
+    server.wait_for_workers(1)
     assert server.get("/order").ok
     assert server.log.count("no application metrics") == 1
     assert server.settled(2).all("shop_orders_total") == []
@@ -312,14 +446,56 @@ def test_imported_before_install(serve: Serve) -> None:
     assert "for itself" not in server.log
 
 
-def test_directory_removed(serve: Serve) -> None:
-    """Somebody tidies the directory away: the next worker boots and its metrics are on the page."""
-    server = serve("workers = 1\n", app=APP)
+@pytest.mark.parametrize("own", [False, True])
+def test_directory_removed(serve: Serve, tmp_path: Path, own: bool) -> None:
+    """Somebody tidies the directory away: nothing is lost of what was counted before, in between, and then."""
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "a")} if own else {}
+    server = serve("workers = 1\n", app=APP, environ=environ)
+    for _ in range(3):
+        server.get("/order")
+    server.get("/fork")
+    when(server, "shop_orders_total", 8)
+    shutil.rmtree(directory(server))
+    server.get("/order")
+    assert server.scrape().sum("shop_orders_total") >= 8
+    server.get("/order")
+    when(server, "shop_orders_total", 10)
+    assert not own or own_page(server, "shop_orders_total") == 10
+    assert stat.S_IMODE(directory(server).stat().st_mode) == 0o700
     shutil.rmtree(directory(server))
     server.workers()[0].kill()
     eventually(lambda: server.get("/order").ok and server.get("/order/odd").ok, "a worker answers")
     when(server, "shop_orders_total", 1, kind='\u00fc\n"')
-    assert stat.S_IMODE(directory(server).stat().st_mode) == 0o700
+    assert server.scrape().sum("shop_orders_total") >= 12
+    assert server.log.count("application metrics: files were removed from") == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another user has made")
+def test_directory_of_another_user(serve: Serve, tmp_path: Path) -> None:
+    """What another user has put where the directory was is not used; the metrics go on in another directory."""
+    server = serve("workers = 1\n", app=APP)
+    server.get("/order")
+    when(server, "shop_orders_total", 1)
+    path, victim = directory(server), tmp_path / "victim"
+    victim.write_text("precious")
+    shutil.rmtree(path)
+    path.mkdir(mode=0o777)
+    try:
+        for name in ("counter_s0.db", "counter_p0.db", "histogram_s0.db"):
+            (path / name).symlink_to(victim)
+        os.chown(path, 54321, 54321)
+        for number in (1, 2):
+            server.signal(signal.SIGHUP)
+            eventually(lambda: server.scrape().one("gunicorn_reloads_total") == number, "it has reloaded")  # noqa: B023
+            server.wait_for_workers(1)
+        server.get("/order")
+        server.get("/fork")
+        when(server, "shop_orders_total", 7)
+        assert directory(server) != path
+        assert victim.read_text() == "precious"
+        assert len(list(path.iterdir())) == 3
+    finally:
+        shutil.rmtree(path)
 
 
 @pytest.mark.parametrize("preload", ["", "preload_app = True\n"])

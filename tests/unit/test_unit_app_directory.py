@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import mmap
 import multiprocessing
 import os
+import shutil
 import signal
+import sqlite3
 import stat
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +27,7 @@ from gunicorn_prom_hooks.app_metrics.directory import (
     PREFIX,
     Directory,
     DirectoryInUse,
+    NotOurs,
     PrivateDirectory,
     SharedDirectory,
     _sweep,
@@ -187,7 +193,7 @@ def test_root_gives_it_to_the_workers(temporary: Path) -> None:
 def test_one_that_cannot_be_given_away_is_removed(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the workers could not enter it, none is left."""
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(1, "no")
 
     monkeypatch.setattr(os, "chown", refuse)
@@ -208,7 +214,7 @@ def test_close_removes_it_with_all_that_is_in_it(temporary: Path) -> None:
 
 def close_in_a_child(directory: Directory) -> bool:
     in_fork(directory.close)
-    return Path(directory.path).is_dir()
+    return Path(directory.place.path).is_dir()
 
 
 def test_a_child_that_closes_it_does_not_remove_it(start: Start, temporary: Path) -> None:
@@ -402,61 +408,215 @@ def test_the_parent_of_an_upgrade_may_stay(start: Start, tmp_path: Path) -> None
     SharedDirectory(str(tmp_path), 0, *ME).close()
 
 
+GENUINE = struct.pack("=II", 8, 0).ljust(64, b"\0")
+
+
+def genuine(folder: Path, *files: str) -> set[str]:
+    """Makes these files as prometheus_client makes them."""
+    for file in files:
+        (folder / file).write_bytes(GENUINE)
+    return set(files)
+
+
+def open_file(path: str) -> Any:
+    """What a process has that counts in this file; there is no more of it than its mapping."""
+    with open(path, "r+b") as file:
+        return mmap.mmap(file.fileno(), 64)
+
+
 def test_what_dead_masters_left_is_removed(start: Start, tmp_path: Path) -> None:
-    """Nothing stays that nobody writes any more; what the parent's server or any living process writes does."""
+    """Nothing stays that nobody writes any more, whoever has its number today; what is written stays."""
     dead = start(SharedDirectory, str(tmp_path), 0, *ME)
     dead.kill()
     gone = dead.pid
     parent = start(SharedDirectory, str(tmp_path), 0, *ME)
     here = os.getpid()
-    touch(
+    removed = genuine(
         tmp_path,
         f"counter_s0-{gone}.db",
         f"histogram_m-{gone}.db",
         f"gauge_livesum_s12-{gone}.db",
         f"summary_p{gone}-{gone}.db",
+        f"summary_p{here}-{gone}.db",
+        f"gauge_all_gone-{gone}.db",
         f"counter_p{gone}-{here}.db",
         f"gauge_all_s3-{here}.db",  # of one that had our pid
         f"counter_{gone}.db",
-        f"gauge_mostrecent_{gone}.db",
+        f"counter_{here}.db",
+        f"gauge_mostrecent_{parent.pid}.db",
         "counter_s0.db",  # of a private directory
-        "counter_m.db",
-        "counter_something.db",
     )
-    kept = touch(
+    removed |= touch(tmp_path, f"gunicorn-processes-{gone}.lock", "counter_m.db")
+    kept = genuine(
         tmp_path,
         f"counter_s0-{parent.pid}.db",
         f"gauge_all_m-{parent.pid}.db",
         f"counter_p{gone}-{parent.pid}.db",
-        f"counter_{here}.db",
-        f"gauge_max_{here}.db",
-        f"summary_p{here}-{gone}.db",
-        "notes.txt",
-        "users.db",
-        "counter.db",
+        f"counter_s5-{gone}.db",
         f"counter_{gone}.db.bak",
-        f"counters_{gone}.db",
         f"xcounter_{gone}.db",
         f"gauge_{gone}.db",
-        "gunicorn-master-x.lock",
+        "counter_something.db",
+        "counter.db",
+        "notes.txt",
     )
+    orphan = start(open_file, str(tmp_path / f"counter_s5-{gone}.db"))
     directory = SharedDirectory(str(tmp_path), parent.pid, *ME)
     ours = {f"gunicorn-master-{pid}.lock" for pid in (here, parent.pid)} | {"gunicorn-masters.lock", "temporary"}
     assert names(tmp_path) == kept | ours
+    assert directory.removed == len(removed) - 1
+    assert directory.unsure == frozenset()
     directory.close()
+    orphan.kill()
+
+
+@pytest.mark.parametrize("number", ["{there}", str(2**30), "7"])
+def test_what_another_program_writes_is_kept(start: Start, tmp_path: Path, number: str) -> None:
+    """It may be in another container, where pids are others; beside it nothing tells whose the other numbers are."""
+    genuine(tmp_path, "counter_9.db")
+    (written,) = genuine(tmp_path, f"counter_{number.format(there=os.getpid())}.db")
+    program = start(open_file, str(tmp_path / written))
+    directory = SharedDirectory(str(tmp_path), 0, *ME)
+    assert names(tmp_path) >= {written, "counter_9.db"}
+    assert directory.unsure == {"counter_9.db"}
+    (counted,) = genuine(tmp_path, f"counter_s0{directory.suffix}.db")
+    directory.close()
+    assert names(tmp_path) >= {written, "counter_9.db", counted}, "that program reads all of them"
+    program.kill()
+    SharedDirectory(str(tmp_path), 0, *ME).close()
+    assert names(tmp_path) == {"gunicorn-masters.lock", "temporary"}
+
+
+def test_where_the_kernel_does_not_say_who_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has a number that is not ours is neither removed nor read, be there such a process or not."""
+    monkeypatch.delattr(fcntl, "F_SETLEASE")
+    files = genuine(tmp_path, "counter_9.db", f"counter_{os.getpid()}.db", f"counter_{2**30}.db")
+    genuine(tmp_path, f"counter_s0-{2**30}.db")
+    directory = SharedDirectory(str(tmp_path), 0, *ME)
+    assert directory.unsure == files
+    assert {name for name in names(tmp_path) if name.startswith("counter")} == files
+    directory.close()
+
+
+def database(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table t (a)")
+
+
+FOREIGN: dict[str, Callable[[Path], Any]] = {
+    "counter_visits.db": database,
+    "counter_34.db": database,
+    "summary_s0-34.db": lambda path: path.write_bytes(b"\x10\0\0\0 something"),
+    "histogram_35.db": lambda path: path.write_text("notes"),
+    "gauge_sum_37.db": lambda path: path.mkdir(),
+    "gauge_sum_38.db": lambda path: path.symlink_to(path.with_name("genuine")),
+    "counter_39.db": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("name", sorted(FOREIGN))
+def test_a_file_of_the_users_is_not_removed(tmp_path: Path, name: str) -> None:
+    """Neither when a server comes nor when it goes, whatever it is called, if prometheus_client has not written it."""
+    genuine(tmp_path, "genuine")
+    FOREIGN[name](tmp_path / name)
+    before = os.lstat(tmp_path / name)
+    for _ in range(2):
+        directory = SharedDirectory(str(tmp_path), 0, *ME)
+        directory.close()
+    assert os.lstat(tmp_path / name) == before
+    assert directory.removed == 0
 
 
 def test_close_removes_only_its_own(start: Start, tmp_path: Path) -> None:
-    """Files and lock of this server go; those of the parent's, of other programs, and the directory stay."""
-    parent = start(SharedDirectory, str(tmp_path), 0, *ME)
-    directory = SharedDirectory(str(tmp_path), parent.pid, *ME)
+    """Files and lock of this server go; those of other programs, of the user's, and the directory stay."""
+    directory = SharedDirectory(str(tmp_path), 0, *ME)
     kept = names(tmp_path) - {f"gunicorn-master-{os.getpid()}.lock"}
-    own = [f"{kind}{directory.suffix}.db" for kind in ("counter_s0", "gauge_livesum_s1", "histogram_m", "counter_p1")]
-    touch(tmp_path, *own)
-    kept |= touch(tmp_path, f"counter_s0-{parent.pid}.db", f"counter_{os.getpid()}.db", "notes.txt", "counter_s0.db")
+    kinds = "counter_s0", "gauge_livesum_s1", "histogram_m", "counter_p1", "gauge_all_gone", "counter_71"
+    own = genuine(tmp_path, *(f"{kind}{directory.suffix}.db" for kind in kinds))
+    itself = open_file(str(tmp_path / f"histogram_m{directory.suffix}.db"))
+    kept |= genuine(tmp_path, f"counter_{os.getpid()}.db", "notes.txt", "counter_s0.db")
     directory.close()
     assert names(tmp_path) == kept
+    assert directory.removed == len(own)
+    itself.close()
+
+
+def test_counters_stay_while_the_other_master_of_an_upgrade_lives(start: Start, tmp_path: Path) -> None:
+    """Whoever reads the directory as a whole sees no counter fall; the last of the two removes all."""
+    parent = start(SharedDirectory, str(tmp_path), 0, *ME)
+    directory = SharedDirectory(str(tmp_path), parent.pid, *ME)
+    before = names(tmp_path) - {f"gunicorn-master-{os.getpid()}.lock"}
+    kept = genuine(
+        tmp_path, *(f"{kind}{directory.suffix}.db" for kind in ("counter_s0", "histogram_m", "gauge_sum_p1"))
+    )
+    genuine(tmp_path, f"gauge_livesum_s0{directory.suffix}.db")
+    directory.close()
+    assert names(tmp_path) == before | kept
     assert living_masters(str(tmp_path)) == {parent.pid}
+    parent.do(SharedDirectory.close)
+    assert names(tmp_path) == {"gunicorn-masters.lock", "temporary"}
+
+
+# A directory that is tidied away
+
+
+@pytest.mark.parametrize("kind", ["private", "shared"])
+def test_it_is_made_again(tmp_path: Path, kind: str) -> None:
+    """With mode and lock as before, under the same name, and each process is told; what is there is left alone."""
+    directory = PrivateDirectory(*ME) if kind == "private" else SharedDirectory(str(tmp_path / "metrics"), 0, *ME)
+    path = directory.place.path
+    assert not directory.restore()
+    told = directory.place.generation()
+    assert told == 0
+    for lost in (path, f"{path}/gunicorn-master-{os.getpid()}.lock"):
+        shutil.rmtree(lost) if lost == path else os.unlink(lost)
+        assert directory.restore()
+        assert not directory.restore()
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
+        assert in_fork(lambda: sorted(living_masters(path))) == [os.getpid()]
+    shutil.rmtree(path)
+    assert in_fork(directory.ensure) == path, "a worker does so, too"
+    assert directory.place.generation() == told + 1
+    assert directory.restore(), "the lock is the master's"
+    directory.close()
+
+
+def link_to(path: str, target: Path) -> None:
+    os.symlink(target, path)
+
+
+def of_another_user(path: str, target: Path) -> None:
+    os.mkdir(path, 0o777)
+    os.chown(path, *WORKERS)
+    os.symlink(target / "victim", f"{path}/counter_s0.db")
+
+
+def open_to_all(path: str, target: Path) -> None:
+    os.mkdir(path)
+    os.chmod(path, 0o777)
+
+
+@pytest.mark.parametrize("what", [link_to, open_to_all, pytest.param(of_another_user, marks=as_root)])
+def test_what_somebody_else_puts_in_its_place(tmp_path: Path, what: Callable[[str, Path], None]) -> None:
+    """No process uses it; the master makes another directory, and all processes learn where it is."""
+    directory = PrivateDirectory(*ME)
+    path = directory.path
+    shutil.rmtree(path)
+    (tmp_path / "target").mkdir()
+    what(path, tmp_path / "target")
+    before = os.lstat(path)[:5]
+    with pytest.raises(NotOurs):
+        directory.ensure()
+    assert directory.restore()
+    assert directory.path != path
+    assert stat.S_IMODE(os.stat(directory.path).st_mode) == 0o700
+    assert in_fork(directory.ensure) == directory.ensure() == directory.path
+    assert directory.place.generation() == 1
+    assert in_fork(lambda: sorted(living_masters(directory.path))) == [os.getpid()]
+    directory.close()
+    assert not os.path.exists(directory.path)
+    assert os.lstat(path)[:5] == before
+    assert names(tmp_path / "target") == set()
 
 
 def test_a_child_that_closes_a_shared_one_removes_nothing(start: Start, tmp_path: Path) -> None:

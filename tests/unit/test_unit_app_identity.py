@@ -16,20 +16,20 @@ from typing import Any
 import prometheus_client
 import pytest
 from gunicorn.config import Config
-from prometheus_client import Counter, Gauge, values
+from prometheus_client import Counter, Gauge, multiprocess
 
-from gunicorn_prom_hooks.app_metrics import application
+from gunicorn_prom_hooks.app_metrics import upkeep
 from gunicorn_prom_hooks.app_metrics.application import ApplicationMetrics, begin
 from gunicorn_prom_hooks.app_metrics.early import made_too_early
 from gunicorn_prom_hooks.app_metrics.identity import Identity, Owner, owner
 from gunicorn_prom_hooks.app_metrics.locks import MasterLock
-from gunicorn_prom_hooks.app_metrics.merge import Fate
+from gunicorn_prom_hooks.app_metrics.names import FileName
 from gunicorn_prom_hooks.guard import Guard
-from gunicorn_prom_hooks.settings import Settings, announce_directory, load
+from gunicorn_prom_hooks.settings import Settings, load
 
 SPAWN = multiprocessing.get_context("spawn")
 DEADLINE_SECONDS = 60.0
-VARIABLES = "PROMETHEUS_MULTIPROC_DIR", "GUNICORN_PROM_PRIVATE_DIR"
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 LEFT_OUT = "gunicorn_prom_hooks: application metrics: file '{file}' is left out: {reason}"
 
 
@@ -60,13 +60,25 @@ def in_fork(function: Callable[[], object]) -> Any:
 
 
 def family_tree(suffix: str) -> dict[str, Any]:
-    identity = Identity(suffix)
+    claims = 0
+
+    def claim() -> str:
+        nonlocal claims
+        claims += 1
+        return f"p{os.getpid()}{suffix}"
+
+    identity = Identity(suffix, claim)
 
     def myself() -> list[str]:
+        assert claims == 0
+        assert identity() == identity()
+        assert claims == 1
         return [identity(), f"p{os.getpid()}{suffix}"]
 
     def worker() -> dict[str, Any]:
+        nonlocal claims
         first = identity()
+        claims = 0
         identity.become_worker(12)
         return {
             "before": [first, f"p{os.getpid()}{suffix}"],
@@ -82,16 +94,24 @@ def family_tree(suffix: str) -> dict[str, Any]:
         "worker": in_fork(worker),
         "master after": identity(),
         "of slot": identity.of_slot(7),
+        "of number": identity.of_number(8),
+        "claims": claims,
     }
 
 
 @pytest.mark.parametrize("suffix", ["", "-4242"])
 def test_identities(suffix: str) -> None:
-    """Master and worker have their own, whoever one of them forks its pid, and forking changes none of theirs."""
+    """Master and worker have their own; a forked process claims one when it first needs it, and only once."""
     found = in_new_process(family_tree, suffix)
     worker = found.pop("worker")
     assert found.pop("child")[0].startswith("p")
-    assert found == {"master": f"m{suffix}", "master after": f"m{suffix}", "of slot": f"s7{suffix}"}
+    assert found == {
+        "master": f"m{suffix}",
+        "master after": f"m{suffix}",
+        "of slot": f"s7{suffix}",
+        "of number": f"p8{suffix}",
+        "claims": 0,
+    }
     assert worker["is"] == worker["after"] == f"s12{suffix}"
     for who in ("before", "child", "grandchild"):
         identity, expected = worker[who]
@@ -100,39 +120,39 @@ def test_identities(suffix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("identity", "pid", "master"),
+    ("identity", "kind", "number", "master"),
     [
-        ("s0", None, None),
-        ("s0-12", None, 12),
-        ("s317-4194304", None, 4194304),
-        ("m", None, None),
-        ("m-12", None, 12),
-        ("p34", 34, None),
-        ("p34-12", 34, 12),
-        ("34", 34, None),
-        ("34-12", 34, 12),
-        ("", None, None),
-        ("p", None, None),
-        ("-12", None, 12),
-        ("p-12", None, 12),
-        *((garbage, None, None) for garbage in ("x34", "s0-", "p34-x", "p34-12-5", "34 ", "34\n", "p+34", "sp3")),
+        ("s0", "s", 0, None),
+        ("s0-12", "s", 0, 12),
+        ("s317-4194304", "s", 317, 4194304),
+        ("m", "m", None, None),
+        ("m-12", "m", None, 12),
+        ("gone", "gone", None, None),
+        ("gone-12", "gone", None, 12),
+        ("p34", "p", 34, None),
+        ("p34-12", "p", 34, 12),
+        ("34", "", 34, None),
+        ("34-12", "", 34, 12),
+        *((garbage, None, None, None) for garbage in ("", "p", "s", "-12", "p-12", "s-12", "m3", "m3-12", "gone3")),
+        *((garbage, None, None, None) for garbage in ("x34", "s0-", "p34-x", "p34-12-5", "34 ", "34\n", "p+34", "sp3")),
         *(
-            (garbage, None, None)
-            for garbage in ("p٣٤", "٣٤", "s0-١٢", "p³", "p34-۱۲", "P34", "p3.4", "p0x2", "worker_8")
+            (garbage, None, None, None)
+            for garbage in ("p٣٤", "٣٤", "s0-١٢", "p³", "p34-۱۲", "P34", "p3.4", "p0x2", "worker_8", "visits")
         ),
     ],
 )
-def test_whose_identity_it_is(identity: str, pid: int | None, master: int | None) -> None:
-    """The pid of a process that is neither worker nor master, and the master's if it is told; else nothing."""
-    assert owner(identity) == Owner(pid, master)
+def test_whose_identity_it_is(identity: str, kind: str | None, number: int | None, master: int | None) -> None:
+    """What kind of process it is, its number, and the master's pid if it is told; else nothing."""
+    assert owner(identity) == Owner(kind, number, master)
 
 
 def test_identities_are_understood() -> None:
     """What we call processes is what we read of the names."""
-    identity = Identity("-12")
-    assert owner(identity()) == owner(identity.of_slot(3)) == Owner(None, 12)
+    identity = Identity("-12", lambda: "p5-12")
+    assert owner(identity()) == Owner("m", None, 12)
+    assert owner(identity.of_slot(3)) == Owner("s", 3, 12)
     identity._forked()
-    assert owner(identity()) == Owner(os.getpid(), 12)
+    assert owner(identity()) == owner(identity.of_number(5)) == Owner("p", 5, 12)
 
 
 # Setting up
@@ -143,6 +163,7 @@ class Log:
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
+        self.infos: list[str] = []
 
     def error(self, msg: str, *args: object, **_: object) -> None:
         """Keeps the line."""
@@ -151,6 +172,10 @@ class Log:
     def warning(self, msg: str, *args: object) -> None:
         """Keeps the line."""
         self.lines.append(("warning", msg % args))
+
+    def info(self, msg: str, *args: object) -> None:
+        """Keeps the line, apart."""
+        self.infos.append(msg % args)
 
 
 def fake_server(**raw_env: str) -> Any:
@@ -169,61 +194,88 @@ def started(settings: Settings | None = None, server: Any = None) -> tuple[Appli
     return metrics, server, guard
 
 
-def fail(settings: Settings, raw_env: dict[str, str], temporary: str) -> dict[str, Any]:
-    """What becomes of a server that can have no directory."""
+def stand_aside(settings: Settings, raw_env: dict[str, str], temporary: str) -> dict[str, Any]:
+    """What becomes of a server that can have no directory, and what prometheus_client does there."""
     tempfile.tempdir = temporary
-    before = values.ValueClass.__name__
     server = fake_server(**raw_env)
     found = begin(server, settings, Guard())
-    counter = Counter("orders", "Help.")
-    counter.inc()
+    Counter("orders", "Help.").inc()
+    Gauge("busy", "Help.", multiprocess_mode="livesum").set(3)
+    path = os.environ.get(VARIABLE, "")
+    own: list[object] = []
+    try:
+        before = own_page()
+        multiprocess.mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
+        own = [before, own_page()]
+    except (ValueError, TypeError) as error:
+        own = [str(error)]
     return {
         "begun": found is not None,
         "lines": server.log.lines,
-        "class": [before, values.ValueClass.__name__],
-        "value": counter._value.get(),
-        "environ": [os.environ.get(name) for name in VARIABLES],
+        "path": path,
+        "own": own,
     }
 
 
+def own_page() -> dict[str, float]:
+    """What the application's own endpoint has, as prometheus_client's documentation makes one."""
+    registry = prometheus_client.CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return {sample.name: sample.value for family in registry.collect() for sample in family.samples}
+
+
+NOT_THERE = "env PROMETHEUS_MULTIPROC_DIR is not set or not a directory"
+
+
 @pytest.mark.parametrize(
-    ("path", "reason"),
+    ("path", "reason", "own"),
     [
-        ("{tmp}/file", "File exists"),
-        ("{tmp}/file/below", "Not a directory"),
-        ("/proc", "No such file or directory"),
-        ("{tmp}/used", "another gunicorn (pid {pid}) uses it"),
-        ("", "No such file or directory"),
+        ("{tmp}/file", "File exists", [NOT_THERE]),
+        ("{tmp}/file/below", "Not a directory", [NOT_THERE]),
+        ("/proc", "No such file or directory", [{}, {}]),
+        (
+            "{tmp}/used",
+            "another gunicorn (pid {pid}) uses it",
+            [{"orders_total": 1.0, "busy": 3.0}, {"orders_total": 1.0}],
+        ),
     ],
 )
 @pytest.mark.parametrize("how", ["settings", "raw_env", "environment"])
 def test_where_there_can_be_no_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, reason: str, how: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, reason: str, own: list[Any], how: str
 ) -> None:
-    """The log says which directory and why; metrics work, each process's in its own memory."""
+    """The log says which directory and why; what an application and hooks do with prometheus_client still works."""
     (tmp_path / "file").touch()
     (tmp_path / "used").mkdir()
     lock = MasterLock(str(tmp_path / "used"))
     path = path.format(tmp=tmp_path)
-    monkeypatch.delenv(VARIABLES[0], raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     if how == "environment":
-        monkeypatch.setenv(VARIABLES[0], path)
+        monkeypatch.setenv(VARIABLE, path)
     settings = Settings(multiproc_dir=path if how != "raw_env" else "")
-    raw_env = {VARIABLES[0]: path} if how == "raw_env" and path else {}
-    found = in_new_process(fail, settings, raw_env, str(tmp_path / "none"))
+    raw_env = {VARIABLE: path} if how == "raw_env" else {}
+    found = in_new_process(stand_aside, settings, raw_env, str(tmp_path / "none"))
     lock.close()
     told = (
-        f"gunicorn_prom_hooks: no application metrics: directory {path or 'for temporary files'}: "
+        f"gunicorn_prom_hooks: no application metrics: directory {path}: "
         f"{reason.format(pid=os.getpid())}; the server goes on without them"
     )
-    assert found == {
-        "begun": False,
-        "lines": [("error", told)],
-        "class": ["MmapedValue" if how == "environment" else "MutexValue", "MutexValue"],
-        "value": 1.0,
-        "environ": [None, None],
-    }
-    assert {file.name for file in tmp_path.rglob("*.db")} == set()
+    assert found == {"begun": False, "lines": [("error", told)], "path": path, "own": own}
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(port=0)])
+def test_where_there_can_be_no_private_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """Metrics work, each process's in its own memory."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    found = in_new_process(stand_aside, settings, {}, str(tmp_path / "none"))
+    told = (
+        "gunicorn_prom_hooks: no application metrics: directory for temporary files: "
+        "No such file or directory; the server goes on without them"
+    )
+    lines = [("error", told)] if settings.port else []
+    assert found == {"begun": False, "lines": lines, "path": "", "own": [NOT_THERE]}
 
 
 def succeed(settings: Settings, raw_env: dict[str, str], temporary: str) -> dict[str, Any]:
@@ -231,11 +283,11 @@ def succeed(settings: Settings, raw_env: dict[str, str], temporary: str) -> dict
     tempfile.tempdir = temporary
     metrics, server, guard = started(settings, fake_server(**raw_env))
     Counter("orders", "Help.").inc(3)
-    folder = Path(os.environ[VARIABLES[0]])
+    folder = Path(metrics._directory.place.path)
     found = {
         "lines": server.log.lines,
         "counts": dict(guard.counts),
-        "environ": [os.environ.get(name) for name in VARIABLES],
+        "environ": os.environ.get(VARIABLE),
         "files": sorted(path.name.replace(str(os.getpid()), "PID") for path in folder.glob("*.db")),
         "families": [family.name for family in metrics.collect()],
         "successor": load({}).multiproc_dir,
@@ -253,15 +305,15 @@ def test_a_directory_of_the_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, raw: str, expected: str
 ) -> None:
     """The setting says where, or else gunicorn's raw_env; prometheus_client is told, and a successor takes it too."""
-    monkeypatch.delenv(VARIABLES[0], raising=False)
-    raw_env = {VARIABLES[0]: raw.format(tmp=tmp_path)} if raw else {}
+    monkeypatch.delenv(VARIABLE, raising=False)
+    raw_env = {VARIABLE: raw.format(tmp=tmp_path)} if raw else {}
     settings = Settings(multiproc_dir=chosen.format(tmp=tmp_path))
     found = in_new_process(succeed, settings, raw_env, str(tmp_path / "none"))
     path = expected.format(tmp=tmp_path)
     assert found == {
         "lines": [],
         "counts": {},
-        "environ": [path, None],
+        "environ": path,
         "files": ["counter_m-PID.db"],
         "families": ["orders"],
         "successor": path,
@@ -271,31 +323,19 @@ def test_a_directory_of_the_users(
 
 
 def test_a_private_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a setting there is a private one; both variables say so, so a successor makes one of its own."""
-    monkeypatch.delenv(VARIABLES[0], raising=False)
+    """Without a setting there is a private one, and the environment is left alone."""
+    monkeypatch.delenv(VARIABLE, raising=False)
     found = in_new_process(succeed, Settings(), {}, str(tmp_path))
-    path, private = found.pop("environ")
-    assert path == private
-    assert Path(path).parent == tmp_path
     assert found == {
         "lines": [],
         "counts": {},
+        "environ": None,
         "files": ["counter_m.db"],
         "families": ["orders"],
         "successor": "",
         "left": None,
     }
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("private", "expected"), [(True, ["/x", "/x"]), (False, ["/x", None])])
-def test_announcing(monkeypatch: pytest.MonkeyPatch, private: bool, expected: list[str | None]) -> None:
-    """prometheus_client's variable is set always, ours for a private directory."""
-    for name in VARIABLES:
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    announce_directory("/x", private=private)
-    assert [os.environ.get(name) for name in VARIABLES] == expected
 
 
 def upgrade(path: str) -> bool:
@@ -324,7 +364,7 @@ def trapped(path: str, early: list[str]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("early", "told"), [([], None), (["a"], "a"), (["z_total", "b"], "b, z")])
 def test_the_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: list[str], told: str | None) -> None:
     """Metrics made before are named in one line of the log; that prometheus_client was imported is no harm."""
-    monkeypatch.delenv(VARIABLES[0], raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     lines = in_new_process(trapped, str(tmp_path), early)
     assert lines == (
         [
@@ -341,7 +381,7 @@ def test_the_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: list[s
 
 def test_no_trap_where_the_variable_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the environment had the directory before, metrics made early are on the page, and nobody is warned."""
-    monkeypatch.setenv(VARIABLES[0], str(tmp_path))
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert in_new_process(trapped_with_variable, str(tmp_path)) == [["early"], 1.0, []]
 
 
@@ -385,13 +425,13 @@ def live_through(path: str) -> dict[str, Any]:
     seen["master"] = look()
     in_fork(lambda: worker(with_child=False))
     seen["worker"] = look()
-    metrics.worker_gone(0, 2**22 + 1)
+    metrics.worker_gone(0)
     seen["gone"] = look()
     in_fork(lambda: worker(with_child=True))
     files = len(list(Path(path).glob("*_p*.db")))
     seen["successor"] = look()
-    metrics.worker_gone(0, 2**22 + 1)
-    metrics.worker_gone(5, 2**22 + 2)
+    metrics.worker_gone(0)
+    metrics.worker_gone(5)
     seen["gone too"] = [*look(), files]
     seen["counts"] = dict(guard.counts)
     metrics.close()
@@ -405,18 +445,21 @@ def test_a_server_from_beginning_to_end(tmp_path: Path) -> None:
         "master": [1.0, "m", "m"],
         "worker": [2.0, "ms", "ms"],
         "gone": [2.0, "m", "ms"],
-        "successor": [4.0, "ms", "ms"],
-        "gone too": [4.0, "m", "ms", 2],
+        "successor": [4.0, "ms", "mps"],
+        "gone too": [4.0, "m", "mps", 2],
         "counts": {},
         "left": ["gunicorn-masters.lock"],
     }
 
 
-def fates(path: str, identities: list[str]) -> list[str]:
-    """What is done with files of these identities."""
+def reads(path: str, identities: list[str]) -> list[bool]:
+    """Whether files of these identities are read."""
     metrics = started(Settings(multiproc_dir=path))[0]
     here = str(os.getpid())
-    found = [metrics._fate(identity.replace("US", here)).name for identity in identities]
+    found = []
+    for identity in identities:
+        name = identity.replace("US", here)
+        found.append(metrics._upkeep._reads(f"counter_{name}.db", FileName("counter", "", False, name)))
     metrics.close()
     return found
 
@@ -424,40 +467,22 @@ def fates(path: str, identities: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("shared", "expected"),
     [
-        (
-            True,
-            {
-                "m-US": Fate.READ,
-                "s3-US": Fate.READ,
-                "pUS-US": Fate.READ,
-                "pDEAD-US": Fate.KEEP,
-                "m-DEAD": Fate.LEAVE,
-                "s3-DEAD": Fate.LEAVE,
-                "pDEAD-DEAD": Fate.LEAVE,
-                "pUS-DEAD": Fate.LEAVE,
-                "US": Fate.READ,
-                "DEAD": Fate.KEEP,
-                "s3": Fate.READ,
-                "something": Fate.READ,
-            },
-        ),
-        (
-            False,
-            {"m": Fate.READ, "s3": Fate.READ, "pUS": Fate.READ, "pDEAD": Fate.KEEP, "DEAD": Fate.KEEP, "US": Fate.READ},
-        ),
+        (True, {"m-US": True, "s3-US": True, "p5-US": True, "gone-US": True, "7-US": True, "DEAD": True, "US": True}),
+        (True, {"m-DEAD": False, "s3-DEAD": False, "pDEAD-DEAD": False, "US-DEAD": False, "s3": True, "thing": True}),
+        (False, {"m": True, "s3": True, "p7": True, "DEAD": True, "US": True, "m-DEAD": False}),
     ],
 )
-def test_fates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool, expected: dict[str, Fate]) -> None:
-    """Ours are read, those of the dead kept, those of another master's server left."""
+def test_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool, expected: dict[str, bool]) -> None:
+    """Ours is read, and what has a number, be it a pid that is there or not; that of another master's server is not."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     identities = [identity.replace("DEAD", str(2**30)) for identity in expected]
-    found = in_new_process(fates, str(tmp_path) if shared else "", identities)
-    assert dict(zip(expected, found, strict=True)) == {identity: fate.name for identity, fate in expected.items()}
+    found = in_new_process(reads, str(tmp_path) if shared else "", identities)
+    assert dict(zip(expected, found, strict=True)) == expected
 
 
 def bad_files(path: str, files: int, most: int) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """What is logged and counted after three collects."""
-    application.MAX_TOLD = most  # type: ignore[misc]
+    upkeep.MAX_TOLD = most  # type: ignore[misc]
     metrics, server, guard = started(Settings(multiproc_dir=path))
     for number in range(files):
         (Path(path) / f"counter_s{number}-{os.getpid()}.db").write_bytes(b"x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import generate_latest
@@ -13,6 +14,7 @@ from unit_views import Scene, names, one, scraped
 from gunicorn_prom_hooks.collectors import Page, clashes
 from gunicorn_prom_hooks.collectors.clashes import MAX_TOLD, Clashes
 from gunicorn_prom_hooks.guard import Guard
+from gunicorn_prom_hooks.master.http import ENCODERS
 
 TAKEN = "gunicorn_prom_hooks: the application's metric %s is left out: the name is taken"
 
@@ -79,6 +81,72 @@ def test_what_clashes(guard: Guard, theirs: Metric, ours: Metric, stays: bool) -
     other = gauge("other")
     assert list(Clashes(guard).without([theirs, other], [gauge("x"), ours])) == ([theirs] if stays else []) + [other]
     assert guard.counts == ({} if stays else {"app_metrics_name": 1})
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "stays"),
+    [
+        (gauge("a.b"), gauge("a_b"), False),
+        (gauge("a b"), gauge("a_b"), False),
+        (gauge("a\u00fcb"), gauge("a_b"), False),
+        (counter("gunicorn.requests"), counter("gunicorn_requests"), False),
+        (gauge("gunicorn.requests.total"), counter("gunicorn_requests"), False),
+        (gauge("a.bucket"), histogram("a"), False),
+        (gauge("a.sum"), histogram("a"), False),
+        (histogram("a.b"), gauge("a_b_count"), False),
+        (histogram("process.cpu.seconds"), counter("process_cpu_seconds"), False),
+        (gauge("1a"), gauge("_a"), False),
+        (gauge("a_dot_b"), gauge("a.b"), True),
+        (gauge("a.b"), gauge("a-b"), False),
+        (gauge("U__a_2e_b"), gauge("a.b"), False),
+        (gauge("a..b"), gauge("a_b"), True),
+        (gauge("a:b"), gauge("a_b"), True),
+        (gauge("a.b"), gauge("a_c"), True),
+    ],
+)
+@pytest.mark.skipif(not clashes._ESCAPINGS, reason="this prometheus_client escapes no names")
+@pytest.mark.parametrize("both_theirs", [False, True])
+def test_what_clashes_once_escaped(guard: Guard, theirs: Metric, ours: Metric, stays: bool, both_theirs: bool) -> None:
+    """A name that is taken only in one of the ways in which a client may want names is taken, by ours or by theirs."""
+    families = [ours, theirs] if both_theirs else [theirs]
+    found = list(Clashes(guard).without(families, [] if both_theirs else [ours]))
+    assert found == families[: len(families) - (not stays)]
+    assert guard.counts == ({} if stays else {"app_metrics_name": 1})
+
+
+@pytest.mark.parametrize("accept", sorted(ENCODERS))
+def test_a_page_has_each_name_once(guard: Guard, accept: str) -> None:
+    """In each format that a client may ask for, no family is there twice."""
+    ours = [counter("gunicorn_requests"), gauge("gunicorn_workers"), histogram("gunicorn_request_duration_seconds")]
+    names = ("gunicorn.requests", "gunicorn.workers", "gunicorn-workers", "gunicorn.request_duration_seconds.sum")
+    theirs = [make(name) for name in names for make in (counter, gauge, histogram)]
+    families = [*ours, *Clashes(guard).without([*theirs, gauge("a.b"), gauge("a_b")], ours)]
+    assert len(families) > len(ours)
+    text = ENCODERS[accept](SimpleNamespace(collect=lambda: families)).decode()
+    types = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(types) == len(set(types)) == len(families)
+
+
+@pytest.mark.parametrize(
+    ("labels", "stays"), [(["a.b", "a_b"], False), (["a-b", "a.b"], False), (["a.b", "a_c"], True), (["a", "b"], True)]
+)
+@pytest.mark.skipif(not clashes._ESCAPINGS, reason="this prometheus_client escapes no names")
+def test_labels_that_are_one_once_escaped(guard: Guard, log: Log, labels: list[str], stays: bool) -> None:
+    """A sample with two labels of one name would cost the whole page: the family is left out, and that is said."""
+    family = GaugeMetricFamily("shop_orders", "Help.", labels=labels)
+    family.add_metric(["1", "2"], 1.0)
+    assert list(Clashes(guard).without([family, gauge("b")], [gauge("x")])) == [
+        *([family] if stays else []),
+        gauge("b"),
+    ]
+    assert [line[1] for line in log.lines] == ([] if stays else ["shop_orders"])
+
+
+def test_a_family_of_ours_that_is_not_on_each_page(guard: Guard) -> None:
+    """A name stays taken while the collector of ours that has it fails."""
+    found = Clashes(guard)
+    assert list(found.without([gauge("a")], [gauge("a")])) == []
+    assert list(found.without([gauge("a")], [])) == []
 
 
 def test_a_counter_of_ours_without_samples(guard: Guard) -> None:

@@ -11,7 +11,7 @@ import gunicorn_prom_hooks
 
 PACKAGE = "gunicorn_prom_hooks"
 ROOT = Path(gunicorn_prom_hooks.__file__).parent
-FREE = {"resource", "paths", "pids", "messages", "guard", "settings", "native", "_version", "chaining"} | {
+FREE = {"resource", "paths", "pids", "messages", "guard", "settings", "native", "_version", "chaining", "transient"} | {
     "worker_classes",
 }
 LEVELS = {

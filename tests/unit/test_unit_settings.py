@@ -170,13 +170,6 @@ def test_what_is_not_allowed(name: str, value: object, allowed: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_private_directory_of_the_master_before() -> None:
-    """A master that inherits the private directory of the one that it replaces does not take it for the user's."""
-    inherited = {"PROMETHEUS_MULTIPROC_DIR": "/tmp/x", "GUNICORN_PROM_PRIVATE_DIR": "/tmp/x"}
-    assert load({}, inherited).multiproc_dir == ""
-    assert load({}, {**inherited, "PROMETHEUS_MULTIPROC_DIR": "/tmp/y"}).multiproc_dir == "/tmp/y"
-
-
 def test_the_old_name_of_the_variable() -> None:
     """prometheus_client's deprecated variable is taken where the new one is not set."""
     assert load({}, {"prometheus_multiproc_dir": "/x"}).multiproc_dir == "/x"

@@ -1,0 +1,166 @@
+"""What the master does for the files of all processes: reads them for a page, and sees to it that they are there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client.metrics_core import Metric
+
+from ..guard import Guard
+from ..native import new_lock
+from ..transient import below, transient
+from .directory import Directory
+from .gone import Retired, remove_live
+from .identity import owner
+from .leftovers import Found, content_of, find, is_written, remove
+from .merge import MultiprocessFiles, Seen
+from .names import FileName
+from .processes import Numbers
+from .rewriting import add
+
+MAX_TOLD: Final = 1000
+
+
+class Upkeep:
+    """Read the files of the directory, write those anew that were lost, and remove what nobody needs.
+
+    Args:
+        directory: where they are.
+        numbers: of forked processes.
+        renew: writes the files of the master itself anew.
+        log: gunicorn's logger.
+        guard: where failures end.
+        hold: what must be held while the exporter's thread logs.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        numbers: Numbers,
+        renew: Callable[[], None],
+        log: Any,
+        guard: Guard,
+        hold: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._directory = directory
+        self._place = directory.place
+        self._numbers = numbers
+        self._renew = renew
+        self._log = log
+        self._guard = guard
+        self._hold = hold
+        self._master = int(directory.suffix[1:]) if directory.suffix else None
+        self._files = MultiprocessFiles(directory.place.path, self._bad, self._reads)
+        self._retired = Retired(directory.suffix, directory.user, numbers.exclusive)
+        self._busy = new_lock()
+        """Held while files are tidied up and read; never in a child."""
+        self._kept: Mapping[str, Seen] = {}
+        """What is known of the files that only this server's processes remove. Replaced as a whole."""
+        self._unsure = {name: _content(Path(directory.place.path, name)) for name in directory.unsure}
+        self._told: set[str] = set()
+
+    def collect(self) -> list[Metric]:
+        """Return the application's families, over all its processes. In the exporter's thread."""
+        with self._busy, transient((self._is_inside,)):
+            try:
+                said = self._tidy()
+            except OSError:
+                said = ""
+                with self._hold():
+                    self._guard.failed("app_metrics")
+            if said:
+                with self._hold():
+                    self._log.warning("%s", said)
+            self._files.move(self._place.path)
+            families = self._files.collect()
+            ours = {name: seen for name, seen in self._files.seen.items() if self._is_ours(seen.name)}
+            self._kept = {**self._kept, **ours}
+        return families
+
+    def forking(self) -> None:
+        """Make the directory and files again that somebody has tidied away, before a fork. In the main thread.
+
+        Raises:
+            OSError: it cannot be.
+        """
+        if not self._busy.acquire(False):
+            return  # the exporter's thread is at it
+        try:
+            said = self._tidy()
+        finally:
+            self._busy.release()
+        if said:
+            self._log.warning("%s", said)
+
+    def _tidy(self) -> str:
+        """See to it that all is there that is to be, and no more than that. Return what there is to say of it.
+
+        Raises:
+            OSError: it cannot be.
+        """
+        before = self._place.path
+        lost = self._directory.restore()
+        path = self._place.refresh()
+        lost |= self._numbers.make(*self._directory.user)
+        for name in set(self._kept) - set(os.listdir(path)):
+            lost |= add(Path(path, name), self._kept[name].content(), self._directory.user)
+        if lost:
+            self._place.changed(path)
+            self._renew()  # the master may have files, too
+        files = [file for file in find(path) if self._reads(file.path.name, file.name)]
+        for file in files:
+            if file.name.live:
+                self._remove_live_gauge(file)
+        self._retired.sweep(file for file in files if file.owner.kind == "" and not file.name.live)
+        if not lost:
+            return ""
+        return f"gunicorn_prom_hooks: application metrics: files were removed from {before}; made anew in {path}"
+
+    def _remove_live_gauge(self, file: Found) -> None:
+        """Remove live gauges of a process that is gone, if it is sure that it is."""
+        kind, number, _ = file.owner
+        with contextlib.suppress(OSError):
+            if kind == "p" and number is not None:
+                with self._numbers.hold_dead(number) as dead:
+                    if dead:
+                        remove_live(self._place.path, file.name.identity)
+            elif kind == "" and is_written(file.path) is False:
+                remove(file.path)
+
+    def _is_inside(self, descriptor: int, link: str) -> bool:
+        return below(os.path.realpath(self._place.path))(descriptor, link)
+
+    def _is_ours(self, name: FileName) -> bool:
+        whose = owner(name.identity)
+        return bool(whose.kind) and whose.master == self._master
+
+    def _reads(self, file: str, name: FileName) -> bool:
+        master = owner(name.identity).master
+        if master is not None and master != self._master:
+            return False
+        if file in self._unsure:  # a process that writes it has it changed sooner or later
+            if self._unsure[file] == _content(Path(self._place.path, file)):
+                return False
+            del self._unsure[file]
+        return True
+
+    def _bad(self, file: str, reason: str) -> None:
+        self._guard.counts["app_metrics_file"] += 1
+        if file not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add(file)
+            with self._hold():
+                self._log.error("gunicorn_prom_hooks: application metrics: file %r is left out: %s", file, reason)
+
+
+def _content(path: Path) -> bytes | None:
+    """Return a digest of what is in the file; None if it cannot be read."""
+    try:
+        return hashlib.sha256(content_of(path)).digest()
+    except OSError:
+        return None
