@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Iterator
@@ -77,9 +78,12 @@ def test_forks_that_follow_each_other_do_not_go_through_all_workers(
     looks: list[float] = []
     monkeypatch.setattr(master._deaths, "look", lambda members: looks.append(now))
     booting[0].pid = os.getpid()
-    for fork in range(100):
+    master.forking(booting[0])
+    for fork in range(1, 100):
         now = 1000.0 + fork / 200
-        master.forking(booting[0])
+        worker = copy.copy(booting[0])
+        worker.age = 1000 + fork
+        master.forking(worker)
     assert 4 <= len(looks) <= 6
     master.left(booting[0])
     assert len(looks) <= 7
