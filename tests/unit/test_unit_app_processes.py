@@ -109,9 +109,7 @@ def test_a_process_that_has_lost_the_descriptor(tmp_path: Path, fork: Fork) -> N
     (tmp_path / "other").write_text("other")
 
     def lose() -> list[Any]:
-        os.close(numbers._descriptor)
-        other = os.open(tmp_path / "other", os.O_RDWR)
-        assert other == numbers._descriptor
+        other = os.dup2(os.open(tmp_path / "other", os.O_RDWR), numbers._descriptor)
         number, child = numbers.claim(), Child(numbers.claim)
         child.end()
         return [number, os.pread(other, 5, 0).decode(), child.told]
