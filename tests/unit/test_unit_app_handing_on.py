@@ -28,6 +28,7 @@ from gunicorn_prom_hooks.app_metrics.leftovers import find
 from gunicorn_prom_hooks.app_metrics.rewriting import User
 from gunicorn_prom_hooks.guard import Guard
 from gunicorn_prom_hooks.settings import Settings
+from gunicorn_prom_hooks.transient import close_inherited
 
 SPAWN = multiprocessing.get_context("spawn")
 ME = User(os.geteuid(), os.getegid())
@@ -331,3 +332,47 @@ def test_what_is_tidied_away_is_counted_all_the_same(tmp_path: Path, what: str, 
     assert own["orders_total"] == 15.0
     assert (own["waited_count"], own["busy"]) == (5.0, 2.0)
     assert [path.name for path in temporary.iterdir() if path.is_file()] == []
+
+
+def scrape_and_fork(temporary: str) -> list[Any]:
+    """What a process has inherited that is forked in the midst of a scrape which has found the directory gone."""
+    os.environ["TMPDIR"] = temporary
+    metrics = begin(SimpleNamespace(cfg=Config(), log=Log()), Settings(), Guard())
+    assert isinstance(metrics, ApplicationMetrics)
+    counter = Counter("orders", "Help.")
+    counter.inc()
+    path = Path(metrics._place.path)
+    shutil.rmtree(path)
+    path.symlink_to(temporary)
+    inherited: list[Any] = []
+    pread = os.pread
+
+    def fork_first(*args: Any) -> bytes:
+        os.pread = pread
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                close_inherited()
+                links = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+                counter.inc(5)
+                os.write(writing, json.dumps([link for link in links if link.startswith(temporary)]).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            inherited.append(json.loads(pipe.read()))
+        os.waitpid(pid, 0)
+        return pread(*args)
+
+    os.pread = fork_first
+    metrics.collect()
+    [orders] = [s.value for family in metrics.collect() for s in family.samples if s.name == "orders_total"]
+    moved = metrics._place.path != str(path)
+    metrics.close()
+    return [moved, inherited, orders]
+
+
+def test_a_fork_while_lost_files_are_made_anew(tmp_path: Path) -> None:
+    """The child has nothing of the new directory open that is its parent's, and counts there all the same."""
+    assert in_new_process(scrape_and_fork, str(tmp_path)) == [True, [[]], 6.0]

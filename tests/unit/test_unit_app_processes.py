@@ -103,6 +103,20 @@ def test_a_process_that_a_process_with_a_number_forks(tmp_path: Path, fork: Fork
         os.kill(grandchild, signal.SIGKILL)
 
 
+def test_a_process_that_has_lost_the_descriptor(tmp_path: Path, fork: Fork) -> None:
+    """Its number may be another file's by now, which is left alone."""
+    numbers, _ = new(tmp_path)
+    (tmp_path / "other").write_text("other")
+
+    def lose() -> list[Any]:
+        other = os.dup2(os.open(tmp_path / "other", os.O_RDWR), numbers._descriptor)
+        number, child = numbers.claim(), Child(numbers.claim)
+        child.end()
+        return [number, os.pread(other, 5, 0).decode(), child.told]
+
+    assert fork(lose).told == [0, "other", 1]
+
+
 def test_two_servers_in_one_directory(tmp_path: Path, fork: Fork) -> None:
     """Each has its own numbers."""
     (first, _), (second, _) = new(tmp_path, "-1"), new(tmp_path, "-2")
