@@ -56,7 +56,12 @@ def _guarded(hook: Callable[..., None], name: str) -> Callable[..., None]:
 
 def _serve(server: Any, worker: Any = None) -> None:
     """Start the exporter, or have it follow the settings. The user's hook has taken the ports that it wants by now."""
-    runtime.in_master(server).serve(again=worker is None)
+    side = runtime.master()
+    if side is None or side.server is not server:
+        side = runtime.in_master(server)
+    else:
+        runtime.put_back(server.cfg)
+    side.serve(again=worker is None)
 
 
 def _compose_again(server: Any, worker: Any) -> None:
@@ -97,7 +102,7 @@ def on_reload(server: Any) -> None:
 @_hook(after=_serve)  # where a when_ready below the install line has replaced ours, this is the first we hear
 def pre_fork(server: Any, worker: Any) -> None:
     """In the master, before each fork."""
-    master = runtime.in_master(server)
+    master = runtime.in_master(server, forking=True)
     runtime.count_reload()
     master.forking(worker)
     runtime.prepare_worker(worker)

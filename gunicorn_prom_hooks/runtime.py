@@ -9,7 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
 
 from . import settings as _settings
 from .chaining import Composition, origins, step_aside
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from .worker.requests import PostRequest, PreRequest
     from .worker.worker import WorkerSide
 
+ATTACH_SECONDS: Final = 0.1
+"""So often at most the logger is looked at before a fork."""
 guard = Guard()
 _latest: Composition | None = None
 """Of the latest ``install`` call in this process."""
@@ -30,10 +34,14 @@ _reload_due = False
 """The configuration has been read anew; no hook has been told of it yet."""
 _missed: mmap.mmap | None = None
 """One byte, shared by all processes of the server: whether they have said that no hook of the master was reached."""
+_attached = -inf
+"""Monotonic seconds at which the master's logger was last looked at."""
 _master: Master | None = None
 _worker: WorkerSide | None = None
 _prepared: type | None = None
 """The class of workers that ``prepare_worker`` was last called for."""
+_side_of: type[WorkerSide] | None = None
+"""``WorkerSide``, which ``prepare_worker`` imports."""
 by_name: tuple[PreRequest, PostRequest] | None = None
 """In a worker: the request hooks, where the user calls them by name instead of using ``install``."""
 
@@ -62,13 +70,22 @@ def installed(composition: Composition) -> None:
         _missed = mmap.mmap(-1, 1)
 
 
-def in_master(server: Any) -> Master:
-    """Return the master's side, made when it is first asked for, with our hooks all in place and its settings."""
+def in_master(server: Any, *, forking: bool = False) -> Master:
+    """Return the master's side, made when it is first asked for, with our hooks all in place and its settings.
+
+    Args:
+        server: gunicorn's arbiter.
+        forking: a fork is next. There may be hundreds of them a second: the logger is looked at less often then.
+    """
+    global _attached  # noqa: PLW0603
     side = _master if _master is not None and _master.server is server else _begin(server)
     put_back(server.cfg)
     if _composition is not None and side.settings is not _composition.settings:
         side.configure(_composition.settings)
-    _messages.attach(server.log, listening=True)
+    now = monotonic()
+    if not forking or now - _attached >= ATTACH_SECONDS:
+        _messages.attach(server.log, listening=True)
+        _attached = now
     return side
 
 
@@ -209,12 +226,13 @@ def prepare_worker(gunicorn_worker: Any) -> None:
     Later than gunicorn's own import of the class, a preloaded application, and what reads the environment for
     ``prometheus_client``; again for another class, since a reload may bring one.
     """
-    global _prepared  # noqa: PLW0603
+    global _prepared, _side_of
     if type(gunicorn_worker) is not _prepared:
-        from .worker import ways, worker  # noqa: F401 - the latter is for ``begin_worker``
+        from .worker import ways
+        from .worker.worker import WorkerSide
 
         ways.prepare(type(gunicorn_worker))
-        _prepared = type(gunicorn_worker)
+        _prepared, _side_of = type(gunicorn_worker), WorkerSide
 
 
 def begin_worker(gunicorn_worker: Any) -> None:
@@ -226,12 +244,10 @@ def begin_worker(gunicorn_worker: Any) -> None:
         say_if_missed(gunicorn_worker)
         return
     member = _master.member(gunicorn_worker)
-    if member is not None:
-        from .worker.worker import WorkerSide
-
+    if member is not None and _side_of is not None:
         guard.log = gunicorn_worker.log
         _master.become_worker(member)
-        _worker = WorkerSide(gunicorn_worker, member.lease.reader, _master.settings, guard)
+        _worker = _side_of(gunicorn_worker, member.lease.reader, _master.settings, guard)
 
 
 def ready_worker(gunicorn_worker: Any) -> None:

@@ -92,11 +92,12 @@ class ApplicationMetrics:
         self._restore()
         self._remove_live_gauges()
 
-    def become_worker(self, slot: int) -> None:
+    def become_worker(self, slot: int, *, has_predecessor: bool = True) -> None:
         """This process is now the worker in this slot."""
         self._was_at = self._place.refresh()
         self._identity.become_worker(slot)
-        self._hand_over(self._identity(), self._directory.user)
+        if has_predecessor:
+            self._hand_over(self._identity(), self._directory.user)
 
     def worker_gone(self, slot: int) -> None:
         """Live gauges go with their worker. In the master; before gunicorn 24 maybe in a signal handler."""

@@ -7,6 +7,7 @@ for the same key: JSON with a space behind it. So no value moves from one file t
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,14 +23,17 @@ from .values_file import ValuesFile
 GONE: Final = "gone"
 """Identity of all processes that are gone, where each process has a sample of its own: the mode ``all``."""
 _MARK: Final = b" "
+_LIVE: Final = tuple(kind for kind in GAUGES if kind.startswith("gauge_live"))
+_LASTING: Final = tuple(kind for kind in GAUGES if kind not in _LIVE)
 
 
 def remove_live(folder: str, identity: str) -> None:
     """Remove the live gauges of a process that is gone. Readers know that these may vanish."""
-    for kind in GAUGES:
-        if kind.startswith("gauge_live"):
+    for kind in _LIVE:
+        file = f"{folder}/{kind}_{identity}.db"
+        if os.path.lexists(file):
             with contextlib.suppress(OSError):
-                Path(folder, f"{kind}_{identity}.db").unlink()
+                os.unlink(file)
 
 
 def hand_over(
@@ -48,10 +52,11 @@ def hand_over(
         OSError: a file cannot be written.
     """
     remove_live(folder, identity)
-    for kind in GAUGES:
-        file = Path(folder, f"{kind}_{identity}.db")
-        if kind.startswith("gauge_live") or not file.exists():
+    for kind in _LASTING:
+        path = f"{folder}/{kind}_{identity}.db"
+        if not os.path.exists(path):  # as a rule; each worker asks this when it boots
             continue
+        file = Path(path)
         mode = kind.removeprefix("gauge_")
         entries = _read(file)
         left = [entry for entry in entries if not entry.key.endswith(_MARK)]

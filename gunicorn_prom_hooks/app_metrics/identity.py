@@ -71,7 +71,8 @@ class Identity:
         self._seen = generation
 
     def _forked(self) -> None:
-        self._lock = new_lock()
+        if self._lock.locked():
+            self._lock = new_lock()
         self._name = ""
 
 

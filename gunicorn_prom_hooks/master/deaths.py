@@ -86,8 +86,9 @@ class Deaths:
         self.ledger.remember(
             DeathRecord(unix_time(clock), clock, member.worker_id, pid, *how, requests, unnamed), news=news
         )
-        stacks = "" if member.stacks is None else member.stacks.text()
-        if stacks and (member.worker.aborted or header[ABORT_AT]):
+        aborted = member.worker.aborted or header[ABORT_AT]
+        stacks = member.stacks.text() if aborted and member.stacks is not None else ""
+        if stacks:
             line = f"gunicorn_prom_hooks: worker (pid:{pid}) aborted; this is where it was:\n{stacks}"
             self._lines.append(("error", line))
         if news:

@@ -73,7 +73,12 @@ class ForkLock:
             self._lock.release()
 
     def _child(self) -> None:
-        self._lock = new_lock()
-        self._turnstile = new_lock()
-        self._held_for_fork = False
+        # As a rule nobody else was at either: then they are as good as new, and nothing more is touched.
+        if self._held_for_fork:
+            self._held_for_fork = False
+            self._lock.release()
+        else:
+            self._lock = new_lock()
+        if self._turnstile.locked():
+            self._turnstile = new_lock()
         self._in_child()

@@ -15,7 +15,7 @@ from ..scoreboard.families import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQU
 from ..scoreboard.layout import EXIT_MARK, MAX_LABEL_BYTES, STACKS, STACKS_ARMED
 from ..scoreboard.leases import Leases
 from ..scoreboard.slot import Slot, SlotMaker
-from ..scoreboard.stack_file import StackFile
+from ..scoreboard.stack_file import StackFile, StackFiles
 from ..scoreboard.tally import EndpointCap
 from ..settings import Settings
 from .deaths import Deaths
@@ -28,7 +28,7 @@ IN_SIGNAL_HANDLER: Final = int(gunicorn_version.split(".")[0]) < 24
 """Whether ``child_exit`` runs in the handler of SIGCHLD: no waiting there for who is at the books, it may be us."""
 WAIT_SECONDS: Final = 0.5
 SETTLE_SECONDS: Final = 0.1
-"""So often at most all workers are gone through before a fork. In a reload there are hundreds of forks a second."""
+"""So often at most all workers and files are gone through before a fork. A reload makes hundreds of forks a second."""
 CELLS_PER_ENDPOINT: Final = 1024
 DIRECTORY_BYTES_PER_ENDPOINT: Final = 4096
 SPARE: Final = 65536
@@ -61,7 +61,12 @@ class Master:
             frozenset({OTHER, UNMATCHED}),
             OTHER,
         )
+        self._stack_files: StackFiles | None = None
+        with contextlib.suppress(OSError):  # no descriptor is left, say: then there are no stacks
+            self._stack_files = StackFiles()
+        self._armed: StackFile | None = None
         self._application: Any = None
+        self._looked = -math.inf
         self._serving: Any = None
         self._tried: Settings | None = None
 
@@ -171,17 +176,17 @@ class Master:
         """Gives a slot to a worker that is about to be forked, once, however often the hook is reached."""
         if self._roster.member(worker) is not None:
             return
-        if self._application is not None:
+        if self._application is not None and time.monotonic() - self._looked >= SETTLE_SECONDS:
             try:
                 self._application.forking()
             except OSError:
                 self._guard.failed("app_metrics")
+            self._looked = time.monotonic()
         with self.lock.hold():
             self._settle(forking=True)
             member = self._roster.arrive(worker, self.settings.worker_label)
-            if member.stacks is None:
-                with contextlib.suppress(OSError):  # no descriptor is left, say: then no stacks, and the worker anyway
-                    member.stacks = StackFile()
+            if self._stack_files is not None:
+                member.stacks = self._stack_files.of_slot(member.lease.number)
         self._deaths.tell()
 
     def left(self, worker: Any) -> None:
@@ -238,11 +243,12 @@ class Master:
         """This process is now the worker that this entry is about."""
         try:
             if member.stacks is not None and member.stacks.arm():
+                self._armed = member.stacks
                 member.lease.slot.header[STACKS] = STACKS_ARMED
         except (OSError, RuntimeError, ValueError):
             self._guard.failed("stacks")
         if self._application is not None:
-            self._application.become_worker(member.lease.number)
+            self._application.become_worker(member.lease.number, has_predecessor=not member.lease.is_new)
 
     def _new_slot(self) -> Slot:
         endpoints = self.settings.max_endpoints
@@ -253,9 +259,7 @@ class Master:
         return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints
 
     def _in_child(self) -> None:
-        for member in self._roster.members():
-            # Those of its siblings. The one about to become this process has no pid yet.
-            if member.stacks is not None and isinstance(member.worker.pid, int):
-                member.stacks.close()
+        if self._armed is not None:  # a worker has forked this process
+            self._armed.disarm()
         if self._serving is not None:
             self._serving.close_in_child()

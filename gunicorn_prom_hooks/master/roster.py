@@ -143,9 +143,9 @@ class Roster:
         try:
             self._ended(member, clock, reported)
         finally:
-            self.leases.give_back(member.lease)
             if member.stacks is not None:
-                member.stacks.close()
+                member.stacks.clear()
+            self.leases.give_back(member.lease)
 
 
 def unix_time(clock: float) -> float:
