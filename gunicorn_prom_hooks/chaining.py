@@ -104,6 +104,8 @@ class Composition:
         """Of the configuration that was last looked at, gunicorn's settings that are hooks of ours."""
         self._placed: list[Any] = []
         """What they were then."""
+        self._kept: dict[str, Any] = {}
+        """The same, by name."""
 
     def compose(self, name: str, hook: object) -> AnyHook:
         """Return our hook composed with what is set for that name: the user's hook, one of ours, or None.
@@ -134,6 +136,11 @@ class Composition:
                 cfg.set(name, self.compose(name, hook))
         self._watched = [settings[name] for name in self._parts]
         self._placed = list(map(_VALUE, self._watched))
+        self._kept = dict(zip(self._parts, self._placed, strict=True))
+
+    def is_in_place(self, cfg: Any, name: str) -> bool:
+        """Return whether what stands there under this name is what ``put_back`` has left there."""
+        return cfg.settings is self._settings and cfg.settings[name].value is self._kept[name]
 
     def specialize(self, worker: Any, pre_request: AnyHook, post_request: AnyHook) -> None:
         """Put the request hooks made for this worker in front of the user's, whatever stands there now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import is_
 from threading import get_ident
 from typing import Any, Final
@@ -58,7 +58,7 @@ class Messages(logging.Filter):
         """By method of this logger: our function, and the method behind it."""
         self._functions: list[Any] = []
         """These functions, in the same order."""
-        self._error_log: logging.Logger | None = None
+        self._error_log: Any = None
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Counts it, and lets it through."""
@@ -101,11 +101,12 @@ class Messages(logging.Filter):
 
     def _is_in_place(self) -> bool:
         """Return whether all methods of gunicorn's logger are watched still. Asked before each fork: mostly in C."""
-        own, error_log = getattr(self._log, "__dict__", {}), self._error_log
+        own: Mapping[str, Any] = getattr(self._log, "__dict__", {})
+        error_log: Any = self._error_log
         return (
             error_log is not None
-            and own.get("error_log") is error_log
             and self in error_log.filters
+            and own.get("error_log") is error_log
             and len(self._functions) == len(_METHODS)
             and all(map(is_, map(own.get, self._watching), self._functions))
         )

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .worker.requests import PostRequest, PreRequest
     from .worker.worker import WorkerSide
 
-ATTACH_SECONDS: Final = 0.1
-"""So often at most the logger is looked at before a fork."""
+LOOK_SECONDS: Final = 1.0
+"""So often at most everything is looked after before a fork: hooks, logger, exporter, files, and all other workers."""
 guard = Guard()
 _latest: Composition | None = None
 """Of the latest ``install`` call in this process."""
@@ -34,8 +34,10 @@ _reload_due = False
 """The configuration has been read anew; no hook has been told of it yet."""
 _missed: mmap.mmap | None = None
 """One byte, shared by all processes of the server: whether they have said that no hook of the master was reached."""
-_attached = -inf
-"""Monotonic seconds at which the master's logger was last looked at."""
+_looked = -inf
+"""Monotonic seconds of the last fork before which everything was looked after."""
+is_due = True
+"""Everything is looked after before the fork that is next."""
 _master: Master | None = None
 _worker: WorkerSide | None = None
 _prepared: type | None = None
@@ -70,22 +72,31 @@ def installed(composition: Composition) -> None:
         _missed = mmap.mmap(-1, 1)
 
 
-def in_master(server: Any, *, forking: bool = False) -> Master:
-    """Return the master's side, made when it is first asked for, with our hooks all in place and its settings.
+def forking(server: Any) -> Master:
+    """Return the master's side before a fork. ``is_due`` is whether it, and all else, has been looked after."""
+    global _looked, is_due  # noqa: PLW0603
+    now = monotonic()
+    is_due = _reload_due or _master is None or _master.server is not server or now - _looked >= LOOK_SECONDS
+    if not is_due and _master is not None:
+        return _master
+    _looked = now
+    side = in_master(server)
+    count_reload()
+    return side
 
-    Args:
-        server: gunicorn's arbiter.
-        forking: a fork is next. There may be hundreds of them a second: the logger is looked at less often then.
-    """
-    global _attached  # noqa: PLW0603
+
+def is_in_place(cfg: Any) -> bool:
+    """Return whether the worker that is forked next will call our ``post_fork``, which puts all others in place."""
+    return _composition is None or _composition.is_in_place(cfg, "post_fork")
+
+
+def in_master(server: Any) -> Master:
+    """Return the master's side, made when it is first asked for, with our hooks all in place and its settings."""
     side = _master if _master is not None and _master.server is server else _begin(server)
     put_back(server.cfg)
     if _composition is not None and side.settings is not _composition.settings:
         side.configure(_composition.settings)
-    now = monotonic()
-    if not forking or now - _attached >= ATTACH_SECONDS:
-        _messages.attach(server.log, listening=True)
-        _attached = now
+    _messages.attach(server.log, listening=True)
     return side
 
 

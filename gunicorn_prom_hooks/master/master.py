@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
 import time
 from typing import Any, Final
@@ -15,7 +13,7 @@ from ..scoreboard.families import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQU
 from ..scoreboard.layout import EXIT_MARK, MAX_LABEL_BYTES, STACKS, STACKS_ARMED
 from ..scoreboard.leases import Leases
 from ..scoreboard.slot import Slot, SlotMaker
-from ..scoreboard.stack_file import StackFile, StackFiles
+from ..scoreboard.stack_file import Stacks
 from ..scoreboard.tally import EndpointCap
 from ..settings import Settings
 from .deaths import Deaths
@@ -27,8 +25,6 @@ BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
 IN_SIGNAL_HANDLER: Final = int(gunicorn_version.split(".")[0]) < 24
 """Whether ``child_exit`` runs in the handler of SIGCHLD: no waiting there for who is at the books, it may be us."""
 WAIT_SECONDS: Final = 0.5
-SETTLE_SECONDS: Final = 0.1
-"""So often at most all workers and files are gone through before a fork. A reload makes hundreds of forks a second."""
 CELLS_PER_ENDPOINT: Final = 1024
 DIRECTORY_BYTES_PER_ENDPOINT: Final = 4096
 SPARE: Final = 65536
@@ -49,24 +45,19 @@ class Master:
         self.lock = ForkLock(self._in_child)
         self.settings = settings
         self._guard = guard
-        self._deaths = Deaths(server.log, guard, settings.max_endpoints)
         self._reloads = 0
-        self._settled = -math.inf
         self._slots = SlotMaker()
+        self._stacks = Stacks()
         self._roster = Roster(Leases(self._new_slot, self._fits), self._ended)
-        self._hangs = Hangs(self._roster.members)
+        self._deaths = Deaths(server.log, guard, settings.max_endpoints, self._stacks)
+        self._hangs = Hangs(self._roster.members, self._stacks)
         self._cap = EndpointCap(
             settings.max_endpoints,
             {family.number: family.labels.index("endpoint") for family in BY_ENDPOINT},
             frozenset({OTHER, UNMATCHED}),
             OTHER,
         )
-        self._stack_files: StackFiles | None = None
-        with contextlib.suppress(OSError):  # no descriptor is left, say: then there are no stacks
-            self._stack_files = StackFiles()
-        self._armed: StackFile | None = None
         self._application: Any = None
-        self._looked = -math.inf
         self._serving: Any = None
         self._tried: Settings | None = None
 
@@ -172,21 +163,26 @@ class Master:
         if self._serving is not None:
             self._serving.close()
 
-    def forking(self, worker: Any) -> None:
-        """Gives a slot to a worker that is about to be forked, once, however often the hook is reached."""
+    def forking(self, worker: Any, *, look: bool = True) -> None:
+        """Gives a slot to a worker that is about to be forked, once, however often the hook is reached.
+
+        Args:
+            worker: gunicorn's.
+            look: go through all other workers, and the application's files. Between the forks of a reload as little as
+                can be is done: what the master touches is copied once per fork.
+        """
         if self._roster.member(worker) is not None:
             return
-        if self._application is not None and time.monotonic() - self._looked >= SETTLE_SECONDS:
+        if look and self._application is not None:
             try:
                 self._application.forking()
             except OSError:
                 self._guard.failed("app_metrics")
-            self._looked = time.monotonic()
         with self.lock.hold():
-            self._settle(forking=True)
-            member = self._roster.arrive(worker, self.settings.worker_label)
-            if self._stack_files is not None:
-                member.stacks = self._stack_files.of_slot(member.lease.number)
+            self._roster.book(forking=True)
+            if look:
+                self._settle()
+            self._roster.arrive(worker, self.settings.worker_label)
         self._deaths.tell()
 
     def left(self, worker: Any) -> None:
@@ -224,13 +220,7 @@ class Master:
     def _is_stopping(self, member: Member) -> bool:
         return bool(member.told or member.worker.aborted or self._deaths.ends.stopping)
 
-    def _settle(self, *, forking: bool = False) -> None:
-        # Between the forks of a reload as little as can be: what the master touches is copied once per fork.
-        self._roster.book(forking=forking)
-        now = time.monotonic()
-        if forking and now - self._settled < SETTLE_SECONDS:
-            return
-        self._settled = now
+    def _settle(self) -> None:
         self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())})
         self._deaths.look(self._roster.members())
 
@@ -242,8 +232,7 @@ class Master:
     def become_worker(self, member: Member) -> None:
         """This process is now the worker that this entry is about."""
         try:
-            if member.stacks is not None and member.stacks.arm():
-                self._armed = member.stacks
+            if self._stacks.arm(member.lease.number):
                 member.lease.slot.header[STACKS] = STACKS_ARMED
         except (OSError, RuntimeError, ValueError):
             self._guard.failed("stacks")
@@ -259,7 +248,6 @@ class Master:
         return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints
 
     def _in_child(self) -> None:
-        if self._armed is not None:  # a worker has forked this process
-            self._armed.disarm()
+        self._stacks.disarm()  # if it is a worker that has forked this process
         if self._serving is not None:
             self._serving.close_in_child()

@@ -65,6 +65,8 @@ class Leases:
         self._taken: dict[int, Lease] = {}
         self._free: list[int] = []
         """Numbers of the slots that can be leased again, as a heap."""
+        self._corrupt = 0
+        """How many slots have been taken out of these since something else has written into them."""
         self._index = Index(frozenset({PATHS.number}))
 
     def take(self, worker: int, now: float) -> Lease:
@@ -76,10 +78,10 @@ class Leases:
                 ``MAX_CORRUPT`` times, and there is no free slot left.
         """
         while self._free and not self._is_fit(self._free[0]):
-            heappop(self._free)  # for good
+            self._corrupt += self.readers[heappop(self._free)].corrupt  # it is not asked for again
         number = self._free[0] if self._free else len(self.readers)
         if number == len(self.readers):
-            if sum(reader.corrupt for reader in self.readers) >= MAX_CORRUPT:
+            if self._corrupt >= MAX_CORRUPT:
                 raise CorruptDirectory("too many slots are lost to what else writes into them")
             self.readers.append(SlotReader(self._make_slot(), number, self._index))
         reader, base, is_new = self.readers[number], _NOTHING, not self._free
