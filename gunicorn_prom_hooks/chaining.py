@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping
+from operator import attrgetter, is_
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 from weakref import WeakSet
@@ -15,6 +16,8 @@ from gunicorn.config import make_settings
 AnyHook = Callable[..., Any]
 REQUEST_HOOKS: Final = ("pre_request", "post_request")
 
+_VALUE: Final = attrgetter("value")
+"""Of a setting of gunicorn's, as its ``get`` returns it."""
 _OURS: Final[WeakSet[Any]] = WeakSet()
 """Every hook function of this package. Membership is identity: what ``functools.wraps`` makes of one is not in here."""
 _ORIGIN: Final = "_gunicorn_prom_hooks_origin"
@@ -96,6 +99,13 @@ class Composition:
     def __init__(self, parts: Mapping[str, Parts], settings: Any) -> None:
         self._parts = parts
         self.settings = settings
+        self._settings: Any = None
+        self._watched: list[Any] = []
+        """Of the configuration that was last looked at, gunicorn's settings that are hooks of ours."""
+        self._placed: list[Any] = []
+        """What they were then."""
+        self._kept: dict[str, Any] = {}
+        """The same, by name."""
 
     def compose(self, name: str, hook: object) -> AnyHook:
         """Return our hook composed with what is set for that name: the user's hook, one of ours, or None.
@@ -114,11 +124,23 @@ class Composition:
 
     def put_back(self, cfg: Any) -> None:
         """Compose our hooks again with what has replaced them in gunicorn's loaded configuration."""
+        # As a rule nothing has. This is asked before and after each fork, when whatever is touched is copied: so it is
+        # asked in C, of the settings themselves.
+        if cfg.settings is self._settings and all(map(is_, map(_VALUE, self._watched), self._placed)):
+            return
+        settings = self._settings = cfg.settings
         for name in self._parts:
-            hook = cfg.settings[name].get()
+            hook = settings[name].get()
             origin = origin_of(hook)
             if origin is None or origin.composition is not self:
                 cfg.set(name, self.compose(name, hook))
+        self._watched = [settings[name] for name in self._parts]
+        self._placed = list(map(_VALUE, self._watched))
+        self._kept = dict(zip(self._parts, self._placed, strict=True))
+
+    def is_in_place(self, cfg: Any, name: str) -> bool:
+        """Return whether what stands there under this name is what ``put_back`` has left there."""
+        return cfg.settings is self._settings and cfg.settings[name].value is self._kept[name]
 
     def specialize(self, worker: Any, pre_request: AnyHook, post_request: AnyHook) -> None:
         """Put the request hooks made for this worker in front of the user's, whatever stands there now."""

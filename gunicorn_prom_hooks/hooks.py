@@ -59,6 +59,17 @@ def _serve(server: Any, worker: Any = None) -> None:
     runtime.in_master(server).serve(again=worker is None)
 
 
+def _before_fork(server: Any, worker: Any) -> None:
+    """Have our hooks called in the worker, whatever the user's ``pre_fork`` has set.
+
+    A reload forks hundreds of workers a second, and what is touched in between is copied for each. So all else is
+    looked after less often.
+    """
+    if runtime.is_due or not runtime.is_in_place(server.cfg):
+        # Where a when_ready below the install line has replaced ours, pre_fork is the first that is called.
+        _serve(server, worker)
+
+
 def _compose_again(server: Any, worker: Any) -> None:
     runtime.put_back(worker.cfg)
 
@@ -94,12 +105,11 @@ def on_reload(server: Any) -> None:
     runtime.count_reload()
 
 
-@_hook(after=_serve)  # where a when_ready below the install line has replaced ours, this is the first we hear
+@_hook(after=_before_fork)
 def pre_fork(server: Any, worker: Any) -> None:
     """In the master, before each fork."""
-    master = runtime.in_master(server)
-    runtime.count_reload()
-    master.forking(worker)
+    master = runtime.forking(server)
+    master.forking(worker, look=runtime.is_due)
     runtime.prepare_worker(worker)
 
 

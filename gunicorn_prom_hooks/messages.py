@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from operator import is_
 from threading import get_ident
 from typing import Any, Final
 
@@ -55,6 +56,9 @@ class Messages(logging.Filter):
         self._log: Any = None
         self._watching: dict[str, tuple[Any, Any]] = {}
         """By method of this logger: our function, and the method behind it."""
+        self._functions: list[Any] = []
+        """These functions, in the same order."""
+        self._error_log: Any = None
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Counts it, and lets it through."""
@@ -68,6 +72,8 @@ class Messages(logging.Filter):
             log: gunicorn's logger; one that is not derived from gunicorn's is listened to and counted all the same.
             listening: in the master.
         """
+        if listening and log is self._log and self._is_in_place():
+            return
         error_log = getattr(log, "error_log", None)
         if isinstance(error_log, logging.Logger):
             error_log.addFilter(self)
@@ -75,6 +81,7 @@ class Messages(logging.Filter):
             error_log = None
         if log is not self._log:
             self._log, self._watching = log, {}
+        self._error_log = error_log
         for name, number in _METHODS.items():
             method = getattr(log, name, None)
             function, behind = self._watching.get(name, (None, None))
@@ -90,6 +97,19 @@ class Messages(logging.Filter):
                 with contextlib.suppress(AttributeError):  # an object that takes no attributes
                     setattr(log, name, function)
                     self._watching[name] = function, method
+        self._functions = [function for function, _ in self._watching.values()]
+
+    def _is_in_place(self) -> bool:
+        """Return whether all methods of gunicorn's logger are watched still. Asked before each fork: mostly in C."""
+        own: Mapping[str, Any] = getattr(self._log, "__dict__", {})
+        error_log: Any = self._error_log
+        return (
+            error_log is not None
+            and self in error_log.filters
+            and own.get("error_log") is error_log
+            and len(self._functions) == len(_METHODS)
+            and all(map(is_, map(own.get, self._watching), self._functions))
+        )
 
     def _watch(self, method: Callable[..., Any], error_log: logging.Logger | None, number: int) -> Callable[..., Any]:
         @functools.wraps(method)

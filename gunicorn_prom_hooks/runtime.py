@@ -9,7 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
 
 from . import settings as _settings
 from .chaining import Composition, origins, step_aside
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from .worker.requests import PostRequest, PreRequest
     from .worker.worker import WorkerSide
 
+LOOK_SECONDS: Final = 1.0
+"""So often at most everything is looked after before a fork: hooks, logger, exporter, files, and all other workers."""
 guard = Guard()
 _latest: Composition | None = None
 """Of the latest ``install`` call in this process."""
@@ -30,10 +34,16 @@ _reload_due = False
 """The configuration has been read anew; no hook has been told of it yet."""
 _missed: mmap.mmap | None = None
 """One byte, shared by all processes of the server: whether they have said that no hook of the master was reached."""
+_looked = -inf
+"""Monotonic seconds of the last fork before which everything was looked after."""
+is_due = True
+"""Everything is looked after before the fork that is next."""
 _master: Master | None = None
 _worker: WorkerSide | None = None
 _prepared: type | None = None
 """The class of workers that ``prepare_worker`` was last called for."""
+_side_of: type[WorkerSide] | None = None
+"""``WorkerSide``, which ``prepare_worker`` imports."""
 by_name: tuple[PreRequest, PostRequest] | None = None
 """In a worker: the request hooks, where the user calls them by name instead of using ``install``."""
 
@@ -60,6 +70,24 @@ def installed(composition: Composition) -> None:
     _latest = composition
     if _missed is None:
         _missed = mmap.mmap(-1, 1)
+
+
+def forking(server: Any) -> Master:
+    """Return the master's side before a fork. ``is_due`` is whether it, and all else, has been looked after."""
+    global _looked, is_due  # noqa: PLW0603
+    now = monotonic()
+    is_due = _reload_due or _master is None or _master.server is not server or now - _looked >= LOOK_SECONDS
+    if not is_due and _master is not None:
+        return _master
+    _looked = now
+    side = in_master(server)
+    count_reload()
+    return side
+
+
+def is_in_place(cfg: Any) -> bool:
+    """Return whether the worker that is forked next will call our ``post_fork``, which puts all others in place."""
+    return _composition is None or _composition.is_in_place(cfg, "post_fork")
 
 
 def in_master(server: Any) -> Master:
@@ -209,12 +237,13 @@ def prepare_worker(gunicorn_worker: Any) -> None:
     Later than gunicorn's own import of the class, a preloaded application, and what reads the environment for
     ``prometheus_client``; again for another class, since a reload may bring one.
     """
-    global _prepared  # noqa: PLW0603
+    global _prepared, _side_of
     if type(gunicorn_worker) is not _prepared:
-        from .worker import ways, worker  # noqa: F401 - the latter is for ``begin_worker``
+        from .worker import ways
+        from .worker.worker import WorkerSide
 
         ways.prepare(type(gunicorn_worker))
-        _prepared = type(gunicorn_worker)
+        _prepared, _side_of = type(gunicorn_worker), WorkerSide
 
 
 def begin_worker(gunicorn_worker: Any) -> None:
@@ -226,12 +255,10 @@ def begin_worker(gunicorn_worker: Any) -> None:
         say_if_missed(gunicorn_worker)
         return
     member = _master.member(gunicorn_worker)
-    if member is not None:
-        from .worker.worker import WorkerSide
-
+    if member is not None and _side_of is not None:
         guard.log = gunicorn_worker.log
         _master.become_worker(member)
-        _worker = WorkerSide(gunicorn_worker, member.lease.reader, _master.settings, guard)
+        _worker = _side_of(gunicorn_worker, member.lease.reader, _master.settings, guard)
 
 
 def ready_worker(gunicorn_worker: Any) -> None:

@@ -81,10 +81,12 @@ class ApplicationMetrics:
         """
         self._upkeep.forking()
 
-    def become_worker(self, slot: int) -> None:
+    def become_worker(self, slot: int, *, has_predecessor: bool = True) -> None:
         """This process is now the worker in this slot."""
         self._place.refresh()
-        self._hand_over(self._identity.become_worker(slot), self._directory.user)
+        identity = self._identity.become_worker(slot)
+        if has_predecessor:
+            self._hand_over(identity, self._directory.user)
         self._store.become_worker()
 
     def worker_gone(self, slot: int) -> None:

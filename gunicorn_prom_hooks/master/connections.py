@@ -110,9 +110,13 @@ class Connections:
                 self._listen()
 
     def close(self) -> None:
-        """Closes every connection. In a forked child too: no worker keeps a scrape open."""
+        """Closes every connection."""
         for client in list(self._open.values()):
             _close_quietly(client.sock)
+
+    def sockets(self) -> list[Any]:
+        """Return the socket of each client, for a forked child to close: no worker keeps a scrape open."""
+        return [client.sock for client in self._open.values()]
 
     def _listen(self) -> None:
         """Polls every listening socket, unless nothing is accepted at the moment."""

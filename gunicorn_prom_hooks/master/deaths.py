@@ -10,8 +10,9 @@ from ..guard import Guard
 from ..paths import normalise
 from ..scoreboard.directory import clean_label
 from ..scoreboard.families import OTHER
-from ..scoreboard.layout import ABORT_AT, EXIT_CAUSE, EXIT_MARK, RUNNING_AT, RUNNING_CLOCK
+from ..scoreboard.layout import ABORT_AT, EXIT_CAUSE, EXIT_MARK, RUNNING_AT, RUNNING_CLOCK, STACKS, STACKS_ASKED
 from ..scoreboard.reader import InFlight
+from ..scoreboard.stack_file import Stacks
 from ..scoreboard.tally import EndpointCap
 from .ends import Ends
 from .ledger import Death, DeathRecord, Ledger
@@ -32,9 +33,11 @@ class Deaths:
         log: gunicorn's logger.
         guard: where failures end.
         max_endpoints: how many different endpoints killed requests may have.
+        stacks: what workers that hang have written.
     """
 
-    def __init__(self, log: Any, guard: Guard, max_endpoints: int) -> None:
+    def __init__(self, log: Any, guard: Guard, max_endpoints: int, stacks: Stacks) -> None:
+        self._stacks = stacks
         self.ends = Ends()
         self.oom = OomKills()
         self.ledger = Ledger(self.oom.claim, self._endpoint)
@@ -86,7 +89,7 @@ class Deaths:
         self.ledger.remember(
             DeathRecord(unix_time(clock), clock, member.worker_id, pid, *how, requests, unnamed), news=news
         )
-        stacks = "" if member.stacks is None else member.stacks.text()
+        stacks = self._stacks.take(member.lease.number) if header[STACKS] == STACKS_ASKED else ""
         if stacks and (member.worker.aborted or header[ABORT_AT]):
             line = f"gunicorn_prom_hooks: worker (pid:{pid}) aborted; this is where it was:\n{stacks}"
             self._lines.append(("error", line))

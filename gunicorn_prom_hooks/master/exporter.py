@@ -6,6 +6,7 @@ import errno
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
+from socket import SocketType
 from typing import Any, Final, NamedTuple
 
 from ..guard import Guard
@@ -21,6 +22,8 @@ from .tls import Channel, Plain, Tls
 from .waker import Waker
 
 STOP_SECONDS: Final = 2.0
+CLOSE: Final = SocketType.close
+"""``close`` of the operating system's sockets, which those of Python and of gevent are derived from."""
 _ABSENT: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 """Errors of an address that this machine does not have, IPv6 where it is switched off."""
 
@@ -132,10 +135,16 @@ class Exporter:
                 self._waker.close()
 
     def close_in_child(self) -> None:
-        """Let go of the port and the clients in a forked child, where there is no such thread."""
+        """Let go of the port and the clients in a forked child, where there is no such thread.
+
+        Every worker does it. Each function that is called there has memory copied that is shared until then: hence the
+        methods in C, without a function around them.
+        """
         if self._connections is not None:
-            self._connections.close()
-        self._listeners.close()
+            for sock in self._connections.sockets():
+                CLOSE(sock)
+        for sock in self._listeners.open.values():
+            CLOSE(sock)
         if self._waker is not None:
             self._waker.close_in_child()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from ..native import new_lock
@@ -34,15 +34,9 @@ class ForkLock:
         self._in_child = in_child
         os.register_at_fork(before=self._before, after_in_parent=self._after, after_in_child=self._child)
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Holds the lock; after ``WAIT_SECONDS`` of waiting goes on without it."""
-        held = self._acquire(WAIT_SECONDS)
-        try:
-            yield
-        finally:
-            if held:
-                self._lock.release()
+    def hold(self) -> AbstractContextManager[None]:
+        """Return what holds the lock in a ``with``; after ``WAIT_SECONDS`` of waiting it goes on without it."""
+        return _Held(self)
 
     @contextmanager
     def try_hold(self, seconds: float) -> Iterator[bool]:
@@ -54,6 +48,14 @@ class ForkLock:
         finally:
             if held:
                 self._lock.release()
+
+    def acquire(self) -> bool:
+        """Take the lock; return whether it could be had in time."""
+        return self._acquire(WAIT_SECONDS)
+
+    def release(self) -> None:
+        """Give back the lock."""
+        self._lock.release()
 
     def _acquire(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -73,7 +75,29 @@ class ForkLock:
             self._lock.release()
 
     def _child(self) -> None:
-        self._lock = new_lock()
-        self._turnstile = new_lock()
-        self._held_for_fork = False
+        # As a rule nobody else was at either: then they are as good as new, and nothing more is touched.
+        if self._held_for_fork:
+            self._held_for_fork = False
+            self._lock.release()
+        else:
+            self._lock = new_lock()
+        if self._turnstile.locked():
+            self._turnstile = new_lock()
         self._in_child()
+
+
+class _Held:
+    """Holds the lock. A class, since a generator takes more code, and a fork more memory for it."""
+
+    __slots__ = ("_held", "_lock")
+
+    def __init__(self, lock: ForkLock) -> None:
+        self._lock = lock
+        self._held = False
+
+    def __enter__(self) -> None:
+        self._held = self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        if self._held:
+            self._lock.release()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..native import original
 from ..scoreboard.layout import STACKS, STACKS_ARMED, STACKS_ASKED
-from ..scoreboard.stack_file import SIGNAL, StackFile
+from ..scoreboard.stack_file import SIGNAL, Stacks
 from .roster import Member
 
 WAIT_SECONDS: Final = 0.1
@@ -28,10 +28,12 @@ class Hangs:
 
     Args:
         members: the live workers.
+        stacks: what they write.
     """
 
-    def __init__(self, members: Callable[[], Iterable[Member]]) -> None:
+    def __init__(self, members: Callable[[], Iterable[Member]], stacks: Stacks) -> None:
         self._members = members
+        self._stacks = stacks
         self._no_wait_before = 0.0
 
     def listen(self, text: object, args: Any) -> None:
@@ -43,8 +45,8 @@ class Hangs:
                     self._ask(member)
 
     def _ask(self, member: Member) -> None:
-        header, stacks = member.lease.slot.header, member.stacks
-        if stacks is None or header[STACKS] != STACKS_ARMED:  # the signal would end it
+        header = member.lease.slot.header
+        if header[STACKS] != STACKS_ARMED:  # the signal would end it
             return
         header[STACKS] = STACKS_ASKED
         try:
@@ -52,20 +54,19 @@ class Hangs:
         except ProcessLookupError:  # before gunicorn 24 it may have been reaped in the meantime
             return
         start = time.monotonic()
-        if start >= self._no_wait_before and not _wait(member.worker.pid, stacks, start + WAIT_SECONDS):
+        if start >= self._no_wait_before and not self._wait(member, start + WAIT_SECONDS):
             self._no_wait_before = time.monotonic() + PAUSE_SECONDS
 
-
-def _wait(pid: int, stacks: StackFile, deadline: float) -> bool:
-    """Whether the stacks were written in time."""
-    before = 0
-    while time.monotonic() < deadline:
-        written = stacks.written
-        if written and written == before and not _is_writing(pid):
-            return True
-        before = written
-        original("time", "sleep")(_STEP_SECONDS)
-    return False
+    def _wait(self, member: Member, deadline: float) -> bool:
+        """Whether the stacks were written in time."""
+        before = 0
+        while time.monotonic() < deadline:
+            written = self._stacks.written(member.lease.number)
+            if written and written == before and not _is_writing(member.worker.pid):
+                return True
+            before = written
+            original("time", "sleep")(_STEP_SECONDS)
+        return False
 
 
 def _is_writing(pid: int) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
 import time
 from typing import Any, Final
@@ -15,7 +13,7 @@ from ..scoreboard.families import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQU
 from ..scoreboard.layout import EXIT_MARK, MAX_LABEL_BYTES, STACKS, STACKS_ARMED
 from ..scoreboard.leases import Leases
 from ..scoreboard.slot import Slot, SlotMaker
-from ..scoreboard.stack_file import StackFile
+from ..scoreboard.stack_file import Stacks
 from ..scoreboard.tally import EndpointCap
 from ..settings import Settings
 from ..transient import close_inherited
@@ -28,8 +26,6 @@ BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
 IN_SIGNAL_HANDLER: Final = int(gunicorn_version.split(".")[0]) < 24
 """Whether ``child_exit`` runs in the handler of SIGCHLD: no waiting there for who is at the books, it may be us."""
 WAIT_SECONDS: Final = 0.5
-SETTLE_SECONDS: Final = 0.1
-"""So often at most all workers are gone through before a fork. In a reload there are hundreds of forks a second."""
 CELLS_PER_ENDPOINT: Final = 1024
 DIRECTORY_BYTES_PER_ENDPOINT: Final = 4096
 SPARE: Final = 65536
@@ -50,12 +46,12 @@ class Master:
         self.lock = ForkLock(self._in_child)
         self.settings = settings
         self._guard = guard
-        self._deaths = Deaths(server.log, guard, settings.max_endpoints)
         self._reloads = 0
-        self._settled = -math.inf
         self._slots = SlotMaker()
+        self._stacks = Stacks()
         self._roster = Roster(Leases(self._new_slot, self._fits), self._ended)
-        self._hangs = Hangs(self._roster.members)
+        self._deaths = Deaths(server.log, guard, settings.max_endpoints, self._stacks)
+        self._hangs = Hangs(self._roster.members, self._stacks)
         self._cap = EndpointCap(
             settings.max_endpoints,
             {family.number: family.labels.index("endpoint") for family in BY_ENDPOINT},
@@ -164,21 +160,26 @@ class Master:
         if self._serving is not None:
             self._serving.close()
 
-    def forking(self, worker: Any) -> None:
-        """Gives a slot to a worker that is about to be forked, once, however often the hook is reached."""
+    def forking(self, worker: Any, *, look: bool = True) -> None:
+        """Gives a slot to a worker that is about to be forked, once, however often the hook is reached.
+
+        Args:
+            worker: gunicorn's.
+            look: go through all other workers, and the application's files. Between the forks of a reload as little as
+                can be is done: what the master touches is copied once per fork.
+        """
         if self._roster.member(worker) is not None:
             return
-        if self._application is not None:
+        if look and self._application is not None:
             try:
                 self._application.forking()
             except Exception:  # noqa: BLE001 - the worker is to have its slot for all that
                 self._guard.failed("app_metrics")
         with self.lock.hold():
-            self._settle(forking=True)
-            member = self._roster.arrive(worker, self.settings.worker_label)
-            if member.stacks is None:
-                with contextlib.suppress(OSError):  # no descriptor is left, say: then no stacks, and the worker anyway
-                    member.stacks = StackFile()
+            self._roster.book(forking=True)
+            if look:
+                self._settle()
+            self._roster.arrive(worker, self.settings.worker_label)
         self._deaths.tell()
 
     def left(self, worker: Any) -> None:
@@ -216,13 +217,7 @@ class Master:
     def _is_stopping(self, member: Member) -> bool:
         return bool(member.told or member.worker.aborted or self._deaths.ends.stopping)
 
-    def _settle(self, *, forking: bool = False) -> None:
-        # Between the forks of a reload as little as can be: what the master touches is copied once per fork.
-        self._roster.book(forking=forking)
-        now = time.monotonic()
-        if forking and now - self._settled < SETTLE_SECONDS:
-            return
-        self._settled = now
+    def _settle(self) -> None:
         self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())})
         self._deaths.look(self._roster.members())
 
@@ -234,12 +229,12 @@ class Master:
     def become_worker(self, member: Member) -> None:
         """This process is now the worker that this entry is about."""
         try:
-            if member.stacks is not None and member.stacks.arm():
+            if self._stacks.arm(member.lease.number):
                 member.lease.slot.header[STACKS] = STACKS_ARMED
         except (OSError, RuntimeError, ValueError):
             self._guard.failed("stacks")
         if self._application is not None:
-            self._application.become_worker(member.lease.number)
+            self._application.become_worker(member.lease.number, has_predecessor=not member.lease.is_new)
 
     def _new_slot(self) -> Slot:
         endpoints = self.settings.max_endpoints
@@ -250,10 +245,7 @@ class Master:
         return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints
 
     def _in_child(self) -> None:
-        for member in self._roster.members():
-            # Those of its siblings. The one about to become this process has no pid yet.
-            if member.stacks is not None and isinstance(member.worker.pid, int):
-                member.stacks.close()
         close_inherited()
+        self._stacks.disarm()  # if it is a worker that has forked this process
         if self._serving is not None:
             self._serving.close_in_child()

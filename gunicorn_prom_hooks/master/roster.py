@@ -11,7 +11,6 @@ from typing import Any
 from ..pids import exists
 from ..scoreboard.layout import ABORT_AT, BOOTING_AT, QUIT_AT, RUNNING_AT
 from ..scoreboard.leases import Lease, Leases
-from ..scoreboard.stack_file import StackFile
 
 _STATE_CELLS = {"booting": BOOTING_AT, "running": RUNNING_AT, "quit": QUIT_AT, "abort": ABORT_AT}
 
@@ -23,7 +22,6 @@ class Member:
     Attributes:
         told: why the master wants it to leave, reload or scale_down; empty if it does not.
         booted: it has been seen to have loaded the application.
-        stacks: what the worker writes its stacks into; None if it has no such file.
     """
 
     worker: Any
@@ -31,7 +29,6 @@ class Member:
     lease: Lease
     told: str = ""
     booted: bool = False
-    stacks: StackFile | None = None
 
     @property
     def states(self) -> dict[str, float]:
@@ -144,8 +141,6 @@ class Roster:
             self._ended(member, clock, reported)
         finally:
             self.leases.give_back(member.lease)
-            if member.stacks is not None:
-                member.stacks.close()
 
 
 def unix_time(clock: float) -> float:

@@ -39,6 +39,5 @@ class Waker:
         """The same in a forked child, where nobody holds the lock but it may be held."""
         if not self._closed:
             self._closed = True
-            for fd in (self.fd, self._write_fd):
-                with contextlib.suppress(OSError):
-                    os.close(fd)
+            os.closerange(self.fd, self.fd + 1)  # errors are ignored
+            os.closerange(self._write_fd, self._write_fd + 1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Final
 
 from .directory import CorruptDirectory
@@ -13,9 +15,11 @@ from .families import PATHS
 from .layout import ABORT_AT, BOOTING_AT, EXIT_MARK, HEADER_CELLS, NOWHERE, PID, WORKER
 from .reader import SlotReader
 from .series import Index
-from .slot import Slot, inflight_start
+from .slot import Slot
 from .tally import SlotsCopy, Summary, summarize
 
+_NO_STARTS: Final = memoryview(array("d", bytes(8 * (NOWHERE + 1))))
+_NOTHING: Final = Summary((), {})
 MAX_CORRUPT: Final = 16
 """More slots than this are not replaced, when something else writes into each new one."""
 
@@ -29,6 +33,7 @@ class Lease:
         worker: serial number of the worker, from 1.
         since: monotonic seconds at which it was taken.
         base: what was in the slot at that moment; what the worker did itself is the difference to it.
+        is_new: no worker has had the slot before.
     """
 
     number: int
@@ -36,6 +41,7 @@ class Lease:
     since: float
     reader: SlotReader
     base: Summary = field(repr=False)
+    is_new: bool = False
 
     @property
     def slot(self) -> Slot:
@@ -57,6 +63,10 @@ class Leases:
         self.readers: list[SlotReader] = []
         """One per slot, taken or free, by the slot's number."""
         self._taken: dict[int, Lease] = {}
+        self._free: list[int] = []
+        """Numbers of the slots that can be leased again, as a heap."""
+        self._corrupt = 0
+        """How many slots have been taken out of these since something else has written into them."""
         self._index = Index(frozenset({PATHS.number}))
 
     def take(self, worker: int, now: float) -> Lease:
@@ -67,24 +77,27 @@ class Leases:
             CorruptDirectory: something else has written into the slot; it is not leased again. Or this has been so
                 ``MAX_CORRUPT`` times, and there is no free slot left.
         """
-        number = next(n for n in range(len(self.readers) + 1) if n not in self._taken and self._is_fit(n))
+        while self._free and not self._is_fit(self._free[0]):
+            self._corrupt += self.readers[heappop(self._free)].corrupt  # it is not asked for again
+        number = self._free[0] if self._free else len(self.readers)
         if number == len(self.readers):
-            if sum(reader.corrupt for reader in self.readers) >= MAX_CORRUPT:
+            if self._corrupt >= MAX_CORRUPT:
                 raise CorruptDirectory("too many slots are lost to what else writes into them")
             self.readers.append(SlotReader(self._make_slot(), number, self._index))
-        reader = self.readers[number]
-        reader.update()
-        lease = Lease(number, worker, time.monotonic(), reader, summarize(reader.series, reader.cells))
-        _wipe(reader.slot)
+        reader, base, is_new = self.readers[number], _NOTHING, not self._free
+        if not is_new:
+            reader.update()
+            base = summarize(reader.series, reader.cells)
+            heappop(self._free)
+            _wipe(reader.slot)
+        lease = Lease(number, worker, time.monotonic(), reader, base, is_new)
         reader.slot.header[WORKER] = worker
         reader.slot.header[BOOTING_AT] = now
         self._taken[number] = lease
         return lease
 
     def _is_fit(self, number: int) -> bool:
-        """Return whether this slot, or the next one to be made, can be leased."""
-        if number == len(self.readers):
-            return True
+        """Return whether this slot can be leased."""
         reader = self.readers[number]
         return not reader.corrupt and self._fits(reader.slot)
 
@@ -92,6 +105,7 @@ class Leases:
         """Frees the slot; what it counted stays. Doing it twice is harmless."""
         if self._taken.get(lease.number) is lease:
             del self._taken[lease.number]
+            heappush(self._free, lease.number)
             _wipe(lease.slot)
 
     def update(self, hold: Callable[[], AbstractContextManager[object]] = nullcontext) -> CorruptDirectory | None:
@@ -127,5 +141,4 @@ def _wipe(slot: Slot) -> None:
     """Clears what belongs to one worker: its states, its in-flight requests."""
     for cell in (WORKER, PID, *range(BOOTING_AT, ABORT_AT + 1), *range(EXIT_MARK, HEADER_CELLS)):
         slot.header[cell] = 0.0
-    for number in range(NOWHERE + 1):
-        slot.words[inflight_start(number)] = 0.0
+    slot.starts[:] = _NO_STARTS

@@ -76,7 +76,6 @@ class SlotReader:
         self._failures = 0
         self._parsed = 0
         self._used = 0
-        self._starts = slot.words[inflight_start(0) : inflight_start(NOWHERE) : INFLIGHT_BYTES // 8]
 
     @property
     def has_news(self) -> bool:
@@ -148,10 +147,10 @@ class SlotReader:
     def in_flight(self) -> list[InFlight]:
         """The requests in the in-flight table, oldest first."""
         found = []
-        for number, start in enumerate(self._starts.tolist()):
+        for number, start in enumerate(self.slot.starts[:NOWHERE].tolist()):
             if start > 0.0:
                 request = InFlight(start, *self._request(number))
-                if self._starts[number] == start:  # else it has ended meanwhile; the entry may be another one's
+                if self.slot.starts[number] == start:  # else it has ended meanwhile; the entry may be another one's
                     found.append(request)
         return sorted(found)
 
@@ -176,9 +175,10 @@ class SlotReader:
         self.update()
         words = self.slot.words
         finished = 0
-        for number in range(NOWHERE + 1):
-            at = inflight_start(number)
-            cell = -words[at]
+        for number, start in enumerate(self.slot.starts.tolist()):
+            if start >= 0.0:
+                continue
+            at, cell = inflight_start(number), float(-start)
             if not 0.0 <= cell - CELLS_AT // 8 < self._used or not cell.is_integer():
                 continue
             if words[at + COUNTED] == words[int(cell)] + 1.0:

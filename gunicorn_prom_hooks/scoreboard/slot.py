@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from itertools import repeat
 from operator import floordiv
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .directory import Entry, Labels, decode, encode, written
 from .layout import (
@@ -23,6 +23,7 @@ from .layout import (
     INFLIGHT_TEXT,
     KNOWN,
     LAYOUT_VERSION,
+    NOWHERE,
     VERSION,
     slot_bytes,
 )
@@ -60,6 +61,8 @@ class Slot:
         self.directory = view[CELLS_AT + 8 * cells :]
         self.words: Doubles = view[: len(view) // 8 * 8].cast("d")
         """All of the slot as doubles: an in-flight entry's start is ``words[inflight_start(n)]``."""
+        self.starts: Doubles = self.words[inflight_start(0) : inflight_start(NOWHERE) + 1 : INFLIGHT_BYTES // 8]
+        """The starts of all in-flight entries, that of requests without one last."""
         self.header[CELLS] = cells
         self.header[DIRECTORY_SIZE] = directory
         self.header[VERSION] = LAYOUT_VERSION
@@ -77,8 +80,8 @@ class SlotMaker:
     """Makes slots, more and more of them in one mapping: each fork copies the list of mappings."""
 
     def __init__(self) -> None:
-        self._mapping: mmap.mmap | None = None
-        self._next = 0
+        self._ready: list[Slot] = []
+        self._sizes = 0, 0
         self._made = 0
 
     def make(self, cells: int, directory: int) -> Slot:
@@ -87,14 +90,16 @@ class SlotMaker:
         Raises:
             OSError: there is no memory for it.
         """
-        size = -slot_bytes(cells, directory) // mmap.PAGESIZE * -mmap.PAGESIZE
-        if self._mapping is None or self._next + size > len(self._mapping):
+        if not self._ready or (cells, directory) != self._sizes:
+            size = -slot_bytes(cells, directory) // mmap.PAGESIZE * -mmap.PAGESIZE
             count = max(1, min(self._made, MAPPING_BYTES // size))
-            self._mapping, self._next = mmap.mmap(-1, count * size), 0
-        slot = Slot(cells, directory, self._mapping, self._next)
-        self._next += size
+            mapping = mmap.mmap(-1, count * size)
+            # All at once: between two forks the master would copy what it touches for each one of them.
+            self._ready = [Slot(cells, directory, mapping, start) for start in range(0, count * size, size)]
+            self._ready.reverse()
+            self._sizes = cells, directory
         self._made += 1
-        return slot
+        return self._ready.pop()
 
 
 @cache
@@ -127,6 +132,20 @@ def write_out(slot: Slot, at: int, method: bytes, path: bytes) -> None:
     slot.words[at + KNOWN] = 0.0
 
 
+class Content(NamedTuple):
+    """What stands in a slot.
+
+    Attributes:
+        directory: its bytes.
+        series: first cell by family number and label values.
+        cells: number of cells that these have.
+    """
+
+    directory: bytes
+    series: dict[int, dict[Labels, int]]
+    cells: int
+
+
 class SlotWriter:
     """The write side. One process at a time has one; within it, callers see to their own locking.
 
@@ -136,20 +155,29 @@ class SlotWriter:
         slot: the memory.
         reserve: bytes of the directory, and number of cells, that only ``add(essential=True)`` may use.
         known: by family number, all series of the slot, if they have been parsed already.
+        first: what a slot that is empty begins with.
 
     Raises:
         CorruptDirectory: something else has written into the slot.
     """
 
-    def __init__(self, slot: Slot, reserve: int = 0, known: Mapping[int, Series] | None = None) -> None:
+    def __init__(
+        self, slot: Slot, reserve: int = 0, known: Mapping[int, Series] | None = None, first: Content | None = None
+    ) -> None:
         self.slot = slot
         self._reserve = reserve
-        self._written = written(slot.directory, slot.header[DIRECTORY_BYTES])
+        self.written = written(slot.directory, slot.header[DIRECTORY_BYTES])
+        """Bytes of the directory that are written."""
         self._next_cell = 0
         self.series: dict[int, dict[Labels, int]] = {}
         """First cell by family number and label values."""
-        if known is None:
-            for entry in decode(slot.directory, 0, self._written):
+        if first is not None and not self.written:
+            self.series = {family: cells.copy() for family, cells in first.series.items()}
+            self._next_cell, self.written = first.cells, len(first.directory)
+            slot.directory[: self.written] = first.directory
+            slot.header[DIRECTORY_BYTES] = self.written
+        elif known is None:
+            for entry in decode(slot.directory, 0, self.written):
                 self.series.setdefault(entry.family, {})[entry.labels] = entry.first
                 self._next_cell = entry.first + entry.cells
         else:
@@ -157,6 +185,15 @@ class SlotWriter:
                 firsts = map(floordiv, series.offsets, repeat(8))
                 self.series[family] = dict(zip(series.labels, firsts, strict=True))
                 self._next_cell = max(self._next_cell, series.offsets[-1] // 8 + series.cells)
+
+    def begins_with(self, content: Content) -> bool:
+        """Return whether the directory begins with this content."""
+        return self.slot.directory[: len(content.directory)] == content.directory
+
+    def content(self) -> Content:
+        """Return what has been written."""
+        directory = bytes(self.slot.directory[: self.written])
+        return Content(directory, {family: cells.copy() for family, cells in self.series.items()}, self._next_cell)
 
     def add(self, family: int, labels: Labels, count: int, *, essential: bool = False) -> int:
         """First of the ``count`` cells of these label values, made if there are none yet.
@@ -173,13 +210,13 @@ class SlotWriter:
         first = self._next_cell
         data = encode(Entry(family, labels, first, count))
         reserve = 0 if essential else self._reserve
-        if self._written + len(data) + reserve > len(self.slot.directory):
+        if self.written + len(data) + reserve > len(self.slot.directory):
             raise SlotFull("directory")
         if first + count + reserve > len(self.slot.cells):
             raise SlotFull("cells")
-        self.slot.directory[self._written : self._written + len(data)] = data
-        self._written += len(data)
-        self.slot.header[DIRECTORY_BYTES] = self._written
+        self.slot.directory[self.written : self.written + len(data)] = data
+        self.written += len(data)
+        self.slot.header[DIRECTORY_BYTES] = self.written
         self._next_cell = first + count
         series[labels] = first
         return first

@@ -18,81 +18,89 @@ from typing import Final
 SIGNAL: Final = int(getattr(signal, "SIGRTMAX", 0) or getattr(signal, "SIGINFO", 0)) - 2 * hasattr(signal, "SIGRTMAX")
 """A signal that has no other use: a real-time one, SIGINFO where there are none; 0 where there is neither."""
 MAX_BYTES: Final = 256 * 1024
-"""So much is written. Only what is written becomes memory."""
+"""So much of the file each slot has. Only what is written becomes memory."""
+SLOTS: Final = 4096
+"""So many slots have a part of the file; workers in further ones have no stacks."""
 SHOWN_BYTES: Final = 64 * 1024
 """So much is read: a quarter from the beginning, the rest from the end, where the main thread is."""
 
 
-class StackFile:
-    """A file without a name. The master makes it before it forks the worker that inherits it; the offset is shared.
+class Stacks:
+    """One file without a name, made before the first fork. Each slot has ``MAX_BYTES`` of it, and its number.
 
-    Raises:
-        OSError: it cannot be made.
+    It costs one descriptor, however many workers there are. A text that is longer runs into the part of the next slot.
+    Without such a file, if no descriptor is left, say, there are no stacks.
     """
 
     def __init__(self) -> None:
-        self._fd = _anonymous_file()
-        self._armed = False
+        self.fd = -1
+        self._is_armed = False
+        with contextlib.suppress(OSError):
+            self.fd = _anonymous_file()
 
     def __del__(self) -> None:
-        self.close()
+        if self.fd >= 0:
+            os.close(self.fd)
 
-    def arm(self) -> bool:
-        """In the worker: have the stack of every thread written whenever ``SIGNAL`` comes.
+    def arm(self, number: int) -> bool:
+        """In the worker in this slot: have the stack of every thread written whenever ``SIGNAL`` comes.
 
-        False where the signal has another use already; it is left alone then.
+        False where the signal has another use already, which is left alone, and where there is no ``/proc`` to open
+        the file again: a descriptor that is inherited has its offset in common with all other workers.
 
         Raises:
             OSError: the system refuses the signal handler.
             RuntimeError: likewise.
-            ValueError: the file is not open.
         """
-        if not SIGNAL or signal.getsignal(SIGNAL) is not signal.SIG_DFL:
+        if not SIGNAL or self.fd < 0 or number >= SLOTS or signal.getsignal(SIGNAL) is not signal.SIG_DFL:
             return False
-        faulthandler.register(SIGNAL, file=self._fd, all_threads=True, chain=False)
-        self._armed = True
+        try:
+            own = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        os.dup2(own, self.fd, inheritable=False)
+        os.close(own)
+        os.lseek(self.fd, number * MAX_BYTES, os.SEEK_SET)
+        faulthandler.register(SIGNAL, file=self.fd, all_threads=True, chain=False)
+        self._is_armed = True
         return True
 
-    @property
-    def written(self) -> int:
-        """Number of bytes that have been written, up to now and by whichever process."""
-        try:
-            return os.lseek(self._fd, 0, os.SEEK_CUR)
-        except OSError:  # closed
-            return 0
-
-    def text(self) -> str:
-        """What has been written; of a long text beginning and end."""
-        size = min(self.written, MAX_BYTES)
-        try:
-            head = os.pread(self._fd, size if size <= SHOWN_BYTES else SHOWN_BYTES // 4, 0)
-            if size <= SHOWN_BYTES:
-                return _printable(head)
-            tail = os.pread(self._fd, SHOWN_BYTES - len(head), size - SHOWN_BYTES + len(head))
-            return f"{_printable(head)}\n[...]\n{_printable(tail)}"
-        except OSError:
-            return ""
-
-    def close(self) -> None:
-        """Close it. In forked children too, where the signal is then what it was; doing it twice is harmless."""
-        if self._armed:
-            self._armed = False
+    def disarm(self) -> None:
+        """In a process that the worker has forked: the signal is what it was. Doing it twice is harmless."""
+        if self._is_armed:
+            self._is_armed = False
             faulthandler.unregister(SIGNAL)
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+
+    def written(self, number: int) -> int:
+        """Return how many bytes the worker in this slot has written."""
+        return len(self._read(number))
+
+    def take(self, number: int) -> str:
+        """Return what the worker in this slot has written, beginning and end of a long text; it is removed."""
+        data = self._read(number)
+        with contextlib.suppress(OSError):
+            os.pwrite(self.fd, bytes(len(data)), number * MAX_BYTES)
+        if len(data) <= SHOWN_BYTES:
+            return _printable(data)
+        head = SHOWN_BYTES // 4
+        return f"{_printable(data[:head])}\n[...]\n{_printable(data[head - SHOWN_BYTES :])}"
+
+    def _read(self, number: int) -> bytes:
+        try:
+            return os.pread(self.fd, MAX_BYTES, number * MAX_BYTES).partition(b"\0")[0]
+        except OSError:
+            return b""
 
 
 def _anonymous_file() -> int:
-    """Return the descriptor of a new file that takes ``MAX_BYTES`` at most, where the system can be told so."""
+    """Return the descriptor of a new file that takes so much for each slot at most, where the system can be told so."""
     try:
         fd = os.memfd_create("gunicorn_prom_hooks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except (AttributeError, OSError):  # not Linux, or a sandbox that refuses it
         with tempfile.TemporaryFile(buffering=0) as file:
             return os.dup(file.fileno())
     try:
-        os.ftruncate(fd, MAX_BYTES)
+        os.ftruncate(fd, SLOTS * MAX_BYTES)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     except BaseException:
         os.close(fd)

@@ -6,6 +6,7 @@ No method here locks. With more than one thread the callers hold ``lock`` around
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from ..native import new_reentrant_lock
@@ -34,7 +35,7 @@ from ..scoreboard.families import (
 )
 from ..scoreboard.layout import CELLS_AT
 from ..scoreboard.series import Series
-from ..scoreboard.slot import Slot, SlotFull, SlotWriter
+from ..scoreboard.slot import Content, Slot, SlotFull, SlotWriter
 
 METHODS: Final = frozenset(
     (
@@ -49,6 +50,10 @@ METHOD_BYTES: Final = {method: method.encode() for method in METHODS}
 MAX_ERROR_TYPES: Final = 100
 RESERVE: Final = 16384
 """Bytes of the directory and number of cells kept for the series that must always find room."""
+
+
+CAPPED: Final = (REQUESTS, FAILED, ERROR_HANDLING, INVALID, WEBSOCKETS)
+"""Families with labels of which there is a bounded number of values."""
 
 
 class Row:
@@ -89,22 +94,23 @@ class Recorder:
         self.lock: Any = new_reentrant_lock()
         self.failing: dict[int, tuple[str, str]] = {}
         """Method and endpoint of a request whose exception is on its way to gunicorn, by id of the request."""
-        self._writer = SlotWriter(slot, RESERVE, known)
+        first = first_content()
+        self._writer = writer = SlotWriter(slot, RESERVE, known, first)
         self._rows: dict[int, Row] = {}
         self._caps = {"endpoint": max_endpoints, "error_type": MAX_ERROR_TYPES}
         self._known: dict[str, set[str]] = {"endpoint": {OTHER, UNMATCHED}, "error_type": {OTHER}}
         self._room = {label: cap + len(self._known[label]) for label, cap in self._caps.items()}
-        for family in (REQUESTS, FAILED, ERROR_HANDLING, INVALID, WEBSOCKETS):
-            self._writer.add(family.number, (OTHER,) * len(family.labels), family.cells, essential=True)
-            for label, values in self._known.items():
-                if label in family.labels:
-                    position = family.labels.index(label)
-                    values.update(labels[position] for labels in self._writer.series[family.number])
-        for label in (*self._caps, "series"):
-            self._writer.add(OVERFLOWED.number, (label,), 1, essential=True)
-        self._paths = self._writer.series.setdefault(PATHS.number, {})
-        self._messages = {level: self._writer.add(LOG_MESSAGES.number, (level,), 1, essential=True) for level in LEVELS}
-        self.queue = CELLS_AT // 8 + self._writer.add(QUEUE.number, (), QUEUE.cells, essential=True)
+        if writer.written > len(first.directory):
+            for family in CAPPED:
+                for label, values in self._known.items():
+                    if label in family.labels:
+                        position = family.labels.index(label)
+                        values.update(labels[position] for labels in writer.series.get(family.number, ()))
+        self._paths = writer.series.setdefault(PATHS.number, {})
+        if not writer.begins_with(first):
+            add_essential(writer)
+        self._messages = writer.series[LOG_MESSAGES.number]
+        self.queue = CELLS_AT // 8 + writer.series[QUEUE.number][()]
         """Where the cells of ``QUEUE`` start, among the doubles of the slot."""
         self.loop_lag = CELLS_AT // 8 + self._writer.add(LOOP_LAG.number, (), LOOP_LAG.cells, essential=True)
         """Where the cells of ``LOOP_LAG`` start, among the doubles of the slot."""
@@ -134,7 +140,7 @@ class Recorder:
     def message(self, level: str) -> None:
         """Counts a log message. It takes the lock itself: anything may log, anywhere."""
         with self.lock:
-            self.slot.cells[self._messages[level]] += 1.0
+            self.slot.cells[self._messages[level,]] += 1.0
 
     def count(self, family: Family, *labels: str) -> None:
         """Adds one to a series of a family that has one cell."""
@@ -181,6 +187,28 @@ class Recorder:
             return self._writer.add(family.number, folded, family.cells, essential=True)
         except SlotFull:
             return self._writer.add(family.number, (OTHER,) * len(labels), family.cells, essential=True)
+
+
+def add_essential(writer: SlotWriter) -> None:
+    """Add the series that every slot has, so that what finds no room is counted under ``<other>``."""
+    for family in CAPPED:
+        writer.add(family.number, (OTHER,) * len(family.labels), family.cells, essential=True)
+    for label in ("endpoint", "error_type", "series"):
+        writer.add(OVERFLOWED.number, (label,), 1, essential=True)
+    for level in LEVELS:
+        writer.add(LOG_MESSAGES.number, (level,), 1, essential=True)
+    writer.add(QUEUE.number, (), QUEUE.cells, essential=True)
+
+
+@cache
+def first_content() -> Content:
+    """Return what a slot begins with: the series that every slot has.
+
+    First called in the master: so no worker runs the code that makes them, whose memory it would have to copy.
+    """
+    writer = SlotWriter(Slot(RESERVE, RESERVE))
+    add_essential(writer)
+    return writer.content()
 
 
 def method_label(method: str | None) -> str:

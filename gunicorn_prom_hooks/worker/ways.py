@@ -11,7 +11,7 @@ from ..worker_classes import ASGI, GREENLETS, GTHREAD, SYNC, TORNADO, UVICORN, W
 from .endpoints import Resolve
 from .kinds import many_at_a_time, one_at_a_time, one_per_thread, with_streams
 from .queueing import environ_key
-from .recorder import Recorder
+from .recorder import Recorder, first_content
 from .requests import Hooks
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ MODULES: Final[tuple[tuple[tuple[WorkerClass, ...], tuple[str, ...]], ...]] = (
 
 def prepare(worker_class: type) -> None:
     """Import what ``record`` needs for this class. Called in the master before a fork, so that no worker has to."""
+    first_content()
     for classes, modules in MODULES:
         if is_a(worker_class, *classes):
             for name in modules:

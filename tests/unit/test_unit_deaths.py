@@ -35,6 +35,7 @@ from gunicorn_prom_hooks.scoreboard.layout import (
 )
 from gunicorn_prom_hooks.scoreboard.leases import Leases
 from gunicorn_prom_hooks.scoreboard.slot import inflight_start
+from gunicorn_prom_hooks.scoreboard.stack_file import Stacks
 from gunicorn_prom_hooks.worker.kinds import many_at_a_time, one_at_a_time
 from gunicorn_prom_hooks.worker.recorder import Recorder
 
@@ -83,7 +84,7 @@ class House:
     def __init__(self, max_endpoints: int = 200, log: Any = None) -> None:
         self.log = Log() if log is None else log
         self.guard = Guard()
-        self.deaths = Deaths(self.log, self.guard, max_endpoints)
+        self.deaths = Deaths(self.log, self.guard, max_endpoints, Stacks())
         self.leases = Leases(new_slot)
 
     @property

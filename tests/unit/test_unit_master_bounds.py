@@ -27,6 +27,7 @@ from gunicorn_prom_hooks.scoreboard.directory import CorruptDirectory
 from gunicorn_prom_hooks.scoreboard.families import MAX_PATHS
 from gunicorn_prom_hooks.scoreboard.layout import DIRECTORY_BYTES, RUNNING_AT
 from gunicorn_prom_hooks.scoreboard.leases import MAX_CORRUPT, Leases
+from gunicorn_prom_hooks.scoreboard.stack_file import Stacks
 from gunicorn_prom_hooks.settings import Settings
 from gunicorn_prom_hooks.status.past import KEEP_SECONDS, SPACING_SECONDS
 from gunicorn_prom_hooks.status.snapshot import Snapshots
@@ -222,7 +223,7 @@ def test_killed_requests_leave_no_paths_behind(house: House) -> None:
 
 def test_a_raised_limit_of_killed_endpoints_counts_on() -> None:
     """What was counted as another endpoint stays so, what comes now has its own: no series goes backwards."""
-    books = deaths.Deaths(Log(), Guard(), 1)
+    books = deaths.Deaths(Log(), Guard(), 1, Stacks())
     for path in ("/a", "/b", "/c"):
         books.ledger.book(Death(end="SIGKILL"), [("GET", path)])
     books.limit_endpoints(3)

@@ -102,3 +102,16 @@ def test_hooks_imported_by_name_do_not_run_twice() -> None:
     # In a process of its own: one in which install has been called before is no longer as it was.
     done = subprocess.run([sys.executable, "-c", BY_NAME], check=True, capture_output=True, text=True)
     assert done.stdout == "['server', 'worker']\n"
+
+
+def test_what_is_asked_before_each_fork() -> None:
+    """A hook that has replaced ours is found every time, in this configuration and in that of a reload."""
+    cfg, ours = loaded({}), composition()
+    ours.put_back(cfg)
+    assert ours.is_in_place(cfg, "post_fork")
+    for _ in range(2):
+        cfg.set("post_fork", lambda server, worker: None)
+        assert not ours.is_in_place(cfg, "post_fork")
+        ours.put_back(cfg)
+        assert ours.is_in_place(cfg, "post_fork")
+    assert not ours.is_in_place(loaded({}), "post_fork")

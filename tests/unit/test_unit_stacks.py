@@ -20,24 +20,28 @@ from gunicorn_prom_hooks.master.roster import Member
 from gunicorn_prom_hooks.scoreboard import stack_file
 from gunicorn_prom_hooks.scoreboard.layout import STACKS, STACKS_ARMED, STACKS_ASKED
 from gunicorn_prom_hooks.scoreboard.leases import Leases
-from gunicorn_prom_hooks.scoreboard.stack_file import MAX_BYTES, SHOWN_BYTES, SIGNAL, StackFile
+from gunicorn_prom_hooks.scoreboard.stack_file import MAX_BYTES, SHOWN_BYTES, SIGNAL, SLOTS, Stacks
 
 Told = Callable[[], object]
 MESSAGE = "WORKER TIMEOUT (pid:%s)"
 
 
+STACKS_OF_ALL = Stacks()
+"""One file for all processes, as the master has it."""
+
+
 class Hung:
     """A child process that never comes back from one call, and what it is to the master."""
 
-    def __init__(self, hang: Callable[[Told], object], *, arms: bool = True) -> None:
-        self.member = Member(SimpleNamespace(pid=0), "worker_1", Leases(new_slot).take(1, 0.0))
-        self.stacks = self.member.stacks = StackFile()
+    def __init__(self, hang: Callable[[Told], object], leases: Leases, *, arms: bool = True) -> None:
+        self.member = Member(SimpleNamespace(pid=0), "worker_1", leases.take(1, 0.0))
+        self.number = self.member.lease.number
         ready, go = os.pipe()
         self.pid = os.fork()
         if not self.pid:
             try:
                 faulthandler.disable()  # pytest's, which has SIGABRT
-                if arms and self.stacks.arm():
+                if arms and STACKS_OF_ALL.arm(self.number):
                     self.member.lease.slot.header[STACKS] = STACKS_ARMED
                 hang(lambda: os.write(go, b"x"))
             finally:
@@ -59,6 +63,10 @@ class Hung:
         os.kill(self.pid, signal.SIGKILL)
         return self._end()
 
+    def text(self) -> str:
+        """What it has written; another time it is there no more."""
+        return STACKS_OF_ALL.take(self.number)
+
     def _end(self) -> int:
         _, status = os.waitpid(self.pid, 0)
         self.pid = 0
@@ -71,10 +79,11 @@ Fork = Callable[..., Hung]
 @pytest.fixture
 def fork() -> Iterator[Fork]:
     """Makes processes that hang, and ends them."""
+    leases = Leases(new_slot)
     with contextlib.ExitStack() as stack:
 
         def make(hang: Callable[[Told], object], **keywords: Any) -> Hung:
-            hung = Hung(hang, **keywords)
+            hung = Hung(hang, leases, **keywords)
             stack.callback(hung.kill)
             return hung
 
@@ -104,9 +113,9 @@ def in_the_kernel(told: Told) -> None:
 def test_the_stacks_are_there_before_the_process_is_ended(hang: Callable[[Told], None], fork: Fork) -> None:
     """Wherever it hangs, its stack is whole when the master goes on, though what comes next ends it at once."""
     hung = fork(hang)
-    Hangs(lambda: [hung.member]).listen(MESSAGE, (hung.pid,))
+    Hangs(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))
     assert hung.abort() == signal.SIGABRT
-    text = hung.stacks.text()
+    text = hung.text()
     assert text.startswith("Current thread 0x")
     assert f" in {hang.__name__}\n" in text
     assert text.splitlines()[-1].startswith("  ")
@@ -123,15 +132,15 @@ def test_a_deep_stack_is_waited_for(fork: Fork) -> None:
 
     for _ in range(20):
         hung = fork(deep)
-        Hangs(lambda hung=hung: [hung.member]).listen(MESSAGE, (hung.pid,))  # type: ignore[misc]
+        Hangs(lambda hung=hung: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))  # type: ignore[misc]
         assert hung.abort() == signal.SIGABRT
-        assert hung.stacks.text().count(" in deep") == 91
+        assert hung.text().count(" in deep") == 91
 
 
 def test_who_is_not_asked(fork: Fork) -> None:
     """A process that has not armed itself is left alone, one is asked once, and other messages ask nobody."""
     unarmed, armed = fork(in_the_kernel, arms=False), fork(in_the_kernel)
-    asking = Hangs(lambda: [unarmed.member, armed.member])
+    asking = Hangs(lambda: [unarmed.member, armed.member], STACKS_OF_ALL)
     for text, args in (
         (MESSAGE, (unarmed.pid,)),
         (MESSAGE, (1,)),
@@ -140,15 +149,15 @@ def test_who_is_not_asked(fork: Fork) -> None:
         (object(), ()),
     ):
         asking.listen(text, args)
-    assert armed.stacks.text() == unarmed.stacks.text() == ""
+    assert armed.text() == unarmed.text() == ""
     assert armed.kill() == unarmed.kill() == signal.SIGKILL
 
     armed = fork(in_the_kernel)
-    asking = Hangs(lambda: [armed.member])
+    asking = Hangs(lambda: [armed.member], STACKS_OF_ALL)
     asking.listen(f"WORKER TIMEOUT (pid:{armed.pid})", ())
-    once = armed.stacks.text()
+    assert armed.text()
     asking.listen(MESSAGE, (armed.pid,))
-    assert armed.stacks.text() == once != ""
+    assert armed.text() == ""
 
 
 def test_a_process_that_has_gone_is_not_asked(fork: Fork) -> None:
@@ -156,8 +165,8 @@ def test_a_process_that_has_gone_is_not_asked(fork: Fork) -> None:
     hung = fork(in_the_kernel)
     pid = hung.pid
     hung.kill()
-    Hangs(lambda: [hung.member]).listen(MESSAGE, (pid,))
-    assert hung.stacks.text() == ""
+    Hangs(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (pid,))
+    assert hung.text() == ""
 
 
 def test_a_process_that_cannot_answer_costs_little(fork: Fork) -> None:
@@ -165,7 +174,7 @@ def test_a_process_that_cannot_answer_costs_little(fork: Fork) -> None:
     first, second = fork(in_the_kernel), fork(in_the_kernel)
     for hung in (first, second):
         os.kill(hung.pid, signal.SIGSTOP)
-    asking = Hangs(lambda: [first.member, second.member])
+    asking = Hangs(lambda: [first.member, second.member], STACKS_OF_ALL)
     start = time.monotonic()
     asking.listen(MESSAGE, (first.pid,))
     between = time.monotonic()
@@ -178,37 +187,63 @@ def test_without_proc_it_is_waited_for_too(fork: Fork, monkeypatch: pytest.Monke
     """Where the system does not tell which signals are pending, the text is there once it grows no more."""
     monkeypatch.setattr(hangs, "_is_writing", lambda pid: False)
     hung = fork(in_c)
-    Hangs(lambda: [hung.member]).listen(MESSAGE, (hung.pid,))
-    assert " in in_c" in hung.stacks.text()
+    Hangs(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))
+    assert " in in_c" in hung.text()
 
 
-def test_a_closed_file_has_no_handler_left() -> None:
-    """In a child of the process the signal ends it, as it would have, and nothing is written into another file."""
-    read, write = os.pipe()
+def test_each_process_writes_into_its_own_part(fork: Fork) -> None:
+    """Several that hang at once do not mix, whatever the order; the next one in the slot finds nothing."""
+
+    def first(told: Told) -> None:
+        in_python(told)
+
+    def second(told: Told) -> None:
+        in_the_kernel(told)
+
+    several = [fork(first), fork(second), fork(first)]
+    for hung in several:
+        os.kill(hung.pid, SIGNAL)
+    asking = Hangs(lambda: [hung.member for hung in several], STACKS_OF_ALL)
+    for hung in several:
+        asking.listen(MESSAGE, (hung.pid,))
+    texts = [hung.text() for hung in several]
+    assert [text.count(" in first\n") for text in texts] == [2, 0, 2]
+    assert [text.count(" in second\n") for text in texts] == [0, 2, 0]
+    assert [hung.text() for hung in several] == ["", "", ""]
+
+
+def test_in_a_process_that_the_worker_has_forked_the_signal_is_what_it_was() -> None:
+    """There it ends the process, and nothing is written."""
+    stacks = Stacks()
     pid = os.fork()
     if not pid:
         try:
-            file = StackFile()
-            assert file.arm()
-            fd = file._fd
-            file.close()
-            os.dup2(write, fd)
-            os.kill(os.getpid(), SIGNAL)
+            assert stacks.arm(3)
+            child = os.fork()
+            if not child:
+                stacks.disarm()
+                stacks.disarm()
+                os.kill(os.getpid(), SIGNAL)
+            os._exit(os.WTERMSIG(os.waitpid(child, 0)[1]))
         finally:
             os._exit(1)
-    os.close(write)
-    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == SIGNAL
-    assert os.read(read, 1) == b""
-    os.close(read)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == SIGNAL
+    assert stacks.written(3) == 0
 
 
 def test_a_signal_that_the_user_has_is_left_alone() -> None:
     """Where the signal has a handler already it keeps it, and the process is not asked."""
     before = signal.signal(SIGNAL, lambda *_: None)
     try:
-        assert StackFile().arm() is False
+        assert Stacks().arm(0) is False
     finally:
         signal.signal(SIGNAL, before)
+
+
+def test_a_slot_beyond_the_file_has_no_stacks() -> None:
+    """Nothing is armed there."""
+    assert Stacks().arm(SLOTS) is False
+    assert signal.getsignal(SIGNAL) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize("refused", [False, True])
@@ -220,28 +255,35 @@ def test_the_text_is_bounded(refused: bool, monkeypatch: pytest.MonkeyPatch) -> 
             raise PermissionError(1, "a sandbox")
 
         monkeypatch.setattr(os, "memfd_create", memfd_create)
-    file = StackFile()
-    assert file.text() == ""
-    assert not os.get_inheritable(file._fd)
-    with contextlib.suppress(OSError):
-        for number in range(MAX_BYTES):
-            os.write(file._fd, b"line %07d\n" % number)
-            if number * 13 > 2 * MAX_BYTES:
-                break
-    assert refused or file.written <= MAX_BYTES
-    text = file.text()
-    assert SHOWN_BYTES - 100 <= len(text) <= SHOWN_BYTES + 100
-    assert text.startswith("line 0000000\nline 0000001\n")
-    assert "\n[...]\n" in text
-    assert "\0" not in text
-    file.close()
-    file.close()
-    assert (file.text(), file.written) == ("", 0)
+    stacks = Stacks()
+    assert stacks.take(2) == ""
+    assert not os.get_inheritable(stacks.fd)
+    text = b"".join(b"line %07d\n" % number for number in range(MAX_BYTES // 13 + 100))
+    os.pwrite(stacks.fd, text, 2 * MAX_BYTES)
+    assert stacks.written(2) == MAX_BYTES
+    shown = stacks.take(2)
+    assert SHOWN_BYTES - 100 <= len(shown) <= SHOWN_BYTES + 100
+    assert shown.startswith("line 0000000\nline 0000001\n")
+    assert "\n[...]\n" in shown
+    assert "\0" not in shown
+    assert (stacks.written(1), stacks.written(2), stacks.take(2)) == (0, 0, "")
+
+
+def test_a_file_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then there are no stacks, and that is all."""
+
+    def no_file() -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(stack_file, "_anonymous_file", no_file)
+    stacks = Stacks()
+    assert (stacks.arm(0), stacks.written(0), stacks.take(0)) == (False, 0, "")
+    stacks.disarm()
 
 
 def test_a_file_is_closed_with_its_object() -> None:
     """Nothing is left open of one that nobody has closed."""
-    fd = StackFile()._fd
+    fd = Stacks().fd
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
 

@@ -32,6 +32,7 @@ from gunicorn_prom_hooks.scoreboard.families import (
 from gunicorn_prom_hooks.scoreboard.layout import BOOTING_AT, RUNNING_AT
 from gunicorn_prom_hooks.scoreboard.leases import Lease, Leases
 from gunicorn_prom_hooks.scoreboard.slot import inflight_start, write_out
+from gunicorn_prom_hooks.scoreboard.stack_file import Stacks
 from gunicorn_prom_hooks.scoreboard.tally import EndpointCap
 from gunicorn_prom_hooks.worker.recorder import Recorder
 
@@ -56,7 +57,7 @@ class Scene:
         self.errors: Mapping[str, int] = {}
         self.listeners: list[Any] = []
         self.dirty_arbiter_pid = 0
-        self._deaths = Deaths(SimpleNamespace(), Guard(), 200)
+        self._deaths = Deaths(SimpleNamespace(), Guard(), 200, Stacks())
         self._deaths.ends.count("error")
         self._deaths.ends.count("error")
         self.ledger = self._deaths.ledger
