@@ -9,6 +9,7 @@ there are many: each is emptied then, and removed when nobody can be about to op
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -23,6 +24,8 @@ from .names import GAUGES
 from .rewriting import User, content, empty, merged, read, replace
 
 _MARK: Final = b" "
+_LIVE: Final = tuple(kind for kind in GAUGES if kind.startswith("gauge_live"))
+_LASTING: Final = tuple(kind for kind in GAUGES if kind not in _LIVE)
 MOST_FILES: Final = 64
 """More than these are put together."""
 LINGER_SECONDS: Final = 60.0
@@ -31,10 +34,11 @@ LINGER_SECONDS: Final = 60.0
 
 def remove_live(folder: str, identity: str) -> None:
     """Remove the live gauges of a process that is gone. Readers know that these may vanish."""
-    for kind in GAUGES:
-        if kind.startswith("gauge_live"):
+    for kind in _LIVE:
+        file = f"{folder}/{kind}_{identity}.db"
+        if os.path.lexists(file):
             with contextlib.suppress(OSError):
-                Path(folder, f"{kind}_{identity}.db").unlink()
+                os.unlink(file)
 
 
 def hand_over(
@@ -53,10 +57,11 @@ def hand_over(
         OSError: a file cannot be written.
     """
     remove_live(folder, identity)
-    for kind in GAUGES:
-        file = Path(folder, f"{kind}_{identity}.db")
-        if kind.startswith("gauge_live") or not file.exists():
+    for kind in _LASTING:
+        path = f"{folder}/{kind}_{identity}.db"
+        if not os.path.exists(path):  # as a rule; each worker asks this when it boots
             continue
+        file = Path(path)
         mode = kind.removeprefix("gauge_")
         entries = read(file)
         left = [entry for entry in entries if not entry.key.endswith(_MARK)]

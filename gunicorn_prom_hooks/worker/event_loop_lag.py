@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
 import sys
 from bisect import bisect_left
@@ -101,10 +101,9 @@ class LoopTimer:
 
 def _running_loop(worker: Any) -> Later | None:
     """Return what sets a timer in the loop that this is called in; None if there is none."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        loop = None
+    loop = None
+    with contextlib.suppress(RuntimeError, KeyError):  # where no loop runs, nothing need be imported to know it
+        loop = sys.modules["asyncio"].get_running_loop()
     if loop is not None:  # uvloop and Tornado's are such loops as well
         return lambda call: loop.call_later(PERIOD_SECONDS, call)
     if GEVENT in {(base.__module__, base.__name__) for base in type(worker).__mro__}:
