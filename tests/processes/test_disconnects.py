@@ -129,3 +129,38 @@ def test_a_malformed_body_of_gevents_own_server(serve: Serve) -> None:
     assert answer.startswith(b"HTTP/1.1 400 ")
     samples = server.settled(2)
     assert samples.one("gunicorn_requests_total", endpoint="/odd", status="400") == 1
+
+
+PIECES = """
+import asyncio
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    path = scope["path"]
+    headers = [] if path == "/chunked" else [(b"content-length", b"6")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    pieces = [b"first "] if path != "/short" else [b"fir", b"st "]
+    for piece in pieces:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+"""
+
+
+def test_a_client_that_has_all_and_leaves_before_the_last_piece(serve: Serve) -> None:
+    """It has the whole response if there is a Content-Length. It has not if the end is still to be sent."""
+    server = serve("worker_class = 'asgi'\n", app=PIECES)
+    paths = {"/whole": "200", "/chunked": "499", "/short": "499"}
+    before = server.scrape().sum("gunicorn_requests_total")
+    for path in paths:
+        with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            received = b""
+            while b"fir" not in received:
+                received += client.recv(65536)
+    samples = server.settled(before + len(paths))
+    for path, status in paths.items():
+        assert samples.one("gunicorn_requests_total", endpoint=path, status=status) == 1
+    assert samples.sum("gunicorn_failed_requests_total", error_type="IncompleteResponse") == 0
