@@ -24,9 +24,11 @@ from .clients import (
     Scope,
     Send,
     cancels_itself,
+    gunicorn_has_sent_all,
     is_cut_off,
     is_disconnect,
     is_raised_by_server,
+    uvicorn_has_sent_all,
 )
 from .errors import CLIENT_GONE
 from .inflight import NOWHERE_AT
@@ -44,6 +46,8 @@ class Clients(NamedTuple):
         are_dropped: whether what the application sends is dropped without a word, since there is nobody to send it to.
         have_left: whether the connection is lost, or the server has told the application so; none that the server is
             about to close itself.
+        have_all: whether they have been sent as many bytes as the Content-Length says; asked of the server's ``send``,
+            too.
         are_cancelled: whether the server cancels the requests of those that have left, and answers none that is
             cancelled. If not, it answers them with a 500, as it does whatever comes out of the application.
         have_protocol: what ``are_dropped`` looks at, for where there is no time to call it: ``protocol._closed`` of
@@ -52,6 +56,7 @@ class Clients(NamedTuple):
 
     are_dropped: Callable[[Any], bool]
     have_left: Callable[[Any], bool]
+    have_all: Callable[[Any, Any], bool]
     are_cancelled: bool
     have_protocol: bool
 
@@ -61,6 +66,7 @@ GUNICORN: Final = Clients(
     lambda client: bool(
         client.protocol._conn_lost_handled or getattr(client, "_body_wait_expired", False)  # noqa: SLF001
     ),
+    gunicorn_has_sent_all,
     are_cancelled=True,
     have_protocol=True,
 )
@@ -68,6 +74,7 @@ GUNICORN: Final = Clients(
 UVICORN: Final = Clients(
     lambda client: bool(client.disconnected),
     lambda client: bool(client.disconnected),
+    uvicorn_has_sent_all,
     are_cancelled=False,
     have_protocol=False,
 )
@@ -123,7 +130,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
     paths, endpoints = requests.cache.paths, requests.cache.endpoints
     resolve, queue_header, guard = requests.resolve, requests.queue_header, requests.guard
     queued = requests.naming.queued
-    is_dropped, has_left, are_cancelled, has_protocol = clients
+    is_dropped, has_left, has_all, are_cancelled, has_protocol = clients
     telling = requests.telling
     other = {"websocket": Websockets(app, worker, requests).serve}
     stream = Streams(app, worker, requests).serve
@@ -165,7 +172,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                     sent += size
                     if status > 0 and not message.get("more_body"):
                         said, status = status, ENDED
-                        ending(request, said, sent, sent == size)
+                        ending(request, said, sent, None if sent == size else send)
                 elif message["type"] == "http.response.start" and status is not ENDED:
                     status = message["status"]
             except Exception:  # noqa: BLE001 - whatever that is for a message, the server is to say so
@@ -187,7 +194,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
             said, status = status, ENDED
             broken_off(scope, (rows, at), started, said, sent, is_dropped(client))
 
-    def ending(request: tuple[Scope, Rows, int, float, Any], status: int, sent: int, whole: bool) -> None:
+    def ending(request: tuple[Scope, Rows, int, float, Any], status: int, sent: int, in_pieces: Send | None) -> None:
         scope, rows, at, started, client = request
         took = monotonic() - started
         label = since = row = None
@@ -198,8 +205,8 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                 if label is not None:
                     rows = NO_ROWS if at == NOWHERE_AT else endpoints.get((scope["method"], label), NO_ROWS)
             is_gone = client.protocol._closed if has_protocol else client.disconnected  # noqa: SLF001
-            if not whole:
-                is_gone = is_gone or is_cut_off(client)
+            if in_pieces is not None:  # the server's send
+                is_gone = not has_all(client, in_pieces) if is_gone else is_cut_off(client)
             if sent <= SMALL and not is_gone:
                 row = rows.get(status)
             for name, value in scope["headers"]:

@@ -47,6 +47,33 @@ def is_cut_off(client: Any) -> bool:
     return transport is not None and bool(transport.is_closing())
 
 
+def gunicorn_has_sent_all(client: Any, send: Any) -> bool:
+    """Return whether gunicorn's asgi worker had a client for all of a response with a Content-Length.
+
+    Such a client has the whole response, and may leave before the application ends it with an empty piece: Starlette's
+    ``BaseHTTPMiddleware`` always does. What is sent to a client that is gone is not added up. Only the variables of
+    ``send`` tell; where a version has others, the answer is False.
+
+    Args:
+        client: what ``receive`` is a method of.
+        send: the server's.
+    """
+    variables = dict(zip(send.__code__.co_freevars, send.__closure__ or (), strict=True))
+    length, sent = variables.get("response_length"), variables.get("response_sent")
+    return length is not None and sent is not None and length.cell_contents == sent.cell_contents
+
+
+def uvicorn_has_sent_all(client: Any, send: Any) -> bool:
+    """Return the same of uvicorn with ``httptools``; with ``h11``, which forgets the length with the client, False.
+
+    Args:
+        client: its ``RequestResponseCycle``.
+        send: not used.
+    """
+    counts = getattr(client, "chunked_encoding", None) is False
+    return counts and client.expected_content_length == 0
+
+
 def is_disconnect(exc: BaseException, lost: bool, client: Any = None) -> bool:
     """Return whether the application ended with this exception because the client is gone, as the server knows.
 

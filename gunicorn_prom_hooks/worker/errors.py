@@ -29,6 +29,8 @@ CLIENT_GONE = 499
 
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT})
 _TRANSPORTS = frozenset({"socket", "ssl", "gevent", "selectors"})
+_PYWSGI = "gevent.pywsgi"
+"""The server of gunicorn's gevent_pywsgi worker, which is no transport."""
 _MAX_PENDING = 128
 
 
@@ -56,10 +58,10 @@ def is_goodbye(exc: BaseException) -> bool:
 
 
 def client_left(exc: BaseException, sock: Any = None) -> bool:
-    """Return whether gunicorn failed to read from or write to the client, which is gone.
+    """Return whether the server failed to read from or write to the client, which is gone.
 
     A database that resets its connection raises the very same ``ConnectionResetError``. So two things must be true:
-    gunicorn's own code used the socket, and the kernel says that the client's connection is over.
+    the server's own code used the socket, and the kernel says that the client's connection is over.
 
     Args:
         exc: what ended the request.
@@ -67,13 +69,16 @@ def client_left(exc: BaseException, sock: Any = None) -> bool:
     """
     if isinstance(exc, (NoMoreData, *_STREAM_GONE)):
         return True
+    if type(exc) is OSError and exc.errno is None:  # as gevent's server says that a request body is cut short
+        frame = _innermost(exc.__traceback__)
+        return frame is not None and _module(frame) == _PYWSGI
     if not isinstance(exc, OSError) or not (isinstance(exc, SSLError) or exc.errno in _GONE):
         return False
-    return _is_gunicorns_own(exc.__traceback__) and (isinstance(exc, SSLError) or _is_over(sock))
+    return _is_servers_own(exc.__traceback__) and (isinstance(exc, SSLError) or _is_over(sock))
 
 
-def _is_gunicorns_own(traceback: TracebackType | None) -> bool:
-    """Return whether gunicorn's code for the client's socket raised this, or nothing but the transport did.
+def _is_servers_own(traceback: TracebackType | None) -> bool:
+    """Return whether the server's code for the client's socket raised this, or nothing but the transport did.
 
     The application's body is iterated in the frames of gunicorn's workers, and its files are read in ``FileWrapper``:
     what is raised there is the application's, which may have answered with the file of a socket.
@@ -82,6 +87,8 @@ def _is_gunicorns_own(traceback: TracebackType | None) -> bool:
     if frame is None:
         return True
     name = _module(frame)
+    if name == _PYWSGI:
+        return True
     if not name.startswith("gunicorn.") or name.startswith("gunicorn.workers."):
         return False
     return not isinstance(frame.f_locals.get("self"), FileWrapper)
@@ -116,7 +123,8 @@ def _innermost(traceback: TracebackType | None) -> FrameType | None:
     """The innermost frame that is not the transport itself."""
     found = None
     while traceback is not None:
-        if _module(traceback.tb_frame).partition(".")[0] not in _TRANSPORTS:
+        name = _module(traceback.tb_frame)
+        if name.partition(".")[0] not in _TRANSPORTS or name == _PYWSGI:
             found = traceback.tb_frame
         traceback = traceback.tb_next
     return found
@@ -140,7 +148,9 @@ def status_of(exc: BaseException, resp: Any) -> int:
 
 
 def is_clients_fault(exc: BaseException) -> bool:
-    """Whether gunicorn refuses a request for what is wrong with the request itself."""
+    """Whether the server refuses a request for what is wrong with the request itself."""
+    if type(exc).__module__ == _PYWSGI:  # its exceptions are all of this kind
+        return True
     if isinstance(exc, ConfigurationProblem) or type(exc).__name__.startswith("InvalidResponseHeader"):
         return False
     return isinstance(exc, (ParseException, SSLError))

@@ -192,3 +192,24 @@ def test_the_endpoint_of_who_did_not_wait() -> None:
     leaves(200)
     leaves(404)
     assert bench.requests() == {("GET", "/items/:id", "499"): 1.0, ("GET", "<unmatched>", "499"): 1.0}
+
+
+@pytest.mark.parametrize(("chunked", "left", "status"), [(False, 0, "200"), (False, 4, "499"), (True, 0, "499")])
+def test_uvicorns_client_leaves_before_an_empty_last_piece(chunked: bool, left: int, status: str) -> None:
+    """It has the whole response if uvicorn has sent as much as the Content-Length says."""
+    bench = Bench()
+
+    class Cycle(Client):
+        chunked_encoding = chunked
+        expected_content_length = left
+
+    client = Cycle()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(MORE)
+        client.disconnected = True
+        await send({**BODY, "body": b""})
+
+    bench.call(app, client, clients=asgi.UVICORN)
+    assert bench.requests() == {("GET", "/items/:id", status): 1.0}
