@@ -75,13 +75,16 @@ class ApplicationMetrics:
         """The application's families, over all its processes. In the exporter's thread, without the master's lock."""
         return self._upkeep.collect()
 
-    def forking(self) -> None:
+    def forking(self, *, look: bool) -> None:
         """Before a fork: the directory is there, even if somebody has tidied up meanwhile.
+
+        Args:
+            look: go through all files, too.
 
         Raises:
             OSError: it cannot be.
         """
-        self._upkeep.forking()
+        self._upkeep.forking(look=look)
 
     def become_worker(self, slot: int, *, has_predecessor: bool = True) -> None:
         """This process is now the worker in this slot."""
