@@ -42,7 +42,8 @@ class Settings:
         worker_label: ``age``: worker_id is ``worker_<age>_<timestamp>``; ``slot``: ``worker_<slot>``.
         queue_header: header in which a proxy says when it passed the request on; empty: none is looked at.
         app_metrics: whether the application's own metrics are on the page. Taken at the start, not at a reload.
-        multiproc_dir: directory for these; empty: a private one. Taken at the start, not at a reload.
+        multiproc_dir: directory for these; empty: a private one; None: what the environment names. Taken at the start,
+            not at a reload.
         status_page: whether there is a status page beside the metrics.
         certfile: PEM file with the certificate chain of the metrics port; empty: plain HTTP.
         keyfile: PEM file with its private key; empty: it is in ``certfile``.
@@ -58,7 +59,7 @@ class Settings:
     worker_label: str = "age"
     queue_header: str = "X-Request-Start"
     app_metrics: bool = True
-    multiproc_dir: str = ""
+    multiproc_dir: str | None = None
     status_page: bool = True
     certfile: str = ""
     keyfile: str = ""
@@ -73,8 +74,8 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     Raises:
         InvalidSetting: naming the setting, the value and what is allowed.
     """
-    if _OLD_MULTIPROC_DIR in environ and MULTIPROC_DIR not in environ:
-        environ = {**environ, MULTIPROC_DIR: environ[_OLD_MULTIPROC_DIR]}
+    if MULTIPROC_DIR not in environ:
+        environ = {**environ, MULTIPROC_DIR: named_directory(environ)}
     known = {field.name for field in fields(Settings)}
     for name in given:
         if name not in known:
@@ -89,6 +90,11 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
         if values.get(name) and not values.get("certfile"):
             raise InvalidSetting(f"gunicorn_prom_hooks: setting {name} is only of use together with certfile")
     return Settings(**values)
+
+
+def named_directory(environ: Mapping[str, str]) -> str:
+    """Return the directory that prometheus_client finds in this environment; empty if there is none."""
+    return environ.get(MULTIPROC_DIR) or environ.get(_OLD_MULTIPROC_DIR, "")
 
 
 def announce_directory(path: str) -> None:

@@ -13,7 +13,7 @@ from prometheus_client import values
 from prometheus_client.metrics_core import Metric
 
 from ..guard import Guard
-from ..settings import MULTIPROC_DIR, Settings, announce_directory
+from ..settings import Settings, announce_directory, named_directory
 from .directory import Directory, PrivateDirectory, SharedDirectory
 from .early import made_too_early, stand_aside
 from .gone import hand_over, remove_live
@@ -34,6 +34,7 @@ class ApplicationMetrics:
         guard: where failures end.
         hold: what must be held while the exporter's thread logs.
         announced: whether prometheus_client was told of the directory, since the user has named one.
+        named: the directory that the environment of the workers names at the start.
 
     Raises:
         OSError: the directory cannot be written to.
@@ -47,6 +48,7 @@ class ApplicationMetrics:
         hold: Callable[[], AbstractContextManager[None]],
         *,
         announced: bool,
+        named: str,
     ) -> None:
         self._directory = directory
         self._place = directory.place
@@ -65,7 +67,7 @@ class ApplicationMetrics:
         self._upkeep = Upkeep(directory, self._numbers, self._store.renew, log, guard, hold)
         self._say_removed()
         # Documented by prometheus_client: a metric's value is made of whatever this is at that moment.
-        values.ValueClass = value_class(self._store)
+        values.ValueClass = value_class(self._store, named, self._say_named)
         atexit.register(directory.close)  # a start that fails calls no on_exit
         atexit.register(self._store.settle)
 
@@ -73,13 +75,16 @@ class ApplicationMetrics:
         """The application's families, over all its processes. In the exporter's thread, without the master's lock."""
         return self._upkeep.collect()
 
-    def forking(self) -> None:
+    def forking(self, *, look: bool) -> None:
         """Before a fork: the directory is there, even if somebody has tidied up meanwhile.
+
+        Args:
+            look: go through all files, too.
 
         Raises:
             OSError: it cannot be.
         """
-        self._upkeep.forking()
+        self._upkeep.forking(look=look)
 
     def become_worker(self, slot: int, *, has_predecessor: bool = True) -> None:
         """This process is now the worker in this slot."""
@@ -130,6 +135,13 @@ class ApplicationMetrics:
             self._numbers.claim_again(whose.number)
         return path
 
+    def _say_named(self, path: str) -> None:
+        self._log.warning(
+            "gunicorn_prom_hooks: the application names %s for its metrics after gunicorn has started: they are kept "
+            "there, and not on the page; set PROMETHEUS_MULTIPROC_DIR where gunicorn is started",
+            path,
+        )
+
     def _say_removed(self) -> None:
         removed, self._directory.removed = self._directory.removed, 0
         if removed:
@@ -155,7 +167,9 @@ def begin(
         hold: what must be held while the exporter's thread logs.
     """
     cfg, log = server.cfg, server.log
-    path = settings.multiproc_dir or cfg.env.get(MULTIPROC_DIR, "")
+    # Both may have come since ``install`` was called.
+    named = named_directory(cfg.env) or named_directory(os.environ)
+    path = named if settings.multiproc_dir is None else settings.multiproc_dir
     path = path and os.path.abspath(path)
     if not (path or settings.port):
         return None  # there is no page
@@ -178,7 +192,7 @@ def begin(
         # variable, go on as they would without it.
         if path:
             announce_directory(path)
-        return ApplicationMetrics(directory, log, guard, hold, announced=bool(path))
+        return ApplicationMetrics(directory, log, guard, hold, announced=bool(path), named=named)
     except OSError as error:
         if directory is not None:
             directory.close()

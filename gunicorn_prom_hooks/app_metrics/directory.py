@@ -253,18 +253,21 @@ class SharedDirectory:
     def _remove_files(self, path: str, alive: set[int]) -> frozenset[str]:
         """Remove what nobody writes: prometheus_client wants such a directory empty at the start.
 
+        While another program writes there, counters of masters that are gone stay for whoever reads the directory as
+        a whole, but for those of one that had our pid.
+
         Returns:
             names of files with a number of which nothing tells whether a living process has it.
         """
         files = [(file, _is_written(file.path)) for file in leftovers.find(path)]
         others = _others_write(files)
         unsure = set()
-        for (file, _, whose), written in files:
+        for (file, name, whose), written in files:
             if whose.master in alive or written:
                 continue
             if whose.kind == "" and whose.master is None and (others or written is None):
                 unsure.add(file.name)
-            else:
+            elif name.live or not others or whose.master == self._lock.pid:
                 self.removed += leftovers.remove(file)
         remove_processes_locks(path, alive)
         return frozenset(unsure)

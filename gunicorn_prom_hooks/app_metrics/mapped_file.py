@@ -15,7 +15,8 @@ from .blocks import reserve
 from .layouts import FIRST_BYTES, HEADER_BYTES
 from .rewriting import replace
 
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+"""Without O_NONBLOCK: while another master asks with a lease whether the file is written, that would be an error."""
 _MODE: Final = 0o666
 _USED: Final = struct.Struct("=i")
 _LENGTH: Final = struct.Struct("=i")

@@ -44,7 +44,7 @@ class Numbers:
         Raises:
             OSError: it cannot be made, or something else is in its place.
         """
-        if self._is_current():
+        if self.is_current():
             return False
         descriptor = os.open(self._path, _FLAGS | os.O_CREAT, 0o600)
         if (uid, gid) != (os.geteuid(), os.getegid()):
@@ -60,7 +60,7 @@ class Numbers:
         Raises:
             OSError: none can be had.
         """
-        if not self._is_current():
+        if not self.is_current():
             # Never closed here: that would let go of the lock that this process may have.
             self._descriptor = os.open(self._path, _FLAGS)
         first = self._place.generation() * PER_GENERATION  # a number from before a loss may still have its owner
@@ -77,7 +77,7 @@ class Numbers:
         Raises:
             OSError: it cannot be had.
         """
-        if not self._is_current():
+        if not self.is_current():
             self._descriptor = os.open(self._path, _FLAGS)
         if not self._lock(number):
             raise OSError(f"number {number} is taken")
@@ -89,7 +89,7 @@ class Numbers:
         Raises:
             OSError: the file with the locks cannot be used.
         """
-        if not self._is_current():
+        if not self.is_current():
             raise OSError("the file with the locks is gone")
         held = self._lock(number)
         try:
@@ -105,7 +105,7 @@ class Numbers:
         Raises:
             OSError: another one has held it for too long, or the file with the locks cannot be used.
         """
-        if not self._is_current():
+        if not self.is_current():
             self._descriptor = os.open(self._path, _FLAGS)
         wait_for_lock(self._descriptor, 1, _EXCLUSIVE)
         try:
@@ -117,7 +117,8 @@ class Numbers:
     def _path(self) -> Path:
         return Path(self._place.path, self._name)
 
-    def _is_current(self) -> bool:
+    def is_current(self) -> bool:
+        """Return whether the file with the locks is still there. Two system calls."""
         if self._descriptor < 0:
             return False
         try:

@@ -83,12 +83,18 @@ class Upkeep:
             self._kept = {**self._kept, **ours}
         return families
 
-    def forking(self) -> None:
+    def forking(self, *, look: bool) -> None:
         """Make the directory and files again that somebody has tidied away, before a fork. In the main thread.
+
+        Args:
+            look: go through all files. Else this is done only where the directory is gone, or at least the file with
+                the locks.
 
         Raises:
             OSError: it cannot be.
         """
+        if not look and self._numbers.is_current():
+            return
         if not self._busy.acquire(False):
             return  # the exporter's thread is at it
         try:

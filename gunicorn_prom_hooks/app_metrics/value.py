@@ -5,24 +5,34 @@ A process reads of its metrics what it would read without us. Other processes' c
 
 from __future__ import annotations
 
+import os
 import struct
+from collections.abc import Callable
 from typing import Any, Final
 
+from prometheus_client import values
 from prometheus_client.mmap_dict import mmap_key
 
-from ..settings import announce_directory
+from ..settings import announce_directory, named_directory
 from .mapped_file import Cell
 from .store import NOT_OPEN, Store
 
 _pack: Final = struct.Struct("=dd").pack
 
 
-def value_class(store: Store) -> type:
+def value_class(store: Store, named: str = "", say: Callable[[str], None] = lambda _: None) -> type:
     """Return the class of which prometheus_client is to make values.
 
     A metric is made when the application is imported, and an exception there would end the server.
+
+    Args:
+        store: keeps the values.
+        named: the directory that the environment names. Where the store is in a private one, and the application
+            names another one later, its metrics are prometheus_client's own, as without us.
+        say: told of that directory, once in each process.
     """
     shared = store.place.shared
+    standard: list[Any] = []
 
     class Value:
         """One value."""
@@ -30,6 +40,16 @@ def value_class(store: Store) -> type:
         __slots__ = ("__weakref__", "_exemplar", "_generation", "_is_gauge", "_own", "cell", "group", "key")
 
         _multiprocess = True
+
+        def __new__(cls, *args: Any, **keywords: Any) -> Any:
+            """Make a value of prometheus_client's own where the application has named a directory since the start."""
+            path = "" if store.announced else named_directory(os.environ)
+            if path in ("", named) or not os.path.isdir(path):
+                return super().__new__(cls)
+            if not standard:
+                standard.append(values.MultiProcessValue())  # type: ignore[no-untyped-call]
+                say(path)
+            return standard[0](*args, **keywords)
 
         def __init__(
             self,

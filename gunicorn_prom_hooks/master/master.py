@@ -165,14 +165,15 @@ class Master:
 
         Args:
             worker: gunicorn's.
-            look: go through all other workers, and the application's files. Between the forks of a reload as little as
-                can be is done: what the master touches is copied once per fork.
+            look: go through all other workers, and the application's files, whose directory is there in any case.
+                Between the forks of a reload as little as can be is done: what the master touches is copied once per
+                fork.
         """
         if self._roster.member(worker) is not None:
             return
-        if look and self._application is not None:
+        if self._application is not None:
             try:
-                self._application.forking()
+                self._application.forking(look=look)
             except Exception:  # noqa: BLE001 - the worker is to have its slot for all that
                 self._guard.failed("app_metrics")
         with self.lock.hold():

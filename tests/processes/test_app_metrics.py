@@ -355,6 +355,34 @@ def test_two_servers_in_one_directory(serve: Serve, tmp_path: Path, how: str) ->
     assert "Unhandled exception" not in second.log
 
 
+def test_a_directory_named_below_install(serve: Serve, tmp_path: Path) -> None:
+    """The config file may set the variable anywhere: the application's own endpoint and our page have all there is."""
+    path = tmp_path / "late"
+    more = f"import os\nos.environ['PROMETHEUS_MULTIPROC_DIR'] = {str(path)!r}\n"
+    server = serve(more, app=APP)
+    server.get("/order")
+    when(server, "shop_orders_total", 1)
+    assert own_page(server, "shop_orders_total") == 1
+
+
+@pytest.mark.parametrize("preload", ["", "preload_app = True\n"])
+def test_a_directory_named_by_the_application(serve: Serve, tmp_path: Path, preload: str) -> None:
+    """Its own endpoint has what it has without us, and the log says why our page has not."""
+    path = tmp_path / "named"
+    path.mkdir()
+    name = f"import os\nos.environ['PROMETHEUS_MULTIPROC_DIR'] = {str(path)!r}\n"
+    server = serve(preload, app=name + APP)
+    for count in (1, 2):
+        server.get("/order")
+        assert own_page(server, "shop_orders_total") == count
+        [worker] = server.workers()
+        worker.kill()
+        eventually(lambda: worker not in server.workers(), "it is gone")  # noqa: B023 - it is called now
+        server.wait_for_workers(1)
+    assert server.scrape().all("shop_orders_total") == []
+    assert f"the application names {path} for its metrics after gunicorn has started" in server.log
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_upgrade(serve: Serve, own: bool, tmp_path: Path) -> None:
     """USR2: each master has its own workers' metrics, in one directory or in two; what the old one had goes with it."""

@@ -473,15 +473,18 @@ def test_what_dead_masters_left_is_removed(start: Start, tmp_path: Path) -> None
 @pytest.mark.parametrize("number", ["{there}", str(2**30), "7"])
 def test_what_another_program_writes_is_kept(start: Start, tmp_path: Path, number: str) -> None:
     """It may be in another container, where pids are others; beside it nothing tells whose the other numbers are."""
-    genuine(tmp_path, "counter_9.db")
+    dead = start(SharedDirectory, str(tmp_path), 0, *ME)
+    dead.kill()
+    ended = genuine(tmp_path, "counter_9.db", f"counter_s0-{dead.pid}.db", f"gauge_all_p0-{dead.pid}.db")
+    genuine(tmp_path, f"counter_s0-{os.getpid()}.db", f"gauge_livesum_s0-{dead.pid}.db")
     (written,) = genuine(tmp_path, f"counter_{number.format(there=os.getpid())}.db")
     program = start(open_file, str(tmp_path / written))
     directory = SharedDirectory(str(tmp_path), 0, *ME)
-    assert names(tmp_path) >= {written, "counter_9.db"}
+    assert {name for name in names(tmp_path) if name.endswith(".db")} == {written} | ended
     assert directory.unsure == {"counter_9.db"}
     (counted,) = genuine(tmp_path, f"counter_s0{directory.suffix}.db")
     directory.close()
-    assert names(tmp_path) >= {written, "counter_9.db", counted}, "that program reads all of them"
+    assert names(tmp_path) >= {written, counted} | ended, "that program reads all of them"
     program.kill()
     SharedDirectory(str(tmp_path), 0, *ME).close()
     assert names(tmp_path) == {"gunicorn-masters.lock", "temporary"}

@@ -17,6 +17,7 @@ import pytest
 
 from gunicorn_prom_hooks.app_metrics import processes
 from gunicorn_prom_hooks.app_metrics.leftovers import is_written
+from gunicorn_prom_hooks.app_metrics.mapped_file import MappedFile
 from gunicorn_prom_hooks.app_metrics.place import Place
 from gunicorn_prom_hooks.app_metrics.processes import Numbers
 
@@ -268,6 +269,26 @@ def test_a_system_without_leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "file").touch()
     monkeypatch.delattr(fcntl, "F_SETLEASE")
     assert is_written(tmp_path / "file") is None
+
+
+def test_a_process_that_asks_delays_who_opens_the_file(tmp_path: Path, fork: Fork) -> None:
+    """A worker that opens its file while another master asks waits for it, and has its metrics in the file."""
+    path = tmp_path / "counter_s0.db"
+    path.write_bytes(bytes(1 << 16))
+    kept = []
+
+    def ask() -> bool:
+        signal.signal(signal.SIGURG, lambda *_: None)  # the end of the pause, and so of the process and its lease
+        kept.append(os.open(path, os.O_RDONLY))
+        fcntl.fcntl(kept[0], fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(kept[0], fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        return True
+
+    assert fork(ask).told is True
+    file = MappedFile(str(path))
+    file.cells([b"key"])
+    file.close()
+    assert path.read_bytes()[12:15] == b"key"
 
 
 def test_a_writer_that_comes_meanwhile_harms_nobody(tmp_path: Path, fork: Fork) -> None:

@@ -25,7 +25,7 @@ def test_defaults() -> None:
         worker_label="age",
         queue_header="X-Request-Start",
         app_metrics=True,
-        multiproc_dir="",
+        multiproc_dir=None,
         status_page=True,
         certfile="",
         keyfile="",
