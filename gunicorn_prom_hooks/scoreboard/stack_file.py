@@ -131,12 +131,9 @@ def _anonymous_file() -> int:
     except (AttributeError, OSError):  # not Linux, or a sandbox that refuses it
         with tempfile.TemporaryFile(buffering=0) as file:
             return os.dup(file.fileno())
-    try:
+    with contextlib.suppress(OSError):  # under a limit on the size of files it grows with what is written
         os.ftruncate(fd, SLOTS * MAX_BYTES)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
-    except BaseException:
-        os.close(fd)
-        raise
     return fd
 
 

@@ -298,6 +298,18 @@ def test_the_text_is_bounded(refused: bool, monkeypatch: pytest.MonkeyPatch) -> 
     assert (stacks.written(1), stacks.written(2), stacks.take(2)) == (0, 0, "")
 
 
+def test_a_limit_on_the_size_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file may not be as large as all its parts, those that fit are there."""
+
+    def too_large(fd: int, size: int) -> None:
+        raise OSError(27, "File too large")
+
+    monkeypatch.setattr(os, "ftruncate", too_large)
+    stacks = Stacks()
+    os.pwrite(stacks.fd, b"text\n", MAX_BYTES)
+    assert (stacks.take(0), stacks.take(1), stacks.take(1)) == ("", "text", "")
+
+
 def test_a_file_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then there are no stacks, and that is all."""
 
