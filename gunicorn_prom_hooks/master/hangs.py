@@ -49,6 +49,7 @@ class Hangs:
         if header[STACKS] != STACKS_ARMED:  # the signal would end it
             return
         header[STACKS] = STACKS_ASKED
+        self._stacks.clear(member.lease.number)
         try:
             os.kill(member.worker.pid, SIGNAL)
         except ProcessLookupError:  # before gunicorn 24 it may have been reaped in the meantime

@@ -28,7 +28,7 @@ from ..scoreboard.layout import (
     STACKS_ASKED,
 )
 from ..scoreboard.reader import SlotReader
-from ..scoreboard.stack_file import SIGNAL
+from ..scoreboard.stack_file import SIGNAL, is_taken
 from ..settings import Settings
 from .endpoints import resolver
 from .errors import watch_error_handling
@@ -67,6 +67,8 @@ class WorkerSide:
         """The application is loaded: the request hooks for this worker; None if its class has no use for any."""
         watch_error_handling(self._worker, self._recorder, self._guard)
         self._loop_timer.start_with(self._worker)
+        if self._header[STACKS] and is_taken():  # by the application: its handler must not be called by the master
+            self._header[STACKS] = 0.0
         self._header[RUNNING_CLOCK] = time.monotonic()
         self._header[RUNNING_AT] = time.time()
         self.is_ready = True

@@ -188,6 +188,51 @@ signal.signal(signal.SIGABRT, aborted)
     assert (server.folder / "aborted").read_text() == "6\n"
 
 
+MANY_THREADS = """
+import threading
+
+def a_function_with_a_long_name_of_which_there_are_many_in_each_of_many_threads(depth=60):
+    if depth:
+        return a_function_with_a_long_name_of_which_there_are_many_in_each_of_many_threads(depth - 1)
+    time.sleep(1000)
+
+def with_many_threads():
+    for _ in range(35):
+        threading.Thread(
+            target=a_function_with_a_long_name_of_which_there_are_many_in_each_of_many_threads, daemon=True
+        ).start()
+    time.sleep(1000)
+"""
+
+
+def test_many_deep_threads(serve: Serve) -> None:
+    """The main thread, which comes last, is in the log, and the text is not among that of other workers."""
+    server = serve("timeout = 2\nworkers = 3\n", app=WSGI + MANY_THREADS)
+    for number, path in enumerate(("with_many_threads", "in_a_call", "in_a_call", "in_a_call"), 1):
+        with hanging(server, f"/{path}"):
+            stacks(server, number)
+        text = server.log.split("this is where it was")[-1].split(" ended: timeout")[0]
+        assert f" in {path}\n" in text
+        assert ("many_threads" in text) == (number == 1)
+        server.wait_for_workers(3)
+
+
+@pytest.mark.parametrize("worker", [SYNC, UVICORN])
+def test_an_application_that_takes_the_signal(serve: Serve, worker: str) -> None:
+    """Its handler is not called after a timeout, also if it sets that when it is loaded; there are no stacks."""
+    app = (
+        (WSGI if worker == SYNC else ASGI)
+        + """
+signal.signal(signal.SIGRTMAX - 2, lambda *_: open("called", "a").close())
+"""
+    )
+    server = serve(f"worker_class = {worker!r}\ntimeout = 1\n", app=app)
+    with hanging(server, "/in_a_loop"):
+        eventually(lambda: " ended: timeout" in server.log, "the worker has ended")
+    assert not (server.folder / "called").exists()
+    assert WHERE.findall(server.log) == []
+
+
 def open_files(pid: int) -> int:
     """Number of files of that kind which a process has open."""
     names = []

@@ -201,14 +201,12 @@ def test_each_process_writes_into_its_own_part(fork: Fork) -> None:
         in_the_kernel(told)
 
     several = [fork(first), fork(second), fork(first)]
-    for hung in several:
-        os.kill(hung.pid, SIGNAL)
     asking = Hangs(lambda: [hung.member for hung in several], STACKS_OF_ALL)
     for hung in several:
         asking.listen(MESSAGE, (hung.pid,))
     texts = [hung.text() for hung in several]
-    assert [text.count(" in first\n") for text in texts] == [2, 0, 2]
-    assert [text.count(" in second\n") for text in texts] == [0, 2, 0]
+    assert [text.count(" in first\n") for text in texts] == [1, 0, 1]
+    assert [text.count(" in second\n") for text in texts] == [0, 1, 0]
     assert [hung.text() for hung in several] == ["", "", ""]
 
 
@@ -229,6 +227,37 @@ def test_in_a_process_that_the_worker_has_forked_the_signal_is_what_it_was() -> 
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == SIGNAL
     assert stacks.written(3) == 0
+
+
+def test_a_handler_that_is_set_later_is_kept_in_a_process_that_the_worker_has_forked() -> None:
+    """What the application has set after the worker was armed is called there, too."""
+    stacks = Stacks()
+    pid = os.fork()
+    if not pid:
+        try:
+            assert stacks.arm(3)
+            signal.signal(SIGNAL, lambda *_: os._exit(7))
+            stacks.disarm()
+            signal.raise_signal(SIGNAL)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_what_is_in_the_part_from_before_is_not_shown(fork: Fork) -> None:
+    """Neither a long text of the slot before, nor stacks that were written at another time."""
+    hung = fork(in_the_kernel)
+    os.kill(hung.pid, SIGNAL)
+    deadline = time.monotonic() + 30.0
+    while b"most recent call first" not in os.pread(STACKS_OF_ALL.fd, 1000, hung.number * MAX_BYTES):
+        assert time.monotonic() < deadline, "stacks that the master has not asked for"
+        time.sleep(0.01)
+    os.pwrite(STACKS_OF_ALL.fd, b"of the slot before\n" * 20_000, hung.number * MAX_BYTES)
+    Hangs(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))
+    text = hung.text()
+    assert text.startswith("Current thread 0x")
+    assert text.count(" in in_the_kernel\n") == 1
+    assert "of the slot before" not in text
 
 
 def test_a_signal_that_the_user_has_is_left_alone() -> None:
@@ -267,6 +296,18 @@ def test_the_text_is_bounded(refused: bool, monkeypatch: pytest.MonkeyPatch) -> 
     assert "\n[...]\n" in shown
     assert "\0" not in shown
     assert (stacks.written(1), stacks.written(2), stacks.take(2)) == (0, 0, "")
+
+
+def test_a_limit_on_the_size_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file may not be as large as all its parts, those that fit are there."""
+
+    def too_large(fd: int, size: int) -> None:
+        raise OSError(27, "File too large")
+
+    monkeypatch.setattr(os, "ftruncate", too_large)
+    stacks = Stacks()
+    os.pwrite(stacks.fd, b"text\n", MAX_BYTES)
+    assert (stacks.take(0), stacks.take(1), stacks.take(1)) == ("", "text", "")
 
 
 def test_a_file_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
