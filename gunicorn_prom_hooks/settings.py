@@ -92,7 +92,7 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     return Settings(**values)
 
 
-def named_directory(environ: Mapping[str, str]) -> str:
+def named_directory(environ: Mapping[str, str] = os.environ) -> str:
     """Return the directory that prometheus_client finds in this environment; empty if there is none."""
     return environ.get(MULTIPROC_DIR) or environ.get(_OLD_MULTIPROC_DIR, "")
 

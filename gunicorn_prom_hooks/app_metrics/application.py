@@ -168,7 +168,7 @@ def begin(
     """
     cfg, log = server.cfg, server.log
     # Both may have come since ``install`` was called.
-    named = named_directory(cfg.env) or named_directory(os.environ)
+    named = named_directory(cfg.env) or named_directory()
     path = named if settings.multiproc_dir is None else settings.multiproc_dir
     path = path and os.path.abspath(path)
     if not (path or settings.port):

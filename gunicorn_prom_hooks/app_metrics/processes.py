@@ -60,9 +60,7 @@ class Numbers:
         Raises:
             OSError: none can be had.
         """
-        if not self.is_current():
-            # Never closed here: that would let go of the lock that this process may have.
-            self._descriptor = os.open(self._path, _FLAGS)
+        self._use()
         first = self._place.generation() * PER_GENERATION  # a number from before a loss may still have its owner
         for number in range(first, first + PER_GENERATION):
             if self._lock(number):
@@ -77,8 +75,7 @@ class Numbers:
         Raises:
             OSError: it cannot be had.
         """
-        if not self.is_current():
-            self._descriptor = os.open(self._path, _FLAGS)
+        self._use()
         if not self._lock(number):
             raise OSError(f"number {number} is taken")
 
@@ -105,13 +102,26 @@ class Numbers:
         Raises:
             OSError: another one has held it for too long, or the file with the locks cannot be used.
         """
-        if not self.is_current():
-            self._descriptor = os.open(self._path, _FLAGS)
+        self._use()
         wait_for_lock(self._descriptor, 1, _EXCLUSIVE)
         try:
             yield
         finally:
             self._unlock(_EXCLUSIVE)
+
+    def _use(self) -> None:
+        """Have the file with the locks open. One that somebody has removed is made anew, of which all processes learn.
+
+        Raises:
+            OSError: it cannot be used.
+        """
+        if not self.is_current():
+            # The one before is not closed: that would let go of the lock that this process may have.
+            try:
+                self._descriptor = os.open(self._path, _FLAGS)
+            except FileNotFoundError:
+                self._descriptor = os.open(self._path, _FLAGS | os.O_CREAT, 0o600)
+                self._place.changed(self._place.path)
 
     @property
     def _path(self) -> Path:

@@ -43,7 +43,7 @@ def value_class(store: Store, named: str = "", say: Callable[[str], None] = lamb
 
         def __new__(cls, *args: Any, **keywords: Any) -> Any:
             """Make a value of prometheus_client's own where the application has named a directory since the start."""
-            path = "" if store.announced else named_directory(os.environ)
+            path = "" if store.announced else named_directory()
             if path in ("", named) or not os.path.isdir(path):
                 return super().__new__(cls)
             if not standard:

@@ -252,7 +252,7 @@ def test_where_there_can_be_no_directory(
     monkeypatch.delenv(VARIABLE, raising=False)
     if how == "environment":
         monkeypatch.setenv(VARIABLE, path)
-    settings = Settings(multiproc_dir=path if how != "raw_env" else "")
+    settings = Settings(multiproc_dir=path if how != "raw_env" else None)
     raw_env = {VARIABLE: path} if how == "raw_env" else {}
     found = in_new_process(stand_aside, settings, raw_env, str(tmp_path / "none"))
     lock.close()
@@ -307,7 +307,7 @@ def test_a_directory_of_the_users(
     """The setting says where, or else gunicorn's raw_env; prometheus_client is told, and a successor takes it too."""
     monkeypatch.delenv(VARIABLE, raising=False)
     raw_env = {VARIABLE: raw.format(tmp=tmp_path)} if raw else {}
-    settings = Settings(multiproc_dir=chosen.format(tmp=tmp_path))
+    settings = Settings(multiproc_dir=chosen.format(tmp=tmp_path) or None)
     found = in_new_process(succeed, settings, raw_env, str(tmp_path / "none"))
     path = expected.format(tmp=tmp_path)
     assert found == {
@@ -332,7 +332,7 @@ def test_a_private_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "environ": None,
         "files": ["counter_m.db"],
         "families": ["orders"],
-        "successor": "",
+        "successor": None,
         "left": None,
     }
     assert list(tmp_path.iterdir()) == []
