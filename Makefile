@@ -33,12 +33,12 @@ bench-generations: .venv/dev tools
 
 # Writes the tables of docs/compatibility.md anew, from real runs.
 compatibility: .venv/dev
-	PYTHONPATH=tests $(BIN)/python tests/processes/compatibility.py
+	$(BIN)/python -m tests.helpers.compatibility
 
 # The README's picture of the status page; the same in dark and as on a phone go to dist, to be looked at.
 screenshot: .venv/dev tools
 	mkdir -p dist
-	$(BIN)/python tests/processes/screenshot.py dist
+	$(BIN)/python -m tests.helpers.screenshot dist
 	cp dist/status.png docs/status.png
 
 # Programs that some tests run. Where they cannot be installed those tests are skipped, or fail if CI is set.

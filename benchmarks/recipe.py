@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from gunicorn_prom_hooks.scoreboard.families import DURATION_BUCKETS, SIZE_BUCKETS, WORKER_DURATION_BUCKETS
+from gunicorn_prom_hooks.shm.schema import DURATION_BUCKETS, SIZE_BUCKETS, WORKER_DURATION_BUCKETS
 
 REQUESTS = Counter("recipe_requests", "Requests.", ["method", "endpoint", "status"])
 DURATION = Histogram("recipe_duration_seconds", "Duration.", ["method", "endpoint"], buckets=DURATION_BUCKETS)

@@ -1,7 +1,6 @@
 """Prometheus metrics for gunicorn, from ready-made server hooks: one line in ``gunicorn.conf.py``."""
 
 from ._version import __version__
-from .compose import install
 from .hooks import (
     child_exit,
     nworkers_changed,
@@ -18,6 +17,7 @@ from .hooks import (
     worker_exit,
     worker_int,
 )
+from .install import install
 from .settings import InvalidSetting, Settings
 
 __all__ = [

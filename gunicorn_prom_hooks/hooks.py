@@ -14,8 +14,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from . import runtime
-from .chaining import Parts, do_nothing, mark_as_ours, run
+from . import _state as runtime
+from .composition import Parts, do_nothing, mark_as_ours, run
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
 

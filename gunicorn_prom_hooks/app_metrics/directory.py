@@ -13,8 +13,8 @@ from typing import Final, Protocol
 from . import leftovers
 from .leftovers import is_written
 from .locks import MasterLock, door, living_masters, remove_processes_locks
-from .place import Place
-from .rewriting import User
+from .reading.rewriting import User
+from .shared_path import Place
 
 PREFIX: Final = "gunicorn-prom-hooks-"
 """What the names of private directories begin with."""

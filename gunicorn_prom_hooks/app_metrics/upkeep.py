@@ -12,17 +12,17 @@ from typing import Any, Final
 
 from prometheus_client.metrics_core import Metric
 
-from ..guard import Guard
-from ..native import new_lock
-from ..transient import below, transient
+from ..concurrency import new_lock
+from ..errors import Guard
+from ..inherited_descriptors import below, transient
+from .dead_processes import Retired, remove_live
 from .directory import Directory
-from .gone import Retired, remove_live
 from .identity import owner
 from .leftovers import Found, content_of, find, is_written, remove
-from .merge import MultiprocessFiles, Seen
-from .names import FileName
-from .processes import Numbers
-from .rewriting import add
+from .process_numbers import Numbers
+from .reading.file_names import FileName
+from .reading.merge import MultiprocessFiles, Seen
+from .reading.rewriting import add
 
 MAX_TOLD: Final = 1000
 

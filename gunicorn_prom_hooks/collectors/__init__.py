@@ -11,15 +11,16 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from ..guard import Guard
-from ..native import new_lock
-from ..transient import Opened, below, descriptors, is_sock_diag, transient
-from . import backlog, deaths, exporter, log_messages, master, requests, websockets, worker_states
-from .clashes import Clashes
+from ..concurrency import new_lock
+from ..errors import Guard
+from ..inherited_descriptors import Opened, below, descriptors, is_sock_diag, transient
+from ..model.server_snapshot import View
+from . import backlog, exporter, log_messages, master, requests, websockets, worker_states
+from . import worker_exits as deaths
 from .dirty import DirtyWorkers
 from .event_loop_lag import EventLoopLag
-from .patience import Patience, Task
-from .view import View
+from .name_conflicts import Clashes
+from .runner import Patience, Task
 from .worker_processes import WorkerProcesses
 from .worker_requests import WorkerRequests
 

@@ -12,9 +12,9 @@ from typing import Any
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from ..model.server_snapshot import View
 from .listeners import Kernel, listener_name
 from .sock_diag import unix_backlog
-from .view import View
 
 _LABELS = ("listener",)
 _TCP_LISTEN = 10

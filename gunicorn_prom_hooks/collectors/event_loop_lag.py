@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..scoreboard.families import LAG_BUCKETS, LOOP_LAG
-from ..scoreboard.layout import LOOP_DUE
-from ..scoreboard.loop_lag import samples
+from ..model.server_snapshot import View, WorkerView
+from ..shm.layout import LOOP_DUE
+from ..shm.loop_lag import samples
+from ..shm.schema import LAG_BUCKETS, LOOP_LAG
 from .histogram import cumulative
-from .view import View, WorkerView
 
 _WORKER = ("worker_id",)
 

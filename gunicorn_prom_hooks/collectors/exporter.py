@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..scoreboard.families import EXPORTER_ERRORS, OVERFLOWED
-from .view import View
+from ..model.server_snapshot import View
+from ..shm.schema import EXPORTER_ERRORS, OVERFLOWED
 
 
 def collect(view: View) -> Iterator[Metric]:

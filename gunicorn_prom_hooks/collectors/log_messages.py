@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..scoreboard.families import LEVELS, LOG_MESSAGES
-from .view import View
+from ..model.server_snapshot import View
+from ..shm.schema import LEVELS, LOG_MESSAGES
 
 
 def collect(view: View) -> Iterator[Metric]:

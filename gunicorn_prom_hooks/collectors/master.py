@@ -8,7 +8,7 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from .view import View
+from ..model.server_snapshot import View
 
 _process = ProcessCollector(registry=None)
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..scoreboard.families import (
+from ..model.server_snapshot import View
+from ..shm.schema import (
     BUCKETS,
     COUNTS,
     DURATION_BUCKETS,
@@ -23,7 +24,6 @@ from ..scoreboard.families import (
 )
 from . import histogram
 from .histogram import cumulative
-from .view import View
 
 
 class _Sums:

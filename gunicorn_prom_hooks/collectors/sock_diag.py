@@ -59,7 +59,7 @@ import time
 from collections import Counter
 from typing import Final, NamedTuple
 
-from ..native import original
+from ..concurrency import original
 
 TIMEOUT_SECONDS: Final = 0.5
 """The kernel answers while it is asked. Should it ever not, the thread must not hang."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..scoreboard.families import WEBSOCKETS
-from .view import View
+from ..model.server_snapshot import View
+from ..shm.schema import WEBSOCKETS
 
 OPENED, CLOSED = 0, 1
 

@@ -11,7 +11,7 @@ import psutil
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from .view import View
+from ..model.server_snapshot import View
 
 _WORKER = ("worker_id",)
 MIN_SECONDS = 1.0

@@ -7,17 +7,9 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..scoreboard.families import (
-    COUNTS,
-    DURATION_BUCKETS,
-    DURATION_SUM,
-    ERROR_HANDLING,
-    FAILED,
-    WORKER_DURATION_BUCKETS,
-    Family,
-)
+from ..model.server_snapshot import View, WorkerCounts
+from ..shm.schema import COUNTS, DURATION_BUCKETS, DURATION_SUM, ERROR_HANDLING, FAILED, WORKER_DURATION_BUCKETS, Family
 from .histogram import coarser
-from .view import View, WorkerCounts
 
 _WORKER = ("worker_id",)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from .view import View, WorkerView
+from ..model.server_snapshot import View, WorkerView
 
 _WORKER = ("worker_id",)
 

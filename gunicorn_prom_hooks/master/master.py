@@ -8,19 +8,19 @@ from typing import Any, Final
 
 from gunicorn import __version__ as gunicorn_version
 
-from ..guard import Guard
-from ..scoreboard.families import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED, WEBSOCKETS
-from ..scoreboard.layout import EXIT_MARK, MAX_LABEL_BYTES, STACKS, STACKS_ARMED
-from ..scoreboard.leases import Leases
-from ..scoreboard.slot import Slot, SlotMaker
-from ..scoreboard.stack_file import Stacks
-from ..scoreboard.tally import EndpointCap
+from ..errors import Guard
+from ..fork_lock import ForkLock
+from ..inherited_descriptors import close_inherited
 from ..settings import Settings
-from ..transient import close_inherited
-from .deaths import Deaths
-from .forklock import ForkLock
-from .hangs import Hangs
-from .roster import Member, Roster
+from ..shm.aggregate import EndpointCap
+from ..shm.allocator import Leases
+from ..shm.layout import EXIT_MARK, MAX_LABEL_BYTES, STACKS, STACKS_ARMED
+from ..shm.schema import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED, WEBSOCKETS
+from ..shm.slot import Slot, SlotMaker
+from ..shm.stack_file import Stacks
+from .exits import Deaths
+from .stack_requests import Hangs
+from .workers import Member, Roster
 
 BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
 IN_SIGNAL_HANDLER: Final = int(gunicorn_version.split(".")[0]) < 24
@@ -66,7 +66,7 @@ class Master:
         """The first thing, before the application is loaded."""
         if self.settings.app_metrics:
             # Late: prometheus_client reads the environment when it is imported, and this is what sets it.
-            from ..app_metrics.application import begin
+            from ..app_metrics.setup import begin
 
             self._application = begin(self.server, self.settings, self._guard, self.lock.hold)
 
@@ -116,9 +116,9 @@ class Master:
             return
         if self._serving is None:
             # Late: importing the package must not import prometheus_client, which reads the environment only once.
-            from . import looking  # noqa: F401 - so that no scrape imports it, with the lock held
-            from .opening import Opening
-            from .serving import Serving
+            from ..exporter.manager import Serving
+            from ..exporter.opening import Opening
+            from . import snapshot as looking  # noqa: F401 - so that no scrape imports it, with the lock held
 
             lock, guard, log = self.lock, self._guard, self.server.log
             opening = Opening(self.view, lock.hold, guard, log, self._application and self._application.collect)
@@ -198,7 +198,7 @@ class Master:
     def view(self) -> Any:
         """The server at this moment, for the collectors. It holds the lock for as long as the copying takes."""
         # Late, as in ``serve``.
-        from .looking import look
+        from .snapshot import look
 
         corrupt = self._roster.leases.update(self.lock.hold)
         with self.lock.hold():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..paths import printable
-from ..scoreboard.reader import InFlight
+from ..shm.reader import InFlight
 
 MAX_REQUESTS: Final = 3
 """So many requests are named, the oldest ones."""

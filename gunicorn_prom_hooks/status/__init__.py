@@ -9,10 +9,10 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ..collectors.view import View
-from ..resource import Resource
+from ..model.response import Resource
+from ..model.server_snapshot import View
+from .builder import Snapshots
 from .page import render
-from .snapshot import Snapshots
 
 _FILES: Final = {
     "status.css": "text/css; charset=utf-8",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from . import model, tables
+from . import document as model
+from . import tables
+from .formatting import UNKNOWN, count, duration, machine_moment, moment, of, rate
 from .html import Element, Node, document, tag
-from .units import UNKNOWN, count, duration, machine_moment, moment, of, rate
 
 T = TypeVar("T")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ..scoreboard.families import DURATION_BUCKETS
-from ..scoreboard.loop_lag import PERIOD_SECONDS
-from . import model
+from ..shm.loop_lag import PERIOD_SECONDS
+from ..shm.schema import DURATION_BUCKETS
+from . import document as model
+from .formatting import count, duration, latency, machine_moment, memory, moment, of, percent, rate
 from .html import Element, Node, tag
-from .units import count, duration, latency, machine_moment, memory, moment, of, percent, rate
 
 _ALARMING: Final = ("timeout", "oom", "signal", "error", "boot")
 """Reasons of a death that nobody wanted."""

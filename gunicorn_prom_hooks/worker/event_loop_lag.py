@@ -10,11 +10,11 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
-from ..guard import Guard
-from ..scoreboard.families import LAG_BUCKETS
-from ..scoreboard.layout import LOOP_DUE
-from ..scoreboard.loop_lag import PERIOD_SECONDS, per_bucket, samples
-from .recorder import Recorder
+from ..errors import Guard
+from ..shm.layout import LOOP_DUE
+from ..shm.loop_lag import PERIOD_SECONDS, per_bucket, samples
+from ..shm.schema import LAG_BUCKETS
+from .recording.recorder import Recorder
 
 GEVENT: Final = ("gunicorn.workers.ggevent", "GeventWorker")
 

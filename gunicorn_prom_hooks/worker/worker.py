@@ -9,8 +9,9 @@ import time
 from functools import partial
 from typing import Any, Final
 
-from ..guard import Guard
-from ..scoreboard.layout import (
+from ..errors import Guard
+from ..settings import Settings
+from ..shm.layout import (
     ABORT_AT,
     CAUSE_MAX_REQUESTS,
     CAUSE_RELOADER,
@@ -27,16 +28,15 @@ from ..scoreboard.layout import (
     STACKS_ARMED,
     STACKS_ASKED,
 )
-from ..scoreboard.reader import SlotReader
-from ..scoreboard.stack_file import SIGNAL, is_taken
-from ..settings import Settings
-from .endpoints import resolver
-from .errors import watch_error_handling
+from ..shm.reader import SlotReader
+from ..shm.stack_file import SIGNAL, is_taken
 from .event_loop_lag import LoopTimer
-from .recorder import Recorder
-from .requests import PostRequest, PreRequest
+from .instrument import record
+from .recording.endpoints import resolver
+from .recording.exceptions import watch_error_handling
+from .recording.recorder import Recorder
+from .recording.request_hooks import PostRequest, PreRequest
 from .signals import handled_signal
-from .ways import record
 
 SIGNAL_HOOKS: Final = ("worker_int", "worker_abort")
 """The hooks that run in signal handlers of the worker."""

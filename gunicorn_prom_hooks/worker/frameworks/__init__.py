@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from . import bottle, django, falcon, flask, litestar, pyramid, quart, starlette
-from .notes import ERROR, notes
+from .annotations import ERROR, notes
 
 
 class Framework(Protocol):

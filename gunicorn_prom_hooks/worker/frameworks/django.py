@@ -11,8 +11,8 @@ import sys
 from functools import lru_cache
 from typing import Any
 
+from .annotations import note_error, note_route, noted
 from .instances import new_instances
-from .notes import note_error, note_route, noted
 from .patterns import readable
 
 MODULE = "django.core.handlers.base"

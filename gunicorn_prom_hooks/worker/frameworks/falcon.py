@@ -10,8 +10,8 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from .annotations import note_error, note_no_route, note_route, noted
 from .instances import instances
-from .notes import note_error, note_no_route, note_route, noted
 
 MODULE = "falcon"
 route = noted

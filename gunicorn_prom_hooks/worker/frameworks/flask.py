@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 
-from .notes import note_error, note_route, noted
+from .annotations import note_error, note_route, noted
 
 MODULE = "flask"
 route = noted

@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from .annotations import note_error, note_route, noted
 from .instances import new_instances
-from .notes import note_error, note_route, noted
 
 MODULE = "pyramid.router"
 route = noted

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from .notes import note_error, note_route, noted
+from .annotations import note_error, note_route, noted
 
 MODULE = "quart.app"
 route = noted

@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ...paths import normalise
-from ...scoreboard.families import UNMATCHED
+from ...shm.schema import UNMATCHED
+from .annotations import note_error, noted, notes
 from .instances import new_instances
-from .notes import note_error, noted, notes
 
 MODULE = "starlette.routing"
 REACHED: Final = "gunicorn_prom_hooks.starlette"

@@ -1,0 +1,134 @@
+"""What processes that are gone have left in their files: gauges of workers, and the files of programs.
+
+A value cannot go from one file to another without somebody who reads both at that moment seeing it twice, or not at
+all. So a gauge stays in the file with which the successor goes on, under a key that prometheus_client takes for the
+same sample and not for the same key: JSON with a space behind it. And files of programs are put together only when
+there are many: each is emptied then, and removed when nobody can be about to open it any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from .identity import GONE
+from .leftovers import Found, content_of, is_genuine, is_written, remove
+from .reading.file_names import GAUGES
+from .reading.layouts import HEADER_BYTES
+from .reading.rewriting import User, content, empty, merged, read, replace
+
+_MARK: Final = b" "
+_LIVE: Final = tuple(kind for kind in GAUGES if kind.startswith("gauge_live"))
+_LASTING: Final = tuple(kind for kind in GAUGES if kind not in _LIVE)
+MOST_FILES: Final = 64
+"""More than these are put together."""
+LINGER_SECONDS: Final = 60.0
+"""How long a file that has been emptied stays for who has seen its name."""
+
+
+def remove_live(folder: str, identity: str) -> None:
+    """Remove the live gauges of a process that is gone. Readers know that these may vanish."""
+    for kind in _LIVE:
+        file = f"{folder}/{kind}_{identity}.db"
+        if os.path.lexists(file):
+            with contextlib.suppress(OSError):
+                os.unlink(file)
+
+
+def hand_over(
+    folder: str, identity: str, suffix: str, user: User | None, exclusive: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Prepare the gauges of a process that is gone for its successor, which is the caller. Nobody writes them.
+
+    Args:
+        folder: where the files are.
+        identity: of both.
+        suffix: of the server's files.
+        user: whom new files belong to; None for the caller.
+        exclusive: held while the file is rewritten that all processes share.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    remove_live(folder, identity)
+    for kind in _LASTING:
+        path = f"{folder}/{kind}_{identity}.db"
+        if not os.path.exists(path):  # as a rule; each worker asks this when it boots
+            continue
+        file = Path(path)
+        mode = kind.removeprefix("gauge_")
+        entries = read(file)
+        left = [entry for entry in entries if not entry.key.endswith(_MARK)]
+        if left and mode == "all":
+            gone = Path(folder, f"{kind}_{GONE}{suffix}.db")
+            with exclusive():
+                # A process's value of before is replaced, and never added to: to do this twice is harmless.
+                replace(gone, content(merged(mode, [*read(gone), *left])), user)
+            empty(file)
+        elif left:
+            kept = merged(mode, (entry._replace(key=entry.key.rstrip(_MARK)) for entry in entries))
+            replace(file, content(entry._replace(key=entry.key + _MARK) for entry in kept), user)
+
+
+class Retired:
+    """Put together such files, and remember which of them have been emptied.
+
+    Args:
+        suffix: of the server's files.
+        user: whom new files belong to.
+        exclusive: held while a file is rewritten that other processes rewrite, too.
+    """
+
+    def __init__(self, suffix: str, user: User, exclusive: Callable[[], AbstractContextManager[None]]) -> None:
+        self._suffix = suffix
+        self._user = user
+        self._exclusive = exclusive
+        self._emptied: dict[Path, float] = {}
+
+    def sweep(self, files: Iterable[Found]) -> None:
+        """Put files together if there are too many, and remove those that were emptied a while ago.
+
+        Args:
+            files: of processes that have a number which is not ours, without live gauges.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        self._remove_emptied()
+        found = sorted((file for file in files if file.path not in self._emptied), key=_kind)
+        if len(found) <= MOST_FILES:
+            return
+        for kind, group in groupby((file for file in found if _is_left(file.path)), key=_kind):
+            members = list(group)
+            gone = members[0].path.with_name(f"{kind}_{GONE}{self._suffix}.db")
+            with self._exclusive():
+                entries = [entry for path in (gone, *(member.path for member in members)) for entry in read(path)]
+                replace(gone, content(merged(members[0].name.mode, entries)), self._user)
+            for member in members:
+                empty(member.path)
+                self._emptied[member.path] = time.monotonic()
+
+    def _remove_emptied(self) -> None:
+        for path, since in list(self._emptied.items()):
+            if time.monotonic() - since >= LINGER_SECONDS:
+                del self._emptied[path]
+                with contextlib.suppress(OSError):
+                    if is_written(path) is False and content_of(path)[:4] == HEADER_BYTES.to_bytes(4, "little"):
+                        remove(path)
+
+
+def _kind(file: Found) -> str:
+    return file.path.name.removesuffix(f"_{file.name.identity}.db")
+
+
+def _is_left(path: Path) -> bool:
+    try:
+        return is_written(path) is False and is_genuine(path)
+    except FileNotFoundError:
+        return False

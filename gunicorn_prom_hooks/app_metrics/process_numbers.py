@@ -1,0 +1,155 @@
+"""Numbers of processes that workers fork: each has one while it lives, and its successor goes on with its files."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from .leftovers import is_written
+from .locks import processes_lock, wait_for_lock
+from .reading.file_names import KINDS
+from .shared_path import Place
+
+PER_GENERATION: Final = 4096
+"""More processes than these at once have their pid instead of a number."""
+_EXCLUSIVE: Final = 1 << 30
+"""The byte that stands for what all processes share."""
+_FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Numbers:
+    """Hand out numbers. A process holds a POSIX lock on the byte with its number; a fork does not inherit it.
+
+    A process that has closed all its descriptors has lost its lock and still writes its files. So a number is free
+    only if nobody has its files open, either.
+
+    Args:
+        place: where the directory is.
+        suffix: sets the files of this server apart from those of another one in the same directory.
+    """
+
+    def __init__(self, place: Place, suffix: str) -> None:
+        self._place = place
+        self._suffix = suffix
+        self._name = processes_lock(suffix)
+        self._descriptor = -1
+
+    def make(self, uid: int, gid: int) -> bool:
+        """Make the file with the locks if it is not there, for this user. In the master. Return whether it was not.
+
+        Raises:
+            OSError: it cannot be made, or something else is in its place.
+        """
+        if self.is_current():
+            return False
+        descriptor = os.open(self._path, _FLAGS | os.O_CREAT, 0o600)
+        if (uid, gid) != (os.geteuid(), os.getegid()):
+            os.fchown(descriptor, uid, gid)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)  # the master holds no lock on it
+        self._descriptor = descriptor
+        return True
+
+    def claim(self) -> int:
+        """Return the lowest free number, which this process has from now on. In a forked process.
+
+        Raises:
+            OSError: none can be had.
+        """
+        self._use()
+        first = self._place.generation() * PER_GENERATION  # a number from before a loss may still have its owner
+        for number in range(first, first + PER_GENERATION):
+            if self._lock(number):
+                if not self._is_written(number):
+                    return number
+                self._unlock(number)
+        raise OSError("no number is free")
+
+    def claim_again(self, number: int) -> None:
+        """Lock the number of this process in the file that has been made anew.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        self._use()
+        if not self._lock(number):
+            raise OSError(f"number {number} is taken")
+
+    @contextlib.contextmanager
+    def hold_dead(self, number: int) -> Iterator[bool]:
+        """Hold this number if no process has it; say whether it is held. In the master.
+
+        Raises:
+            OSError: the file with the locks cannot be used.
+        """
+        if not self.is_current():
+            raise OSError("the file with the locks is gone")
+        held = self._lock(number)
+        try:
+            yield held and not self._is_written(number)
+        finally:
+            if held:
+                self._unlock(number)
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold what only one process may hold at a time.
+
+        Raises:
+            OSError: another one has held it for too long, or the file with the locks cannot be used.
+        """
+        self._use()
+        wait_for_lock(self._descriptor, 1, _EXCLUSIVE)
+        try:
+            yield
+        finally:
+            self._unlock(_EXCLUSIVE)
+
+    def _use(self) -> None:
+        """Have the file with the locks open. One that somebody has removed is made anew, of which all processes learn.
+
+        Raises:
+            OSError: it cannot be used.
+        """
+        if not self.is_current():
+            # The one before is not closed: that would let go of the lock that this process may have.
+            try:
+                self._descriptor = os.open(self._path, _FLAGS)
+            except FileNotFoundError:
+                self._descriptor = os.open(self._path, _FLAGS | os.O_CREAT, 0o600)
+                self._place.changed(self._place.path)
+
+    @property
+    def _path(self) -> Path:
+        return Path(self._place.path, self._name)
+
+    def is_current(self) -> bool:
+        """Return whether the file with the locks is still there. Two system calls."""
+        if self._descriptor < 0:
+            return False
+        try:
+            there, ours = os.lstat(self._path), os.fstat(self._descriptor)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def _lock(self, number: int) -> bool:
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def _unlock(self, number: int) -> None:
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, number)
+
+    def _is_written(self, number: int) -> bool:
+        for kind in KINDS:
+            with contextlib.suppress(FileNotFoundError):
+                if is_written(Path(self._place.path, f"{kind}_p{number}{self._suffix}.db")):
+                    return True
+        return False

@@ -1,0 +1,1 @@
+"""The application's metrics as the master reads and adds them up."""

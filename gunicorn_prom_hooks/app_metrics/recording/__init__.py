@@ -1,0 +1,1 @@
+"""The application's metrics as its processes write them."""

@@ -1,0 +1,151 @@
+"""The listening sockets of the exporter: one per address that the configured name has."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable
+from ipaddress import IPv6Address, ip_address
+from typing import Any, Final, NamedTuple
+
+from ..concurrency import original
+
+RETRY_SECONDS: Final = 1.0
+"""An address that cannot be bound is tried again this often."""
+BACKLOG: Final = 1024
+SEND_BUFFER_BYTES: Final = 256 * 1024
+"""The kernel would give each client that does not read several megabytes."""
+
+
+class Candidate(NamedTuple):
+    """An address to bind: a family, a kind and a protocol of sockets, and the address as ``bind`` takes it."""
+
+    family: int
+    kind: int
+    protocol: int
+    sockaddr: Any
+
+    @property
+    def where(self) -> str:
+        """Address and port, as in a URL."""
+        return where(self.sockaddr[0], self.sockaddr[1])
+
+
+class Attempt(NamedTuple):
+    """What one call of ``Listeners.bind`` came to.
+
+    Attributes:
+        bound: addresses that have a listening socket since this call.
+        failed: those that have none, and the error of each.
+    """
+
+    bound: list[Candidate]
+    failed: list[tuple[Candidate, OSError]]
+
+
+class Listeners:
+    """Binds every address, each on its own: one that is taken or absent does not keep the others closed.
+
+    Attributes:
+        open: sockets that listen, by file descriptor. Non-blocking, and the original ones under gevent's patches.
+
+    Args:
+        candidates: the addresses; one that comes twice is bound once.
+    """
+
+    def __init__(self, candidates: Iterable[Candidate]) -> None:
+        self.open: dict[int, Any] = {}
+        self._candidates = list(dict.fromkeys(candidates))
+        self._bound: dict[Candidate, Any] = {}
+        self._next_try = 0.0
+
+    @classmethod
+    def of_name(cls, address: str, port: int) -> Listeners:
+        """Return the listeners of a name or an address.
+
+        Not for threads: looking up a name takes locks of the C library that a fork must not copy.
+
+        Raises:
+            OSError: the name has no address.
+        """
+        found = original("socket", "getaddrinfo")(address, port, 0, original("socket", "SOCK_STREAM"))
+        return cls(Candidate(family, kind, protocol, sockaddr) for family, kind, protocol, _, sockaddr in found)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one address only."""
+        return len(self._candidates) == 1
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach them."""
+        return all(_is_loopback(candidate.sockaddr[0]) for candidate in self._candidates)
+
+    @property
+    def next_try(self) -> float | None:
+        """Monotonic seconds at which ``bind`` is to be called again; None if every address is bound."""
+        return self._next_try if len(self._bound) < len(self._candidates) else None
+
+    def bind(self) -> Attempt:
+        """Try each address that has no socket yet."""
+        attempt = Attempt([], [])
+        for candidate in self._candidates:
+            if candidate in self._bound:
+                continue
+            try:
+                sock = self._listen(candidate)
+            except OSError as error:
+                attempt.failed.append((candidate, error))
+            else:
+                self._bound[candidate] = self.open[sock.fileno()] = sock
+                attempt.bound.append(candidate)
+        self._next_try = time.monotonic() + RETRY_SECONDS
+        return attempt
+
+    def close(self) -> None:
+        """Close every socket. In a forked child too."""
+        for sock in list(self._bound.values()):
+            with contextlib.suppress(OSError):
+                sock.close()
+        self._bound.clear()
+        self.open.clear()
+        self._next_try = time.monotonic() + RETRY_SECONDS
+
+    def _listen(self, candidate: Candidate) -> Any:
+        family, kind, protocol, sockaddr = candidate
+        sock = original("socket", "socket")(family, kind, protocol)  # an OSError where there is no such family
+        try:
+            level = original("socket", "SOL_SOCKET")
+            sock.setsockopt(level, original("socket", "SO_REUSEADDR"), 1)
+            sock.setsockopt(level, original("socket", "SO_SNDBUF"), SEND_BUFFER_BYTES)
+            if self._shares_wildcard(candidate):
+                sock.setsockopt(original("socket", "IPPROTO_IPV6"), original("socket", "IPV6_V6ONLY"), 1)
+            sock.setblocking(False)
+            sock.bind(sockaddr)
+            sock.listen(BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _shares_wildcard(self, candidate: Candidate) -> bool:
+        """Whether this is ``::``, which would take the port of ``0.0.0.0``, and that one is wanted too.
+
+        On its own ``::`` is left as the system has it: on Linux it then takes IPv4 as well.
+        """
+        others = [other for other in self._candidates if other.family != candidate.family]
+        return candidate.family == original("socket", "AF_INET6") and candidate.sockaddr[0] == "::" and bool(others)
+
+
+def where(address: str, port: int) -> str:
+    """Return address and port as in a URL."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _is_loopback(host: object) -> bool:
+    try:
+        address = ip_address(str(host).partition("%")[0])
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback

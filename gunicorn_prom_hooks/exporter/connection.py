@@ -1,0 +1,150 @@
+"""One client of the exporter: its request so far, then what is still to be sent to it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from enum import Enum
+from ipaddress import ip_address
+from typing import Any, Final
+
+from ..concurrency import original
+from .http import Reply, Wish
+from .tls import Channel
+
+MAX_HEAD_BYTES: Final = 16 * 1024
+RECEIVE_BYTES: Final = 16 * 1024
+TURN_BYTES: Final = 512 * 1024
+"""What is sent to one client before it is the others' turn."""
+HEAD_SECONDS: Final = 5.0
+BODY_SECONDS: Final = 20.0
+LINGER_SECONDS: Final = 2.0
+"""How long a client has for its request, the TLS handshake included, for the answer, and for closing after it."""
+
+
+class State(Enum):
+    """What a client is at: to send its request, to wait for the answer, to take it, or done with it."""
+
+    READING = 0
+    WAITING = 1
+    WRITING = 2
+    LINGERING = 3
+
+
+class Client:
+    """A connection and what has come of it. All calls return at once.
+
+    Args:
+        sock: non-blocking.
+        peer: address as ``accept`` gives it.
+        channel: TLS, or none.
+    """
+
+    def __init__(self, sock: Any, peer: Any, channel: Channel) -> None:
+        self.sock = sock
+        self.home = home(peer)
+        self.state = State.READING
+        self.since = time.monotonic()
+        """When it came to be in this state."""
+        self.deadline = self.since + HEAD_SECONDS
+        self.head = bytearray()
+        self.wish: Wish | None = None
+        self.head_only = False
+        self.watched = 0
+        """What it is polled for."""
+        self.body = b""
+        """Of the answer, shared with others that have the same one."""
+        self._channel = channel
+        self._parts: deque[memoryview] = deque()
+        self._sealed = memoryview(b"")
+
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether something is to be sent."""
+        return bool(self._sealed or self._parts)
+
+    def read(self) -> bool:
+        """Takes what has come. False if nothing more will.
+
+        Raises:
+            OSError: the connection is broken, or there is nothing yet.
+        """
+        data = self.sock.recv(RECEIVE_BYTES)
+        if not data:
+            return False
+        if self.state is State.READING:
+            try:
+                self.head += self._channel.receive(data)
+            finally:
+                self._sealed = memoryview(bytes(self._sealed) + self._channel.outgoing())
+                with contextlib.suppress(OSError):
+                    self._flush()
+        return True
+
+    def wait(self, wish: Wish) -> None:
+        """What it wants is to be rendered."""
+        self._enter(State.WAITING, BODY_SECONDS)
+        self.wish = wish
+        self.head.clear()
+
+    def answer(self, reply: Reply) -> None:
+        """What is to be sent to it."""
+        self._enter(State.WRITING, BODY_SECONDS)
+        self.wish = None
+        self.head.clear()
+        self._parts.append(memoryview(reply.head))
+        if not self.head_only and reply.body:
+            self.body = reply.body
+            self._parts.append(memoryview(reply.body))
+
+    def write(self) -> None:
+        """Sends as much as goes; after the last byte says so, and lingers.
+
+        Raises:
+            OSError: the connection is broken, or nothing goes at the moment.
+        """
+        budget = TURN_BYTES
+        while budget > 0:
+            if not self._sealed:
+                if not self._parts:
+                    if self.state is State.WRITING:
+                        self._linger()
+                    return
+                part = self._parts.popleft()
+                piece, rest = part[: self._channel.piece_bytes], part[self._channel.piece_bytes :]
+                if rest:
+                    self._parts.appendleft(rest)
+                self._sealed = self._channel.seal(piece)
+            budget -= self._flush()
+
+    def _flush(self) -> int:
+        sent = int(self.sock.send(self._sealed)) if self._sealed else 0
+        self._sealed = self._sealed[sent:]
+        return sent
+
+    def _linger(self) -> None:
+        # To close with bytes unread would reset the connection, and the client could lose the answer.
+        self._enter(State.LINGERING, LINGER_SECONDS)
+        self.body = b""
+        farewell = self._channel.finish()
+        if farewell:
+            with contextlib.suppress(BlockingIOError):
+                self.sock.send(farewell)
+        self.sock.shutdown(original("socket", "SHUT_WR"))
+
+    def _enter(self, state: State, seconds: float) -> None:
+        self.state = state
+        self.since = time.monotonic()
+        self.deadline = self.since + seconds
+
+
+def home(peer: Any) -> str:
+    """Whom a peer's address stands for: of IPv6 the network, since whoever has one address there has all of them."""
+    try:
+        address = ip_address(str(peer[0]).partition("%")[0])
+    except (ValueError, TypeError, IndexError):
+        return ""
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or int(address) >> 64)

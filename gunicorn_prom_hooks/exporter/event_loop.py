@@ -1,0 +1,243 @@
+"""The exporter's connections: one thread, non-blocking sockets, a deadline on each, so many and no more."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import resource
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+from ..concurrency import original
+from ..fork_lock import ForkLock
+from ..wakeup_pipe import Waker
+from .bound_sockets import Listeners
+from .connection import MAX_HEAD_BYTES, Client, State
+from .eviction import next_to_go, too_much
+from .http import Reply, Wish, refusal
+from .render_queue import Renderings
+from .tls import Channel
+
+MAX_CONNECTIONS: Final = 256
+"""One more, and one of them is closed; ``crowd`` says which. Fewer where the process may open few files."""
+SHARE_OF_FILES: Final = 0.25
+MAX_HELD_BYTES: Final = 32 * 1024 * 1024
+"""Of answers that clients have not read yet."""
+ACCEPT_AT_ONCE: Final = 16
+ACCEPT_PAUSE_SECONDS: Final = 0.1
+"""Where the process has no file descriptors left."""
+
+_LATER: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
+_NOT_OURS: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EPERM})
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Service(NamedTuple):
+    """What connections are served with.
+
+    Attributes:
+        channel: for a new connection.
+        answer: from the bytes of a request to its outcome, and whether the body is left out. Never raises.
+        renderings: of what is not answered at once.
+        stopping: whether ``serve`` is to return.
+        bind: tries the addresses that have no socket; called with the lock held.
+    """
+
+    channel: Callable[[], Channel]
+    answer: Callable[[bytes], tuple[Reply | Wish, bool]]
+    renderings: Renderings
+    stopping: Callable[[], bool]
+    bind: Callable[[], None]
+
+
+class Connections:
+    """Accepts, reads, answers, closes.
+
+    Args:
+        listeners: the listening sockets, of which more may come.
+        waker: wakes when something is rendered, or ``serve`` is to return.
+        lock: held while a client is accepted, so that no fork copies a socket that is not in the books yet.
+        service: what clients get.
+    """
+
+    def __init__(self, listeners: Listeners, waker: Waker, lock: ForkLock, service: Service) -> None:
+        self._listeners = listeners
+        self._waker = waker
+        self._lock = lock
+        self._service = service
+        self._open: dict[int, Client] = {}
+        self._poll: Any = original("select", "poll")()
+        self._in = original("select", "POLLIN")
+        self._out = original("select", "POLLOUT")
+        self._paused_until = 0.0
+        self._poll.register(waker.fd, self._in)
+        self._listen()
+
+    def serve(self) -> None:
+        """Serves until it is to stop.
+
+        Raises:
+            OSError: a listening socket, or the waker, is broken.
+        """
+        while True:
+            for fd, events in self._poll.poll(self._patience()):
+                if fd == self._waker.fd:
+                    if events & ~self._in:
+                        raise OSError(errno.EBADF, "the waker is broken")
+                    self._waker.drain()
+                elif fd in self._listeners.open:
+                    if not self._paused_until:  # another one may have found no room just now
+                        self._accept_some(self._listeners.open[fd])
+                elif fd in self._open:
+                    self._advance(fd, events)
+            if self._service.stopping():
+                return
+            self._deliver()
+            self._service.renderings.proceed()
+            now = time.monotonic()
+            for fd in [fd for fd, client in self._open.items() if client.deadline <= now]:
+                self._close(fd)
+            if self._paused_until and self._paused_until <= now:
+                self._paused_until = 0.0
+                self._listen()
+            next_try = self._listeners.next_try
+            if next_try is not None and next_try <= now:
+                with self._lock.hold():
+                    if not self._service.stopping():
+                        self._service.bind()
+                self._listen()
+
+    def close(self) -> None:
+        """Closes every connection."""
+        for client in list(self._open.values()):
+            _close_quietly(client.sock)
+
+    def sockets(self) -> list[Any]:
+        """Return the socket of each client, for a forked child to close: no worker keeps a scrape open."""
+        return [client.sock for client in self._open.values()]
+
+    def _listen(self) -> None:
+        """Polls every listening socket, unless nothing is accepted at the moment."""
+        for fd in () if self._paused_until else self._listeners.open:
+            self._poll.register(fd, self._in)
+
+    def _patience(self) -> float | None:
+        """Milliseconds until there is something to do."""
+        moments = [client.deadline for client in self._open.values()]
+        moments += [due for due in (self._service.renderings.due(), self._listeners.next_try) if due is not None]
+        if self._paused_until:
+            moments.append(self._paused_until)
+        return max(0.0, (min(moments) - time.monotonic()) * 1000.0) + 1.0 if moments else None
+
+    def _accept_some(self, listener: Any) -> None:
+        """Accepts a few, and reads at once what has come with them: in a flood a request is not left behind."""
+        for _ in range(ACCEPT_AT_ONCE):
+            with self._lock.hold():
+                fd = self._accept(listener)
+            if fd is None:
+                return
+            self._advance(fd, self._in)
+
+    def _accept(self, listener: Any) -> int | None:
+        try:
+            # accept() of a socket object makes one of whatever class gevent has put into the socket module.
+            fd, peer = listener._accept()  # noqa: SLF001
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                self._make_room()
+            elif error.errno not in _LATER | _NOT_OURS:
+                raise
+            return None
+        sock = original("socket", "socket")(fileno=fd)
+        sock.setblocking(False)
+        client = Client(sock, peer, self._service.channel())
+        if len(self._open) >= _most():
+            victim = next_to_go(self._open.values(), client.home)
+            if victim is None:
+                _close_quietly(sock)
+                return None
+            self._close(victim.sock.fileno())
+        self._open[fd] = client
+        client.watched = self._in
+        self._poll.register(fd, self._in)
+        return int(fd)
+
+    def _make_room(self) -> None:
+        victim = next_to_go(self._open.values())
+        if victim is not None:
+            self._close(victim.sock.fileno())
+        else:
+            for fd in self._listeners.open:
+                self._poll.unregister(fd)
+            self._paused_until = time.monotonic() + ACCEPT_PAUSE_SECONDS
+
+    def _advance(self, fd: int, events: int) -> None:
+        client = self._open[fd]
+        try:
+            # Of one that waits, or writes, nothing is polled that would be read.
+            readable = events & ~self._out and client.state is not State.WRITING
+            if client.state is State.WAITING or (readable and not client.read()):
+                self._close(fd)
+                return
+            if client.state is State.READING:
+                self._understand(client)
+            if client.wants_to_write:
+                client.write()
+        except OSError as error:
+            if error.errno not in _LATER:
+                self._close(fd)
+                return
+        self._watch(fd, client)
+
+    def _understand(self, client: Client) -> None:
+        if b"\n\r\n" in client.head or b"\n\n" in client.head:
+            outcome, client.head_only = self._service.answer(bytes(client.head))
+            if isinstance(outcome, Wish):
+                client.wait(outcome)
+                self._service.renderings.ask(outcome, client)
+            else:
+                client.answer(outcome)
+        elif len(client.head) > MAX_HEAD_BYTES:
+            client.answer(refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
+
+    def _deliver(self) -> None:
+        """Sends what has been rendered to those who wait for it."""
+        fulfilled = self._service.renderings.fulfilled()
+        for client, reply in fulfilled:
+            client.answer(reply)
+        for client in too_much(self._open.values(), MAX_HELD_BYTES) if fulfilled else ():
+            self._close(client.sock.fileno())
+        for client, _ in fulfilled:
+            if client.state is State.WRITING and client.sock.fileno() in self._open:
+                self._advance(client.sock.fileno(), self._out)
+
+    def _watch(self, fd: int, client: Client) -> None:
+        wanted = 0 if client.state in (State.WAITING, State.WRITING) else self._in
+        if client.wants_to_write:
+            wanted |= self._out
+        if wanted != client.watched:
+            client.watched = wanted
+            self._poll.modify(fd, wanted)
+
+    def _close(self, fd: int) -> None:
+        with contextlib.suppress(KeyError, OSError):
+            self._poll.unregister(fd)
+        # First closed, then forgotten: a child forked in between finds it closed, not open and unknown.
+        client = self._open[fd]
+        _close_quietly(client.sock)
+        del self._open[fd]
+        if client.wish is not None:
+            self._service.renderings.withdraw(client.wish, client)
+
+
+def _most() -> int:
+    """How many clients there may be. With no file left for its next worker, gunicorn's master would end itself."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, int(files * SHARE_OF_FILES))
+
+
+def _close_quietly(sock: Any) -> None:
+    with contextlib.suppress(OSError):
+        sock.close()

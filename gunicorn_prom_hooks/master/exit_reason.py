@@ -1,0 +1,231 @@
+"""The ledger of deaths: why workers ended, and which requests they took with them."""
+
+from __future__ import annotations
+
+import signal
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ..shm.layout import CAUSE_MAX_REQUESTS, CAUSE_RELOADER, CAUSE_SIGNAL, CAUSE_UNCOUNTED, CAUSE_UNKNOWN
+from ..shm.reader import InFlight
+from ..shm.schema import OTHER
+
+REASONS: Final = ("max_requests", "reload", "scale_down", "shutdown", "timeout", "oom", "signal", "error", "boot")
+"""Why a worker may end."""
+BOOT_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+LIFETIME_BUCKETS: Final = (1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 6 * 3600.0, 86400.0, 7 * 86400.0)
+"""Upper bounds in seconds."""
+
+_COARSE: Final = {
+    "max_requests": "restart",
+    "reload": "restart",
+    "scale_down": "restart",
+    "shutdown": "restart",
+    "timeout": "timeout",
+}
+_USUAL: Final = (
+    *(("max_requests", "0"), ("reload", "0"), ("scale_down", "0"), ("shutdown", "0"), ("shutdown", "SIGKILL")),
+    *(("timeout", "SIGABRT"), ("timeout", "SIGKILL"), ("oom", "SIGKILL"), ("error", "1"), ("boot", "1")),
+    *(("signal", "SIGKILL"), ("signal", "SIGSEGV"), ("signal", "SIGTERM")),
+)
+"""There from the beginning: Prometheus sees no increase in a series that begins with 1."""
+MAX_NEWS: Final = 20
+MAX_ROUTINE: Final = 5
+"""Deaths that are remembered one by one: so many that are news, and so many ordinary ones."""
+MAX_REQUESTS: Final = 10
+"""Requests that are remembered of a death, the oldest ones."""
+_ASKED: Final = ("SIGTERM", "SIGINT", "SIGQUIT")
+"""The signals with which gunicorn asks a worker to leave."""
+
+
+@dataclass(frozen=True)
+class Death:
+    """What the master knows of the end of a worker.
+
+    Attributes:
+        end: name of the signal that killed it, or its exit code; None if nobody has told.
+        aborted: gunicorn ran out of patience with it.
+        booted: it had loaded the application.
+        orderly: it ran gunicorn's ``worker_exit``.
+        cause: why it left, if it was orderly: one of the layout's ``CAUSE_`` numbers.
+        told: why the master wanted it to leave: reload, scale_down or shutdown; empty if it did not.
+        seconds: how long it lived.
+    """
+
+    end: str | int | None
+    aborted: bool = False
+    booted: bool = True
+    orderly: bool = False
+    cause: float = CAUSE_UNKNOWN
+    told: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class DeathRecord:
+    """A death as it is remembered.
+
+    Attributes:
+        when: unix time.
+        clock: the same on the clock that requests are stamped with.
+        worker_id: the label.
+        pid: of the worker; None if its fork never told.
+        reason: why it ended.
+        detail: name of a signal, or exit code.
+        requests: those that it died on, oldest first.
+        others: how many more.
+    """
+
+    when: float
+    clock: float
+    worker_id: str
+    pid: int | None
+    reason: str
+    detail: str
+    requests: Sequence[InFlight]
+    others: int
+
+
+def verdict(death: Death, oom: Callable[[], bool]) -> tuple[str, str]:
+    """Reason and detail of an end, the detail being a signal's name or an exit code.
+
+    Args:
+        death: what is known.
+        oom: whether a SIGKILL was the kernel's, for want of memory; asked only when there was one.
+    """
+    if death.aborted:
+        # On SIGABRT gunicorn's sync worker answers the request and exits with 0, the others exit with 1.
+        return "timeout", death.end if isinstance(death.end, str) else "SIGABRT"
+    if isinstance(death.end, str):
+        return _killed(death.end, death.told, oom)
+    detail = "unknown" if death.end is None else str(death.end)
+    if death.end == 0 and death.orderly and death.cause == CAUSE_MAX_REQUESTS:
+        reason = "max_requests"
+    elif death.end == 0 and death.orderly and death.told:
+        reason = death.told
+    elif death.end == 0 and death.orderly and death.cause == CAUSE_UNCOUNTED:
+        reason = "max_requests"
+    elif death.end == 0 and death.orderly and death.cause == CAUSE_RELOADER:
+        reason = "reload"
+    elif death.end == 0 and death.orderly and death.cause >= CAUSE_SIGNAL:
+        reason, detail = "signal", _signal_name(death.cause - CAUSE_SIGNAL)
+    else:
+        reason = "error" if death.booted else "boot"
+    return reason, detail
+
+
+def _killed(name: str, told: str, oom: Callable[[], bool]) -> tuple[str, str]:
+    if name == "SIGKILL":
+        if oom():
+            return "oom", name
+        # gunicorn itself kills what has not left by the end of a shutdown.
+        return ("shutdown" if told == "shutdown" else "signal"), name
+    return (told if told and name in _ASKED else "signal"), name
+
+
+def _signal_name(number: float) -> str:
+    try:
+        return signal.Signals(int(number)).name
+    except (ValueError, OverflowError):  # something else has written into the slot
+        return "unknown"
+
+
+class Histogram:
+    """Durations counted by bucket, not cumulative, the last one +Inf."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0.0] * (len(bounds) + 1)
+        self.seconds = 0.0
+
+    def copy(self) -> Histogram:
+        """The same as it is now."""
+        copy = Histogram(self.bounds)
+        copy.counts, copy.seconds = list(self.counts), self.seconds
+        return copy
+
+    def observe(self, seconds: float) -> None:
+        """Counts one."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1.0
+        self.seconds += seconds
+
+
+@dataclass(frozen=True)
+class Books:
+    """A copy of what is in the ledger."""
+
+    exits: Mapping[tuple[str, str], int]
+    restarts: Mapping[str, int]
+    killed: Mapping[tuple[str, str, str], int]
+    boots: Histogram
+    lifetimes: Histogram
+    latest: Sequence[DeathRecord]
+
+
+class Ledger:
+    """Adds up deaths. Its bounds are those of its labels: reasons, signals and exit codes, capped endpoints.
+
+    Args:
+        oom: see ``verdict``.
+        endpoint: from a request's path to a label value out of a bounded number.
+    """
+
+    def __init__(self, oom: Callable[[], bool], endpoint: Callable[[str], str]) -> None:
+        self._oom = oom
+        self._endpoint = endpoint
+        self.exits: dict[tuple[str, str], int] = Counter(dict.fromkeys(_USUAL, 0))
+        """By reason and detail."""
+        self.restarts = {"restart": 0, "timeout": 0, "error": 0}
+        """The same, coarser."""
+        self.killed: dict[tuple[str, str, str], int] = Counter()
+        """Requests that went down with their worker, by method, endpoint and reason."""
+        self.boots = Histogram(BOOT_BUCKETS)
+        self.lifetimes = Histogram(LIFETIME_BUCKETS)
+        self._news: deque[DeathRecord] = deque(maxlen=MAX_NEWS)
+        self._routine: deque[DeathRecord] = deque(maxlen=MAX_ROUTINE)
+
+    @property
+    def latest(self) -> list[DeathRecord]:
+        """The latest deaths, the last one first."""
+        return sorted((*self._news, *self._routine), key=lambda record: record.clock, reverse=True)
+
+    def copy(self) -> Books:
+        """The books as they are now."""
+        return Books(
+            dict(self.exits),
+            dict(self.restarts),
+            dict(self.killed),
+            self.boots.copy(),
+            self.lifetimes.copy(),
+            self.latest,
+        )
+
+    def remember(self, record: DeathRecord, *, news: bool) -> None:
+        """Keeps this death for a while. However many ordinary ones follow, they do not push out one that is news."""
+        cut = replace(
+            record,
+            requests=tuple(record.requests[:MAX_REQUESTS]),
+            others=record.others + max(0, len(record.requests) - MAX_REQUESTS),
+        )
+        (self._news if news else self._routine).append(cut)
+
+    def book(self, death: Death, requests: Iterable[tuple[str, str]], unnamed: int = 0) -> tuple[str, str]:
+        """Books the end of a worker; its reason and detail.
+
+        Args:
+            death: what is known of it.
+            requests: method and path of each request that it died on.
+            unnamed: how many more there were.
+        """
+        reason, detail = verdict(death, self._oom)
+        self.exits[reason, detail] += 1
+        self.restarts[_COARSE.get(reason, "restart" if death.orderly and death.end == 0 else "error")] += 1
+        self.lifetimes.observe(death.seconds)
+        for method, path in requests:
+            self.killed[method, self._endpoint(path), reason] += 1
+        if unnamed:
+            self.killed[OTHER, OTHER, reason] += unnamed
+        return reason, detail

@@ -1,0 +1,116 @@
+"""The server at one moment, copied for the collectors."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gunicorn import __version__ as gunicorn_version
+
+from .. import _version
+from .._gunicorn import GREENLETS, SYNC, is_a
+from ..collectors.listeners import workers_listeners
+from ..errors import Guard
+from ..model.server_snapshot import View, WorkerView
+from ..shm.aggregate import EndpointCap
+from ..shm.index import CorruptDirectory
+from ..shm.reader import InFlight
+from .exits import Deaths
+from .workers import Member, Roster
+
+
+def look(
+    server: Any,
+    roster: Roster,
+    deaths: Deaths,
+    cap: EndpointCap,
+    guard: Guard,
+    is_stopping: Callable[[Member], bool],
+    *,
+    corrupt: CorruptDirectory | None,
+    since: float,
+    reloads: int,
+) -> View:
+    """The view of a server whose books are settled.
+
+    Args:
+        server: gunicorn's arbiter.
+        roster: its workers.
+        deaths: how workers ended.
+        cap: of the endpoints of all slots together.
+        guard: where failures end.
+        is_stopping: whether a worker is to leave.
+        corrupt: something else has written into a slot, and this is what came of it.
+        since: when this master began, in monotonic seconds.
+        reloads: how many there have been.
+    """
+    # In this order. A worker takes a request out of the in-flight table before it counts it: whoever reads the counts
+    # first may miss a request that ends in between, but never sees one that is finished and still in progress.
+    slots = roster.leases.copy(corrupt)
+    workers = [_worker(member, is_stopping(member)) for member in roster.members()]
+    return View(
+        pid=os.getpid(),
+        since=since,
+        now=time.time(),
+        clock=time.monotonic(),
+        workers=workers,
+        departed=list(roster.departed.values()),
+        slots=slots,
+        rename=cap,
+        ledger=deaths.ledger.copy(),
+        messages=dict(deaths.ends.messages),
+        reloads=reloads,
+        errors=dict(guard.counts),
+        folded=lambda: len(cap.folded),
+        target=server.num_workers or 0,
+        timeout=float(server.timeout),
+        listeners=list(server.LISTENERS) or workers_listeners(server.cfg),
+        dirty_arbiter_pid=int(getattr(server, "dirty_arbiter_pid", 0)),
+        build={
+            "version": _version.__version__,
+            "gunicorn": gunicorn_version,
+            "python": platform.python_version(),
+            "worker_class": server.cfg.worker_class_str,
+        },
+    )
+
+
+def _worker(member: Member, stopping: bool) -> WorkerView:
+    worker = member.worker
+    return WorkerView(
+        worker_id=member.worker_id,
+        lease=member.lease,
+        pid=worker.pid if isinstance(worker.pid, int) else None,
+        worker_class=type(worker).__name__,
+        capacity=_capacity(worker),
+        states=member.states,
+        heartbeat_age=member.heartbeat_age,
+        stopping=stopping,
+        in_flight=_in_flight(member),
+        untracked=member.lease.reader.untracked(),
+    )
+
+
+def _in_flight(member: Member) -> list[InFlight]:
+    try:
+        return member.lease.reader.in_flight()
+    except CorruptDirectory:  # the collectors will say so
+        return []
+
+
+def _capacity(worker: Any) -> float | None:
+    """Return the number of requests that the worker can serve at a time; None if nothing limits it.
+
+    gunicorn's asgi worker has ``worker_connections`` as well, and does not look at it.
+    """
+    if hasattr(worker, "tpool"):
+        return float(worker.cfg.threads)
+    if is_a(type(worker), SYNC):
+        return 1.0
+    if is_a(type(worker), GREENLETS):
+        return float(worker.worker_connections)
+    limit = getattr(getattr(worker, "config", None), "limit_concurrency", None)  # uvicorn's
+    return float(limit) if isinstance(limit, int) else None

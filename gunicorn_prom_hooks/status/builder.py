@@ -1,0 +1,74 @@
+"""From a view of the server to what the status page says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from prometheus_client.metrics_core import Metric
+
+from ..collectors import backlog
+from ..collectors.worker_processes import WorkerProcesses
+from ..model.server_snapshot import View
+from . import document as model
+from . import inputs as counting
+from . import sections as parts
+from .history import Counted, Past
+
+T = TypeVar("T")
+
+
+class Snapshots:
+    """Takes snapshots, and remembers some of the past for the rates.
+
+    Args:
+        processes: memory and CPU of workers.
+        queues: the accept queues.
+    """
+
+    def __init__(
+        self,
+        processes: Callable[[View], Iterable[Metric]] | None = None,
+        queues: Callable[[View], Iterable[Metric]] = backlog.collect,
+    ) -> None:
+        self._processes = processes or WorkerProcesses()
+        self._queues = queues
+        self._past = Past()
+
+    def take(self, view: View) -> model.Snapshot:
+        """What there is to say of this view."""
+        processes = _part(lambda: counting.figures(self._processes(view))) or {}
+        queues = _part(lambda: counting.figures(self._queues(view))) or {}
+        durations = _part(lambda: counting.durations(view))
+        failures = _part(lambda: counting.failures(view))
+        before = self._past.before(view.clock)
+        uptime = max(1.0, view.clock - view.since)
+        period = model.Rates(uptime if before is None else view.clock - before.clock, before is None)
+        before = before or Counted(view.clock - uptime, 0.0, 0.0, {}, {})
+        counted = _part(lambda: counting.counted(view, _known(durations), _known(failures), processes))
+        if counted is not None:
+            self._past.keep(counted)
+        return model.Snapshot(
+            time=round(view.now, 3),
+            rates=model.Rates(round(period.seconds, 3), period.since_start),
+            server=_part(lambda: parts.server(view)),
+            listeners=_part(lambda: parts.listeners(view, queues)),
+            load=_part(lambda: parts.load(view)),
+            traffic=_part(lambda: parts.traffic(_known(durations), _known(failures), before, period)),
+            workers=_part(lambda: parts.workers(view, processes, before, period)),
+            endpoints=_part(lambda: parts.endpoints(_known(durations), _known(failures), before, period)),
+            deaths=_part(lambda: parts.deaths(view)),
+        )
+
+
+def _part(make: Callable[[], T]) -> T | None:
+    try:
+        return make()
+    except Exception:  # noqa: BLE001 - a part that fails is not available, and the others are
+        return None
+
+
+def _known(value: T | None) -> T:
+    if value is None:
+        raise ValueError("not available")
+    return value

@@ -1,0 +1,1 @@
+"""ASGI applications: recording around the application."""

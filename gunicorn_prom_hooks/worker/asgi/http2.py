@@ -1,0 +1,81 @@
+"""Requests whose server does not let us see whether the client is gone: HTTP/2 streams of gunicorn's asgi worker.
+
+It tells the application, in ``receive``, and it raises an exception when something is sent to who has left. So it is
+waited for what becomes of each message.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+try:
+    from gunicorn.http2.errors import HTTP2ConnectionError
+
+    _GONE: tuple[type[Exception], ...] = (OSError, HTTP2ConnectionError)
+except ImportError:  # before gunicorn 25
+    _GONE = (OSError,)
+
+from .disconnects import Application, Listening, Message, Receive, Scope, Send, cancels_itself, was_cancelled
+from .request_recorder import AsgiRequests
+
+
+class Streams:
+    """Those of one worker.
+
+    Args:
+        app: an ASGI 3 application.
+        worker: gunicorn's.
+        requests: where they are recorded.
+    """
+
+    def __init__(self, app: Application, worker: Any, requests: AsgiRequests) -> None:
+        self._app = app
+        self._worker = worker
+        self._requests = requests
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Calls the application with a request."""
+        started = monotonic()
+        requests = self._requests
+        begun = requests.begin(scope, started)
+        if begun is None:
+            await self._app(scope, receive, send)
+            return
+        client = Listening(receive)
+        status = sent = 0
+        ended = False
+
+        async def sending(message: Message) -> None:
+            nonlocal status, sent, ended
+            try:
+                await send(message)
+            except _GONE:
+                client.disconnected = True
+                raise
+            if ended:
+                return
+            kind = message["type"]
+            if kind == "http.response.body":
+                body = message.get("body")
+                if body:
+                    sent += len(body)
+                if status and not message.get("more_body"):
+                    ended = True
+                    requests.end(scope, begun, started, status, sent, status)
+            elif kind == "http.response.start":
+                status = message["status"]
+
+        try:
+            await self._app(scope, client.receive, sending)
+        except BaseException as exc:
+            if not ended:
+                ended = True
+                cancelled = cancels_itself(exc, self._worker)
+                # The server cancels what goes on although its client is gone, and may have told nobody before.
+                left = client.disconnected or (cancelled and was_cancelled())
+                requests.broken_off(scope, begun, started, status, sent, left, exc, answered=cancelled)
+            raise
+        if not ended:
+            ended = True
+            requests.broken_off(scope, begun, started, status, sent, client.disconnected)

@@ -1,0 +1,251 @@
+"""The application of an ASGI worker, called so that its requests are recorded: gunicorn's asgi worker and uvicorn's.
+
+No hook tells what an ASGI application answers, and gunicorn's asgi worker is slower where there is one. So the loaded
+application is called through a coroutine, with a ``send`` that looks at the messages as they pass. A request ends with
+the last message of its response's body: what the application goes on to do in the background is none of it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import Any, Final, NamedTuple
+
+from ...shm.layout import COUNTED, KNOWN
+from ...shm.schema import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_SUM
+from ..recording.exceptions import CLIENT_GONE
+from ..recording.in_flight import NOWHERE_AT
+from ..recording.row_cache import NO_ROWS, Rows
+from .disconnects import (
+    Application,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    cancels_itself,
+    gunicorn_has_sent_all,
+    is_cut_off,
+    is_disconnect,
+    is_raised_by_server,
+    uvicorn_has_sent_all,
+)
+from .http2 import Streams
+from .request_recorder import FAST, SMALL, AsgiRequests
+from .websockets import Websockets
+
+ENDED: Final = -inf
+"""In place of the status: the request is counted. Asked for by identity, since an application may say any number."""
+
+
+class Clients(NamedTuple):
+    """How a server tells that a client is gone: asked of the object that ``receive`` is a method of.
+
+    Attributes:
+        are_dropped: whether what the application sends is dropped without a word, since there is nobody to send it to.
+        have_left: whether the connection is lost, or the server has told the application so; none that the server is
+            about to close itself.
+        have_all: whether they have been sent as many bytes as the Content-Length says; asked of the server's ``send``,
+            too.
+        are_cancelled: whether the server cancels the requests of those that have left, and answers none that is
+            cancelled. If not, it answers them with a 500, as it does whatever comes out of the application.
+        have_protocol: what ``are_dropped`` looks at, for where there is no time to call it: ``protocol._closed`` of
+            the object, or else its ``disconnected``.
+    """
+
+    are_dropped: Callable[[Any], bool]
+    have_left: Callable[[Any], bool]
+    have_all: Callable[[Any, Any], bool]
+    are_cancelled: bool
+    have_protocol: bool
+
+
+GUNICORN: Final = Clients(
+    lambda client: bool(client.protocol._closed),  # noqa: SLF001 - nothing else tells
+    lambda client: bool(
+        client.protocol._conn_lost_handled or getattr(client, "_body_wait_expired", False)  # noqa: SLF001
+    ),
+    gunicorn_has_sent_all,
+    are_cancelled=True,
+    have_protocol=True,
+)
+"""It is a ``BodyReceiver``. That is closed, too, as soon as a framework stops listening for the client's leaving."""
+UVICORN: Final = Clients(
+    lambda client: bool(client.disconnected),
+    lambda client: bool(client.disconnected),
+    uvicorn_has_sent_all,
+    are_cancelled=False,
+    have_protocol=False,
+)
+"""It is a ``RequestResponseCycle``."""
+
+
+def record(worker: Any, requests: AsgiRequests) -> None:
+    """Have the requests of gunicorn's asgi worker recorded.
+
+    For each connection its loop makes a protocol, which takes ``worker.asgi`` as it is then. The loop's
+    ``create_server`` is called through a function that puts the recorded application into these protocols instead.
+
+    Args:
+        worker: gunicorn's, its application loaded and not yet served.
+        requests: where they are recorded.
+    """
+    loop = worker.loop
+    create_server = loop.create_server
+    loaded: Any = None
+    served: Any = None
+
+    def create(protocol_factory: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+        def connected() -> Any:
+            nonlocal loaded, served
+            protocol = protocol_factory()
+            try:
+                if protocol.worker is worker:
+                    if protocol.app is not loaded:
+                        loaded, served = protocol.app, recorded(protocol.app, worker, requests, GUNICORN)
+                    protocol.app = served
+            except AttributeError:  # of a server of the application's own
+                pass
+            return protocol
+
+        return create_server(connected, *args, **kwargs)
+
+    loop.create_server = create
+
+
+def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Clients) -> Application:
+    """The application, with its HTTP requests and websockets recorded, and its lifespan left alone.
+
+    As in ``requests``, one long function that calls nothing that need not be called.
+
+    Args:
+        app: an ASGI 3 application.
+        worker: gunicorn's.
+        requests: where they are recorded.
+        clients: how its server tells of them.
+    """
+    begin, end, broken_off = requests.begin, requests.end, requests.broken_off
+    words, free = requests.recorder.slot.words, requests.places.free
+    paths, endpoints = requests.cache.paths, requests.cache.endpoints
+    resolve, queue_header, guard = requests.resolve, requests.queue_header, requests.guard
+    queued = requests.naming.queued
+    is_dropped, has_left, has_all, are_cancelled, has_protocol = clients
+    telling = requests.telling
+    other = {"websocket": Websockets(app, worker, requests).serve}
+    stream = Streams(app, worker, requests).serve
+    server: type | None = None
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await other.get(scope["type"], app)(scope, receive, send)
+            return
+        started = monotonic()
+        try:
+            client = receive.__self__  # type: ignore[attr-defined]
+            rows, known = paths[scope["path"]][scope["method"]]
+        except (AttributeError, KeyError):
+            client, known = getattr(receive, "__self__", None), 0.0
+        if type(client) is not server and not is_known(client):  # another server, or HTTP/2
+            await stream(scope, receive, send)
+            return
+        if known and free:
+            at = free.pop()
+            words[at + KNOWN] = known
+            words[at] = started
+        else:
+            begun = begin(scope, started)
+            if begun is None:
+                await app(scope, receive, send)
+                return
+            rows, at = begun
+        request = scope, rows, at, started, client
+        status: Any = 0
+        sent = 0
+
+        def sending(message: Message) -> Any:
+            nonlocal status, sent
+            try:
+                if message["type"] == "http.response.body":
+                    body = message.get("body")
+                    size = len(body) if body else 0
+                    sent += size
+                    if status > 0 and not message.get("more_body"):
+                        said, status = status, ENDED
+                        ending(request, said, sent, None if sent == size else send)
+                elif message["type"] == "http.response.start" and status is not ENDED:
+                    status = message["status"]
+            except Exception:  # noqa: BLE001 - whatever that is for a message, the server is to say so
+                guard.failed("asgi")
+            return send(message)
+
+        try:
+            await app(scope, receive, sending)
+        except BaseException as exc:
+            if status is not ENDED:
+                said, status = status, ENDED
+                if said and not sent and is_raised_by_server(exc):
+                    said = 0  # the server has refused the headers
+                left = is_disconnect(exc, has_left(client), client)
+                answered = not are_cancelled or cancels_itself(exc, worker)
+                broken_off(scope, (rows, at), started, said, sent, left, exc, answered=answered)
+            raise
+        if status is not ENDED:
+            said, status = status, ENDED
+            broken_off(scope, (rows, at), started, said, sent, is_dropped(client))
+
+    def ending(request: tuple[Scope, Rows, int, float, Any], status: int, sent: int, in_pieces: Send | None) -> None:
+        scope, rows, at, started, client = request
+        took = monotonic() - started
+        label = since = row = None
+        is_gone = False
+        try:
+            if resolve is not None:
+                label = resolve(scope)
+                if label is not None:
+                    rows = NO_ROWS if at == NOWHERE_AT else endpoints.get((scope["method"], label), NO_ROWS)
+            is_gone = client.protocol._closed if has_protocol else client.disconnected  # noqa: SLF001
+            if in_pieces is not None:  # the server's send
+                is_gone = not has_all(client, in_pieces) if is_gone else is_cut_off(client)
+            if sent <= SMALL and not is_gone:
+                row = rows.get(status)
+            for name, value in scope["headers"]:
+                if name in telling:
+                    if name == queue_header:
+                        since = value.decode("latin-1")
+                    else:
+                        row = None
+        except Exception:  # noqa: BLE001 - the application may have put something else there; the long way tells
+            row = None
+        if row is None:
+            end(scope, (rows, at), started, CLIENT_GONE if is_gone else status, sent, status, None, label)
+            return
+        if since is not None:
+            queued(since, took)
+        first = row.at
+        if sent:
+            words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
+        words[first] = row.seconds = row.seconds + took
+        if took <= FAST:
+            cell, done = first + FIRST_BUCKET, row.done
+            row.fast = count = row.fast + 1.0
+        else:
+            cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, took)
+            done = -float(cell)
+            count = words[cell] + 1.0
+        words[at + COUNTED] = count
+        words[at] = done
+        words[cell] = count
+        free.append(at)
+
+    def is_known(client: Any) -> bool:
+        """Whether this is what the server's ``receive`` is a method of; learned from the first one."""
+        nonlocal server
+        try:
+            is_dropped(client), has_left(client)
+        except AttributeError:
+            return False
+        server = type(client)
+        return True
+
+    return application

@@ -1,0 +1,69 @@
+"""uvicorn's worker: what uvicorn has made of the application is recorded, as its server calls it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from ...errors import Guard
+from ...shm.schema import ERROR_HANDLING, INVALID, OTHER, UNMATCHED
+from ..recording.recorder import Recorder
+from . import middleware as asgi
+from .request_recorder import AsgiRequests
+
+REFUSES: Final = "Invalid HTTP request received."
+"""What uvicorn logs, and all that it tells, of a request that it answers with 400 since it cannot parse it."""
+ERROR_TYPE: Final = "InvalidRequest"
+
+
+def record(worker: Any, recorder: Recorder, guard: Guard, begin: Callable[[], AsgiRequests]) -> None:
+    """Have the requests of the worker's application recorded, from when its loop runs and uvicorn loads it.
+
+    The worker's ``config.load`` is called through a function, which wraps what that has made: an ASGI 3 application,
+    whatever the user's is. ``worker.wsgi`` is left as it is.
+
+    Args:
+        worker: gunicorn's.
+        recorder: where they are recorded.
+        guard: where failures end.
+        begin: called when the application is there: one that a factory makes is there only when uvicorn has called it.
+    """
+    logging.getLogger("uvicorn.error").addFilter(Refusals(recorder, guard))
+    config = worker.config
+    load = config.load
+
+    def record_loaded() -> None:
+        try:
+            config.loaded_app = asgi.recorded(config.loaded_app, worker, begin(), asgi.UVICORN)
+        except Exception:  # noqa: BLE001 - it must be served, recorded or not
+            guard.failed("asgi")
+
+    def loading() -> None:
+        load()
+        record_loaded()
+
+    if config.loaded:
+        record_loaded()
+    else:
+        config.load = loading
+
+
+class Refusals(logging.Filter):
+    """Counts the requests that uvicorn refuses, by the warning that it logs; it lets every message through."""
+
+    def __init__(self, recorder: Recorder, guard: Guard) -> None:
+        super().__init__()
+        self._recorder = recorder
+        self._guard = guard
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Called for each message that the logger's level lets through."""
+        if record.msg == REFUSES:
+            try:
+                error_type = self._recorder.error_type(ERROR_TYPE)
+                self._recorder.count(ERROR_HANDLING, OTHER, UNMATCHED, error_type)
+                self._recorder.count(INVALID, error_type)
+            except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
+                self._guard.failed("messages")
+        return True

@@ -1,0 +1,125 @@
+"""Websockets of an ASGI application: how many were opened, and are open.
+
+A websocket is no request: it may last for days. Only a handshake that is refused has an answer with a status, and is
+counted as the request that it is.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, Final
+
+from ...shm.schema import ERROR_HANDLING, WEBSOCKETS
+from ..recording.exceptions import CLIENT_GONE
+from ..recording.request_hooks import NO_STATUS
+from .disconnects import (
+    Application,
+    Listening,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    cancels_itself,
+    error_type_of,
+    is_cut_off,
+    is_disconnect,
+)
+from .request_recorder import AsgiRequests
+
+FORBIDDEN: Final = 403
+"""What the client of a handshake sees that the application closes before it has accepted it."""
+DENIAL: Final = "websocket.http.response"
+"""The extension with which a server lets the application answer a refused handshake itself; else it is forbidden."""
+
+
+class Websockets:
+    """Those of one worker.
+
+    Args:
+        app: an ASGI 3 application.
+        worker: gunicorn's.
+        requests: where refused handshakes are recorded.
+    """
+
+    def __init__(self, app: Application, worker: Any, requests: AsgiRequests) -> None:
+        self._app = app
+        self._worker = worker
+        self._requests = requests
+        # gunicorn forbids what the application leaves without a word; to uvicorn that is a mistake.
+        self._without_a_word = FORBIDDEN if hasattr(worker, "asgi") else NO_STATUS
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Calls the application with a websocket."""
+        started = monotonic()
+        begun = self._requests.begin(scope, started)
+        cell: int | None = None
+        status = 0
+        client, listening = getattr(receive, "__self__", None), Listening(receive)
+        closes = False
+        refused: Exception | None = None
+
+        async def sending(message: Message) -> None:
+            nonlocal cell, begun, status, closes, refused
+            closes |= message["type"] == "websocket.close"
+            try:
+                await send(message)
+            except Exception as error:
+                # uvloop raises RuntimeError where it is lost. One that the application closes says nothing.
+                if isinstance(error, OSError) or (not closes and is_cut_off(client)):
+                    listening.disconnected, refused = True, error
+                raise
+            if begun is None:
+                return
+            kind = message["type"]
+            if kind == "websocket.accept":
+                self._requests.drop(begun, started)
+                begun, cell = None, self._open(scope)
+            elif kind == f"{DENIAL}.start":
+                status = message["status"] if DENIAL in (scope.get("extensions") or ()) else FORBIDDEN
+            elif kind == "websocket.close":
+                status = FORBIDDEN
+
+        try:
+            await self._app(scope, listening.receive, sending)
+        except BaseException as exc:
+            cancelled = cancels_itself(exc, self._worker)
+            lost = listening.disconnected or (cancelled and is_cut_off(client))
+            left = is_disconnect(exc, lost) or exc is refused
+            if begun is not None:
+                if not status and isinstance(exc, Exception):  # the server's own, perhaps: there is nobody to accept
+                    left = left or is_cut_off(client)
+                if left or cancelled or isinstance(exc, Exception):
+                    seen = status or (self._without_a_word if cancelled else NO_STATUS)
+                    error_type = None if left else error_type_of(exc)
+                    self._requests.end(scope, begun, started, CLIENT_GONE if left else seen, 0, status, error_type)
+            elif isinstance(exc, Exception) and not left:
+                self._failed(scope, error_type_of(exc))
+            raise
+        else:
+            if begun is not None:
+                self._requests.end(scope, begun, started, status or self._without_a_word, 0, status)
+        finally:
+            if cell is not None:
+                self._requests.recorder.slot.cells[cell + 1] += 1.0
+
+    def _open(self, scope: Scope) -> int | None:
+        """One more is open; the first of the cells in which it is counted."""
+        requests = self._requests
+        try:
+            label = None if requests.resolve is None else requests.resolve(scope)
+            cell = requests.recorder.place(WEBSOCKETS, requests.naming.endpoint(scope["path"], None, label))
+            requests.recorder.slot.cells[cell] += 1.0
+            return cell
+        except Exception:  # noqa: BLE001 - the websocket must be served
+            requests.guard.failed("asgi")
+            return None
+
+    def _failed(self, scope: Scope, error_type: str) -> None:
+        """The application has raised an exception in an open websocket."""
+        requests = self._requests
+        try:
+            label = None if requests.resolve is None else requests.resolve(scope)
+            labels = requests.naming.failed("GET", scope["path"], None, label, error_type)
+            requests.recorder.count(ERROR_HANDLING, *labels, requests.recorder.error_type(error_type))
+        except Exception:  # noqa: BLE001 - the next one must be served
+            requests.guard.failed("asgi")

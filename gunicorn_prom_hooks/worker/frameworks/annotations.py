@@ -1,0 +1,70 @@
+"""Notes on a request, left by the hooks in frameworks for the end of the request.
+
+They are kept in an object of the server's that is made for each request and that every shallow copy of the environ or
+scope shares. So they survive a middleware that hands on a copy. The keys are the same for all frameworks. If several
+frameworks handle a request, the last note counts: that of the mounted application, or of the one tried last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final
+
+from gunicorn.http.wsgi import WSGIErrorsWrapper
+
+from ...shm.schema import UNMATCHED
+
+ROUTE: Final = "gunicorn_prom_hooks.route"
+ERROR: Final = "gunicorn_prom_hooks.error"
+NOTES: Final = "gunicorn_prom_hooks.notes"
+"""Key in the WSGI environ of a dict for notes, for servers that share ``wsgi.errors`` among requests."""
+
+
+def notes(given: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return the mapping that holds the notes on a request.
+
+    Args:
+        given: WSGI environ or ASGI scope, or a shallow copy of it.
+
+    Returns:
+        Of a scope, its dict ``asgi``. Of an environ, the dict ``NOTES`` where another library makes the environ, else
+        the attributes of gunicorn's ``wsgi.errors``, else the notes of the scope that a2wsgi has made it from. Else
+        ``given``.
+    """
+    kept = given.get("asgi")
+    if kept is None:
+        kept = given.get(NOTES)
+        if kept is None:
+            errors = given.get("wsgi.errors")
+            if type(errors) is WSGIErrorsWrapper:
+                return errors.__dict__
+            scope = given.get("asgi.scope")
+            return given if scope is None else notes(scope)
+    return kept  # type: ignore[no-any-return]
+
+
+def noted(given: Mapping[str, Any]) -> str | None:
+    """Return the route template that a framework has noted."""
+    if NOTES not in given:  # the usual case, in short: it is asked for every request
+        errors = given.get("wsgi.errors")
+        if type(errors) is WSGIErrorsWrapper:
+            return errors.__dict__.get(ROUTE)
+    return notes(given).get(ROUTE)  # type: ignore[arg-type]  # it only reads
+
+
+def note_route(given: MutableMapping[str, Any], template: str | None, mount: str = "") -> None:
+    """Note the route template, which comes after the mount; None: the framework has matched no route."""
+    notes(given)[ROUTE] = UNMATCHED if template is None else mount + template
+
+
+def note_no_route(given: MutableMapping[str, Any], status: int) -> None:
+    """Note that a framework has answered without a route.
+
+    That no route matches is certain for a 404 and a 405 only. Otherwise a middleware may have answered before routing.
+    """
+    notes(given)[ROUTE] = UNMATCHED if status in (404, 405) else None
+
+
+def note_error(given: MutableMapping[str, Any], exc: BaseException) -> None:
+    """Note an exception that the framework is about to turn into a response."""
+    notes(given)[ERROR] = type(exc).__name__

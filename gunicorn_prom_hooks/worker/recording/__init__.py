@@ -1,0 +1,1 @@
+"""Recording of requests in the shared memory of a worker."""

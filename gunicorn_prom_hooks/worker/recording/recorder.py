@@ -1,0 +1,219 @@
+"""Where a worker's numbers go: label values to cells of its slot, within fixed bounds.
+
+No method here locks. With more than one thread the callers hold ``lock`` around every call and every store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+from ...concurrency import new_reentrant_lock
+from ...shm.index import clean_label
+from ...shm.layout import CELLS_AT
+from ...shm.schema import (
+    DURATION_SUM,
+    ERROR_HANDLING,
+    EXPORTER_ERRORS,
+    FAILED,
+    FIRST_BUCKET,
+    INVALID,
+    LEVELS,
+    LOG_MESSAGES,
+    LOOP_LAG,
+    MAX_PATHS,
+    OTHER,
+    OVERFLOWED,
+    PATHS,
+    QUEUE,
+    REQUESTS,
+    RESPONSE_SIZE_SUM,
+    UNKNOWN_SIZE,
+    UNMATCHED,
+    WEBSOCKETS,
+    Family,
+)
+from ...shm.series import Series
+from ...shm.slot import Content, Slot, SlotFull, SlotWriter
+
+METHODS: Final = frozenset(
+    (
+        *("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"),
+        *("PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK"),
+    )
+)
+"""RFC 9110's, PATCH, and WebDAV's; any other is ``<other>``."""
+
+METHOD_BYTES: Final = {method: method.encode() for method in METHODS}
+
+MAX_ERROR_TYPES: Final = 100
+RESERVE: Final = 16384
+"""Bytes of the directory and number of cells kept for the series that must always find room."""
+
+
+CAPPED: Final = (REQUESTS, FAILED, ERROR_HANDLING, INVALID, WEBSOCKETS)
+"""Families with labels of which there is a bounded number of values."""
+
+
+class Row:
+    """A row of requests. The worker, the only one to write it, need not read back what it has written.
+
+    Attributes:
+        at: where it starts, among the doubles of the slot.
+        seconds: what its cell ``DURATION_SUM`` holds.
+        sent: what its cell ``RESPONSE_SIZE_SUM`` holds, in bytes.
+        fast: what its first bucket holds.
+        done: what the in-flight entry says when a request is about to be counted in the first bucket.
+    """
+
+    __slots__ = ("at", "done", "fast", "seconds", "sent")
+
+    def __init__(self, slot: Slot, at: int) -> None:
+        self.at = at
+        self.seconds = slot.words[at + DURATION_SUM]
+        self.sent = slot.words[at + RESPONSE_SIZE_SUM]
+        self.fast = slot.words[at + FIRST_BUCKET]
+        self.done = -float(at + FIRST_BUCKET)
+
+
+class Recorder:
+    """The write side of one worker's slot, in terms of label values.
+
+    Args:
+        slot: leased to this worker.
+        max_endpoints: how many endpoints this slot may know.
+        known: as of ``SlotWriter``.
+
+    Raises:
+        CorruptDirectory: something else has written into the slot.
+    """
+
+    def __init__(self, slot: Slot, max_endpoints: int, known: Mapping[int, Series] | None = None) -> None:
+        self.slot = slot
+        self.lock: Any = new_reentrant_lock()
+        self.failing: dict[int, tuple[str, str]] = {}
+        """Method and endpoint of a request whose exception is on its way to gunicorn, by id of the request."""
+        first = first_content()
+        self._writer = writer = SlotWriter(slot, RESERVE, known, first)
+        self._rows: dict[int, Row] = {}
+        self._caps = {"endpoint": max_endpoints, "error_type": MAX_ERROR_TYPES}
+        self._known: dict[str, set[str]] = {"endpoint": {OTHER, UNMATCHED}, "error_type": {OTHER}}
+        self._room = {label: cap + len(self._known[label]) for label, cap in self._caps.items()}
+        if writer.written > len(first.directory):
+            for family in CAPPED:
+                for label, values in self._known.items():
+                    if label in family.labels:
+                        position = family.labels.index(label)
+                        values.update(labels[position] for labels in writer.series.get(family.number, ()))
+        self._paths = writer.series.setdefault(PATHS.number, {})
+        if not writer.begins_with(first):
+            add_essential(writer)
+        self._messages = writer.series[LOG_MESSAGES.number]
+        self.queue = CELLS_AT // 8 + writer.series[QUEUE.number][()]
+        """Where the cells of ``QUEUE`` start, among the doubles of the slot."""
+        self.loop_lag = CELLS_AT // 8 + self._writer.add(LOOP_LAG.number, (), LOOP_LAG.cells, essential=True)
+        """Where the cells of ``LOOP_LAG`` start, among the doubles of the slot."""
+
+    def row(self, method: str, endpoint: str, status: int, request_size: int, response_size: int) -> Row:
+        """The row of requests with these labels; sizes are classes."""
+        # An application may answer with a member of an enumeration: a number with a text of its own.
+        labels = method, endpoint, str(int(status)), str(request_size), str(response_size)
+        at = CELLS_AT // 8 + self._cells(REQUESTS, labels)
+        row = self._rows.get(at)
+        if row is None:
+            row = self._rows[at] = Row(self.slot, at)
+        return row
+
+    def path(self, method: str, path: str) -> float:
+        """What stands for this request in the in-flight table; 0.0 if it must be written out there."""
+        labels = method, path
+        if labels != tuple(map(clean_label, labels)):
+            return 0.0
+        if labels not in self._paths and len(self._paths) >= MAX_PATHS:
+            return 0.0
+        try:
+            return float(CELLS_AT // 8 + self._writer.add(PATHS.number, labels, PATHS.cells))
+        except SlotFull:
+            return 0.0
+
+    def message(self, level: str) -> None:
+        """Counts a log message. It takes the lock itself: anything may log, anywhere."""
+        with self.lock:
+            self.slot.cells[self._messages[level,]] += 1.0
+
+    def count(self, family: Family, *labels: str) -> None:
+        """Adds one to a series of a family that has one cell."""
+        self.slot.cells[self._cells(family, labels)] += 1.0
+
+    def place(self, family: Family, *labels: str) -> int:
+        """The first cell of a series, among the cells of the slot."""
+        return self._cells(family, labels)
+
+    def endpoint(self, value: str) -> str:
+        """The value as the label may carry it; ``<other>`` if there are too many already."""
+        return self._capped("endpoint", value)
+
+    def error_type(self, value: str) -> str:
+        """The value as the label may carry it; ``<other>`` if there are too many already."""
+        return self._capped("error_type", value)
+
+    def exporter_error(self, where: str) -> None:
+        """Counts a failure of our own. It takes the lock itself, which whoever failed may hold."""
+        with self.lock:
+            self.slot.cells[self._writer.add(EXPORTER_ERRORS.number, (where,), 1, essential=True)] += 1.0
+
+    def _capped(self, label: str, value: str) -> str:
+        known = self._known[label]
+        if value in known:
+            return value
+        value = clean_label(value)
+        if value in known:
+            return value
+        if len(known) < self._room[label]:
+            known.add(value)
+            return value
+        self.count(OVERFLOWED, label)
+        return OTHER
+
+    def _cells(self, family: Family, labels: tuple[str, ...]) -> int:
+        try:
+            return self._writer.add(family.number, labels, family.cells)
+        except SlotFull:
+            self.count(OVERFLOWED, "series")
+        named = zip(family.labels, labels, strict=True)
+        folded = tuple(OTHER if name == "endpoint" else value for name, value in named)
+        try:
+            return self._writer.add(family.number, folded, family.cells, essential=True)
+        except SlotFull:
+            return self._writer.add(family.number, (OTHER,) * len(labels), family.cells, essential=True)
+
+
+def add_essential(writer: SlotWriter) -> None:
+    """Add the series that every slot has, so that what finds no room is counted under ``<other>``."""
+    for family in CAPPED:
+        writer.add(family.number, (OTHER,) * len(family.labels), family.cells, essential=True)
+    for label in ("endpoint", "error_type", "series"):
+        writer.add(OVERFLOWED.number, (label,), 1, essential=True)
+    for level in LEVELS:
+        writer.add(LOG_MESSAGES.number, (level,), 1, essential=True)
+    writer.add(QUEUE.number, (), QUEUE.cells, essential=True)
+
+
+@cache
+def first_content() -> Content:
+    """Return what a slot begins with: the series that every slot has.
+
+    First called in the master: so no worker runs the code that makes them, whose memory it would have to copy.
+    """
+    writer = SlotWriter(Slot(RESERVE, RESERVE))
+    add_essential(writer)
+    return writer.content()
+
+
+def method_label(method: str | None) -> str:
+    """The label value for a request method; malformed requests have none."""
+    return method if method in METHODS else OTHER
+
+
+assert UNKNOWN_SIZE < 10  # noqa: S101 - a size class is one digit in the directory

@@ -1,0 +1,1 @@
+"""WSGI applications in worker classes without request hooks."""

@@ -1,0 +1,109 @@
+"""Servers whose only thread or event loop is blocked for as long as a file is there, and clients that wait."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.servers import Samples, Server, eventually
+
+WSGI = """
+import os, sys, time
+
+def block():
+    monkey = sys.modules.get("gevent.monkey")
+    sleep = monkey.get_original("time", "sleep") if monkey else time.sleep
+    while os.path.exists("block"):
+        sleep(0.02)
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/block":
+        block()
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+ASGI = """
+import os, time
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        time.sleep(1.5)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    if scope["path"] == "/block":
+        while os.path.exists("block"):
+            time.sleep(0.02)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+"""
+
+UVICORN = "uvicorn_worker.UvicornWorker"
+LOOPS = {
+    "asgi": (ASGI, "worker_class = 'asgi'\n"),
+    "asyncio": (ASGI, "worker_class = 'asgi'\nasgi_loop = 'asyncio'\n"),
+    "uvicorn": (ASGI, f"worker_class = '{UVICORN}'\n"),
+    "gevent": (WSGI, "worker_class = 'gevent'\n"),
+    "gevent_pywsgi": (WSGI, "worker_class = 'gevent_pywsgi'\n"),
+    "tornado": (WSGI, "worker_class = 'tornado'\n"),
+}
+"""Application and config of each kind of event loop."""
+QUEUE, UNREAD = "gunicorn_listener_backlog", "gunicorn_listener_waiting_connections"
+
+
+@contextlib.contextmanager
+def connected(family: int, address: Any, *data: bytes) -> Iterator[list[socket.socket]]:
+    """Clients that have sent this, each one of these, and wait."""
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for sent in data:
+            client = stack.enter_context(socket.socket(family))
+            client.settimeout(20)
+            client.connect(address)
+            client.sendall(sent)
+            clients.append(client)
+        yield clients
+
+
+def get(path: str = "/") -> bytes:
+    """A request on a connection that is kept."""
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+def answer(client: socket.socket) -> bytes:
+    """The whole answer: its body comes last."""
+    received = b""
+    while not received.endswith(b"\r\n\r\nok"):
+        chunk = client.recv(65536)
+        assert chunk, received
+        received += chunk
+    return received
+
+
+@contextlib.contextmanager
+def blocked(server: Server, family: int, address: Any, times: int = 1) -> Iterator[Path]:
+    """So many requests that take until the block ends."""
+    file = server.folder / "block"
+    file.touch()
+    try:
+        with connected(family, address, *[get("/block")] * times) as clients:
+            eventually(
+                lambda: server.scrape().one("gunicorn_requests_in_progress") == times, "the requests are in progress"
+            )
+            yield file
+            file.unlink()
+            for client in clients:
+                answer(client)
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def waiting(samples: Samples, **labels: str) -> tuple[float, float]:
+    """Connections in the accept queue, and those accepted and not read."""
+    return samples.sum(QUEUE, **labels), samples.sum(UNREAD, **labels)

@@ -1,0 +1,263 @@
+"""What is measured with each worker class and each framework, found out on real gunicorns.
+
+Run as a program it writes docs/compatibility.md anew: ``make compatibility``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import requests
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
+
+from tests.helpers import framework_apps as apps
+from tests.helpers.places import TOP
+from tests.helpers.servers import Samples, Server, eventually
+from tests.helpers.worker_exits import busy_worker, hanging, killed
+from tests.integration.conftest import APP, CONFIG
+
+PAGE = TOP / "docs" / "compatibility.md"
+ASGI_APP = """
+import asyncio, time
+
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        return
+    if scope["type"] != "http":
+        return
+    path = scope["path"]
+    if path == "/boom":
+        raise ValueError("boom")
+    if path == "/hang":
+        time.sleep(1000)
+    if path.startswith("/sleep/"):
+        await asyncio.sleep(float(path[7:]))
+    status = {"/503": 503, "/missing": 404}.get(path, 200)
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    for _ in range(640 if path == "/big" else 0):
+        await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+        await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": b"12345"})
+"""
+
+WORKERS = {
+    "sync": "worker_class = 'sync'\n",
+    "gthread": "worker_class = 'gthread'\nthreads = 4\n",
+    "gevent": "worker_class = 'gevent'\n",
+    "gevent_pywsgi": "worker_class = 'gevent_pywsgi'\n",
+    "tornado": "worker_class = 'tornado'\n",
+    "asgi": "worker_class = 'asgi'\n",
+    "uvicorn_worker.UvicornWorker": "worker_class = 'uvicorn_worker.UvicornWorker'\n",
+}
+ASGI = ("asgi", "uvicorn_worker.UvicornWorker")
+WSGI_FRAMEWORKS = {
+    "Flask": apps.FLASK,
+    "Flask-SocketIO": apps.FLASK_SOCKETIO,
+    "Django": apps.DJANGO_WSGI,
+    "Falcon": apps.FALCON_WSGI,
+    "Pyramid": apps.PYRAMID,
+    "Bottle": apps.BOTTLE,
+}
+ASGI_FRAMEWORKS = {
+    "Starlette": apps.STARLETTE,
+    "FastAPI": apps.FASTAPI,
+    "Litestar": apps.LITESTAR,
+    "Quart": apps.QUART,
+    "Django": apps.DJANGO_ASGI,
+    "Falcon": apps.FALCON_ASGI,
+}
+FRAMEWORKS = tuple(dict.fromkeys((*WSGI_FRAMEWORKS, *ASGI_FRAMEWORKS)))
+YES, NO, NONE = "yes", "no", "\N{EN DASH}"
+SECONDS = 5.0
+
+Start = Callable[[str, str], Server]
+"""Starts a gunicorn with this addition to its config file and this application."""
+
+
+def counted(server: Server, status: str, path: str, count: float = 1) -> bool:
+    """Whether the page comes to have so many requests with this endpoint and status."""
+    return soon(lambda: server.scrape().sum("gunicorn_requests_total", status=status, endpoint=path) == count)
+
+
+def soon(probe: Callable[[], bool]) -> bool:
+    """Whether this comes true."""
+    with contextlib.suppress(AssertionError):
+        return eventually(probe, "it is measured", SECONDS)
+    return False
+
+
+def answers(server: Server) -> bool:
+    """Requests by method, endpoint and status."""
+    server.get("/items/1")
+    server.get("/items/2")
+    server.get("/missing")
+    return counted(server, "200", "/items/:id", 2) and counted(server, "404", "<unmatched>")
+
+
+def exceptions(server: Server) -> bool:
+    """The class name of an exception that the application raised."""
+    with contextlib.suppress(requests.RequestException):
+        requests.get(f"http://127.0.0.1:{server.port}/boom", timeout=1)  # tornado never answers it
+    return soon(lambda: server.scrape().sum("gunicorn_failed_requests_total", error_type="ValueError") == 1)
+
+
+def durations(server: Server) -> bool:
+    """Seconds, from the request to the end of the response."""
+    server.get("/sleep/1")
+    return counted(server, "200", "/sleep/:id") and (
+        0.9 < server.scrape().sum("gunicorn_request_duration_seconds_sum", endpoint="/sleep/:id") < 3
+    )
+
+
+def sizes(server: Server) -> bool:
+    """Bytes of both bodies."""
+    answer = server.post("/things", b"1234567")
+    assert counted(server, "200", "/things")
+    page = server.scrape()
+    return page.sum("gunicorn_request_size_bytes_sum", endpoint="/things") == 7 and page.sum(
+        "gunicorn_response_size_bytes_sum", endpoint="/things"
+    ) == len(answer.content)
+
+
+def clients_gone(server: Server) -> bool:
+    """That a client hung up in the middle of its response: 499."""
+    with hanging(server, "/big") as [client]:
+        client.recv(1000)
+    return counted(server, "499", "/big")
+
+
+def in_progress(server: Server) -> bool:
+    """The requests in progress."""
+    with hanging(server, "/sleep/3"):
+        return soon(lambda: server.scrape().one("gunicorn_requests_in_progress") == 1)
+
+
+def malformed(server: Server) -> bool:
+    """Requests that the server refused to parse."""
+    server.send(b"NONSENSE\r\n\r\n")
+    return soon(lambda: server.scrape().sum("gunicorn_invalid_requests_total") == 1)
+
+
+def websockets(server: Server) -> bool:
+    """Websockets, opened and open."""
+    with connect(f"ws://127.0.0.1:{server.port}/ws"):
+        return soon(lambda: server.scrape().sum("gunicorn_websockets_in_progress", endpoint="/ws") == 1)
+
+
+def deaths(server: Server) -> bool:
+    """The request that a worker was at when it was killed."""
+    eventually(lambda: server.scrape().one("gunicorn_requests_in_progress") == 0, "all have ended")
+    with hanging(server, "/hang"):
+        _, pid = busy_worker(server)
+        os.kill(pid, signal.SIGKILL)
+        return soon(lambda: killed(server.scrape()) == {("GET", "/hang", "signal"): 1})
+
+
+MEASURED: dict[str, Callable[[Server], bool]] = {
+    "status": answers,
+    "exception": exceptions,
+    "duration": durations,
+    "sizes": sizes,
+    "499": clients_gone,
+    "in progress": in_progress,
+    "malformed": malformed,
+    "websockets": websockets,
+    "killed": deaths,
+}
+
+
+def worker_row(start: Start, worker: str) -> list[str]:
+    """What is measured with this worker class, in the order of ``MEASURED``."""
+    server = start(WORKERS[worker] + "workers = 1\n", ASGI_APP if worker in ASGI else APP)
+    row = []
+    for name, measure in MEASURED.items():
+        if name == "websockets" and worker not in ASGI:
+            row.append(NONE)
+            continue
+        try:
+            row.append(YES if measure(server) else NO)
+        except (AssertionError, WebSocketException):
+            row.append(NO)
+    assert server.scrape().sum("gunicorn_exporter_errors_total") == 0
+    return row
+
+
+def framework_cell(start: Start, worker: str, framework: str) -> str:
+    """What is known of a framework's requests with this worker class."""
+    of_class = ASGI_FRAMEWORKS if worker in ASGI else WSGI_FRAMEWORKS
+    if framework not in of_class:
+        return NONE
+    server = start(WORKERS[worker], of_class[framework])
+    for path in ("/items/1", "/items/2", "/no/where"):
+        server.get(path)
+    with contextlib.suppress(requests.RequestException):
+        server.get("/boom")
+    page: Samples = server.settled(5)
+    endpoints = {labels["endpoint"]: value for labels, value in page.all("gunicorn_requests_total")}
+    templates = [endpoint for endpoint in endpoints if endpoint.startswith("/items/")]
+    known = []
+    if templates not in (["/items/:id"], []) and endpoints[templates[0]] == 2:
+        known.append("template")
+    if endpoints.get("<unmatched>") == 1:
+        known.append("unmatched")
+    if page.sum("gunicorn_failed_requests_total", endpoint="/boom", error_type="LookupError") == 1:
+        known.append("exception")
+    assert page.sum("gunicorn_exporter_errors_total") == 0
+    return ", ".join(known) or NO
+
+
+def line(*cells: str) -> str:
+    """A line of a table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def rows(start: Start, worker: str) -> list[str]:
+    """The lines about a worker class, as they are in the two tables."""
+    return [
+        line(f"`{worker}`", *worker_row(start, worker)),
+        line(f"`{worker}`", *(framework_cell(start, worker, framework) for framework in FRAMEWORKS)),
+    ]
+
+
+@contextlib.contextmanager
+def gunicorns() -> Iterator[Start]:
+    """Starts gunicorns in folders of their own; they end with the block."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+
+        def start(more: str, app: str) -> Server:
+            number = len(list(folder.iterdir()))
+            return stack.enter_context(Server(folder / str(number), app=app, config=CONFIG + more))
+
+        yield start
+
+
+def main() -> None:
+    """Writes the tables anew; the text around them stays."""
+
+    def measure(worker: str) -> list[str]:
+        with gunicorns() as start:
+            return rows(start, worker)
+
+    with ThreadPoolExecutor(2) as threads:
+        found = dict(zip(WORKERS, threads.map(measure, WORKERS), strict=True))
+    text = PAGE.read_text().splitlines()
+    for table in (0, 1):
+        for worker, lines in found.items():
+            places = [number for number, old in enumerate(text) if old.startswith(f"| `{worker}` |")]
+            text[places[table]] = lines[table]
+    PAGE.write_text("\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Nothing installed: the package as it is right after the import, and configurations to install it into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+
+from gunicorn_prom_hooks import _state as runtime
+from gunicorn_prom_hooks import hooks
+from gunicorn_prom_hooks.composition import Composition
+from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.install import HOOKS
+from gunicorn_prom_hooks.settings import load
+
+ARITY = {
+    **dict.fromkeys(("on_starting", "when_ready", "on_reload", "on_exit", "post_worker_init"), 1),
+    **dict.fromkeys(("worker_int", "worker_abort"), 1),
+    **dict.fromkeys(("pre_fork", "post_fork", "pre_request", "worker_exit", "child_exit"), 2),
+    "nworkers_changed": 3,
+    "post_request": 4,
+}
+
+
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Guard:
+    """For the rest of the test nothing is installed; the guard of that state."""
+    guard = Guard()
+    monkeypatch.setattr(runtime, "guard", guard)
+    for name in ("_latest", "_composition", "_missed", "_master", "_worker", "_prepared", "by_name"):
+        monkeypatch.setattr(runtime, name, None)
+    monkeypatch.setattr(runtime, "_reload_due", False)
+    return guard
+
+
+def composition(**settings: Any) -> Composition:
+    """What an ``install`` call with these settings makes."""
+    return Composition(hooks.PARTS, load(settings))
+
+
+def loaded(namespace: dict[str, Any]) -> Config:
+    """gunicorn's configuration after it has read a config file with these names."""
+    cfg = Config()
+    for name in HOOKS:
+        if name in namespace:
+            cfg.set(name, namespace[name])
+    return cfg
+
+
+def call(cfg: Config, name: str) -> Any:
+    """What the configured hook returns, called the way gunicorn calls it."""
+    return cfg.settings[name].get()(*(object() for _ in range(ARITY[name])))
+
+
+def users(calls: list[Any], name: str) -> Any:
+    """A user's hook that notes its arguments."""
+    parameters = ", ".join("abcd"[: ARITY[name]])
+    return eval(f"lambda {parameters}: calls.append(({parameters},))", {"calls": calls})

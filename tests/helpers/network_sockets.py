@@ -1,0 +1,106 @@
+"""Sockets of this process, as a collector sees those of a server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gunicorn_prom_hooks.collectors import backlog
+from tests.helpers.snapshots import Samples, Scene, samples
+
+SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+PATIENCE_SECONDS = 10.0
+BACKLOG = 7
+
+
+class Listener:
+    """What a collector sees of gunicorn's listener."""
+
+    def __init__(self, sock: Any, name: str) -> None:
+        self.sock = sock
+        self.name = name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Network:
+    """Sockets that are all closed at the end."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._opened = contextlib.ExitStack()
+        self.scene = Scene()
+
+    def close(self) -> None:
+        """Closes them."""
+        self._opened.close()
+
+    def bound(self, kind: str) -> socket.socket:
+        """A socket of this kind with an address of its own."""
+        if kind == "tcp6" and not has_ipv6():
+            pytest.skip("this machine has no IPv6")
+        families = {"tcp": socket.AF_INET, "tcp6": socket.AF_INET6}
+        sock = self._opened.enter_context(socket.socket(families.get(kind, socket.AF_UNIX)))
+        path = str(self._directory / f"{sock.fileno()}.sock")
+        addresses: dict[str, Any] = {"tcp": ("127.0.0.1", 0), "tcp6": ("::1", 0), "unix": path, "abstract": f"\0{path}"}
+        sock.bind(addresses[kind])
+        return sock
+
+    def listen(self, kind: str, name: str | None = None, limit: int = BACKLOG) -> socket.socket:
+        """A listening socket of this kind, among the listeners of the scene as ``name`` or its kind."""
+        sock = self.bound(kind)
+        sock.listen(limit)
+        self.scene.listeners.append(Listener(sock, name or kind))
+        return sock
+
+    def keep(self, sock: socket.socket) -> socket.socket:
+        """This socket, which is closed at the end."""
+        return self._opened.enter_context(sock)
+
+    def connect(self, sock: socket.socket, count: int, data: bytes = b"") -> None:
+        """Lets as many clients wait at the socket, each of which has sent this."""
+        for _ in range(count):
+            client = self.keep(socket.socket(sock.family))
+            client.connect(sock.getsockname())
+            client.sendall(data)
+
+    def collect(self) -> Samples:
+        """What the collector says."""
+        return samples(backlog.collect(self.scene.view()))
+
+    def settled(self, wanted: Callable[[Samples], bool]) -> Samples:
+        """What the collector says as soon as it is as wanted; the kernel puts TCP connections in the queue later."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        found = self.collect()
+        while not wanted(found):
+            assert time.monotonic() < deadline, found
+            found = self.collect()
+        return found
+
+
+def has_ipv6() -> bool:
+    """Whether an IPv6 socket can have an address here."""
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def capped(limit: int) -> int:
+    """The limit that the kernel makes of this argument of listen()."""
+    return min(limit, int(SOMAXCONN.read_text()))
+
+
+def descriptors() -> int:
+    """Open file descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))

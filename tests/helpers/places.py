@@ -1,0 +1,10 @@
+"""Where the files of the repository are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+TOP: Final = Path(__file__).parents[2]
+"""The root of the repository."""
+HELPERS: Final = Path(__file__).parent

@@ -1,0 +1,211 @@
+"""What several unit tests need: gunicorn's own sync worker around our request hooks, and what they recorded."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace, TracebackType
+from typing import Any
+
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+from gunicorn.http.parser import RequestParser
+from gunicorn.http.wsgi import create
+from gunicorn.workers.sync import SyncWorker
+
+from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.shm.aggregate import Own, Rename, SlotsCopy, Tally
+from gunicorn_prom_hooks.shm.allocator import Lease, Leases
+from gunicorn_prom_hooks.shm.index import Entry, Labels
+from gunicorn_prom_hooks.shm.reader import SlotReader
+from gunicorn_prom_hooks.shm.schema import COUNTS, REQUESTS, Family
+from gunicorn_prom_hooks.shm.series import Index
+from gunicorn_prom_hooks.shm.slot import Slot
+from gunicorn_prom_hooks.worker.recording.endpoints import Resolve
+from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time, one_at_a_time, one_per_thread
+from gunicorn_prom_hooks.worker.recording.exceptions import watch_error_handling
+from gunicorn_prom_hooks.worker.recording.recorder import Recorder
+from gunicorn_prom_hooks.worker.recording.request_hooks import Hooks
+
+App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+MakeHooks = Callable[[Recorder, Resolve | None, Guard], Hooks]
+KINDS: tuple[MakeHooks, ...] = (one_at_a_time, one_per_thread, many_at_a_time)
+"""The hooks of a sync, a gthread and a gevent worker."""
+GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HAMMERED = GET % b"/items/7"
+DEFAULTS = Config()
+
+
+def same(family: int, labels: Labels) -> Labels:
+    """A ``Rename`` that renames nothing."""
+    return labels
+
+
+def totals(leases: Leases) -> Tally:
+    """All slots added up."""
+    return leases.copy(leases.update()).totals(same)
+
+
+def own(leases: Leases, lease: Lease) -> Own:
+    """What the worker that has this lease did itself."""
+    return leases.copy(leases.update()).own(lease.number, lease.base, same)
+
+
+def tally(*slots: Slot, rename: Rename = same) -> Tally:
+    """What is counted in slots that nobody has, added up."""
+    index = Index(frozenset())
+    readers = [SlotReader(slot, number, index) for number, slot in enumerate(slots)]
+    for reader in readers:
+        reader.update()
+    return SlotsCopy(readers, [], index, None).totals(rename)
+
+
+def entries(slot: Slot) -> list[Entry]:
+    """All that the directory of a slot says."""
+    return SlotReader(slot).update()
+
+
+def values(reader: SlotReader) -> list[float]:
+    """The cells that the entries speak of which the reader has parsed."""
+    return list(reader.cells.cast("d"))
+
+
+def new_slot() -> Slot:
+    """A slot with room for all that a test records."""
+    return Slot(65536, 262144)
+
+
+def answers(status: str = "200 OK", body: bytes = b"ok", *headers: tuple[str, str]) -> App:
+    """An application that gives this answer to every request."""
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body))), *headers])
+        return [body]
+
+    return app
+
+
+def raises(error: BaseException) -> App:
+    """An application that raises before it answers."""
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        raise error
+
+    return app
+
+
+class Recorded:
+    """A slot, what writes it and what reads it."""
+
+    def __init__(self, max_endpoints: int = 200, slot: Slot | None = None) -> None:
+        self.slot = slot or new_slot()
+        self.guard = Guard()
+        self.recorder = Recorder(self.slot, max_endpoints)
+        self.guard.publish = self.recorder.exporter_error
+        self.reader = SlotReader(self.slot)
+
+    def series(self, family: Family) -> dict[Labels, list[float]]:
+        """All series of a family that are not zero."""
+        return tally(self.slot).series(family.number)
+
+    def counts(self, family: Family) -> dict[Labels, float]:
+        """The same, of a family with one cell."""
+        return {labels: cells[0] for labels, cells in self.series(family).items()}
+
+    def in_progress(self) -> int:
+        """Requests in progress, in the in-flight table and past its end."""
+        return len(self.reader.in_flight()) + self.reader.untracked().number
+
+    def requests(self) -> dict[Labels, float]:
+        """Requests by method, endpoint and status."""
+        found: dict[Labels, float] = {}
+        for labels, cells in self.series(REQUESTS).items():
+            found[labels[:3]] = found.get(labels[:3], 0.0) + sum(cells[COUNTS])
+        return found
+
+
+class Bench(Recorded):
+    """gunicorn's sync worker with our hooks in its configuration, serving socket pairs in this very process."""
+
+    def __init__(
+        self,
+        resolve: Resolve | None = None,
+        *,
+        make: MakeHooks = one_at_a_time,
+        max_endpoints: int = 200,
+        slot: Slot | None = None,
+    ) -> None:
+        super().__init__(max_endpoints, slot)
+        cfg = Config()
+        cfg.set("loglevel", "critical")
+        pre_request, post_request = make(self.recorder, resolve, self.guard)
+        cfg.set("pre_request", pre_request)
+        cfg.set("post_request", post_request)
+        self.worker: Any = SyncWorker(1, os.getpid(), [], None, 30, cfg, Logger(cfg))  # type: ignore[arg-type]
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        watch_error_handling(self.worker, self.recorder, self.guard)
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._listener.close()
+        self.worker.tmp._tmp.close()
+
+    def send(self, raw: bytes, app: App, *, client_leaves: bool = False) -> bytes:
+        """Has the worker handle one connection on which these bytes come; the bytes that go back."""
+        client, server = socket.socketpair()
+        with client, server:
+            client.sendall(raw)
+            if client_leaves:
+                client.close()
+            else:
+                client.shutdown(socket.SHUT_WR)
+            self.worker.wsgi = app
+            self.worker.handle(self._listener, server, ("127.0.0.1", 1))
+            return b"" if client_leaves else b"".join(iter(lambda: client.recv(65536), b""))
+
+    def get(self, path: bytes, app: App) -> bytes:
+        """The answer to a GET."""
+        return self.send(GET % path, app)
+
+
+def interruption(handler: str, heartbeat_age: float = 0.0, timeout: int = 30) -> SystemExit:
+    """What a signal handler of gunicorn's workers raises: ``handle_abort`` or ``handle_quit``.
+
+    For ``heartbeat_age`` seconds the worker has not told the master that it is alive; ``timeout`` is gunicorn's.
+    """
+    cfg = Config()
+    cfg.set("timeout", timeout)
+    cfg.set("loglevel", "critical")
+    worker: Any = SyncWorker(1, os.getpid(), [], None, 15, cfg, Logger(cfg))  # type: ignore[arg-type]
+    worker.tmp.close()
+    worker.tmp = SimpleNamespace(last_update=lambda: time.monotonic() - heartbeat_age)
+    try:
+        getattr(worker, handler)(0, None)
+    except SystemExit as raised:
+        return raised
+    raise AssertionError("the handler has returned")
+
+
+class Sink:
+    """A socket that takes everything."""
+
+    def sendall(self, data: bytes, flags: int = 0) -> None:
+        """Takes it."""
+
+
+def handled(raw: bytes = HAMMERED, status: str = "200 OK") -> tuple[Any, Any, Any]:
+    """gunicorn's own request, environ and response, of a request that has been answered with two bytes."""
+    request = next(RequestParser(DEFAULTS, iter([raw]), ("127.0.0.1", 1)))
+    sink: Any = Sink()
+    response, environ = create(request, sink, ("127.0.0.1", 1), ("127.0.0.1", 80), DEFAULTS)
+    response.start_response(status, [("Content-Type", "text/plain"), ("Content-Length", "2")])
+    response.write(b"ok")
+    response.close()
+    return request, environ, response

@@ -1,0 +1,170 @@
+"""Views of a server that is made of slots in this process, for the collectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from gunicorn.config import Config
+from gunicorn.workers.sync import SyncWorker
+from prometheus_client import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.master.exits import Deaths
+from gunicorn_prom_hooks.master.snapshot import look
+from gunicorn_prom_hooks.master.workers import Roster
+from gunicorn_prom_hooks.model.server_snapshot import View
+from gunicorn_prom_hooks.shm.aggregate import EndpointCap
+from gunicorn_prom_hooks.shm.allocator import Lease, Leases
+from gunicorn_prom_hooks.shm.layout import BOOTING_AT, RUNNING_AT
+from gunicorn_prom_hooks.shm.schema import DURATION_SUM, FIRST_BUCKET, OTHER, REQUEST_SIZE_SUM, RESPONSE_SIZE_SUM
+from gunicorn_prom_hooks.shm.slot import inflight_start, write_out
+from gunicorn_prom_hooks.shm.stack_file import Stacks
+from gunicorn_prom_hooks.worker.recording.recorder import Recorder
+from tests.helpers.recording import new_slot, same
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+class Scene:
+    """A server's slots and workers, and the view that its master takes, at moments that the test sets.
+
+    Attributes:
+        clock: monotonic seconds.
+        now: unix seconds.
+        since: monotonic seconds at which the master began.
+    """
+
+    def __init__(self) -> None:
+        self.leases = Leases(new_slot)
+        self.clock = 100.0
+        self.now = 60.0
+        self.since = 80.0
+        self.departed: list[tuple[str, str, float]] = []
+        self.errors: Mapping[str, int] = {}
+        self.listeners: list[Any] = []
+        self.dirty_arbiter_pid = 0
+        self._deaths = Deaths(SimpleNamespace(), Guard(), 200, Stacks())
+        self._deaths.ends.count("error")
+        self._deaths.ends.count("error")
+        self.ledger = self._deaths.ledger
+        self.ledger.restarts["restart"] = 3
+        self._roster = Roster(self.leases, lambda *_: None)
+
+    def hire(self, age: int, pid: int | None = None) -> tuple[Lease, Recorder]:
+        """A new worker: its lease and its write side."""
+        worker: Any = SyncWorker.__new__(SyncWorker)
+        worker.age, worker.pid, worker.aborted = age, pid or os.getpid(), False
+        worker.tmp = SimpleNamespace(last_update=lambda: time.monotonic() - 0.5)
+        member = self._roster.arrive(worker, "age")
+        member.worker_id = f"worker_{age}"
+        lease = member.lease
+        lease.since = 90.0
+        lease.slot.header[BOOTING_AT], lease.slot.header[RUNNING_AT] = 50.0, 51.0
+        return lease, Recorder(lease.slot, 200)
+
+    def rehire(self, age: int, pid: int) -> None:
+        """The worker of this age is another process now."""
+        [member] = [member for member in self._roster.members() if member.worker.age == age]
+        member.worker.pid = pid
+
+    def fire(self, lease: Lease) -> None:
+        """The worker that has this lease has ended, and is booked."""
+        [member] = [member for member in self._roster.members() if member.lease is lease]
+        self._roster.left(member.worker)
+        self._roster.settle({other.worker.age for other in self._roster.members() if other is not member})
+
+    def view(self) -> View:
+        """The server at this moment, as the master sees it."""
+        server = SimpleNamespace(
+            num_workers=2,
+            timeout=30,
+            LISTENERS=self.listeners,
+            dirty_arbiter_pid=self.dirty_arbiter_pid,
+            cfg=Config(),
+        )
+        cap = EndpointCap(200, {}, frozenset(), OTHER)
+        guard = Guard()
+        guard.counts.update(self.errors)
+        corrupt = self.leases.update()
+        seen = look(
+            server,
+            self._roster,
+            self._deaths,
+            cap,
+            guard,
+            lambda _: False,
+            corrupt=corrupt,
+            since=self.since,
+            reloads=5,
+        )
+        return dataclasses.replace(
+            seen,
+            now=self.now,
+            clock=self.clock,
+            workers=[dataclasses.replace(worker, heartbeat_age=0.5) for worker in seen.workers],
+            departed=self.departed,
+            rename=same,
+            folded=lambda: 4,
+            build={"version": "0", "gunicorn": "1", "python": "2", "worker_class": "sync"},
+        )
+
+    def page(self, guard: Guard | None = None) -> Page:
+        """The page of this server."""
+        return Page(self.view, guard or Guard())
+
+
+def request(
+    lease: Lease,
+    recorder: Recorder,
+    bucket: int = 0,
+    seconds: float = 0.001,
+    *,
+    labels: tuple[str, str, int] = ("GET", "/x", 200),
+    sizes: tuple[int, int] = (0, 0),
+) -> None:
+    """Records a request in this bucket, as a worker would."""
+    row = recorder.row(*labels, *sizes).at
+    lease.slot.words[row + REQUEST_SIZE_SUM] += 10.0
+    lease.slot.words[row + RESPONSE_SIZE_SUM] += 20.0
+    lease.slot.words[row + DURATION_SUM] += seconds
+    lease.slot.words[row + FIRST_BUCKET + bucket] += 1.0
+
+
+def begin(lease: Lease, start: float, number: int = 0, *, method: str = "GET", path: str = "/x") -> None:
+    """Puts a request into the in-flight table; a start of 0.0 takes it out."""
+    write_out(lease.slot, inflight_start(number), method.encode(), path.encode())
+    lease.slot.words[inflight_start(number)] = start
+
+
+def samples(families: Iterable[Metric]) -> Samples:
+    """The samples of these families by name and labels; none comes twice."""
+    found: Samples = {}
+    for family in families:
+        for sample in family.samples:
+            key = sample.name, frozenset(sample.labels.items())
+            assert key not in found, f"twice: {key}"
+            found[key] = sample.value
+    return found
+
+
+def scraped(page: Page) -> Samples:
+    """The samples of a page, by way of its text."""
+    return samples(text_string_to_metric_families(generate_latest(page).decode()))
+
+
+def one(found: Samples, name: str, **labels: Any) -> float:
+    """The sample with this name and exactly these labels."""
+    return found[name, frozenset((key, str(value)) for key, value in labels.items())]
+
+
+def names(found: Samples) -> Sequence[str]:
+    """The names of the samples."""
+    return [name for name, _ in found]

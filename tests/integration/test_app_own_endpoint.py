@@ -1,0 +1,155 @@
+"""An application with a /metrics of its own: it answers as it would without us, and a full disk ends no process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.servers import Server, eventually
+from tests.integration.conftest import Serve
+from tests.integration.test_app_metrics import when
+
+APP = """
+import os, warnings
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    warnings.simplefilter("error")
+
+class Queue:
+    def collect(self):
+        yield GaugeMetricFamily("shop_queue", "Jobs that wait.", value=7)
+
+REGISTRY.register(Queue())
+Info("shop_release", "What runs.").info({"version": "1.2.3"})
+Enum("shop_mode", "Mode.", states=["open", "closed"]).state("closed")
+Gauge("shop_users", "Users.").set_function(lambda: 3)
+imports = Counter("shop_imports", "Imports.")
+imports.inc()
+orders = Counter("shop_orders", "Orders.", ["kind"])
+seconds = Histogram("shop_seconds", "Seconds.")
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    body = b"ok"
+    if path == "/order":
+        orders.labels("plain").inc(exemplar={"trace": "1"})
+        orders.labels("odd").inc()
+        orders.remove("odd")
+        seconds.observe(1)
+    if path == "/fork":
+        pid = os.fork()
+        if not pid:
+            try:
+                orders.labels("forked").inc()
+                seconds.observe(1)
+            finally:
+                os._exit(0)
+        body = str(os.waitpid(pid, 0)[1]).encode()
+    if path == "/metrics":
+        registry = REGISTRY
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # as exporters for frameworks do
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)
+        body = generate_latest(registry)
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+def own(server: Server) -> dict[str, str]:
+    """What the application says itself, but for the figures of the process that it runs in."""
+    lines = [line for line in server.get("/metrics").text.splitlines() if not line.startswith("#")]
+    found = dict(line.rsplit(" ", 1) for line in lines)
+    varying = ("process_", "python_gc_")
+    return {name: "" if name.startswith(varying) or "_created" in name else found[name] for name in found}
+
+
+def settings(more: str, *, app_metrics: bool) -> str:
+    return f"{more}workers = 1\ninstall(globals(), port=METRICS_PORT, app_metrics={app_metrics})\n"
+
+
+@pytest.mark.parametrize("more", ["", "preload_app = True\n"])
+def test_the_applications_own_page(serve: Serve, more: str) -> None:
+    """It has the families and the numbers that it has with app_metrics off, also in the second worker of a slot."""
+    pages: dict[bool, list[dict[str, str]]] = {}
+    for app_metrics in (False, True):
+        server = serve(settings(more, app_metrics=app_metrics), app=APP)
+        pages[app_metrics] = []
+        for _ in range(2):
+            assert server.get("/order").text == "ok"
+            assert server.get("/fork").text == "0"
+            pages[app_metrics].append(own(server))
+            [worker] = server.workers()
+            worker.kill()
+            eventually(lambda: worker not in server.workers(), "it is gone")  # noqa: B023 - it is called now
+            server.wait_for_workers(1)
+    assert pages[True] == pages[False]
+    assert {"shop_queue", 'shop_release_info{version="1.2.3"}', "shop_users"} <= set(pages[True][0])
+    samples = when(server, "shop_orders_total", 2, kind="plain")
+    assert samples.one("shop_orders_total", kind="forked") == 2
+    assert samples.sum("shop_orders_total", kind="odd") == 2
+    assert samples.one("shop_seconds_count") == 4
+    assert samples.sum("shop_imports_total") == (1 if more else 3)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(path)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@pytest.mark.parametrize("more", ["", "preload_app = True\n"])
+@pytest.mark.parametrize("full_from", ["the start", "the first request", "the second worker"])
+def test_a_disk_that_is_full(serve: Serve, disk: Path, more: str, full_from: str) -> None:
+    """No process dies of it, whether preloaded, forked or a successor; a metric is right on the page, or not there."""
+
+    def fill() -> None:
+        with (disk / "fill").open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+
+    if full_from == "the start":
+        fill()
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(disk / "metrics")}
+    server = serve(more + "workers = 1\n", app=APP, environ=environ)
+    if full_from == "the first request":
+        fill()
+    for generation in range(2):
+        for _ in range(3):
+            assert server.get("/order").text == "ok"
+            assert server.get("/fork").text == "0"
+        if generation == 0:
+            if full_from == "the second worker":
+                fill()
+            [worker] = server.workers()
+            worker.kill()
+            eventually(lambda: worker not in server.workers(), "it is gone")  # noqa: B023 - it is called now
+            server.wait_for_workers(1)
+    samples = server.settled(12)
+    assert samples.sum("gunicorn_worker_exits_total") == 1
+    expected = 0 if full_from == "the start" else 6
+    assert samples.sum("shop_orders_total", kind="plain") == expected
+    assert len(samples.all("shop_orders_total", kind="plain")) == (expected > 0), "absent, and not 0"
+    forked = 6 if full_from == "the second worker" else 0  # the next child goes on with the file of the one before
+    assert samples.sum("shop_orders_total", kind="forked") == forked
+    assert samples.sum("shop_seconds_count") == expected + forked
+    failures = samples.sum("gunicorn_exporter_errors_total", where="app_metrics")
+    assert (failures > 0) == (full_from != "the second worker"), "successors need no room"

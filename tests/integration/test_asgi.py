@@ -1,0 +1,284 @@
+"""ASGI applications in real workers: gunicorn's own asgi worker and uvicorn's."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from tests.helpers.servers import Server, eventually
+from tests.integration.conftest import Serve
+
+ECHO = """
+import asyncio, os
+
+async def lifespan(receive, send):
+    while True:
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+        with open(message["type"], "a") as file:
+            file.write("x")
+        if message["type"] == "lifespan.shutdown":
+            return
+
+async def websocket(scope, receive, send):
+    await receive()
+    if scope["path"] == "/refused":
+        return await send({"type": "websocket.close"})
+    if scope["path"] == "/fails":
+        raise KeyError("before it was accepted")
+    await send({"type": "websocket.accept"})
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        if message["text"] == "fail":
+            raise ValueError("in the middle")
+        await send({"type": "websocket.send", "text": message["text"]})
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return await lifespan(receive, send)
+    if scope["type"] == "websocket":
+        return await websocket(scope, receive, send)
+    path = scope["path"]
+    if path == "/boom":
+        raise ValueError("boom")
+    if path == "/silent":
+        return
+    if path == "/hang":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
+    status = int(path[8:]) if path.startswith("/status/") else 200
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    if path == "/stream":
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
+            await asyncio.sleep(0.1)
+    if path == "/late":
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        raise KeyError("late")
+    if path == "/half":
+        return await send({"type": "http.response.body", "body": b"x", "more_body": True})
+    await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+    if path == "/background":
+        await asyncio.sleep(2)
+        open("done", "w").close()
+"""
+
+ASGI = [
+    pytest.param("worker_class = 'asgi'\nasgi_loop = 'asyncio'\n", id="asgi"),
+    pytest.param("worker_class = 'asgi'\nasgi_loop = 'uvloop'\naccesslog = '-'\n", id="asgi-uvloop-accesslog"),
+    pytest.param("worker_class = 'uvicorn_worker.UvicornWorker'\n", id="uvicorn"),
+]
+
+
+def counts(server: Server, total: float) -> dict[tuple[str, str, str], float]:
+    """Requests by method, endpoint and status, once there are so many."""
+    samples = server.settled(total)
+    return {
+        (labels["method"], labels["endpoint"], labels["status"]): value
+        for labels, value in samples.all("gunicorn_requests_total")
+    }
+
+
+@pytest.mark.parametrize("config", ASGI)
+def test_status_duration_sizes_failures(serve: Serve, config: str) -> None:
+    """What happens to a request is on the page: status, seconds, bytes, exceptions; nothing of ours fails."""
+    server = serve(config, app=ECHO)
+    session = "/items/1", "/items/2", "/status/404", "/status/503", "/boom", "/silent", "/stream", "/late", "/half"
+    for path in session:
+        try:
+            server.get(path)
+        except OSError:  # an answer that ends too early
+            assert path in ("/late", "/half")
+    server.post("/items/3", b"12345")
+    assert counts(server, 11) == {
+        ("GET", "/", "200"): 1,
+        ("GET", "/items/:id", "200"): 2,
+        ("POST", "/items/:id", "200"): 1,
+        ("GET", "<unmatched>", "404"): 1,
+        ("GET", "/status/:id", "503"): 1,
+        ("GET", "/boom", "500"): 1,
+        ("GET", "/silent", "500"): 1,
+        ("GET", "/stream", "200"): 1,
+        ("GET", "/late", "200"): 1,
+        ("GET", "/half", "200"): 1,
+    }
+    samples = server.scrape()
+    assert {
+        (labels["endpoint"], labels["error_type"]): value
+        for labels, value in samples.all("gunicorn_failed_requests_total")
+    } == {
+        ("/status/:id", "HTTP 503"): 1,
+        ("/boom", "ValueError"): 1,
+        ("/silent", "HTTP 500"): 1,
+        ("/late", "KeyError"): 1,
+        ("/half", "IncompleteResponse"): 1,
+    }
+    assert samples.sum("gunicorn_worker_error_handling_total", error_type="ValueError", endpoint="/boom") == 1
+    assert samples.sum("gunicorn_request_size_bytes_sum", method="POST", endpoint="/items/:id") == 5
+    assert 3000 < samples.sum("gunicorn_response_size_bytes_sum", endpoint="/stream") < 3020
+    assert 0.3 < samples.sum("gunicorn_request_duration_seconds_sum", endpoint="/stream") < 2
+    assert samples.one("gunicorn_requests_in_progress") == 0
+    assert samples.sum("gunicorn_exporter_errors_total") == 0
+    assert samples.all("gunicorn_requests_capacity") == []
+
+
+def test_uvicorn_refuses(serve: Serve) -> None:
+    """What uvicorn cannot parse it tells in its log alone: it is counted as invalid, and is no request."""
+    server = serve("worker_class = 'uvicorn_worker.UvicornWorker'\n", app=ECHO)
+    assert b" 400 " in server.send(b"NONSENSE\r\n\r\n")
+    samples = server.settled(1, "gunicorn_invalid_requests_total")
+    assert samples.one("gunicorn_invalid_requests_total", error_type="InvalidRequest") == 1
+    assert samples.sum("gunicorn_worker_error_handling_total", error_type="InvalidRequest") == 1
+    assert counts(server, 1) == {("GET", "/", "200"): 1}
+
+
+@pytest.mark.parametrize("config", ASGI)
+def test_client_gone(serve: Serve, config: str) -> None:
+    """A client that hangs up is 499, and no failure; what it asked for is in progress until then."""
+    server = serve(config, app=ECHO)
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: server.scrape().one("gunicorn_requests_in_progress") == 1, "it is in progress")
+    assert counts(server, 2)["GET", "/hang", "499"] == 1
+    assert server.scrape().sum("gunicorn_failed_requests_total") == 0
+
+
+@pytest.mark.parametrize("config", ASGI)
+def test_background_work_does_not_count(serve: Serve, config: str) -> None:
+    """A request ends with its response: it is counted while the application is still at work."""
+    server = serve(config, app=ECHO)
+    assert server.get("/background").status_code == 200
+    samples = server.settled(2)
+    assert not (server.folder / "done").exists()
+    assert samples.sum("gunicorn_request_duration_seconds_sum", endpoint="/background") < 1
+    eventually((server.folder / "done").exists, "the background work is done")
+    assert counts(server, 2)["GET", "/background", "200"] == 1
+
+
+@pytest.mark.parametrize("config", ASGI)
+def test_websockets(serve: Serve, config: str) -> None:
+    """Opened and open websockets, by endpoint; a refused handshake is a request; an exception is a failure."""
+    server = serve(config, app=ECHO)
+    url = f"ws://127.0.0.1:{server.port}"
+    with connect(f"{url}/rooms/1") as one, connect(f"{url}/rooms/2") as two:
+        for websocket in (one, two):
+            websocket.send("hello")
+            assert websocket.recv() == "hello"
+        samples = server.scrape()
+        assert samples.one("gunicorn_websockets_total", endpoint="/rooms/:id") == 2
+        assert samples.one("gunicorn_websockets_in_progress", endpoint="/rooms/:id") == 2
+        assert samples.one("gunicorn_requests_in_progress") == 0
+        two.send("fail")
+        with pytest.raises(ConnectionClosed):
+            two.recv()
+        eventually(lambda: server.scrape().one("gunicorn_websockets_in_progress") == 1, "the one that failed is closed")
+    for path, status in (("/refused", 403), ("/fails", 500)):
+        with pytest.raises(InvalidStatus) as refused, connect(url + path):
+            pass
+        assert refused.value.response.status_code == status
+    assert counts(server, 3) == {
+        ("GET", "/", "200"): 1,
+        ("GET", "/refused", "403"): 1,
+        ("GET", "/fails", "500"): 1,
+    }
+    samples = server.scrape()
+    assert {
+        (labels["endpoint"], labels["error_type"]): value
+        for labels, value in samples.all("gunicorn_failed_requests_total")
+    } == {("/rooms/:id", "ValueError"): 1, ("/fails", "KeyError"): 1}
+    eventually(lambda: server.scrape().one("gunicorn_websockets_in_progress") == 0, "all are closed")
+
+
+def test_websockets_of_a_killed_worker(serve: Serve) -> None:
+    """Websockets that went down with their worker are open no more, and were opened all the same."""
+    server = serve("worker_class = 'asgi'\n", app=ECHO)
+    with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+        websocket.send("hello")
+        assert websocket.recv() == "hello"
+        (worker,) = server.workers()
+        worker.kill()
+        eventually(lambda: server.scrape().sum("gunicorn_worker_exits_total", reason="signal") == 1, "it is gone")
+        samples = server.wait_for_workers(1)
+    assert samples.one("gunicorn_websockets_total") == 1
+    assert samples.one("gunicorn_websockets_in_progress") == 0
+
+
+@pytest.mark.parametrize("config", ASGI)
+def test_lifespan_is_left_alone(serve: Serve, config: str) -> None:
+    """Startup and shutdown reach the application, once each, and are not requests."""
+    server = serve(config, app=ECHO)
+    assert counts(server, 1) == {("GET", "/", "200"): 1}
+    server.stop()
+    assert (server.folder / "lifespan.startup").read_text() == "x"
+    assert (server.folder / "lifespan.shutdown").read_text() == "x"
+
+
+def test_many_at_a_time(serve: Serve) -> None:
+    """Hundreds of requests in one worker are all in progress, beyond what the in-flight table names, and all end."""
+    server = serve("worker_class = 'asgi'\n", app=ECHO)
+    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(300)]
+    try:
+        for client in clients:
+            client.sendall(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: server.scrape().one("gunicorn_requests_in_progress") == 300, "300 in progress")
+    finally:
+        for client in clients:
+            client.close()
+    assert counts(server, 301)["GET", "/hang", "499"] == 300
+    assert server.scrape().one("gunicorn_requests_in_progress") == 0
+
+
+FACTORY = (
+    ECHO.replace("async def app(", "async def application(")
+    + """
+def app():
+    return application
+"""
+)
+DOUBLE = (
+    ECHO.replace("async def app(", "async def application(")
+    + """
+class app:
+    def __init__(self, scope):
+        self.scope = scope
+
+    async def __call__(self, receive, send):
+        await application(self.scope, receive, send)
+"""
+)
+
+
+@pytest.mark.parametrize("app", [FACTORY, DOUBLE], ids=["factory", "asgi2"])
+def test_whatever_uvicorn_takes(serve: Serve, app: str) -> None:
+    """What uvicorn makes of an application by a look at it, it still does."""
+    server = serve("worker_class = 'uvicorn_worker.UvicornWorker'\n", app=app)
+    assert server.get("/items/1").status_code == 200
+    assert counts(server, 2)["GET", "/items/:id", "200"] == 1
+
+
+@pytest.mark.parametrize("hook", ["", "def pre_request(worker, req):\n    open('called', 'w').close()\n"])
+def test_no_hook_of_ours_is_left(serve: Serve, hook: str) -> None:
+    """gunicorn's asgi worker has no request hooks but the user's: without any it serves faster."""
+    server = serve(
+        hook
+        + "install(globals(), port=METRICS_PORT)\nworker_class = 'asgi'\n"
+        + "def post_worker_init(worker):\n"
+        + "    from gunicorn.asgi.protocol import _post_request_hook, _pre_request_hook\n"
+        + "    notify = worker.notify\n"
+        + "    def serving():\n"
+        + "        hooks = _pre_request_hook(worker.cfg, worker.log), _post_request_hook(worker.cfg)\n"
+        + "        open('hooks', 'w').write(repr(hooks))\n"
+        + "        notify()\n"
+        + "    worker.notify = serving\n",
+        app=ECHO,
+    )
+    hooks = eventually((server.folder / "hooks").read_text, "the worker serves")
+    assert (server.folder / "called").exists() == bool(hook)
+    assert hooks == "(None, None)" if not hook else hooks.startswith("(<function pre_request")
+    assert counts(server, 1) == {("GET", "/", "200"): 1}

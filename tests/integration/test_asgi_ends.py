@@ -1,0 +1,98 @@
+"""How workers with an event loop end: the requests they were at, the reason, the line in the log."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.helpers.servers import eventually
+from tests.helpers.worker_exits import booked, busy_worker, exits, hanging, killed, obituaries
+from tests.integration.conftest import APP, Serve
+from tests.integration.test_asgi import ECHO
+
+BLOCKS = ECHO.replace(
+    '    if path == "/silent":',
+    '    if path == "/block":\n        import time; time.sleep(1000)\n    if path == "/silent":',
+)
+CLASSES = {
+    "asgi": ("worker_class = 'asgi'\n", BLOCKS),
+    "uvicorn": ("worker_class = 'uvicorn_worker.UvicornWorker'\n", BLOCKS),
+    "tornado": ("worker_class = 'tornado'\n", APP.replace('"/hang"', '"/block"')),
+}
+classes = pytest.mark.parametrize("name", CLASSES)
+
+
+@classes
+def test_sigkill(serve: Serve, name: str) -> None:
+    """What a killed worker was at is known: it is named in the log, and counted."""
+    config, app = CLASSES[name]
+    server = serve(config + "workers = 2\n", app=app)
+    server.wait_for_workers(2)
+    path = "/block" if name == "tornado" else "/hang"
+    with hanging(server, path):
+        _, pid = busy_worker(server)
+        os.kill(pid, signal.SIGKILL)
+        samples = booked(server, {("signal", "SIGKILL"): 1})
+    assert killed(samples) == {("GET", path, "signal"): 1}
+    [(_, how, what)] = obituaries(server, 1)
+    assert how == "signal (SIGKILL)"
+    assert what.startswith(f"GET {path} (")
+
+
+@classes
+def test_timeout(serve: Serve, name: str) -> None:
+    """A loop that is blocked for 3 seconds is a timeout, with the request that blocked it."""
+    config, app = CLASSES[name]
+    server = serve(config + "workers = 2\ntimeout = 3\n", app=app)
+    server.wait_for_workers(2)
+    # gunicorn ends none that it has never heard of: tornado's first heartbeat is a second late.
+    eventually(lambda: len(server.scrape().all("gunicorn_worker_heartbeat_age_seconds")) == 2, "heartbeats")
+    with hanging(server, "/block"):
+        busy_worker(server)
+        samples = server.settled(1, "gunicorn_killed_requests_total")
+    assert [reason for reason, _ in exits(samples)] == ["timeout"]  # of SIGABRT, or of the SIGKILL that follows
+    assert killed(samples) == {("GET", "/block", "timeout"): 1}
+
+
+@classes
+def test_reload_and_scaling(serve: Serve, name: str) -> None:
+    """HUP, TTIN and TTOU are no deaths, and leave no requests behind."""
+    config, app = CLASSES[name]
+    server = serve(config + "workers = 1\n", app=app)
+    server.wait_for_workers(1)
+    server.signal(signal.SIGTTIN)
+    server.wait_for_workers(2)
+    server.signal(signal.SIGTTOU)
+    booked(server, {("scale_down", "0"): 1})
+    server.signal(signal.SIGHUP)
+    samples = booked(server, {("scale_down", "0"): 1, ("reload", "0"): 1})
+    assert killed(samples) == {}
+    assert obituaries(server, 0) == []
+
+
+@pytest.mark.parametrize("name", ["asgi", "uvicorn"])
+def test_max_requests(serve: Serve, name: str) -> None:
+    """A worker that has served its share is replaced, and every request of every generation counted."""
+    config, app = CLASSES[name]
+    server = serve(config + "workers = 1\nmax_requests = 3\n", app=app)
+    count = 1
+    while server.scrape().sum("gunicorn_worker_exits_total") < 2:
+        eventually(lambda: server.get("/items/7").status_code == 200, "it is served")
+        count += 1
+    samples = server.settled(count)
+    assert set(exits(samples)) == {("max_requests", "0")}
+    assert samples.sum("gunicorn_requests_total") == count
+
+
+def test_told_by_somebody_else(serve: Serve) -> None:
+    """SIGQUIT to one asgi worker is a signal; the request that it cut off is killed."""
+    config, app = CLASSES["asgi"]
+    server = serve(config + "workers = 2\n", app=app)
+    server.wait_for_workers(2)
+    with hanging(server, "/hang"):
+        _, pid = busy_worker(server)
+        os.kill(pid, signal.SIGQUIT)
+        samples = booked(server, {("signal", "SIGQUIT"): 1})
+    assert killed(samples) == {("GET", "/hang", "signal"): 1}

@@ -1,0 +1,87 @@
+"""The label endpoint stays bounded, whoever asks for what."""
+
+from __future__ import annotations
+
+from tests.integration.conftest import Serve
+
+FLASK = """
+from flask import Flask, abort
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+app = Flask(__name__)
+mounted = Flask("mounted")
+app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/v2": mounted.wsgi_app})
+
+@mounted.get("/items/<int:number>")
+def newer(number):
+    return str(number)
+
+@app.get("/dir/<name>/")
+def folder(name):
+    return name
+
+@app.get("/")
+def home():
+    return "home"
+
+@app.get("/items/<int:number>")
+def item(number):
+    if number == 13:
+        abort(404)
+    return str(number)
+
+@app.get("/users/<name>/posts")
+def posts(name):
+    raise ValueError(name)
+"""
+
+
+def test_flask(serve: Serve) -> None:
+    """Flask's route template is the endpoint, with its mount; what matches no route is <unmatched>, a 404 or not."""
+    server = serve("workers = 1\n", app=FLASK)
+    for path in ("/items/1", "/items/2", "/items/13", "/v2/items/5", "/users/ada/posts", "/nowhere/at/all"):
+        server.get(path)
+    server.send(b"GET /dir/carl HTTP/1.1\r\nHost: x\r\n\r\n")
+    server.send(b"DELETE /users/bob/posts HTTP/1.1\r\nHost: x\r\n\r\n")
+    samples = server.settled(9)
+    assert samples.one("gunicorn_requests_total", endpoint="/v2/items/<int:number>", status="200") == 1
+    assert samples.one("gunicorn_requests_total", endpoint="<unmatched>", status="308") == 1
+    assert samples.one("gunicorn_requests_total", endpoint="<unmatched>", status="405") == 1
+    assert samples.one("gunicorn_requests_total", endpoint="/items/<int:number>", status="200") == 2
+    assert samples.one("gunicorn_requests_total", endpoint="/items/<int:number>", status="404") == 1
+    assert samples.one("gunicorn_requests_total", endpoint="/users/<name>/posts", status="500") == 1
+    assert samples.one("gunicorn_requests_total", endpoint="<unmatched>", status="404") == 1
+
+
+def test_own_callable(serve: Serve) -> None:
+    """The user's callable names the endpoint; where it says None, or raises, which is counted, the default does."""
+    server = serve(
+        """
+def name(environ):
+    path = environ["PATH_INFO"]
+    if path == "/raise":
+        raise RuntimeError("no name")
+    return "the shop" if path.startswith("/shop") else None
+
+install(globals(), port=METRICS_PORT, endpoint=name)
+"""
+    )
+    for path in ("/shop/1", "/shop/2", "/items/5", "/raise"):
+        server.get(path)
+    samples = server.settled(5)
+    assert samples.one("gunicorn_requests_total", endpoint="the shop") == 2
+    assert samples.one("gunicorn_requests_total", endpoint="/items/:id") == 1
+    assert samples.one("gunicorn_requests_total", endpoint="/raise") == 1
+    assert samples.one("gunicorn_exporter_errors_total", where="endpoint") == 1
+    assert server.log.count("endpoint failed") == 1
+
+
+def test_max_endpoints(serve: Serve) -> None:
+    """max_endpoints holds for the page, over all workers and generations."""
+    server = serve("workers = 3\nmax_requests = 5\ninstall(globals(), port=METRICS_PORT, max_endpoints=4)\n")
+    for number in range(60):
+        server.get("/" + "abcdefghijklmnopqrstuvwxyz"[number % 26])
+    samples = server.settled(61)
+    assert samples.sum("gunicorn_requests_total") == 61
+    assert len({labels["endpoint"] for labels, _ in samples.all("gunicorn_requests_total")}) == 5
+    assert samples.one("gunicorn_exporter_overflowed_labels_total", label="endpoint") > 0

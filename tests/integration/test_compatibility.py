@@ -1,0 +1,28 @@
+"""The tables in docs/compatibility.md are what real runs give."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.helpers.compatibility import FRAMEWORKS, MEASURED, PAGE, WORKERS, line, rows
+from tests.helpers.servers import Server
+from tests.integration.conftest import Serve
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_a_worker_class(serve: Serve, worker: str) -> None:
+    """What is measured with a worker class, and of each framework in it; ``make compatibility`` writes it anew."""
+
+    def start(more: str, app: str) -> Server:
+        return serve(more, app=app)
+
+    text = PAGE.read_text().splitlines()
+    assert [old for old in text if old.startswith(f"| `{worker}` |")] == rows(start, worker)
+
+
+def test_nothing_is_left_out() -> None:
+    """Both tables have their columns, and no worker class that is not run."""
+    text = PAGE.read_text().splitlines()
+    assert line("worker class", *MEASURED) in text
+    assert line("worker class", *FRAMEWORKS) in text
+    assert {old.split("`")[1] for old in text if old.startswith("| `")} == set(WORKERS)

@@ -1,0 +1,93 @@
+"""Every request answered is counted, once, through any number of worker generations."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from tests.helpers.places import HELPERS
+from tests.helpers.servers import Server, eventually
+from tests.integration.conftest import Serve
+
+SCRIPT = HELPERS / "count.lua"
+EACH = 250
+SECONDS = 20
+"""wrk ends no sooner, and what it is still waiting for then would not be in its count."""
+
+
+def answered(server: Server, path: str = "/items/7") -> int:
+    """Loads the server with four connections, each until it has had so many responses; how many there were."""
+    out = subprocess.run(
+        [
+            "wrk",
+            "-t4",
+            "-c4",
+            f"-d{SECONDS}s",
+            "-s",
+            str(SCRIPT),
+            f"http://127.0.0.1:{server.port}{path}",
+            "--",
+            str(EACH),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS + 60,
+    ).stdout
+    found = re.search(r"(\d+) requests in", out)
+    assert found is not None, out
+    return int(found[1])
+
+
+@pytest.mark.needs("wrk")
+@pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
+def test_answered_is_counted(serve: Serve, worker: str) -> None:
+    """What wrk got answered over dozens of generations of four workers is what the page says, to the last one."""
+    server = serve(
+        f"workers = 4\nworker_class = {worker!r}\nthreads = {4 if worker == 'gthread' else 1}\nmax_requests = 50\n"
+    )
+    first = server.settled(1).sum("gunicorn_requests_total")
+    total = answered(server) + first
+    assert total >= 4 * EACH
+    samples = server.settled(total)
+    assert samples.sum("gunicorn_requests_total") == total
+    assert samples.sum("gunicorn_request_duration_seconds_count") == total
+    assert samples.sum("gunicorn_request_size_bytes_count") == total
+    assert samples.sum("gunicorn_response_size_bytes_count") == total
+    assert samples.sum("gunicorn_requests_total", endpoint="/items/:id", status="200") == total - first
+    # gevent looks once a second whether to go.
+    least = 4 if worker == "gevent" else total // 50 - 4
+    eventually(
+        lambda: server.scrape().one("gunicorn_master_worker_restart_total", reason="restart") >= least,
+        f"at least {least} workers were replaced",
+    )
+    assert server.scrape().sum("gunicorn_exporter_errors_total") == 0
+
+
+@pytest.mark.needs("wrk")
+def test_nothing_goes_backwards(serve: Serve) -> None:
+    """Counters over all workers only grow from scrape to scrape, and each new worker's own start at zero."""
+    server = serve("workers = 3\nmax_requests = 40\n")
+    load = subprocess.Popen(
+        ["wrk", "-t1", "-c3", "-d6s", f"http://127.0.0.1:{server.port}/items/7"], stdout=subprocess.DEVNULL
+    )
+    before: dict[object, float] = {}
+    seen: dict[str, float] = {}
+    scrapes = 0
+    while load.poll() is None:
+        samples = server.scrape()
+        scrapes += 1
+        for key, value in samples.values.items():
+            name = key[0]
+            labels = dict(key[1])
+            if name.endswith(("_total", "_count", "_bucket")) and "worker_id" not in labels:
+                assert value >= before.get(key, 0.0), key
+                before[key] = value
+        for labels, value in samples.all("gunicorn_worker_requests_total"):
+            assert value <= 40
+            assert value >= seen.get(labels["worker_id"], 0.0)
+            seen[labels["worker_id"]] = value
+    assert scrapes > 20
+    assert len(seen) > 10

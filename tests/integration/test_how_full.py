@@ -1,0 +1,100 @@
+"""How full a server is, by the documented queries, in a real Prometheus that scrapes servers of several classes."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.helpers.blocking_apps import LOOPS, WSGI, blocked, connected, get
+from tests.helpers.servers import Server, eventually, running, unused_port
+from tests.integration.conftest import Serve
+from tests.integration.test_docs import promql
+
+Ask = Callable[[str], dict[str, float]]
+
+
+def prometheus(stack: ExitStack, folder: Path, servers: dict[str, Server]) -> Ask:
+    """What asks a query: the highest value by the server's name."""
+    names = {f"127.0.0.1:{server.metrics_port}": name for name, server in servers.items()}
+    scrape = {"job_name": "gunicorn", "static_configs": [{"targets": list(names)}]}
+    (folder / "prometheus.yml").write_text(
+        json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [scrape]})
+    )
+    port = unused_port()
+    command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+    stack.enter_context(running([*command, f"--web.listen-address=127.0.0.1:{port}"], folder, folder / "log"))
+
+    def ask(query: str) -> dict[str, float]:
+        url = f"http://127.0.0.1:{port}/api/v1/query"
+        answer = requests.get(url, params={"query": query}, timeout=10).json()
+        assert answer["status"] == "success", (query, answer)
+        found: dict[str, float] = {}
+        for result in answer["data"]["result"]:
+            name = names.get(result["metric"].get("instance"), "all of them")
+            found[name] = max(found.get(name, 0.0), float(result["value"][1]))
+        return found
+
+    return ask
+
+
+def documented(*parts: str) -> str:
+    """The documented query that has these parts and is the shortest, over the last 8 seconds."""
+    found = min((query for query in promql() if all(part in query for part in parts)), key=len)
+    return found.replace("[1m]", "[8s]").replace("[5m]", "[8s]")
+
+
+@pytest.mark.needs("prometheus")
+def test_a_fleet(serve: Serve, tmp_path: Path) -> None:
+    """Of servers of five classes, full and idle ones, each query says of each server what it is, and no more."""
+    threads = "worker_class = 'gthread'\nthreads = 2\ntimeout = 120\n"
+    servers = {
+        "gthread": serve(threads, app=WSGI),
+        "idle gthread": serve(threads, app=WSGI),
+        "idle sync": serve(app=WSGI),
+    }
+    for kind in ("asgi", "uvicorn", "gevent"):
+        app, config = LOOPS[kind]
+        servers[kind] = serve(config + "timeout = 120\n", app=app)
+    servers["idle asgi"] = serve(LOOPS["asgi"][1], app=LOOPS["asgi"][0])
+    busy = documented("busy_seconds", "requests_capacity")
+    loops = documented('le="0.005"')
+    both = documented("busy_seconds", 'le="0.005"')
+    wait = documented("waiting_connections", "__name__")
+    alert = documented("sum(gunicorn_listener_backlog) > 0")
+    blocks = documented("event_loop_blocked_seconds", "max by")
+    with ExitStack() as stack:
+        ask = prometheus(stack, tmp_path, servers)
+        eventually(lambda: set(ask(both)) == set(servers), "all are scraped")
+        assert ask(alert) == {}
+        for name in ("gthread", "asgi", "uvicorn", "gevent"):
+            address = "127.0.0.1", servers[name].port
+            stack.enter_context(blocked(servers[name], socket.AF_INET, address, 2 if name == "gthread" else 1))
+            stack.enter_context(connected(socket.AF_INET, address, *[get()] * 5))
+
+        def probe() -> bool:
+            full = ask(both)
+            assert {name for name, value in full.items() if value > 0.9} == {"gthread", "asgi", "uvicorn", "gevent"}
+            assert max(full[name] for name in servers if name.startswith("idle")) < 0.7, full
+            assert {name for name, value in ask(busy).items() if value > 0.9} == {"gthread"}
+            return True
+
+        eventually(probe, "the full ones are full")
+        assert set(ask(busy)) == {"gthread", "idle gthread", "idle sync", "gevent"}
+        assert set(ask(loops)) == {"asgi", "uvicorn", "gevent", "idle asgi"}
+        assert max(ask(both).values()) <= 1.1
+        waiting = ask(wait)
+        assert {name: value for name, value in waiting.items() if value} == dict.fromkeys(
+            ("gthread", "asgi", "uvicorn", "gevent"), 5.0
+        )
+        assert set(waiting) == set(servers)
+        assert ask(alert)
+        assert set(ask(blocks)) == {"asgi", "uvicorn", "gevent"}
+        for query in promql():
+            if "event_loop" in query:
+                assert ask(query), query

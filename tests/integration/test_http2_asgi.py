@@ -1,0 +1,180 @@
+"""HTTP/2 with gunicorn's asgi worker: every stream is a request of its own, whatever its client does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.helpers.client_record import GONE, Book
+from tests.helpers.client_record_apps import ASGI
+from tests.helpers.http2_client import Streams, TlsServer, ask_on_streams
+from tests.integration.conftest import CONFIG
+from tests.integration.test_http2 import agrees, rung, untold
+
+APP = (
+    ASGI
+    + """
+import asyncio
+inner = app
+
+async def app(scope, receive, send):
+    path = scope["path"]
+    if path == "/sleep":
+        await asyncio.sleep(0.5)
+    if path == "/silent":
+        return
+    if path == "/half":
+        await start(send, 200)
+        return await send({"type": "http.response.body", "body": b"x", "more_body": True})
+    if path == "/trailers":
+        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
+        await send({"type": "http.response.body", "body": b"ok"})
+        return await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
+    if path == "/hints":
+        await send({"type": "http.response.informational", "status": 103, "headers": [(b"link", b"</x>")]})
+    await inner(scope, receive, send)
+    if path == "/background":
+        await asyncio.sleep(0.5)
+"""
+)
+WORKERS = {
+    "asyncio": "worker_class = 'asgi'\nasgi_loop = 'asyncio'\n",
+    "uvloop": "worker_class = 'asgi'\nasgi_loop = 'uvloop'\naccesslog = 'access.log'\n",
+}
+STATUSES = (200, 200, 200, 201, 204, 304, 400, 404, 500, 503)
+
+
+@pytest.fixture(params=WORKERS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TlsServer]:
+    """A gunicorn with two asgi workers that speak HTTP/2."""
+    server = TlsServer(tmp_path / "1", app=APP, config=CONFIG + WORKERS[request.param] + "workers = 2\n")
+    with server:
+        server.wait_for_workers(2)  # a SIGTERM is lost on one that is only just being forked
+        yield server
+
+
+def test_many_streams(server: TlsServer) -> None:
+    """300 requests on three connections, many at a time on each: methods, statuses, bytes in and out are right."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # noqa: T201 - to run a failure again
+    rng = random.Random(seed)
+    book, sent, received = Book(), 0, 0
+    paths = ("/about", "/users/7", "/chunks", "/echo", "/echo", "/trailers", "/hints", "/background")
+    kinds = [
+        (rng.choice(("GET", "GET", "POST", "HEAD", "DELETE")), rng.choice(STATUSES), rng.choice(paths), rng.random())
+        for _ in range(300)
+    ]
+
+    async def ask(client: httpx.AsyncClient, method: str, status: int, path: str, chance: float) -> None:
+        nonlocal sent, received
+        if path in ("/chunks", "/trailers"):
+            status = 200
+        content = None if path != "/echo" else b"x" * 3000 if chance < 0.5 else untold()
+        sent += 0 if content is None else 3000 if chance < 0.5 else 20_000
+        answer = await client.request(method, path, params={"status": status}, content=content)
+        assert (answer.http_version, answer.status_code) == ("HTTP/2", status)
+        received += len(answer.content)
+        label = "<unmatched>" if status == 404 else path.replace("7", ":id")
+        book.requests[method, label, str(status)] += 1
+        if status >= 500:
+            book.failed[method, label, f"HTTP {status}"] += 1
+
+    ask_on_streams(server, kinds, ask)
+    agrees(server, book)
+    samples = server.scrape()
+    assert samples.sum("gunicorn_response_size_bytes_sum") == received + len("ok")
+    assert samples.sum("gunicorn_request_duration_seconds_count") == 301
+    assert samples.one("gunicorn_requests_in_progress") == 0
+
+
+def test_durations(server: TlsServer) -> None:
+    """Streams are served side by side, and what an application does after its response takes no time of the request."""
+    with Streams(server) as streams:
+        opened = [streams.open("GET", path) for path in ("/sleep", "/sleep", "/background")]
+        streams.flush()
+        assert [streams.answer(stream) for stream in opened] == [200] * 3
+    samples = server.settled(4)
+    assert 1.0 <= samples.one("gunicorn_request_duration_seconds_sum", endpoint="/sleep") < 5
+    assert samples.one("gunicorn_request_duration_seconds_sum", endpoint="/background") < 0.5
+
+
+def test_failures(server: TlsServer) -> None:
+    """Exceptions, silence and half an answer count as over HTTP/1."""
+    book = Book()
+    paths = {"/raise": 500, "/late": 200, "/about?status=503": 503, "/silent": 500, "/half": 200, "/about": 200}
+    for path, status in paths.items():
+        book.requests["GET", path.partition("?")[0], str(status)] += 1
+    book.failed["GET", "/raise", "ValueError"] += 1
+    book.failed["GET", "/late", "KeyError"] += 1
+    book.failed["GET", "/about", "HTTP 503"] += 1
+    book.failed["GET", "/silent", "HTTP 500"] += 1
+    book.failed["GET", "/half", "IncompleteResponse"] += 1
+    for error_type in ("ValueError", "KeyError", "IncompleteResponse"):
+        book.handled[error_type,] += 1
+    with Streams(server) as streams:
+        opened = {streams.open("GET", path): (path, status) for path, status in paths.items()}
+        streams.flush()
+        for stream, (path, status) in opened.items():
+            if path not in ("/late", "/half"):  # these are not ended
+                assert streams.answer(stream) == status
+        agrees(server, book)
+
+
+@pytest.mark.parametrize("how", ["reset", "cut", "close", "goaway"])
+def test_clients_that_leave(server: TlsServer, how: str) -> None:
+    """Whoever ends a stream or its connection in the middle of anything was a 499, and no failure.
+
+    Of a connection that is lost in the middle of an upload gunicorn tells the application only at its ``timeout``.
+    """
+    book = Book()
+    for path in ("/large", "/leave", *(["/upload"] if how == "reset" else [])):
+        bell, method = path[1:], "PUT" if path == "/upload" else "GET"
+        with Streams(server) as streams:
+            stream = streams.open(method, f"{path}?bell={bell}", more=method == "PUT")
+            streams.flush()
+            rung(server, bell)
+            while path == "/large" and not streams.received.get(stream):
+                streams.receive()
+            if how == "reset":
+                streams.reset(stream)
+                after = streams.open("GET", "/about")
+                streams.flush()
+                assert streams.answer(after) == 200
+                book.requests["GET", "/about", "200"] += 1
+            elif how == "cut":
+                streams.cut()
+            elif how == "goaway":
+                streams.h2.close_connection(error_code=2)
+                streams.flush()
+        book.requests[method, path, GONE] += 1
+    agrees(server, book)
+
+
+FRAMEWORK = """
+import sys
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+async def unavailable(request):
+    return PlainTextResponse(repr(sys.exc_info()[1]), 503)
+
+app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("ok")), Route("/unavailable", unavailable)])
+"""
+
+
+def test_no_exception_is_being_handled(tmp_path: Path) -> None:
+    """The application finds itself in no handler of ours: a plain 503 stays one."""
+    server = TlsServer(tmp_path / "1", app=FRAMEWORK, config=CONFIG + "worker_class = 'asgi'\n")
+    with server:
+        with httpx.Client(http2=True, verify=server.trust()) as client:
+            answer = client.get(f"https://127.0.0.1:{server.port}/unavailable")
+        assert (answer.http_version, answer.status_code, answer.text) == ("HTTP/2", 503, "None")
+        book = Book()
+        book.requests["GET", "/unavailable", "503"] += 1
+        book.failed["GET", "/unavailable", "HTTP 503"] += 1
+        agrees(server, book)

@@ -1,0 +1,91 @@
+"""The metrics port is taken when the user's hook of the same name has taken what it wants."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+import requests
+
+from tests.helpers.servers import eventually
+from tests.integration.conftest import CONFIG, Serve
+
+INSTALL = "install(globals(), port=METRICS_PORT)\n"
+HEAD = CONFIG.replace(INSTALL, "")
+OWN_EXPORTER = """
+import http.server, threading
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"their own")
+
+    def log_message(self, *args): pass
+
+def take(port):
+    server = http.server.HTTPServer(("127.0.0.1", port), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+"""
+EXTENDED = """
+ours = when_ready
+def when_ready(server):
+    ours(server)
+    take(METRICS_PORT)
+"""
+WHEN_READY = "def when_ready(server): take(METRICS_PORT)\n"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        WHEN_READY + INSTALL,
+        INSTALL + WHEN_READY,
+        INSTALL + "def on_starting(server): pass\n" + WHEN_READY,
+        INSTALL + EXTENDED,
+        INSTALL + EXTENDED + INSTALL,
+    ],
+    ids=["above", "below", "below, with others", "after a call of ours", "after a call of ours, installed again"],
+)
+def test_an_exporter_of_the_users_own(serve: Serve, config: str) -> None:
+    """A config whose when_ready serves metrics at the very port starts; ours says that it is taken."""
+    server = serve(config=HEAD + OWN_EXPORTER + config)
+    assert requests.get(f"http://127.0.0.1:{server.metrics_port}/", timeout=20).text == "their own"
+    assert f"no metrics at 127.0.0.1:{server.metrics_port} yet: Address already in use" in server.log
+
+
+def test_a_port_that_a_reload_moves_to(serve: Serve) -> None:
+    """Where on_reload takes the port to which the exporter is to move, it has it, and the reload goes on."""
+    server = serve(config=HEAD + OWN_EXPORTER + "install(globals(), port=0)\n")
+    server.configure(HEAD + OWN_EXPORTER + INSTALL + "def on_reload(server): take(METRICS_PORT)\n")
+    server.signal(signal.SIGHUP)
+    eventually(lambda: "yet: Address already in use" in server.log, "the line for a port that is taken")
+    eventually(lambda: server.get("/").status_code == 200, "the application answers")
+    assert requests.get(f"http://127.0.0.1:{server.metrics_port}/", timeout=20).text == "their own"
+
+
+@pytest.mark.parametrize(
+    "hooks",
+    [
+        "def when_ready(server): pass\n",
+        "def nworkers_changed(server, new, old): pass\ndef on_starting(server): pass\ndef when_ready(server): pass\n",
+    ],
+    ids=["when_ready", "all but pre_fork"],
+)
+def test_hooks_below_that_take_nothing(serve: Serve, hooks: str) -> None:
+    """The exporter is started where hooks below the line have replaced those that would start it."""
+    assert serve(hooks).settled(1).sum("gunicorn_requests_total") == 1
+
+
+def test_at_the_end_the_users_hook_comes_first(serve: Serve) -> None:
+    """The user's on_exit still has the page, with the deaths of all workers on it."""
+    hook = """
+def on_exit(server):
+    import urllib.request
+    page = urllib.request.urlopen("http://127.0.0.1:METRICS_PORT/metrics", timeout=20).read()
+    with open("page", "wb") as out:
+        out.write(page)
+"""
+    server = serve(config=HEAD + hook + INSTALL)
+    server.stop()
+    assert 'reason="shutdown"} 1.0' in (server.folder / "page").read_text()

@@ -1,0 +1,60 @@
+"""A real Prometheus server with the sample configuration."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.helpers.places import TOP
+from tests.helpers.servers import eventually, running, unused_port
+from tests.integration.conftest import Serve
+
+SAMPLE = TOP / "sample_configs" / "prometheus.yml"
+
+QUERIES = [
+    'gunicorn_worker_uptime_seconds{worker_id=~"worker_.*"}',
+    'gunicorn_worker_memory_bytes{worker_id=~"worker_.*"} / 1024 / 1024',
+    'rate(gunicorn_worker_requests_total{worker_id=~"worker_.*"}[1m])',
+    "rate(gunicorn_worker_request_duration_seconds_sum[1m]) / rate(gunicorn_worker_request_duration_seconds_count[1m])",
+    "rate(gunicorn_worker_failed_requests_total[1m])",
+    "gunicorn_worker_cpu_percent",
+    "changes(gunicorn_worker_state[5m])",
+    "sum by (endpoint, status) (rate(gunicorn_requests_total[1m]))",
+    "histogram_quantile(0.9, sum by (le) (rate(gunicorn_request_duration_seconds_bucket[1m])))",
+]
+
+
+@pytest.mark.needs("prometheus")
+def test_queries(serve: Serve, tmp_path: Path) -> None:
+    """Scraped with the sample prometheus.yml, every query that dashboards are made of returns data."""
+    server = serve("workers = 2\n")
+    port = unused_port()
+    config = SAMPLE.read_text()
+    assert "127.0.0.1:9091" in config
+    assert "scrape_interval: 15s" in config
+    config = config.replace("127.0.0.1:9091", f"127.0.0.1:{server.metrics_port}")
+    (tmp_path / "prometheus.yml").write_text(config.replace("scrape_interval: 15s", "scrape_interval: 1s"))
+    command = [
+        "prometheus",
+        "--config.file=prometheus.yml",
+        "--storage.tsdb.path=data",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with running(command, tmp_path, tmp_path / "prometheus.log"):
+
+        def ask(query: str) -> list[dict[str, object]]:
+            server.get("/items/7")
+            server.get("/boom")
+            answer = requests.get(
+                f"http://127.0.0.1:{port}/api/v1/query", params={"query": query, "time": str(time.time())}, timeout=10
+            ).json()
+            assert answer["status"] == "success", answer
+            found: list[dict[str, object]] = answer["data"]["result"]
+            return found
+
+        for query in QUERIES:
+            assert eventually(lambda query=query: ask(query), f"data for {query}")  # type: ignore[misc]
+        assert [sample["value"][1] for sample in ask("up")] == ["1"]  # type: ignore[index]

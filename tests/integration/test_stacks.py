@@ -1,0 +1,271 @@
+"""Where a worker hung is in the log, whatever its class, and whatever it hung in."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.helpers.servers import Server, eventually
+from tests.helpers.worker_exits import booked, exits, hanging
+from tests.integration.conftest import Serve
+
+WHERE = re.compile(
+    r"gunicorn_prom_hooks: worker \(pid:(\d+)\) aborted; this is where it was:\n((?:(?:[ \w].*)?\n)+?)(?=\[)"
+)
+WSGI = """
+import ctypes, faulthandler, os, re, signal, sys, time
+
+def in_a_loop():
+    while True:
+        pass
+
+def in_an_extension():
+    sum(range(10**15))
+
+def in_a_regular_expression():
+    re.match("(a+)+b", "a" * 60)
+
+def in_a_call():
+    ctypes.PyDLL(None).sleep(1000)
+
+def app(environ, start_response):
+    hang = globals().get(environ["PATH_INFO"][1:])
+    if hang is not None:
+        hang()
+    body = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+ASGI = (
+    WSGI[: WSGI.index("def app(")]
+    + """
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    hang = globals().get(scope["path"][1:])
+    if hang is not None:
+        hang()
+    body = str(os.getpid()).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+"""
+)
+PATCHED = "from gevent import monkey\nmonkey.patch_all()\n"
+SYNC, ASGI_WORKER, UVICORN = "sync", "asgi", "uvicorn_worker.UvicornWorker"
+DETAIL = {ASGI_WORKER: "SIGKILL"}
+"""How a worker ends of a timeout in a loop; others run gunicorn's handler, or die of SIGABRT."""
+
+
+def stacks(server: Server, count: int) -> list[tuple[str, str]]:
+    """Pid and stacks of each worker that was aborted, once there are so many."""
+
+    def probe() -> list[tuple[str, str]] | None:
+        found = WHERE.findall(server.log)
+        return found if len(found) >= count else None
+
+    found = eventually(probe, f"{count} stacks are in the log")
+    assert len(found) == count, server.log
+    return found
+
+
+def hung(server: Server, path: str, count: int = 1) -> str:
+    """Has a worker hang there until it is ended; its stacks."""
+    pid = server.get("/").text
+    # gunicorn ends none that it has never heard of: tornado's first heartbeat is a second late.
+    eventually(lambda: server.scrape().all("gunicorn_worker_heartbeat_age_seconds"), "a heartbeat")
+    with hanging(server, path):
+        found = stacks(server, count)
+    assert found[-1][0] == pid
+    return found[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("worker", "more", "app", "places"),
+    [
+        (SYNC, "", WSGI, ("in_a_loop", "in_an_extension", "in_a_regular_expression", "in_a_call")),
+        ("gthread", "threads = 3\n", WSGI, ("in_an_extension", "in_a_call")),
+        ("gevent", "", WSGI, ("in_a_loop", "in_an_extension")),
+        ("gevent", PATCHED, WSGI, ("in_a_loop", "in_an_extension")),
+        ("gevent_pywsgi", "", WSGI, ("in_a_loop", "in_an_extension")),
+        ("tornado", "", WSGI, ("in_a_loop", "in_an_extension")),
+        (ASGI_WORKER, "", ASGI, ("in_a_loop", "in_an_extension", "in_a_call")),
+        (UVICORN, "", ASGI, ("in_a_loop", "in_an_extension", "in_a_call")),
+        ("uvicorn.workers.UvicornWorker", "", ASGI, ("in_a_loop",)),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "\n" not in value else "",
+)
+def test_every_class_and_every_place(serve: Serve, worker: str, more: str, app: str, places: tuple[str, ...]) -> None:
+    """The function that hangs is in the stacks, which are logged once, above the line about the worker's end."""
+    server = serve(f"worker_class = {worker!r}\ntimeout = 1\n{more}", app=app)
+    for number, place in enumerate(places, 1):
+        text = hung(server, f"/{place}", number)
+        assert f" in {place}\n" in text
+        assert "gunicorn_prom_hooks" not in text.split(f" in {place}\n")[0], "what hung comes first, not our handler"
+        log = server.log
+        assert log.rindex("WORKER TIMEOUT") < log.rindex("this is where it was") < log.rindex(" ended: timeout")
+    assert "Traceback" not in server.log.split("WORKER TIMEOUT")[0]
+    samples = server.scrape()
+    assert samples.one("gunicorn_master_worker_restart_total", reason="timeout") == len(places)
+    assert samples.sum("gunicorn_exporter_errors_total") == 0
+
+
+@pytest.mark.parametrize(
+    ("worker", "app", "place", "detail"),
+    [
+        (SYNC, WSGI, "in_a_loop", "SIGABRT"),
+        (SYNC, WSGI, "in_an_extension", "SIGKILL"),
+        (ASGI_WORKER, ASGI, "in_a_loop", "SIGKILL"),
+        (UVICORN, ASGI, "in_a_loop", "SIGABRT"),
+    ],
+)
+def test_the_end_is_what_it_was(serve: Serve, worker: str, app: str, place: str, detail: str) -> None:
+    """That a worker is asked for its stacks does not change how it ends."""
+    server = serve(f"worker_class = {worker!r}\ntimeout = 1\n", app=app)
+    with contextlib.suppress(Exception):
+        server.get(f"/{place}")  # and hangs up: gunicorn's sync worker waits for that before it exits
+    booked(server, {("timeout", detail): 1})
+    stacks(server, 1)
+
+
+def test_one_that_is_aborted_by_somebody_else(serve: Serve) -> None:
+    """SIGABRT that gunicorn has not sent has the stacks logged too, where Python code still runs."""
+    server = serve("timeout = 0\n", app=WSGI)
+    pid = int(server.get("/").text)
+    with hanging(server, "/in_a_loop"):
+        eventually(lambda: server.scrape().sum("gunicorn_requests_in_progress") == 1, "it hangs")
+        psutil.Process(pid).send_signal(signal.SIGABRT)
+        [(found, text)] = stacks(server, 1)
+    assert (int(found), " in in_a_loop\n" in text) == (pid, True)
+
+
+@pytest.mark.parametrize("worker", [SYNC, UVICORN])
+def test_the_users_faulthandler_and_signal_handlers(serve: Serve, worker: str) -> None:
+    """faulthandler writes where the user wants it to, before and after, and the user's handlers are called."""
+    app = (
+        (WSGI if worker == SYNC else ASGI)
+        + """
+crashes = open("crashes", "a")  # the next worker does so, too
+faulthandler.enable(crashes)
+faulthandler.register(signal.SIGUSR2, file=open("dumps", "a"))
+
+def crash():
+    faulthandler._sigsegv()
+"""
+    )
+    server = serve(f"worker_class = {worker!r}\ntimeout = 1\n", app=app)
+    hung(server, "/in_a_loop")
+    pid = int(server.get("/").text)
+    psutil.Process(pid).send_signal(signal.SIGUSR2)
+    eventually(lambda: "most recent call first" in (server.folder / "dumps").read_text(), "the user's own signal")
+    with contextlib.suppress(Exception):
+        server.get("/crash")
+    booked_crash = eventually(
+        lambda: found if ("signal", "SIGSEGV") in (found := exits(server.scrape())) else None, "the crash is booked"
+    )
+    assert booked_crash["signal", "SIGSEGV"] == 1
+    assert " in crash" in (server.folder / "crashes").read_text()
+    assert len(WHERE.findall(server.log)) == 1
+
+
+def test_a_handler_of_sigabrt_of_the_users(serve: Serve) -> None:
+    """It is called as without us, once."""
+    app = (
+        WSGI
+        + """
+def aborted(sig, frame):
+    open("aborted", "a").write(f"{sig}\\n")
+    os._exit(3)
+
+signal.signal(signal.SIGABRT, aborted)
+"""
+    )
+    server = serve("timeout = 1\n", app=app)
+    hung(server, "/in_a_loop")
+    assert (server.folder / "aborted").read_text() == "6\n"
+
+
+MANY_THREADS = """
+import threading
+
+def a_function_with_a_long_name_of_which_there_are_many_in_each_of_many_threads(depth=60):
+    if depth:
+        return a_function_with_a_long_name_of_which_there_are_many_in_each_of_many_threads(depth - 1)
+    time.sleep(1000)
+
+def with_many_threads():
+    for _ in range(35):
+        threading.Thread(
+            target=a_function_with_a_long_name_of_which_there_are_many_in_each_of_many_threads, daemon=True
+        ).start()
+    time.sleep(1000)
+"""
+
+
+def test_many_deep_threads(serve: Serve) -> None:
+    """The main thread, which comes last, is in the log, and the text is not among that of other workers."""
+    server = serve("timeout = 2\nworkers = 3\n", app=WSGI + MANY_THREADS)
+    for number, path in enumerate(("with_many_threads", "in_a_call", "in_a_call", "in_a_call"), 1):
+        with hanging(server, f"/{path}"):
+            stacks(server, number)
+        text = server.log.split("this is where it was")[-1].split(" ended: timeout")[0]
+        assert f" in {path}\n" in text
+        assert ("many_threads" in text) == (number == 1)
+        server.wait_for_workers(3)
+
+
+@pytest.mark.parametrize("worker", [SYNC, UVICORN])
+def test_an_application_that_takes_the_signal(serve: Serve, worker: str) -> None:
+    """Its handler is not called after a timeout, also if it sets that when it is loaded; there are no stacks."""
+    app = (
+        (WSGI if worker == SYNC else ASGI)
+        + """
+signal.signal(signal.SIGRTMAX - 2, lambda *_: open("called", "a").close())
+"""
+    )
+    server = serve(f"worker_class = {worker!r}\ntimeout = 1\n", app=app)
+    with hanging(server, "/in_a_loop"):
+        eventually(lambda: " ended: timeout" in server.log, "the worker has ended")
+    assert not (server.folder / "called").exists()
+    assert WHERE.findall(server.log) == []
+
+
+def open_files(pid: int) -> int:
+    """Number of files of that kind which a process has open."""
+    names = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            names.append(str(link.readlink()))
+    return sum("gunicorn_prom_hooks" in name for name in names)
+
+
+def test_no_file_stays_open(serve: Serve) -> None:
+    """There is one file for all workers, however many there were."""
+    server = serve("workers = 3\nmax_requests = 5\n", app=WSGI)
+    pids = {server.get("/").text for _ in range(60)}
+    assert len(pids) > 6
+    server.settled(61)
+
+    def probe() -> bool:
+        assert [open_files(worker.pid) for worker in server.workers()] == [1, 1, 1]
+        assert open_files(server.pid) == 1
+        return True
+
+    eventually(probe, "one file for all")
+
+
+def test_several_at_once(serve: Serve) -> None:
+    """All workers time out together: each has its stacks in the log."""
+    server = serve(f"worker_class = {UVICORN!r}\nworkers = 4\ntimeout = 5\n", app=ASGI)
+    server.wait_for_workers(4)
+    with contextlib.ExitStack() as stack:
+        for count in range(1, 5):  # one that hangs accepts no other one
+            stack.enter_context(hanging(server, "/in_a_loop"))
+            eventually(lambda count=count: server.scrape().sum("gunicorn_requests_in_progress") == count, "it hangs")  # type: ignore[misc]
+        found = stacks(server, 4)
+    assert len({pid for pid, _ in found}) == 4
+    assert all(" in in_a_loop\n" in text for _, text in found)

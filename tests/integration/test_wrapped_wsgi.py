@@ -1,0 +1,61 @@
+"""Worker classes whose WSGI application is called through a function of ours: it changes nothing of what is served."""
+
+from __future__ import annotations
+
+import http.client
+from contextlib import closing
+
+import pytest
+
+from tests.helpers.servers import Server
+from tests.integration.conftest import Serve
+
+APP = """
+import sys
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/again":
+        try:
+            raise KeyError("again")
+        except KeyError:
+            start_response("503 Sorry", [], exc_info=sys.exc_info())
+        return [b"sorry"]
+    start_response("200 OK", [])
+    if path == "/generator":
+        return (part for part in (b"ab", b"", b"cd"))
+    return {"/": [b"ok"], "/list": [b"hello", b"", b"world"], "/tuple": (b"ab", b"cd", b"ef"), "/empty": []}[path]
+"""
+BODIES = {
+    "/list": b"helloworld",
+    "/tuple": b"abcdef",
+    "/empty": b"",
+    "/generator": b"abcd",
+    "/again": b"sorry",
+    "/": b"ok",
+}
+
+
+def session(server: Server) -> dict[str, tuple[bytes, str | None, str | None]]:
+    """Bodies and what tells their ends, of requests that come one after the other on one connection."""
+    answers = {}
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        for path in BODIES:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            framing = response.getheader("Content-Length"), response.getheader("Transfer-Encoding")
+            answers[path] = response.read(), *framing
+    return answers
+
+
+@pytest.mark.parametrize("worker", ["gevent_pywsgi", "tornado"])
+def test_bodies(serve: Serve, worker: str) -> None:
+    """Each body arrives whole, framed as it is without us, and its bytes are on the page."""
+    with_us = serve(f"worker_class = {worker!r}\n", app=APP)
+    config = f"bind = '127.0.0.1:PORT'\ncontrol_socket_disable = True\nworker_class = {worker!r}\n"
+    answers = session(with_us)
+    assert {path: body for path, (body, *_) in answers.items()} == BODIES
+    assert answers == session(serve(app=APP, config=config))
+    samples = with_us.settled(1 + len(BODIES))
+    assert samples.sum("gunicorn_response_size_bytes_sum") == sum(map(len, BODIES.values())) + len("ok")
+    assert samples.one("gunicorn_requests_total", endpoint="/again", status="503") == 1

@@ -1,0 +1,252 @@
+"""The application's families on our page: those that fail, and those with names that we have too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.collectors import name_conflicts as clashes
+from gunicorn_prom_hooks.collectors.name_conflicts import MAX_TOLD, Clashes
+from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.exporter.http import ENCODERS
+from tests.helpers.snapshots import Scene, names, one, scraped
+
+TAKEN = "gunicorn_prom_hooks: the application's metric %s is left out: the name is taken"
+
+
+class Log:
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[object, ...]] = []
+
+    def error(self, msg: str, *args: object, **kwargs: object) -> None:
+        """Keeps the line."""
+        self.lines.append((msg, *args))
+
+
+@pytest.fixture
+def log() -> Log:
+    """Where the guard logs."""
+    return Log()
+
+
+@pytest.fixture
+def guard(log: Log) -> Guard:
+    """Where failures end."""
+    guard = Guard()
+    guard.log = log
+    return guard
+
+
+def counter(name: str) -> Metric:
+    return CounterMetricFamily(name, "Help.", value=1.0)
+
+
+def gauge(name: str) -> Metric:
+    return GaugeMetricFamily(name, "Help.", value=1.0)
+
+
+def histogram(name: str) -> Metric:
+    return HistogramMetricFamily(name, "Help.", buckets=[("1.0", 1.0), ("+Inf", 2.0)], sum_value=3.0)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "stays"),
+    [
+        (gauge("a"), gauge("b"), True),
+        (gauge("a"), gauge("a"), False),
+        (counter("a"), counter("a"), False),
+        (gauge("a"), counter("a"), False),
+        (gauge("a_total"), counter("a"), False),
+        (counter("a"), gauge("a_total"), False),
+        (gauge("a_bucket"), histogram("a"), False),
+        (gauge("a_count"), histogram("a"), False),
+        (gauge("a_sum"), histogram("a"), False),
+        (histogram("a"), gauge("a_sum"), False),
+        (histogram("a"), gauge("a"), False),
+        (gauge("a_created"), histogram("a"), True),
+        (gauge("a_"), gauge("a"), True),
+        (Metric("a", "Help.", "gauge"), gauge("a"), False),
+        (gauge("a"), Metric("a", "Help.", "gauge"), False),
+    ],
+)
+def test_what_clashes(guard: Guard, theirs: Metric, ours: Metric, stays: bool) -> None:
+    """A family is left out if it, or a sample of it, is called as a family or a sample of ours."""
+    other = gauge("other")
+    assert list(Clashes(guard).without([theirs, other], [gauge("x"), ours])) == ([theirs] if stays else []) + [other]
+    assert guard.counts == ({} if stays else {"app_metrics_name": 1})
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "stays"),
+    [
+        (gauge("a.b"), gauge("a_b"), False),
+        (gauge("a b"), gauge("a_b"), False),
+        (gauge("a\u00fcb"), gauge("a_b"), False),
+        (counter("gunicorn.requests"), counter("gunicorn_requests"), False),
+        (gauge("gunicorn.requests.total"), counter("gunicorn_requests"), False),
+        (gauge("a.bucket"), histogram("a"), False),
+        (gauge("a.sum"), histogram("a"), False),
+        (histogram("a.b"), gauge("a_b_count"), False),
+        (histogram("process.cpu.seconds"), counter("process_cpu_seconds"), False),
+        (gauge("1a"), gauge("_a"), False),
+        (gauge("a_dot_b"), gauge("a.b"), True),
+        (gauge("a.b"), gauge("a-b"), False),
+        (gauge("U__a_2e_b"), gauge("a.b"), False),
+        (gauge("a..b"), gauge("a_b"), True),
+        (gauge("a:b"), gauge("a_b"), True),
+        (gauge("a.b"), gauge("a_c"), True),
+    ],
+)
+@pytest.mark.skipif(not clashes._ESCAPINGS, reason="this prometheus_client escapes no names")
+@pytest.mark.parametrize("both_theirs", [False, True])
+def test_what_clashes_once_escaped(guard: Guard, theirs: Metric, ours: Metric, stays: bool, both_theirs: bool) -> None:
+    """A name that is taken only in one of the ways in which a client may want names is taken, by ours or by theirs."""
+    families = [ours, theirs] if both_theirs else [theirs]
+    found = list(Clashes(guard).without(families, [] if both_theirs else [ours]))
+    assert found == families[: len(families) - (not stays)]
+    assert guard.counts == ({} if stays else {"app_metrics_name": 1})
+
+
+@pytest.mark.parametrize("accept", sorted(ENCODERS))
+def test_a_page_has_each_name_once(guard: Guard, accept: str) -> None:
+    """In each format that a client may ask for, no family is there twice."""
+    ours = [counter("gunicorn_requests"), gauge("gunicorn_workers"), histogram("gunicorn_request_duration_seconds")]
+    names = ("gunicorn.requests", "gunicorn.workers", "gunicorn-workers", "gunicorn.request_duration_seconds.sum")
+    theirs = [make(name) for name in names for make in (counter, gauge, histogram)]
+    families = [*ours, *Clashes(guard).without([*theirs, gauge("a.b"), gauge("a_b")], ours)]
+    assert len(families) > len(ours)
+    text = ENCODERS[accept](SimpleNamespace(collect=lambda: families)).decode()
+    types = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(types) == len(set(types)) == len(families)
+
+
+@pytest.mark.parametrize(
+    ("labels", "stays"), [(["a.b", "a_b"], False), (["a-b", "a.b"], False), (["a.b", "a_c"], True), (["a", "b"], True)]
+)
+@pytest.mark.skipif(not clashes._ESCAPINGS, reason="this prometheus_client escapes no names")
+def test_labels_that_are_one_once_escaped(guard: Guard, log: Log, labels: list[str], stays: bool) -> None:
+    """A sample with two labels of one name would cost the whole page: the family is left out, and that is said."""
+    family = GaugeMetricFamily("shop_orders", "Help.", labels=labels)
+    family.add_metric(["1", "2"], 1.0)
+    assert list(Clashes(guard).without([family, gauge("b")], [gauge("x")])) == [
+        *([family] if stays else []),
+        gauge("b"),
+    ]
+    assert [line[1] for line in log.lines] == ([] if stays else ["shop_orders"])
+
+
+def test_a_family_of_ours_that_is_not_on_each_page(guard: Guard) -> None:
+    """A name stays taken while the collector of ours that has it fails."""
+    found = Clashes(guard)
+    assert list(found.without([gauge("a")], [gauge("a")])) == []
+    assert list(found.without([gauge("a")], [])) == []
+
+
+def test_a_counter_of_ours_without_samples(guard: Guard) -> None:
+    """The name that a family has in the text is taken also while the family has no samples."""
+    ours = CounterMetricFamily("a", "Help.", labels=("x",))
+    assert list(Clashes(guard).without([gauge("a_total")], [ours])) == []
+
+
+def test_each_name_is_told_once(guard: Guard, log: Log) -> None:
+    """However often the page is made, there is one line and one count for each name."""
+    found = Clashes(guard)
+    for _ in range(5):
+        assert list(found.without([gauge("a"), gauge("b")], [gauge("a"), gauge("b")])) == []
+    assert log.lines == [(TAKEN, "a"), (TAKEN, "b")]
+    assert guard.counts == {"app_metrics_name": 2}
+
+
+def test_without_a_log(guard: Guard) -> None:
+    """Before there is a log the clash is counted all the same."""
+    guard.log = None
+    assert list(Clashes(guard).without([gauge("a")], [gauge("a")])) == []
+    assert guard.counts == {"app_metrics_name": 1}
+
+
+@pytest.mark.parametrize("most", [3, MAX_TOLD])
+def test_what_is_told_is_bounded(guard: Guard, log: Log, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Beyond so many names nothing is logged or kept; they are left out nevertheless."""
+    monkeypatch.setattr(clashes, "MAX_TOLD", most)
+    found = Clashes(guard)
+    families = [gauge(f"a{number}") for number in range(most + 20)]
+    for _ in range(2):
+        assert list(found.without(families, families)) == []
+    assert log.lines == [(TAKEN, f"a{number}") for number in range(most)]
+    assert len(found._told) == most
+    assert list(found.without([gauge("b")], families))
+
+
+def test_the_applications_families_are_on_the_page(guard: Guard, log: Log) -> None:
+    """They come last, unchanged, and their collector is timed like all others."""
+    families = [counter("shop_orders"), histogram("shop_search_seconds")]
+    page = Page(Scene().view, guard, lambda: families)
+    assert list(page.collect())[-2:] == families
+    found = scraped(page)
+    assert one(found, "shop_orders_total") == 1.0
+    assert one(found, "gunicorn_exporter_collector_success", collector="app_metrics") == 1.0
+    assert one(found, "gunicorn_exporter_collector_duration_seconds", collector="app_metrics") >= 0.0
+    assert (guard.counts, log.lines) == ({}, [])
+
+
+def test_a_page_without_application_metrics(guard: Guard) -> None:
+    """Where there are none, the page says nothing of them."""
+    assert b"app_metrics" not in generate_latest(Page(Scene().view, guard))
+
+
+def raises() -> Iterator[Metric]:
+    """An application collector that fails half-way."""
+    yield gauge("half_of_it")
+    raise RuntimeError("a bug")
+
+
+def test_an_application_that_raises_costs_its_families_only(guard: Guard, log: Log) -> None:
+    """None of its families shows, success is 0, and everything of ours is there; it is counted, and logged once."""
+    scene = Scene()
+    alone = set(names(scraped(scene.page())))
+    page = Page(scene.view, guard, raises)
+    for times in (1, 2):
+        found = scraped(page)
+        assert set(names(found)) == alone
+        assert one(found, "gunicorn_exporter_collector_success", collector="app_metrics") == 0.0
+        assert one(found, "gunicorn_exporter_collector_success", collector="master") == 1.0
+        assert guard.counts == {"collector_app_metrics": times}
+    assert len(log.lines) == 1
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        gauge("gunicorn_workers"),
+        gauge("gunicorn_master_worker_restart_total"),
+        counter("gunicorn_master_worker_restart"),
+        gauge("gunicorn_exporter_collector_success"),
+        gauge("gunicorn_exporter_collector_duration_seconds"),
+        histogram("gunicorn_workers"),
+    ],
+)
+def test_what_has_our_names_is_not_on_the_page(guard: Guard, log: Log, family: Metric) -> None:
+    """Of every collector of ours, the two families about collectors included, the page is ours; the rest is theirs."""
+    scene = Scene()
+    page = Page(scene.view, guard, lambda: [family, gauge("shop_orders")])
+    ours = set(scraped(scene.page()))
+    for _ in range(3):
+        families = list(page.collect())
+        assert family not in families
+        keys = set(scraped(page))
+        assert len({f.name for f in families}) == len(families)
+        assert {name for name, _ in keys - ours} == {
+            "shop_orders",
+            "gunicorn_exporter_collector_success",
+            "gunicorn_exporter_collector_duration_seconds",
+        }
+    assert log.lines == [(TAKEN, family.name)]
+    assert guard.counts == {"app_metrics_name": 1}

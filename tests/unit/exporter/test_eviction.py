@@ -1,0 +1,82 @@
+"""Who has to go when there are too many clients, or too much is kept for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from gunicorn_prom_hooks.exporter.connection import Client, State, home
+from gunicorn_prom_hooks.exporter.eviction import next_to_go, too_much
+from gunicorn_prom_hooks.exporter.tls import Plain
+
+
+def client(state: State, moved: float, peer: str = "10.0.0.1", body: bytes = b"") -> Client:
+    """A client at this."""
+    made = Client(None, (peer, 1), Plain())
+    made.state, made.since, made.deadline, made.body = state, moved, moved + 5.0, body
+    return made
+
+
+LINGERING, READING, WRITING, WAITING = State.LINGERING, State.READING, State.WRITING, State.WAITING
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ([(WAITING, 0), (READING, 5), (LINGERING, 9), (LINGERING, 8)], 3),
+        ([(WAITING, 0), (WRITING, 7), (READING, 9), (READING, 8)], 1),
+        ([(WAITING, 0), (WRITING, 7), (WRITING, 6), (READING, 5)], 3),
+    ],
+)
+def test_from_one_address(states: list[tuple[State, float]], expected: int) -> None:
+    """Who has its answer goes first, then who has been at its request or its answer for longest."""
+    clients = [client(state, moved) for state, moved in states]
+    assert next_to_go(clients) is clients[expected]
+
+
+def test_who_waits_for_us_stays() -> None:
+    """Where everybody has asked and is waiting, a new one from the same place is turned away."""
+    clients = [client(WAITING, moved) for moved in range(5)]
+    assert next_to_go(clients, "10.0.0.1") is None
+    assert next_to_go(clients, "10.0.0.2") is clients[4]
+
+
+def test_the_crowd_makes_room() -> None:
+    """One from elsewhere is not driven out by many from one place, whatever it is at."""
+    alone = client(READING, 0.0, "10.0.0.2")
+    crowd = [client(WRITING, moved) for moved in (3.0, 2.0)]
+    assert next_to_go([alone, *crowd]) is crowd[1]
+
+
+def test_nobody_is_there() -> None:
+    """Without clients there is none to close."""
+    assert next_to_go([]) is None
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [
+        (("10.0.0.1", 5), "10.0.0.1"),
+        (("::ffff:10.0.0.1", 5, 0, 0), "10.0.0.1"),
+        (("", 0), ""),
+        (b"", ""),
+    ],
+)
+def test_home(peer: object, expected: str) -> None:
+    """An address of IPv4 stands for itself, however it comes in; what is none stands for nobody."""
+    assert home(peer) == expected
+
+
+def test_a_network_of_ipv6_is_one_home() -> None:
+    """Whoever has one address of IPv6 has billions."""
+    assert home(("2001:db8::1", 5, 0, 0)) == home(("2001:db8::ffff:1%eth0", 7, 0, 2))
+    assert home(("2001:db8::1", 5, 0, 0)) != home(("2001:db8:0:1::1", 5, 0, 0))
+
+
+def test_answers_are_counted_once_and_the_oldest_go() -> None:
+    """However many clients read an answer, it is kept once; the oldest goes when it is too much, the newest never."""
+    old, new = b"o" * 100, b"n" * 100
+    readers = [client(WRITING, 1, body=old), client(WRITING, 2, body=old), client(WRITING, 3, body=new)]
+    assert too_much(readers, 200) == []
+    assert too_much(readers, 150) == readers[:2]
+    assert too_much(readers, 0) == readers[:2]
+    assert too_much([client(WAITING, 1)], 0) == []

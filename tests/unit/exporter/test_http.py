@@ -1,0 +1,419 @@
+"""One HTTP request to the exporter."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from email.parser import BytesParser
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.exporter.auth import Credentials
+from gunicorn_prom_hooks.exporter.handlers import Pages
+from gunicorn_prom_hooks.exporter.http import ENCODERS, Exchange, Reply, Wish, refusal
+from gunicorn_prom_hooks.model.response import Resource
+
+COUNTED = CollectorRegistry()
+Counter("asked", "Times.", registry=COUNTED)
+PLAIN, OPEN = generate_latest(COUNTED), generate_openmetrics(COUNTED)  # type: ignore[no-untyped-call]
+NOBODY_IN_PARTICULAR = Credentials()
+
+
+class Counted(Page):
+    """A page with one counter of its own."""
+
+    def __init__(self, guard: Guard) -> None:
+        super().__init__(lambda: None, guard)  # type: ignore[arg-type,return-value]
+        self.looks = 0
+
+    def collect_from(self, view: object) -> Iterator[Metric]:
+        """The counter."""
+        self.looks += 1
+        yield from COUNTED.collect()
+
+
+STATUS = ("/", "/status.json")
+
+
+class FakeSite:
+    """A status page with two files."""
+
+    paths = ("/", "/status.css", "/broken")
+
+    def resource(self, path: str, look: Callable[[], object]) -> Resource | None:
+        """One that looks at the server, and one that does not."""
+        if path == "/":
+            look()
+            return Resource(
+                b"<p>up</p>" * 50, "text/html; charset=utf-8", {"Content-Security-Policy": "default-src 'none'"}
+            )
+        if path == "/broken":
+            raise RuntimeError("a bug")
+        return Resource(b"p{}", "text/css", {"Cache-Control": "max-age=60"}) if path == "/status.css" else None
+
+
+def pages(site: FakeSite | None = None, guard: Guard | None = None) -> Pages:
+    """What there is to see."""
+    return Pages(Counted(guard or Guard()), site, nullcontext, guard or Guard())
+
+
+def exchange(
+    raw: bytes, credentials: Credentials = NOBODY_IN_PARTICULAR, *, ready: bool = True, status_page: bool = False
+) -> Exchange:
+    """The request, understood."""
+    return Exchange(raw, credentials, lambda: ready, status_paths=FakeSite.paths if status_page else ())
+
+
+def answer(raw: bytes, *, site: FakeSite | None = None, **keywords: Any) -> bytes:
+    """The response to this request, as it goes out."""
+    understood = exchange(raw, status_page=site is not None, **keywords)
+    outcome = understood.outcome
+    reply = pages(site).render([outcome])[outcome] if isinstance(outcome, Wish) else outcome
+    return reply.head if understood.head_only else reply.head + reply.body
+
+
+def ask(raw: bytes, **keywords: Any) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of the response."""
+    head, _, body = answer(raw, **keywords).partition(b"\r\n\r\n")
+    status, _, headers = head.partition(b"\r\n")
+    version, code, _ = status.split(b" ", 2)
+    assert version == b"HTTP/1.1"
+    return int(code), dict(BytesParser().parsebytes(headers).items()), body
+
+
+def request(target: str = "/metrics", method: str = "GET", **headers: str) -> bytes:
+    """A request as bytes."""
+    lines = [f"{method} {target} HTTP/1.1", "Host: x", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+@pytest.mark.parametrize("target", ["/metrics", "/metrics?name[]=asked", "http://host:9091/metrics"])
+def test_the_metrics_as_text(target: str) -> None:
+    """GET /metrics is the page as text, complete and once: the connection closes after it."""
+    status, headers, body = ask(request(target))
+    assert status == 200
+    assert headers["Content-Type"] == CONTENT_TYPE_PLAIN_0_0_4
+    assert headers["Content-Length"] == str(len(body))
+    assert headers["Connection"] == "close"
+    assert body == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        ("application/openmetrics-text", True),
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3", True),
+        ("text/plain;version=0.0.4", False),
+        ("*/*", False),
+        ("nonsense;;=", False),
+    ],
+)
+def test_the_format_is_the_one_accepted(accept: str, openmetrics: bool) -> None:
+    """OpenMetrics for who asks for it, text for all others."""
+    status, headers, body = ask(request(Accept=accept))
+    assert (status, body) == (200, OPEN if openmetrics else PLAIN)
+    assert headers["Content-Type"].startswith(OPENMETRICS if openmetrics else CONTENT_TYPE_PLAIN_0_0_4)
+    assert "Accept" in headers["Vary"]
+
+
+def test_gzip() -> None:
+    """Who accepts gzip gets it, and no one else."""
+    _, headers, body = ask(request(Accept_Encoding="gzip, deflate"))
+    assert headers["Content-Encoding"] == "gzip"
+    assert headers["Content-Length"] == str(len(body))
+    assert gzip.decompress(body) == PLAIN
+    assert body[4:8] == bytes(4), "no time of day, which may be out of the range that gzip has"
+    assert "Content-Encoding" not in ask(request(Accept_Encoding="deflate"))[1]
+
+
+@pytest.mark.parametrize("target", ["/metrics", "/elsewhere"])
+def test_head_is_get_without_the_body(target: str) -> None:
+    """HEAD has the status and headers of GET, its length included, and no body."""
+    got, head = ask(request(target)), ask(request(target, "HEAD"))
+    assert head[2] == b""
+    for answer in (got, head):
+        answer[1].pop("Date")
+    assert head[:2] == got[:2]
+
+
+@pytest.mark.parametrize("target", ["/", "/metric", "/metrics/", "//metrics/x", "/favicon.ico", "*", "metrics"])
+def test_404_elsewhere(target: str) -> None:
+    """There is nothing at any other path, and the answer says where the metrics are."""
+    status, _, body = ask(request(target))
+    assert (status, body) == (404, b"The metrics are at /metrics. Health checks are at /healthz and /readyz.\n")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "get", "OPTIONS"])
+def test_other_methods_are_refused(method: str) -> None:
+    """Only GET and HEAD are answered."""
+    for target in ("/metrics", "/healthz"):
+        status, headers, _ = ask(request(target, method))
+        assert (status, headers["Allow"]) == (405, "GET, HEAD")
+
+
+GARBAGE = [
+    b"\0\r\n\r\n",
+    b"nonsense\r\n\r\n",
+    b"GET /metrics FTP/1\r\n\r\n",
+    b"\x16\x03\x01\x02\0\x01\r\n\r\n",
+    b"a b c d\n\n",
+]
+
+
+@pytest.mark.parametrize("raw", GARBAGE)
+def test_garbage_is_refused_as_bad(raw: bytes) -> None:
+    """What is no HTTP is told that it is a bad request."""
+    assert answer(raw).endswith(b"\r\n\r\n400 Bad Request\n")
+
+
+@pytest.mark.parametrize("raw", GARBAGE)
+def test_garbage_gets_a_whole_response(raw: bytes) -> None:
+    """The refusal is a response with a status line."""
+    assert ask(raw)[0] == 400
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        request("http://[/metrics"),
+        request(Accept="text/plain;version=abc"),
+        request(Accept="text/plain;version=" + "9" * 6000),
+        request(Accept="application/openmetrics-text;version=x"),
+        request(Accept_Encoding="gzip;q=x"),
+        request(Content_Length="-1"),
+        request(Expect="100-continue"),
+        request("/%zz?%"),
+        b"GET /metrics HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+        b"GET /metrics HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nAccept: \xff\xfe\r\n\r\n",
+        b"GET " + b"/" * 70000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /metrics\r\n\r\n",
+        b"",
+    ],
+)
+def test_what_is_odd_raises_nothing(raw: bytes) -> None:
+    """A request made to confuse is answered; the handler never raises."""
+    assert answer(raw)
+
+
+words = st.sampled_from(
+    [b"GET", b"HEAD", b" ", b"/metrics", b"/", b" HTTP/1.1", b"\r\n", b"\n", b"Accept: ", b"\r\n\r\n"]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.one_of(st.binary(max_size=200), st.lists(words | st.binary(max_size=5), max_size=20).map(b"".join)))
+def test_random_bytes_raise_nothing(raw: bytes) -> None:
+    """Whatever comes in, a whole response goes out, with or without a secret and a status page."""
+    for credentials in (NOBODY_IN_PARTICULAR, Credentials("secret", "user:password")):
+        outcome = exchange(raw + b"\r\n\r\n", credentials, status_page=True).outcome
+        assert isinstance(outcome, Wish) or outcome.head.startswith(b"HTTP/1.1 ")
+
+
+def test_a_refusal_is_a_whole_response() -> None:
+    """A refusal has a status line, a length that is right, and closes the connection."""
+    head, body = refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+    assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert f"Content-Length: {len(body)}\r\n".encode() in head
+    assert b"\r\nConnection: close\r\n" in head
+    assert head.endswith(b"\r\n\r\n")
+
+
+def test_a_failure_while_rendering_costs_its_own_reply_only() -> None:
+    """What raises is a 500 and counted; the other wishes of the same moment are fulfilled."""
+    guard = Guard()
+    broken, metrics = Wish("/broken", "", gzip=False), Wish("/metrics", CONTENT_TYPE_PLAIN_0_0_4, gzip=False)
+    replies = pages(FakeSite(), guard).render([broken, metrics])
+    assert replies[broken].head.startswith(b"HTTP/1.1 500 ")
+    assert replies[metrics].body == PLAIN
+    assert guard.counts == {"scrape": 1}
+
+
+def test_one_look_for_all_wishes_of_a_moment() -> None:
+    """However many formats are wished for, the server is looked at once, and each format is encoded once."""
+    page = Counted(Guard())
+    wishes = [Wish("/metrics", content_type, compressed) for content_type in ENCODERS for compressed in (True, False)]
+    replies = Pages(page, None, nullcontext, Guard()).render(wishes)
+    assert page.looks == 1
+    assert all(reply.head.startswith(b"HTTP/1.1 200 ") for reply in replies.values())
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.0.1", "2.7.1", "99.0.0"])
+def test_the_formats_are_few(version: str) -> None:
+    """A version that nobody has heard of is not yet another rendering."""
+    for kind in ("application/openmetrics-text", "text/plain"):
+        outcome = exchange(request(Accept=f"{kind};version={version}")).outcome
+        assert isinstance(outcome, Wish)
+        assert outcome.content_type in ENCODERS
+        assert outcome.content_type.startswith(kind)
+
+
+def authorization(scheme: str, value: str) -> bytes:
+    """A request for the metrics with this header."""
+    return request(Authorization=f"{scheme} {value}")
+
+
+def basic(text: str) -> str:
+    """As a client sends it."""
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("token", "basic_auth", "header", "status"),
+    [
+        ("", "", None, 200),
+        ("", "", ("Bearer", "anything"), 200),
+        ("secret", "", None, 401),
+        ("secret", "", ("Bearer", "secret"), 200),
+        ("secret", "", ("bearer", " secret "), 200),
+        ("secret", "", ("Bearer", "secreT"), 401),
+        ("secret", "", ("Bearer", "secret2"), 401),
+        ("secret", "", ("Bearer", ""), 401),
+        ("secret", "", ("Basic", basic(":secret")), 401),
+        ("secret", "", ("Basic", basic("")), 401),
+        ("", "user:pass", None, 401),
+        ("", "user:pass", ("Basic", basic("user:pass")), 200),
+        ("", "user:p:a:s", ("BASIC", basic("user:p:a:s")), 200),
+        ("", "us\u00e9r:p\u00e4ss", ("Basic", basic("us\u00e9r:p\u00e4ss")), 200),
+        ("", "user:pass", ("Basic", basic("user:")), 401),
+        ("", "user:pass", ("Basic", "user:pass"), 401),
+        ("", "user:pass", ("Basic", "\u00e9"), 401),
+        ("", "user:pass", ("Bearer", ""), 401),
+        ("secret", "user:pass", ("Bearer", "secret"), 200),
+        ("secret", "user:pass", ("Basic", basic("user:pass")), 200),
+        ("secret", "user:pass", ("Bearer", "user:pass"), 401),
+        ("secret", "user:pass", ("Digest", "x"), 401),
+    ],
+)
+def test_authentication(token: str, basic_auth: str, header: tuple[str, str] | None, status: int) -> None:
+    """Who has the token, or user and password, is let in; whoever has not is told how to ask, and nothing else."""
+    raw = request() if header is None else authorization(*header)
+    found, headers, body = ask(raw, credentials=Credentials(token, basic_auth))
+    assert found == status
+    if status == 401:
+        challenge = headers["WWW-Authenticate"]
+        assert challenge.startswith("Basic" if basic_auth else "Bearer")
+        assert body == b"401 Unauthorized\n"
+
+
+def test_each_scheme_has_its_challenge() -> None:
+    """Where both are accepted the answer names both."""
+    raw = answer(request(), credentials=Credentials("secret", "user:pass"))
+    assert raw.count(b"WWW-Authenticate: Bearer") == raw.count(b"WWW-Authenticate: Basic") == 1
+    assert b"secret" not in raw
+    assert b"pass" not in raw
+
+
+@pytest.mark.parametrize("target", ["/", "/elsewhere", "/status.css"])
+def test_everything_is_behind_the_same_authentication(target: str) -> None:
+    """Not even what exists is told to those who may not see it; HEAD and other methods are no way around."""
+    for method in ("GET", "HEAD", "POST"):
+        assert ask(request(target, method), credentials=Credentials("secret"), site=FakeSite())[0] == 401
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_health_checks_need_no_credentials(ready: bool) -> None:
+    """A probe of an orchestrator gets its answer, short and without a secret."""
+    credentials = Credentials("secret", "user:pass")
+    assert ask(request("/healthz"), credentials=credentials, ready=ready)[::2] == (200, b"ok\n")
+    expected = (200, b"ready\n") if ready else (503, b"not ready\n")
+    assert ask(request("/readyz"), credentials=credentials, ready=ready)[::2] == expected
+    assert ask(request("/readyz", "HEAD"), credentials=credentials, ready=ready)[::2] == (expected[0], b"")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content_Length": "0"}, 200),
+        ({"Content_Length": "1"}, 413),
+        ({"Content_Length": "99999999999999999999"}, 413),
+        ({"Content_Length": "-1"}, 400),
+        ({"Content_Length": "x"}, 400),
+        ({"Transfer_Encoding": "chunked"}, 413),
+        ({"Transfer_Encoding": "identity"}, 413),
+        ({"Content_Length": "5", "Expect": "100-continue"}, 413),
+    ],
+)
+def test_no_body_is_taken(headers: dict[str, str], status: int) -> None:
+    """A request that announces a body is refused before it is read; an announcement that is none is a bad request."""
+    assert ask(request(**headers))[0] == status
+    assert ask(request("/healthz", **headers))[0] == status
+
+
+def test_two_lengths_are_looked_at_both() -> None:
+    """A second Content-Length does not hide behind the first."""
+    assert ask(b"GET /metrics HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 7\r\n\r\n")[0] == 413
+
+
+def test_a_long_request_line_is_refused() -> None:
+    """A request line has its own limit, below that of the head."""
+    assert ask(request("/" + "x" * 8192))[0] == 414
+
+
+def test_the_status_page_is_served() -> None:
+    """What the site has is served with its own headers, compressed for who accepts that, and HEAD has no body."""
+    site = FakeSite()
+    status, headers, body = ask(request("/"), site=site)
+    assert (status, body) == (200, b"<p>up</p>" * 50)
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert headers["Content-Security-Policy"] == "default-src 'none'"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    status, headers, body = ask(request("/", Accept_Encoding="gzip"), site=site)
+    assert headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(body) == b"<p>up</p>" * 50
+    assert headers["Content-Length"] == str(len(body))
+    assert ask(request("/", "HEAD"), site=site)[2] == b""
+    assert ask(request("/status.css"), site=site)[1]["Cache-Control"] == "max-age=60"
+    status, _, body = ask(request("/nothing"), site=site)
+    assert (status, body) == (
+        404,
+        b"The metrics are at /metrics. The status page is at /. Health checks are at /healthz and /readyz.\n",
+    )
+
+
+def test_what_there_is_not_is_not_rendered() -> None:
+    """A path that nothing is at is answered at once: else each one more would be one more thing to be rendered."""
+    for target in ("/nothing", "/status.json/", "/metrics/", "", "*"):
+        assert isinstance(exchange(request(target), status_page=True).outcome, Reply)
+    assert isinstance(exchange(request("/"), status_page=True).outcome, Wish)
+
+
+def test_a_reply_is_a_head_and_a_body() -> None:
+    """A reply says how long its body is, in bytes."""
+    assert isinstance(exchange(request("/healthz")).outcome, Reply)
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:9091", "localhost.evil.example", "[::1", "127.0.0.1.nip.io"]
+)
+@pytest.mark.parametrize("path", ["/", "/status.json"])
+def test_a_name_that_was_made_to_point_here(host: str, path: str) -> None:
+    """Somebody's web page, whose name has come to resolve to this machine, does not get to read the status page."""
+    raw = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    outcome = Exchange(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS, local_only=True).outcome
+    assert isinstance(outcome, Reply)
+    assert outcome.head.startswith(b"HTTP/1.1 403 ")
+    assert isinstance(Exchange(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS).outcome, Wish)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9091", "localhost", "localhost:9091", "[::1]:9091", "10.1.2.3", None])
+def test_this_machine_by_its_own_names(host: str | None) -> None:
+    """An address, localhost, or no word at all of whom it is meant for."""
+    head = "" if host is None else f"Host: {host}\r\n"
+    raw = f"GET / HTTP/1.1\r\n{head}\r\n".encode()
+    outcome = Exchange(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS, local_only=True).outcome
+    assert outcome == Wish("/", "", gzip=False)

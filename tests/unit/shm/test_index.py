@@ -1,0 +1,112 @@
+"""The directory of a slot: what goes in comes out, and what was tampered with does not."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gunicorn_prom_hooks.shm.index import CorruptDirectory, Entry, clean_label, decode, encode
+from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES, MAX_LABEL_BYTES
+from gunicorn_prom_hooks.shm.reader import SlotReader
+from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter
+
+any_text = st.text(alphabet=st.characters(exclude_categories=()), max_size=300)
+labels = st.lists(any_text, max_size=5).map(lambda values: tuple(map(clean_label, values)))
+entries = st.lists(
+    st.builds(Entry, st.integers(0, 255), labels, st.integers(0, 2**32 - 1), st.integers(0, 2**16 - 1)), max_size=8
+)
+
+
+def written(some: list[Entry]) -> bytes:
+    """The entries one behind the other."""
+    return b"".join(map(encode, some))
+
+
+@settings(deadline=None)
+@given(entries)
+def test_round_trip(some: list[Entry]) -> None:
+    """Whatever entries are encoded, with any label values, are decoded again."""
+    data = written(some)
+    assert list(decode(memoryview(data), 0, len(data))) == some
+
+
+@settings(deadline=None)
+@given(any_text)
+def test_a_clean_label_is_utf8_of_bounded_length(value: str) -> None:
+    """Any text becomes valid UTF-8 of at most MAX_LABEL_BYTES, and cleaning it again changes nothing."""
+    clean = clean_label(value)
+    assert len(clean.encode()) <= MAX_LABEL_BYTES
+    assert clean_label(clean) == clean
+
+
+@settings(deadline=None)
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=300))
+def test_a_clean_label_is_the_value_cut_at_a_character(value: str) -> None:
+    """Valid text is kept, up to the last character that fits."""
+    clean = clean_label(value)
+    assert value.startswith(clean)
+    assert clean == value or len((clean + value[len(clean)]).encode()) > MAX_LABEL_BYTES
+
+
+@settings(deadline=None, max_examples=300)
+@given(entries.filter(len), st.data())
+def test_corruption_of_any_byte_is_detected(some: list[Entry], data: st.DataObject) -> None:
+    """One changed byte anywhere raises CorruptDirectory and nothing else."""
+    raw = bytearray(written(some))
+    at = data.draw(st.integers(0, len(raw) - 1))
+    raw[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(CorruptDirectory):
+        list(decode(memoryview(raw), 0, len(raw)))
+
+
+@settings(deadline=None, max_examples=300)
+@given(entries.filter(len), st.data())
+def test_corruption_of_a_label_is_detected(some: list[Entry], data: st.DataObject) -> None:
+    """One changed byte in the label values raises CorruptDirectory."""
+    raw = bytearray(written(some))
+    entry = data.draw(st.integers(0, len(some) - 1))
+    start, end = len(written(some[:entry])) + struct.calcsize("=HHIIBB"), len(written(some[: entry + 1]))
+    if start < end:
+        raw[data.draw(st.integers(start, end - 1))] ^= data.draw(st.integers(1, 255))
+        with pytest.raises(CorruptDirectory):
+            list(decode(memoryview(raw), 0, len(raw)))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=80), st.integers(0, 255), st.booleans())
+def test_garbage_is_no_directory(raw: bytes, labels: int, fits: bool) -> None:
+    """Random bytes raise CorruptDirectory or happen to be entries, even with a checksum that fits; nothing else."""
+    if fits:
+        tail = bytes([1, labels]) + raw
+        head = struct.pack("=HHI", 12 + len(tail), 1, 0)
+        raw = struct.pack("=HHII", 12 + len(tail), 1, 0, zlib.crc32(head + bytes(4) + tail)) + tail
+    try:
+        list(decode(memoryview(raw), 0, len(raw)))
+    except CorruptDirectory:
+        return
+
+
+def test_half_an_entry_is_none() -> None:
+    """An end that cuts an entry short, anywhere, raises CorruptDirectory."""
+    raw = written([Entry(1, ("GET", "/"), 0, 20)])
+    for end in range(1, len(raw)):
+        with pytest.raises(CorruptDirectory):
+            list(decode(memoryview(raw), 0, end))
+
+
+@pytest.mark.parametrize("length", [1e6, 41.0, 18.0, 19.5, -1.0, float("nan"), float("inf"), -float("inf")])
+def test_a_length_that_cannot_be_is_corruption(length: float) -> None:
+    """A length in the header that no writer wrote raises CorruptDirectory in the reader and in the next writer."""
+    slot = Slot(100, 40)
+    SlotWriter(slot).add(1, ("GET",), 1)
+    reader = SlotReader(slot)
+    assert reader.update()
+    slot.header[DIRECTORY_BYTES] = length
+    with pytest.raises(CorruptDirectory):
+        reader.update()
+    with pytest.raises(CorruptDirectory):
+        SlotWriter(slot)

@@ -1,0 +1,198 @@
+"""The two sides of a slot: one writes, the other reads, a successor goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gunicorn_prom_hooks.shm.index import CorruptDirectory, Entry, encode
+from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES
+from gunicorn_prom_hooks.shm.reader import InFlight, SlotReader
+from gunicorn_prom_hooks.shm.slot import Slot, SlotFull, SlotWriter, inflight_start, write_out
+from tests.helpers.recording import entries, values
+
+
+def test_the_same_labels_have_the_same_cells() -> None:
+    """Adding a series twice gives the cells it has; another family or other labels get cells of their own."""
+    writer = SlotWriter(Slot(100, 1000))
+    assert [writer.add(1, ("a",), 3), writer.add(2, ("a",), 1), writer.add(1, ("b",), 3)] == [0, 3, 4]
+    assert [writer.add(1, ("a",), 3), writer.add(2, ("a",), 1), writer.add(1, ("b",), 3)] == [0, 3, 4]
+
+
+def test_a_successor_goes_on_in_the_same_cells() -> None:
+    """A new writer finds the series of its predecessor, and its own come behind them."""
+    slot = Slot(100, 1000)
+    first = SlotWriter(slot)
+    slot.cells[first.add(1, ("a", "é"), 3)] += 2.0
+    second = SlotWriter(slot)
+    assert second.series == first.series
+    slot.cells[second.add(1, ("a", "é"), 3)] += 1.0
+    assert second.add(1, ("new",), 1) == 3
+    assert slot.cells[0] == 3.0
+
+
+def test_an_entry_that_was_not_published_is_overwritten() -> None:
+    """What a killed writer wrote without moving the length is nothing to the reader, and gone with the next entry."""
+    slot = Slot(100, 1000)
+    writer = SlotWriter(slot)
+    writer.add(1, ("published",), 1)
+    length = slot.header[DIRECTORY_BYTES]
+    writer.add(1, ("killed",), 1)
+    slot.header[DIRECTORY_BYTES] = length
+    assert SlotReader(slot).update() == [Entry(1, ("published",), 0, 1)]
+    assert SlotWriter(slot).add(1, ("successor",), 1) == 1
+    assert [entry.labels for entry in SlotReader(slot).update()] == [("published",), ("successor",)]
+
+
+def test_the_reader_parses_only_what_is_new() -> None:
+    """A look costs what was added since the last one: what has been parsed may even be destroyed."""
+    slot = Slot(100, 1000)
+    writer, reader = SlotWriter(slot), SlotReader(slot)
+    writer.add(1, ("a",), 2)
+    assert reader.update() == [Entry(1, ("a",), 0, 2)]
+    assert reader.update() == []
+    slot.directory[: int(slot.header[DIRECTORY_BYTES])] = b"\xff" * int(slot.header[DIRECTORY_BYTES])
+    writer.add(2, ("b",), 1)
+    assert reader.update() == [Entry(2, ("b",), 2, 1)]
+    assert {number: (found.cells, found.labels, [*found.offsets]) for number, found in reader.series.items()} == {
+        1: (2, [("a",)], [0]),
+        2: (1, [("b",)], [16]),
+    }
+
+
+def test_cells_are_those_of_the_parsed_entries() -> None:
+    """The cells read are those of the entries parsed so far."""
+    slot = Slot(100, 1000)
+    writer, reader = SlotWriter(slot), SlotReader(slot)
+    slot.cells[writer.add(1, ("a",), 2)] = 5.0
+    assert values(reader) == []
+    reader.update()
+    assert values(reader) == [5.0, 0.0]
+    slot.cells[0] = 6.0
+    assert values(reader) == [6.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "entry", [Entry(1, ("b",), 1, 2), Entry(1, ("b",), 3, 2), Entry(1, ("b",), 2, 1), Entry(2, ("b",), 2, 99)]
+)
+def test_an_entry_whose_cells_are_not_its_own(entry: Entry) -> None:
+    """Cells of another series, cells left out, fewer than the family has, more than there are: no writer wrote that."""
+    slot = Slot(100, 1000)
+    SlotWriter(slot).add(1, ("a",), 2)
+    reader = SlotReader(slot)
+    reader.update()
+    at, data = int(slot.header[DIRECTORY_BYTES]), encode(entry)
+    slot.directory[at : at + len(data)] = data
+    slot.header[DIRECTORY_BYTES] = at + len(data)
+    for _ in range(2):
+        with pytest.raises(CorruptDirectory):
+            reader.update()
+    assert reader.update() == []
+    assert values(reader) == [0.0, 0.0]
+
+
+def test_a_writer_goes_on_from_what_a_reader_has_parsed() -> None:
+    """It knows the same series as one that parses the directory itself, and the next cell."""
+    slot = Slot(100, 1000)
+    writer, reader = SlotWriter(slot), SlotReader(slot)
+    for family, label, cells in ((1, "a", 2), (2, "b", 1), (1, "c", 2)):
+        writer.add(family, (label,), cells)
+    assert reader.known is None
+    reader.update()
+    known = reader.known
+    assert known is not None
+    successor = SlotWriter(slot, known=known)
+    assert successor.series == SlotWriter(slot).series == writer.series
+    assert [successor.add(1, ("c",), 2), successor.add(2, ("d",), 1)] == [3, 5]
+    assert reader.known is None
+    assert [entry.first for entry in entries(slot)] == [0, 2, 3, 5]
+
+
+def test_letting_go_of_a_slot_keeps_what_it_holds() -> None:
+    """Its pages leave this process's resident memory, and come back as they were, for this process and for others."""
+    slot = Slot(100_000, 1000)
+    for cell in range(0, 100_000, 100):
+        slot.cells[cell] = cell + 1.0
+    before = shared_memory()
+    slot.let_go()
+    assert shared_memory() <= before - 700_000
+    pid = os.fork()
+    if not pid:
+        slot.cells[7] = 5.0
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert all(slot.cells[cell] == cell + 1.0 for cell in range(0, 100_000, 100))
+    assert slot.cells[7] == 5.0
+
+
+def shared_memory() -> int:
+    """Bytes of shared memory that this process has in its resident memory."""
+    return 1024 * int(Path("/proc/self/status").read_text().split("RssShmem:")[1].split()[0])
+
+
+@pytest.mark.parametrize(("cells", "directory", "what"), [(3, 1000, "cells"), (100, 40, "directory")])
+def test_a_full_slot_says_so_and_stays_whole(cells: int, directory: int, what: str) -> None:
+    """Where cells or directory run out, SlotFull is raised, and the slot holds what it held."""
+    slot = Slot(cells, directory)
+    writer = SlotWriter(slot)
+    writer.add(1, ("a",), 2)
+    for _ in range(2):
+        with pytest.raises(SlotFull, match=what):
+            writer.add(1, ("b" * 10,), 2)
+    assert [entry.labels for entry in SlotReader(slot).update()] == [("a",)]
+    assert writer.add(1, ("a",), 2) == 0
+    assert SlotWriter(slot).series == writer.series == {1: {("a",): 0}}
+
+
+def test_a_slot_can_be_filled_to_the_last_cell_and_byte() -> None:
+    """Exactly what fits fits."""
+    slot = Slot(2, 2 * (14 + 2 + 1))
+    writer = SlotWriter(slot)
+    assert [writer.add(1, ("a",), 1), writer.add(1, ("b",), 1)] == [0, 1]
+    assert len(SlotReader(slot).update()) == 2
+
+
+@pytest.mark.parametrize(("cells", "directory"), [(12, 1000), (1000, 10 + 2 * 17)])
+def test_the_reserve_is_for_the_essential(cells: int, directory: int) -> None:
+    """The last cells and bytes, as many as the reserve says, go only to series that must find room."""
+    writer = SlotWriter(Slot(cells, directory), reserve=10)
+    assert [writer.add(1, ("a",), 1), writer.add(1, ("b",), 1)] == [0, 1]
+    with pytest.raises(SlotFull):
+        writer.add(1, ("c",), 1)
+    if cells == 12:
+        assert [writer.add(1, (value,), 1, essential=True) for value in "cdefghijkl"] == list(range(2, 12))
+    with pytest.raises(SlotFull):
+        writer.add(1, ("m",), 1, essential=True)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abcdefgh"), st.booleans()), max_size=60))
+def test_writer_and_reader_agree_over_generations(steps: list[tuple[int, str, bool]]) -> None:
+    """Whatever series writers of several generations count in, the reader sees each exact count."""
+    slot = Slot(500, 5000)
+    writer, reader = SlotWriter(slot), SlotReader(slot)
+    expected: dict[tuple[int, tuple[str, ...]], float] = {}
+    for family, label, successor in steps:
+        if successor:
+            writer = SlotWriter(slot)
+        slot.cells[writer.add(family, (label,), family + 1)] += 1.0
+        expected[family, (label,)] = expected.get((family, (label,)), 0.0) + 1.0
+        if label == "a":
+            reader.update()
+    reader.update()
+    cells = values(reader)
+    assert {(entry.family, entry.labels): cells[entry.first] for entry in entries(slot)} == expected
+
+
+def test_in_flight_requests_are_read_oldest_first() -> None:
+    """The reader gives start, method and path of each used entry, by age; free ones and NUL padding are left out."""
+    slot = Slot(10, 100)
+    for number, start, method, path in [(127, 5.0, b"GET", b"/new"), (0, 7.0, b"PUT", b"/" + b"\xc3\xa9" * 200)]:
+        write_out(slot, inflight_start(number), method, path)
+        slot.words[inflight_start(number)] = start
+    reader = SlotReader(slot)
+    assert reader.in_flight() == [InFlight(5.0, "GET", "/new"), InFlight(7.0, "PUT", "/" + "é" * 107 + "\ufffd")]

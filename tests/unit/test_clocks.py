@@ -1,0 +1,120 @@
+"""Spans and orders are taken from the monotonic clock: the wall clock may be set at any time, in either direction."""
+
+from __future__ import annotations
+
+import ast
+import os
+import random
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.workers.sync import SyncWorker
+
+import gunicorn_prom_hooks
+from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.master import exits as deaths
+from gunicorn_prom_hooks.master.exit_reason import DeathRecord, Ledger
+from gunicorn_prom_hooks.master.master import Master
+from gunicorn_prom_hooks.settings import Settings
+from gunicorn_prom_hooks.status.builder import Snapshots
+from gunicorn_prom_hooks.worker.worker import WorkerSide
+from tests.helpers.snapshots import one, samples
+
+ROOT = Path(gunicorn_prom_hooks.__file__).parent
+MOMENTS = {
+    "master/snapshot.py": "the moment of a view",
+    "master/workers.py": "the moments at which workers came and left",
+    "worker/worker.py": "the moments at which a worker entered its states",
+    "worker/recording/labels.py": "what a proxy has stamped a request with",
+    "app_metrics/reading/values_file.py": "the time of a file",
+}
+"""Who reads the wall clock, and for what: moments that are shown, or come from elsewhere."""
+
+
+def reads_wall_clock(source: str) -> bool:
+    """Whether the source asks for the time of day."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr in ("time", "time_ns") and ast.unparse(node.value) == "time":
+            return True
+        if isinstance(node, ast.ImportFrom) and node.module == "time" and {a.name for a in node.names} & {"time"}:
+            return True
+    return False
+
+
+def test_few_read_the_wall_clock() -> None:
+    """Only what shows a moment, or compares it with one from elsewhere, asks for the time of day."""
+    found = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if reads_wall_clock(path.read_text())}
+    assert found <= MOMENTS.keys()
+
+
+class Kernel:
+    """It has killed nobody for want of memory."""
+
+    def look(self) -> None:
+        """Nothing to see."""
+
+    def claim(self) -> bool:
+        """It was not the kernel."""
+        return False
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a wall clock that is set anew before each look at it, a life is told as it was."""
+    chance = random.Random(seed)
+    monkeypatch.setattr(time, "time", lambda: chance.uniform(1.0, 4e9))
+    monkeypatch.setattr(deaths, "OomKills", Kernel)
+    server: Any = SimpleNamespace(cfg=Config(), log=None, WORKERS={}, LISTENERS=[], num_workers=1, timeout=30)
+    start = time.monotonic()
+    master = Master(server, Settings(port=0), Guard())
+    arguments: tuple[Any, ...] = (os.getpid(), [], None, 30, Config(), None)
+    worker: Any = SyncWorker(1, *arguments)
+    try:
+        master.forking(worker)
+        worker.pid = os.getpid()
+        server.WORKERS[worker.pid] = worker
+        member = master.member(worker)
+        assert member is not None
+        side = WorkerSide(worker, member.lease.reader, Settings(port=0), Guard())
+        worker.tmp.notify()
+        side.ready()
+        page = Page(master.view, Guard())
+        took = time.monotonic() - start
+        found = samples(page.collect())
+        [uptime] = [value for (name, _), value in found.items() if name == "gunicorn_worker_uptime_seconds"]
+        assert 0.0 <= uptime <= took + 1.0
+        assert one(found, "gunicorn_workers", state="running") == 1.0
+        [cpu] = [value for (name, _), value in found.items() if name == "gunicorn_worker_cpu_percent"]
+        assert cpu > 0.0
+        shown = Snapshots().take(master.view())
+        assert shown.server is not None
+        assert shown.server.uptime_seconds <= took + 1.0
+        assert master.is_ready()
+        side.quitting()
+        found = samples(page.collect())
+        assert one(found, "gunicorn_workers", state="stopping") == 1.0
+
+        master.listen("Worker (pid:%s) was sent %s! Perhaps out of memory?", (worker.pid, "SIGKILL"))
+        del server.WORKERS[worker.pid]
+        master._roster.left(worker)
+        view = master.view()
+        assert {how: count for how, count in view.ledger.exits.items() if count} == {("signal", "SIGKILL"): 1}
+        lived = time.monotonic() - start
+        assert 0.0 < view.ledger.boots.seconds <= view.ledger.lifetimes.seconds <= lived
+        assert 0.0 <= view.clock - view.ledger.latest[0].clock <= lived
+    finally:
+        worker.tmp._tmp.close()
+
+
+def test_the_latest_death_is_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deaths are shown in the order in which they came, whatever the wall clock said at each."""
+    ledger = Ledger(lambda: False, str)
+    for number, when in enumerate((3000.0, 1000.0, 2000.0)):
+        record = DeathRecord(when, float(number), f"worker_{number}", 1, "signal", "SIGKILL", (), 0)
+        ledger.remember(record, news=bool(number % 2))
+    assert [record.worker_id for record in ledger.latest] == ["worker_2", "worker_1", "worker_0"]

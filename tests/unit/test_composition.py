@@ -1,0 +1,263 @@
+"""The request hooks that are made for one worker, where gunicorn calls them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import types
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from gunicorn_prom_hooks import install
+from gunicorn_prom_hooks.composition import origin_of, step_aside
+from gunicorn_prom_hooks.install import HOOKS
+from tests.helpers.fresh_process import ARITY, composition, fresh, users
+
+
+@pytest.fixture(autouse=True)
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is installed before the test."""
+    fresh(monkeypatch)
+
+
+def a_worker(namespace: dict[str, Any], loglevel: str = "info") -> Any:
+    """As much of a worker as there is to specialise: its configuration and its log."""
+    cfg = Config()
+    cfg.set("loglevel", loglevel)
+    for name in ("pre_request", "post_request"):
+        if name in namespace:
+            cfg.set(name, namespace[name])
+    return SimpleNamespace(cfg=cfg, log=Logger(cfg))
+
+
+def made(calls: list[str]) -> tuple[Any, Any]:
+    """Request hooks as they are made for a worker."""
+
+    def pre_request(worker: Any, req: Any) -> None:
+        calls.append("our pre_request")
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        calls.append("our post_request")
+
+    return pre_request, post_request
+
+
+def specialize(worker: Any, calls: list[str]) -> tuple[Any, Any]:
+    """Has the request hooks of a worker put in place; those that were made for it."""
+    hooks = made(calls)
+    install_of(worker).specialize(worker, *hooks)
+    return hooks
+
+
+def install_of(worker: Any) -> Any:
+    """The install call that the worker's hooks are of; a new one if there are none."""
+    origin = origin_of(worker.cfg.pre_request)
+    return composition() if origin is None else origin.composition
+
+
+REQUEST = SimpleNamespace(method="GET", path="/x")
+
+
+def serve(worker: Any) -> None:
+    """What gunicorn does around a request."""
+    worker.cfg.pre_request(worker, REQUEST)
+    worker.cfg.post_request(worker, REQUEST, {}, None)
+
+
+def test_the_hooks_made_for_a_worker_stand_alone() -> None:
+    """Where the user has no request hooks, gunicorn calls ours with nothing in between."""
+    calls: list[str] = []
+    namespace: dict[str, Any] = {}
+    install(namespace)
+    worker = a_worker(namespace)
+    hooks = specialize(worker, calls)
+    assert (worker.cfg.pre_request, worker.cfg.post_request) == hooks
+    serve(worker)
+    assert calls == ["our pre_request", "our post_request"]
+
+
+def test_the_users_request_hooks_follow() -> None:
+    """The user's request hooks, whatever their arity, run behind those made for the worker."""
+    calls: list[str] = []
+    namespace: dict[str, Any] = {
+        "pre_request": lambda worker, req: calls.append("users pre_request"),
+        "post_request": lambda worker, req: calls.append("users post_request"),
+    }
+    install(namespace)
+    worker = a_worker(namespace)
+    specialize(worker, calls)
+    serve(worker)
+    assert calls == ["our pre_request", "users pre_request", "our post_request", "users post_request"]
+
+
+@pytest.mark.parametrize(("loglevel", "lines"), [("debug", ["GET /x"]), ("info", [])])
+def test_gunicorns_debug_line_is_still_logged(loglevel: str, lines: list[str]) -> None:
+    """Where the user has no pre_request, gunicorn's own line comes at level debug, and costs nothing at others."""
+    namespace: dict[str, Any] = {}
+    install(namespace)
+    worker = a_worker(namespace, loglevel)
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign,assignment]
+    worker.log.error_log.addHandler(handler)
+    try:
+        specialize(worker, [])
+        serve(worker)
+    finally:
+        worker.log.error_log.removeHandler(handler)
+    assert [record.getMessage() for record in records] == lines
+
+
+def audited(hook: Any, calls: list[str]) -> Any:
+    """A decorator of the user's, by the book."""
+
+    @functools.wraps(hook)
+    def wrapper(*args: Any) -> Any:
+        calls.append("decorator")
+        return hook(*args)
+
+    return wrapper
+
+
+class Stub:
+    """A callable that has any attribute one asks for, as a Mock or a remote object has."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Stub(self.calls)
+
+    def __call__(self, worker: Any, req: Any) -> None:
+        self.calls.append("stub")
+
+
+class Unhashable(Stub):
+    """One that has no hash."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        audited,
+        lambda ours, calls: audited(audited(ours, calls), calls),
+        lambda ours, calls: functools.partial(ours),
+        lambda ours, calls: Stub(calls),
+        lambda ours, calls: Unhashable(calls),
+        lambda ours, calls: functools.update_wrapper(Stub(calls), ours),
+        lambda ours, calls: types.MethodType(lambda self, worker, req: ours(worker, req), object()),
+    ],
+)
+def test_what_looks_like_a_hook_of_ours_is_the_users(make: Any) -> None:
+    """Whatever attributes a hook has, one that this package did not make is called, behind the one made for the worker.
+
+    What it calls in turn, ours among it, is called as it would be without us.
+    """
+    calls: list[str] = []
+    namespace: dict[str, Any] = {"pre_request": lambda worker, req: calls.append("base")}
+    install(namespace)
+    hook = make(namespace["pre_request"], calls)
+    assert origin_of(hook) is None
+    hook("worker", REQUEST)
+    alone = calls[:]
+    assert alone
+    worker = a_worker(namespace)
+    for set_hook in (lambda: worker.cfg.set("pre_request", hook), lambda: None):
+        set_hook()
+        calls.clear()
+        specialize(worker, calls)
+        worker.cfg.pre_request(worker, REQUEST)
+        assert calls == ["our pre_request", *alone]
+
+
+def test_a_hook_of_one_namespace_in_another() -> None:
+    """Composed hooks that another config file imports are composed anew by its install, around the same hook."""
+    calls: list[str] = []
+    base: dict[str, Any] = {"pre_request": lambda worker, req: calls.append("base")}
+    install(base, port=1)
+    child = dict(base)
+    install(child, port=2)
+    origin = origin_of(child["pre_request"])
+    assert origin is not None
+    assert origin.composition is not None
+    assert origin.composition.settings.port == 2
+    child["pre_request"]("worker", REQUEST)
+    assert calls == ["base"]
+
+
+@pytest.mark.parametrize("parameters", ["worker, req", "worker, req, environ", "worker, req, environ, resp"])
+@pytest.mark.parametrize("where", ["below", "above"])
+def test_a_decorated_post_request_of_any_arity(parameters: str, where: str) -> None:
+    """A decorated post_request gets what its own parameters say, and may call ours with as many."""
+    calls: list[Any] = []
+    base: dict[str, Any] = {
+        "post_request": eval(f"lambda {parameters}: calls.append(('base', {parameters}))", {"calls": calls})
+    }
+    if where == "above":
+        install(base)
+    theirs = base["post_request"]
+    namespace = {"calls": calls, "theirs": theirs}
+    wrapper = eval(f"lambda {parameters}: (calls.append(('child', {parameters})), theirs({parameters}))", namespace)
+    child: dict[str, Any] = {"post_request": functools.wraps(theirs)(wrapper)}
+    install(child)
+    worker = a_worker(child)
+    for hook in (child["post_request"], worker.cfg.post_request):
+        calls.clear()
+        hook("worker", "req", "environ", "resp")
+        given = ("worker", "req", "environ", "resp")[: len(parameters.split())]
+        assert calls == [("child", *given), ("base", *given)]
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_what_the_users_hook_returns_is_returned(name: str) -> None:
+    """A hook of the user's that calls the composed one gets what the one in it returns."""
+    parameters = ", ".join("abcd"[: ARITY[name]])
+    namespace: dict[str, Any] = {name: eval(f"lambda {parameters}: 'theirs'")}
+    install(namespace)
+    assert namespace[name](*(SimpleNamespace(log=None, cfg=None) for _ in range(ARITY[name]))) == "theirs"
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_gunicorns_own_hook_is_not_the_users(name: str) -> None:
+    """Where a hook of ours is missing from a loaded configuration, gunicorn's default is not chained behind it."""
+    cfg = Config()
+    composition().put_back(cfg)
+    origin = origin_of(cfg.settings[name].get())
+    assert origin is not None
+    assert origin.theirs is None
+
+
+def test_a_worker_without_use_for_them_keeps_the_users() -> None:
+    """Where our request hooks step aside, the user's stand alone, decorated or not; else gunicorn's own."""
+    calls: list[Any] = []
+    theirs = users(calls, "pre_request")
+    for namespace, expected in (({}, Config().pre_request), ({"pre_request": theirs}, theirs)):
+        install(namespace)
+        worker = a_worker(namespace)
+        step_aside(worker)
+        assert worker.cfg.pre_request is expected
+    decorated = audited(theirs, calls)
+    worker.cfg.set("pre_request", decorated)
+    step_aside(worker)
+    assert worker.cfg.pre_request is decorated
+
+
+@pytest.mark.parametrize("wrong", [7, "nowhere", lambda server: None])
+def test_what_is_no_hook_is_refused_by_gunicorns_own_validator(wrong: object) -> None:
+    """compose raises what gunicorn raises."""
+    with pytest.raises(TypeError) as ours:
+        composition().compose("pre_fork", wrong)
+    with pytest.raises(TypeError) as gunicorns:
+        Config().set("pre_fork", wrong)
+    assert str(ours.value) == str(gunicorns.value)

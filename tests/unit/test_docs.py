@@ -1,0 +1,135 @@
+"""Numbers and names in the documentation are those of the code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pytest
+
+from gunicorn_prom_hooks import settings
+from gunicorn_prom_hooks.collectors import runner as patience
+from gunicorn_prom_hooks.exporter import bound_sockets as listeners
+from gunicorn_prom_hooks.exporter import connection as client
+from gunicorn_prom_hooks.exporter import event_loop as connections
+from gunicorn_prom_hooks.exporter import render_queue as rendering
+from gunicorn_prom_hooks.master import exit_reason as ledger
+from gunicorn_prom_hooks.paths import MAX_LENGTH, MAX_SEGMENTS
+from gunicorn_prom_hooks.shm import layout
+from gunicorn_prom_hooks.shm import schema as families
+from gunicorn_prom_hooks.status import history as past
+from gunicorn_prom_hooks.status import sections as parts
+from gunicorn_prom_hooks.worker.asgi.request_recorder import INCOMPLETE
+from gunicorn_prom_hooks.worker.asgi.uvicorn import ERROR_TYPE
+from gunicorn_prom_hooks.worker.recording import interrupted
+from gunicorn_prom_hooks.worker.recording.queue_time import PLAUSIBLE_SECONDS
+from gunicorn_prom_hooks.worker.recording.recorder import MAX_ERROR_TYPES, METHODS
+from tests.helpers.places import TOP
+
+DEFAULTS = {
+    "endpoint": "route template, or path",
+    "multiproc_dir": "a private directory, mode 0700, gone at exit",
+    "certfile": "none: plain HTTP",
+    "keyfile": "in `certfile`",
+    "client_cafile": "none",
+    "token": "none",
+    "basic_auth": "none",
+    "app_metrics": "on",
+    "status_page": "on",
+    "worker_label": "`age`",
+}
+"""The words of the README for the defaults that are no text or number."""
+
+
+def page(name: str) -> str:
+    """A page, with each run of white space as one space."""
+    return " ".join((TOP / name).read_text().split())
+
+
+def test_settings() -> None:
+    """The README's table has each setting's environment variable and default."""
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(\w+)`)? ?\| ([^|]*) \|", (TOP / "README.md").read_text(), re.MULTILINE)
+    expected = []
+    for name, (variable, _) in settings._CHECKS.items():
+        default = DEFAULTS.get(name, str(getattr(settings.Settings(), name)))
+        expected.append((name, variable, default))
+    assert sorted(rows) == sorted(expected)
+    assert all(not getattr(settings.Settings(), name) for name, words in DEFAULTS.items() if words.startswith("none"))
+    assert settings.Settings().app_metrics
+    assert settings.Settings().status_page
+    assert settings.Settings().worker_label == "age"
+
+
+@pytest.mark.parametrize(
+    ("metric", "bounds"),
+    [
+        ("gunicorn_request_duration_seconds", families.DURATION_BUCKETS),
+        ("gunicorn_worker_request_duration_seconds", families.WORKER_DURATION_BUCKETS),
+        ("gunicorn_worker_boot_seconds", ledger.BOOT_BUCKETS),
+        ("gunicorn_worker_lifetime_seconds", ledger.LIFETIME_BUCKETS),
+    ],
+)
+def test_buckets(metric: str, bounds: Sequence[float]) -> None:
+    """The bounds of a histogram's buckets are those that docs/metrics.md has for it."""
+    [listed] = re.findall(rf"^\| `{metric}` .*Buckets: ([\d. ]+)\. \|$", page_lines("docs/metrics.md"), re.MULTILINE)
+    assert tuple(map(float, listed.split())) == bounds
+
+
+def page_lines(name: str) -> str:
+    """A page as it is."""
+    return (TOP / name).read_text()
+
+
+def test_sizes() -> None:
+    """The bounds of sizes are given in units of 1024 bytes."""
+    [listed] = re.findall(r"Buckets: 1024 times ([\d ]+)\.", page("docs/metrics.md"))
+    assert tuple(1024.0 * int(bound) for bound in listed.split()) == families.SIZE_BUCKETS
+
+
+def test_label_values() -> None:
+    """Methods beyond those of HTTP, reasons of exits, and the error types that are no class names are all listed."""
+    metrics = page("docs/metrics.md")
+    webdav = re.search(r"WebDAV's ([A-Z, ]+);", metrics)
+    assert webdav is not None
+    standard = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+    assert set(webdav[1].split(", ")) == METHODS - standard
+    for reason in ledger.REASONS:
+        assert f"`{reason}`" in metrics[metrics.index("**reason** of an exit") :]
+    for error_type in (interrupted.TIMEOUT, interrupted.SHUTDOWN, interrupted.ABORT, INCOMPLETE, ERROR_TYPE):
+        assert f"`{error_type}`:" in metrics
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "actual", "expected"),
+    [
+        ("docs/metrics.md", "after 16 segments or 200 characters", (MAX_SEGMENTS, MAX_LENGTH), (16, 200)),
+        ("docs/metrics.md", "an hour of now", PLAUSIBLE_SECONDS, 3600.0),
+        ("docs/metrics.md", "the 128 that a worker names at a time", layout.INFLIGHT_ENTRIES, 128),
+        ("docs/design.md", "100 error types", MAX_ERROR_TYPES, 100),
+        ("docs/design.md", "128 requests in the in-flight table", layout.INFLIGHT_ENTRIES, 128),
+        ("docs/design.md", "The 257th drives one out", connections.MAX_CONNECTIONS, 256),
+        ("docs/design.md", "a quarter of these", connections.SHARE_OF_FILES, 0.25),
+        ("docs/design.md", "beyond 32 MB", connections.MAX_HELD_BYTES, 32 << 20),
+        ("docs/design.md", "up to a quarter of a second", rendering.LONGEST_PAUSE_SECONDS, 0.25),
+        ("docs/design.md", "nothing for a second", patience.HANG_SECONDS, 1.0),
+        ("docs/design.md", "has computed for five", patience.LONGEST_SECONDS, 5.0),
+        ("SECURITY.md", "256 connections and no more", connections.MAX_CONNECTIONS, 256),
+        ("SECURITY.md", "5 seconds for a TLS handshake and a request", client.HEAD_SECONDS, 5.0),
+        ("SECURITY.md", "20 seconds to take the answer", client.BODY_SECONDS, 20.0),
+        ("SECURITY.md", "32 MB for answers", connections.MAX_HELD_BYTES, 32 << 20),
+        ("docs/troubleshooting.md", "tries again every second", listeners.RETRY_SECONDS, 1.0),
+        ("docs/status.md", "at most one a second", past.SPACING_SECONDS, 1.0),
+        ("docs/status.md", "kept for a minute", past.KEEP_SECONDS, 60.0),
+        ("docs/status.md", "at least ten seconds old", past.WANTED_SECONDS, 10.0),
+        ("docs/status.md", "100 workers, 5 requests of each", (parts.MAX_WORKERS, parts.MAX_REQUESTS), (100, 5)),
+        ("docs/status.md", "the 50 endpoints", parts.MAX_ENDPOINTS, 50),
+        ("docs/status.md", "20 deaths that are news", ledger.MAX_NEWS, 20),
+        ("docs/status.md", "and 5 ordinary ones", ledger.MAX_ROUTINE, 5),
+        ("docs/status.md", "10 requests of each", ledger.MAX_REQUESTS, 10),
+        ("docs/status.md", "60, the last of the buckets", families.DURATION_BUCKETS[-1], 60.0),
+    ],
+)
+def test_limits(name: str, words: str, actual: object, expected: object) -> None:
+    """Each limit that a page gives in these words is the one in the code."""
+    assert words in page(name)
+    assert actual == expected

@@ -1,0 +1,101 @@
+"""The lock around forks and the master's state."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from gunicorn_prom_hooks.fork_lock import ForkLock
+
+
+@pytest.fixture(scope="module")
+def lock() -> ForkLock:
+    """One for all tests: its fork handlers cannot be taken back."""
+    return ForkLock(lambda: None)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01])
+def test_a_lock_that_is_to_be_had(lock: ForkLock, seconds: float) -> None:
+    """A free lock is held for the block, and is free again after it, also where the block fails."""
+    with lock.try_hold(seconds) as held:
+        assert held
+        assert lock._lock.locked()
+    assert not lock._lock.locked()
+    with pytest.raises(KeyError), lock.try_hold(seconds):
+        raise KeyError
+    assert not lock._lock.locked()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01])
+def test_a_lock_that_somebody_has(lock: ForkLock, seconds: float) -> None:
+    """Where the lock is not to be had in time, the block runs all the same, and leaves the other's hold alone."""
+    with lock.hold():
+        with lock.try_hold(seconds) as held:
+            assert not held
+            assert lock._lock.locked()
+        assert lock._lock.locked()
+    assert not lock._lock.locked()
+
+
+def test_a_lock_that_comes_free_in_time(lock: ForkLock) -> None:
+    """Whoever waits gets the lock when its holder is done."""
+    holding, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock.hold():
+            holding.set()
+            done.wait(30.0)
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    assert holding.wait(30.0)
+    with lock.try_hold(0.0) as held:
+        assert not held
+    done.set()
+    with lock.try_hold(30.0) as held:
+        assert held
+    thread.join()
+
+
+def test_nobody_is_kept_waiting_by_one_who_takes_it_again_and_again(lock: ForkLock) -> None:
+    """A thread that lets go of the lock and takes it at once, without end, does not keep another one from it."""
+    stop = threading.Event()
+    rounds = 0
+
+    def hammer() -> None:
+        nonlocal rounds
+        while not stop.is_set():
+            with lock.hold():
+                rounds += 1
+                sum(range(2000))
+
+    thread = threading.Thread(target=hammer, daemon=True)
+    thread.start()
+    try:
+        for _ in range(20):
+            begun = rounds
+            with lock.try_hold(30.0) as held:
+                assert held
+                assert rounds - begun < 2000
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_the_lock_is_held_during_a_fork() -> None:
+    """The fork handlers hold the lock during the fork, let go of it in the parent, and make a new one in the child."""
+    in_child: list[int] = []
+    lock = ForkLock(lambda: in_child.append(1))
+    with lock.hold():
+        pass
+    lock._before()
+    assert lock._held_for_fork
+    with lock.try_hold(0.0) as held:
+        assert not held
+    lock._after()
+    lock._before()
+    lock._child()
+    with lock.try_hold(0.0) as held:
+        assert held
+    assert in_child == [1]

@@ -1,0 +1,149 @@
+"""install(): our hooks in a configuration of gunicorn's, in front of the user's."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+
+import gunicorn_prom_hooks
+from gunicorn_prom_hooks import InvalidSetting, hooks, install
+from gunicorn_prom_hooks import _state as runtime
+from gunicorn_prom_hooks.composition import Parts
+from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.install import HOOKS
+from tests.helpers.fresh_process import ARITY, call, fresh, loaded, users
+
+
+@pytest.fixture(autouse=True)
+def guard(monkeypatch: pytest.MonkeyPatch) -> Guard:
+    """Nothing is installed before the test."""
+    return fresh(monkeypatch)
+
+
+def test_every_hook_of_ours_is_installed() -> None:
+    """A configuration without hooks gets all of ours, and gunicorn takes each of them."""
+    namespace: dict[str, Any] = {"bind": "127.0.0.1:8000"}
+    install(namespace)
+    assert namespace.keys() == {"bind", *HOOKS}
+    cfg = loaded(namespace)
+    for name in HOOKS:
+        assert len(inspect.signature(cfg.settings[name].get()).parameters) == ARITY[name]
+        call(cfg, name)
+        assert getattr(gunicorn_prom_hooks, name) is getattr(hooks, name)
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_ours_first_then_the_users(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each hook: both run, ours around the user's, with the very same arguments."""
+    calls: list[Any] = []
+    namespace = {name: users(calls, name)}
+    order: list[str] = []
+
+    def part(said: str) -> Any:
+        def ours(*args: Any) -> None:
+            order.append(said)
+            calls.append(args)
+
+        return ours
+
+    monkeypatch.setitem(hooks.PARTS, name, Parts(part("before"), part("after")))
+    theirs = namespace[name]
+    parameters = ", ".join("abcd"[: ARITY[name]])
+    namespace[name] = eval(
+        f"lambda {parameters}: (order.append('theirs'), theirs({parameters}))", {"order": order, "theirs": theirs}
+    )
+    install(namespace)
+    call(loaded(namespace), name)
+    is_request_hook = name in ("pre_request", "post_request")
+    assert order == ["before", "theirs"] + ["after"] * (not is_request_hook)
+    assert len(calls) == len(order)
+    assert len(set(calls)) == 1
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_ours_fails_and_the_users_still_runs(name: str, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever breaks in a hook of ours, it does not raise, is counted, and the user's runs."""
+
+    def broken(*args: Any) -> Any:
+        raise RuntimeError("a bug of ours")
+
+    for entry in ("in_master", "begin_worker", "put_back", "worker", "master"):
+        monkeypatch.setattr(runtime, entry, broken)
+    calls: list[Any] = []
+    namespace = {name: users(calls, name)}
+    install(namespace)
+    call(loaded(namespace), name)
+    assert len(calls) == 1
+    assert guard.counts.keys() - {"log"} == (set() if name in ("pre_request", "post_request") else {name})
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_the_users_exception_passes(name: str) -> None:
+    """What the user's hook raises goes where it would go without us: to gunicorn."""
+    parameters = ", ".join("abcd"[: ARITY[name]])
+    namespace = {name: eval(f"lambda {parameters}: 1 / 0")}
+    install(namespace)
+    cfg = loaded(namespace)
+    with pytest.raises(ZeroDivisionError):
+        call(cfg, name)
+
+
+@pytest.mark.parametrize("arity", [2, 3, 4])
+def test_post_request_may_have_two_three_or_four_parameters(arity: int) -> None:
+    """The user's post_request gets as many arguments as it has parameters."""
+    calls: list[Any] = []
+    parameters = ", ".join("abcd"[:arity])
+    namespace = {"post_request": eval(f"lambda {parameters}: calls.append(({parameters},))", {"calls": calls})}
+    install(namespace)
+    loaded(namespace).post_request("worker", "req", "environ", "resp")
+    assert calls == [("worker", "req", "environ", "resp")[:arity]]
+
+
+def test_a_hook_may_be_a_dotted_string(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook that the user names as module.function is chained like any other."""
+    calls: list[Any] = []
+    module: Any = ModuleType("users_own_hooks")
+    module.fork = lambda server, worker: calls.append((server, worker))
+    monkeypatch.setitem(sys.modules, "users_own_hooks", module)
+    namespace: dict[str, Any] = {"pre_fork": "users_own_hooks.fork"}
+    install(namespace)
+    call(loaded(namespace), "pre_fork")
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("wrong", [7, "nowhere", "no.such.module", lambda server: None])
+def test_what_is_no_hook_is_left_for_gunicorn_to_refuse(wrong: object) -> None:
+    """install leaves a wrong hook as it is, installs the others, and gunicorn says what is wrong with it."""
+    namespace: dict[str, Any] = {"pre_fork": wrong}
+    install(namespace)
+    assert namespace["pre_fork"] is wrong
+    assert callable(namespace["post_fork"])
+    with pytest.raises(TypeError):
+        loaded(namespace)
+
+
+def test_an_options_dict_will_do() -> None:
+    """The options of a custom application take the hooks as a config file's globals do."""
+    options: dict[str, Any] = {"bind": "127.0.0.1:0", "workers": 2, "post_request": lambda worker, req: None}
+    install(options, worker_label="slot")
+    cfg = Config()
+    for name, value in options.items():
+        cfg.set(name, value)
+    assert cfg.workers == 2
+    cfg.post_request("worker", "req", "environ", "resp")
+
+
+def test_a_bad_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At start InvalidSetting passes, from a keyword or from the environment, and nothing was installed."""
+    namespace: dict[str, Any] = {}
+    with pytest.raises(InvalidSetting, match="port"):
+        install(namespace, port="x")
+    monkeypatch.setenv("PROMETHEUS_METRICS_PORT", "y")
+    with pytest.raises(InvalidSetting, match="PROMETHEUS_METRICS_PORT"):
+        install(namespace)
+    assert namespace == {}

@@ -1,0 +1,117 @@
+"""install() once, twice, above the user's hooks or below: ours are there once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from gunicorn_prom_hooks import hooks, install
+from gunicorn_prom_hooks.composition import Parts, origin_of
+from gunicorn_prom_hooks.install import HOOKS
+from tests.helpers.fresh_process import call, composition, fresh, loaded, users
+
+
+@pytest.fixture(autouse=True)
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is installed before the test."""
+    fresh(monkeypatch)
+
+
+def test_installing_twice_wraps_once() -> None:
+    """After a second install the user's hook is called once, and the settings are those of the last call."""
+    calls: list[Any] = []
+    namespace: dict[str, Any] = {"pre_fork": users(calls, "pre_fork")}
+    install(namespace, port=1)
+    install(namespace, port=2)
+    cfg = loaded(namespace)
+    call(cfg, "pre_fork")
+    assert len(calls) == 1
+    assert ports(cfg) == {2}
+
+
+def test_each_namespace_has_its_own_settings() -> None:
+    """Two install calls for two namespaces in one process: the hooks of each have the settings of their own call."""
+    public: dict[str, Any] = {}
+    admin: dict[str, Any] = {}
+    install(public, port=1)
+    install(admin, port=2)
+    assert ports(loaded(public)) == {1}
+    assert ports(loaded(admin)) == {2}
+
+
+def test_a_hook_defined_below_is_chained_again() -> None:
+    """put_back finds the hooks that have replaced ours in the loaded configuration; a second time it finds none."""
+    calls: list[Any] = []
+    namespace: dict[str, Any] = {}
+    install(namespace)
+    for name in HOOKS:
+        namespace[name] = users(calls, name)
+    cfg = loaded(namespace)
+    again = composition()
+    for _ in range(2):
+        again.put_back(cfg)
+    hooked = [cfg.settings[name].get() for name in HOOKS]
+    again.put_back(cfg)
+    assert [cfg.settings[name].get() for name in HOOKS] == hooked
+    for name in HOOKS:
+        calls.clear()
+        call(cfg, name)
+        assert len(calls) == 1
+        assert cfg.settings[name].get() is not namespace[name]
+
+
+def test_ours_put_back_runs_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook of ours that was put back runs before the one that had replaced it."""
+    order: list[str] = []
+    monkeypatch.setitem(hooks.PARTS, "pre_fork", Parts(lambda server, worker: order.append("ours")))
+    cfg = loaded({"pre_fork": lambda server, worker: order.append("users")})
+    composition().put_back(cfg)
+    call(cfg, "pre_fork")
+    assert order == ["ours", "users"]
+
+
+def ports(cfg: Any) -> set[int]:
+    """The setting ``port`` of each hook."""
+    found = set()
+    for name in HOOKS:
+        origin = origin_of(cfg.settings[name].get())
+        assert origin is not None
+        assert origin.composition is not None
+        found.add(origin.composition.settings.port)
+    return found
+
+
+BY_NAME = """
+from gunicorn_prom_hooks import *
+from gunicorn_prom_hooks import _state as runtime
+install(globals())
+calls = []
+runtime.in_master = calls.append
+nworkers_changed("server", 2, None)
+runtime.begin_worker = calls.append
+post_fork("server", "worker")
+print(calls)
+"""
+
+
+def test_hooks_imported_by_name_do_not_run_twice() -> None:
+    """Where the config file has imported our hooks by name, as import * does, install adds none a second time."""
+    # In a process of its own: one in which install has been called before is no longer as it was.
+    done = subprocess.run([sys.executable, "-c", BY_NAME], check=True, capture_output=True, text=True)
+    assert done.stdout == "['server', 'worker']\n"
+
+
+def test_what_is_asked_before_each_fork() -> None:
+    """A hook that has replaced ours is found every time, in this configuration and in that of a reload."""
+    cfg, ours = loaded({}), composition()
+    ours.put_back(cfg)
+    assert ours.is_in_place(cfg, "post_fork")
+    for _ in range(2):
+        cfg.set("post_fork", lambda server, worker: None)
+        assert not ours.is_in_place(cfg, "post_fork")
+        ours.put_back(cfg)
+        assert ours.is_in_place(cfg, "post_fork")
+    assert not ours.is_in_place(loaded({}), "post_fork")

@@ -1,0 +1,215 @@
+"""ASGI requests whose client leaves, or seems to."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from gunicorn.http2.errors import HTTP2ConnectionError
+
+from gunicorn_prom_hooks.worker.asgi import middleware as asgi
+from gunicorn_prom_hooks.worker.asgi.disconnects import Receive, Scope, Send
+from tests.helpers.asgi import BODY, MORE, START, Bench, Client, Transport, plain, sends
+
+
+def test_dropped_without_a_word() -> None:
+    """The server drops what is sent to a client that is gone: that is no 200."""
+    bench = Bench()
+    client = Client()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        client._closed = True
+        await send(START)
+        await send(BODY)
+
+    bench.call(app, client)
+    assert bench.requests() == {("GET", "/items/:id", "499"): 1.0}
+    assert bench.failures() == {}
+
+
+@pytest.mark.parametrize("clients", [asgi.GUNICORN, asgi.UVICORN], ids=["gunicorn", "uvicorn"])
+def test_cut_off_in_mid_response(clients: asgi.Clients) -> None:
+    """A transport that could not write closes itself before the server knows: no 200, not of a known path, either."""
+    bench = Bench()
+    for _ in range(3):
+        bench.call(sends(START, MORE, BODY), clients=clients)
+    for _ in range(3):
+        client = Client()
+        client.transport = Transport(closing=True)
+        bench.call(sends(START, MORE, BODY), client, clients=clients)
+    assert bench.requests() == {("GET", "/items/:id", "200"): 3.0, ("GET", "/items/:id", "499"): 3.0}
+
+
+@pytest.mark.parametrize("error", [ConnectionError("reset"), HTTP2ConnectionError("lost")], ids=["stream", "whole"])
+def test_refused_by_a_stream(error: Exception) -> None:
+    """What is reset, or has lost its connection, says so in ``send``: that is 499, whatever comes of it."""
+    bench = Bench()
+    client = Client()
+    client.refuses = error
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send(START)
+        except type(error) as refused:
+            raise RuntimeError("the framework's own") from refused
+
+    with pytest.raises(RuntimeError):
+        bench.call(app, client, plain=True)
+    assert bench.requests() == {("GET", "/items/:id", "499"): 1.0}
+    assert bench.failures() == {}
+
+
+@plain
+def test_cancelled(plain: bool) -> None:
+    """The server cancels a request whose client has left; in a worker that is leaving any goes down with it."""
+    bench, client = Bench(), Client()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        client._conn_lost_handled = bench.worker.alive
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(30.0)
+
+    with pytest.raises(asyncio.CancelledError):
+        bench.call(app, client, plain=plain)
+    assert bench.requests() == {("GET", "/items/:id", "499"): 1.0}
+    assert bench.failures() == {}
+    bench.worker.alive = False
+    client.transport = Transport(closing=True)  # as the server does on its way out
+    with pytest.raises(asyncio.CancelledError):
+        bench.call(app, client, plain=plain)
+    assert bench.requests() == {("GET", "/items/:id", "499"): 1.0}
+    assert bench.in_progress() == 1
+
+
+def named(name: str) -> type[Exception]:
+    """An exception of a framework."""
+    return type(name, (Exception,), {})
+
+
+@plain
+@pytest.mark.parametrize("name", ["ClientDisconnect", "RequestAborted"])
+def test_frameworks_that_say_so(plain: bool, name: str) -> None:
+    """The exceptions in which frameworks tell what they have been told, that the client is gone, are no failures."""
+    bench, client = Bench(), Client()
+    client._closed = client._conn_lost_handled = True
+    gone = named(name)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if (await receive())["type"] == "http.disconnect":
+            raise gone
+
+    with pytest.raises(gone):
+        bench.call(app, client, plain=plain)
+    assert bench.requests() == {("GET", "/items/:id", "499"): 1.0}
+    assert bench.failures() == {}
+
+
+@pytest.mark.parametrize("gone", ["_conn_lost_handled", "_body_wait_expired", "transport"])
+def test_what_the_server_knows(gone: str) -> None:
+    """The connection is lost, the rest of the body has not come in time, or the transport could not write."""
+    bench, client = Bench(), Client()
+    setattr(client, gone, Transport(closing=True) if gone == "transport" else True)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        bench.call(app, client)
+    assert bench.requests() == {("GET", "/items/:id", "499"): 1.0}
+    assert bench.failures() == {}
+
+
+ERRORS = (TimeoutError(), FileNotFoundError("x"), ConnectionResetError(), BrokenPipeError(), OSError(104, "reset"))
+
+
+@plain
+@pytest.mark.parametrize("clients", [asgi.GUNICORN, asgi.UVICORN], ids=["gunicorn", "uvicorn"])
+@pytest.mark.parametrize("wrapper", ["", "ClientDisconnect", "RequestAborted"])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_errors_of_files_and_databases(plain: bool, clients: asgi.Clients, wrapper: str, error: OSError) -> None:
+    """What is raised while the client is there is a failure, under its own name, whatever a framework takes it for."""
+    bench = Bench()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(MORE)
+        try:
+            raise error
+        except OSError:
+            if wrapper:
+                raise named(wrapper)  # noqa: B904 - as Starlette does
+            raise
+
+    with pytest.raises(Exception):  # noqa: B017, PT011 - one of two
+        bench.call(app, plain=plain, clients=clients)
+    assert bench.requests() == {("GET", "/items/:id", "200"): 1.0}
+    assert bench.failures() == {("GET", "/items/:id", type(error).__name__): 1.0}
+    assert bench.in_progress() == 0
+
+
+@plain
+def test_a_disconnect_that_nobody_was_told_of(plain: bool) -> None:
+    """An exception that says so without a reason is the application's own, and has the name that it was given."""
+    bench = Bench()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise named("ClientDisconnect")
+
+    with pytest.raises(Exception):  # noqa: B017, PT011 - its class is made above
+        bench.call(app, plain=plain)
+    assert bench.requests() == {("GET", "/items/:id", "500"): 1.0}
+    assert bench.failures() == {("GET", "/items/:id", "ClientDisconnect"): 1.0}
+
+
+@plain
+@pytest.mark.parametrize("clients", [asgi.GUNICORN, asgi.UVICORN], ids=["gunicorn", "uvicorn"])
+def test_cancelled_by_the_application(plain: bool, clients: asgi.Clients) -> None:
+    """Where no server has cancelled anything, a request that comes out cancelled is the application's failure."""
+    bench = Bench()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        bench.call(app, plain=plain, clients=clients)
+    assert bench.requests() == {("GET", "/items/:id", "500"): 1.0}
+    assert bench.failures() == {("GET", "/items/:id", "CancelledError"): 1.0}
+    assert bench.in_progress() == 0
+
+
+def test_the_endpoint_of_who_did_not_wait() -> None:
+    """A client that hung up on a 404 has asked for nothing that there is, whoever hung up on that path before."""
+    bench = Bench()
+
+    def leaves(status: int) -> Client:
+        client = Client()
+        client._closed = True
+        return bench.call(sends({**START, "status": status}, BODY), client)
+
+    leaves(200)
+    leaves(404)
+    assert bench.requests() == {("GET", "/items/:id", "499"): 1.0, ("GET", "<unmatched>", "499"): 1.0}
+
+
+@pytest.mark.parametrize(("chunked", "left", "status"), [(False, 0, "200"), (False, 4, "499"), (True, 0, "499")])
+def test_uvicorns_client_leaves_before_an_empty_last_piece(chunked: bool, left: int, status: str) -> None:
+    """It has the whole response if uvicorn has sent as much as the Content-Length says."""
+    bench = Bench()
+
+    class Cycle(Client):
+        chunked_encoding = chunked
+        expected_content_length = left
+
+    client = Cycle()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(MORE)
+        client.disconnected = True
+        await send({**BODY, "body": b""})
+
+    bench.call(app, client, clients=asgi.UVICORN)
+    assert bench.requests() == {("GET", "/items/:id", status): 1.0}

@@ -1,0 +1,182 @@
+"""The calls of an ASGI application, at the level of messages."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from gunicorn_prom_hooks.shm.schema import ERROR_HANDLING, QUEUE, REQUEST_SIZE_SUM, RESPONSE_SIZE_SUM
+from gunicorn_prom_hooks.worker.asgi.disconnects import Application, Message, Receive, Scope, Send
+from tests.helpers.asgi import BODY, MORE, START, Bench, Client, plain, sends
+
+
+@plain
+def test_the_usual_request(plain: bool) -> None:
+    """It is counted when its last message has passed, again and again, and nothing stays in progress."""
+    bench = Bench()
+    for _ in range(3):
+        client = bench.call(sends(START, BODY), plain=plain)
+        assert client.messages == [START, BODY]
+    assert bench.requests() == {("GET", "/items/:id", "200"): 3.0}
+    assert bench.in_progress() == 0
+    assert not bench.guard.counts
+
+
+@plain
+def test_it_is_in_progress_until_its_last_message(plain: bool) -> None:
+    """While the response goes on it is named in the in-flight table; what follows is not part of it."""
+    bench = Bench()
+    seen = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(MORE)
+        seen.append([(request.method, request.path) for request in bench.reader.in_flight()])
+        await send(BODY)
+        seen.append([(request.method, request.path) for request in bench.reader.in_flight()])
+        raise ValueError("in the background")
+
+    with pytest.raises(ValueError, match="background"):
+        bench.call(app, plain=plain)
+    assert seen == [[("GET", "/items/7")], []]
+    assert bench.requests() == {("GET", "/items/:id", "200"): 1.0}
+    assert bench.failures() == {}
+
+
+@plain
+def test_exceptions(plain: bool) -> None:
+    """An exception is the application's failure, with the status that the client saw; it goes on to the server."""
+    bench = Bench()
+
+    def failing(*messages: Message) -> Application:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            for message in messages:
+                await send(message)
+            raise KeyError("x")
+
+        return app
+
+    for messages in ((), (START,), (START, MORE)):
+        with pytest.raises(KeyError):
+            bench.call(failing(*messages), plain=plain)
+    assert bench.requests() == {("GET", "/items/:id", "500"): 1.0, ("GET", "/items/:id", "200"): 2.0}
+    assert bench.failures() == {("GET", "/items/:id", "KeyError"): 3.0}
+    assert sum(bench.counts(ERROR_HANDLING).values()) == 3.0
+    assert bench.in_progress() == 0
+
+
+@plain
+def test_no_answer_and_half_an_answer(plain: bool) -> None:
+    """An application that returns without a complete response has failed, unless its client is gone."""
+    bench = Bench()
+    bench.call(sends(), plain=plain)
+    bench.call(sends(START, MORE), plain=plain)
+    assert bench.failures() == {
+        ("GET", "/items/:id", "HTTP 500"): 1.0,
+        ("GET", "/items/:id", "IncompleteResponse"): 1.0,
+    }
+
+    client = Client()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        client._closed = True
+        assert (await receive())["type"] == "http.disconnect"
+
+    bench.call(app, client, plain=plain)
+    assert bench.requests()["GET", "/items/:id", "499"] == 1.0
+    assert sum(bench.failures().values()) == 2.0
+
+
+@plain
+def test_sizes_and_waiting(plain: bool) -> None:
+    """Bodies as told and as sent; HEAD, 204 and 304 send none; and how long a proxy says it has waited."""
+    bench = Bench()
+    for method, status in 3 * (("GET", 204), ("GET", 304), ("HEAD", 200)):
+        bench.call(sends({**START, "status": status}, BODY), plain=plain, method=method, path="/none")
+    bench.call(sends(START, MORE, BODY), plain=plain, path="/some", headers=[(b"content-length", b"5")])
+    bench.call(sends(START, BODY), plain=plain, path="/some", headers=[(b"transfer-encoding", b"chunked")])
+    bench.call(
+        sends(START, BODY), plain=plain, path="/some", headers=[(b"x-request-start", b"t=%f" % (time.time() - 5))]
+    )
+    assert bench.size(RESPONSE_SIZE_SUM, "/none") == 0.0
+    assert bench.size(RESPONSE_SIZE_SUM, "/some") == 10.0
+    assert bench.size(REQUEST_SIZE_SUM, "/some") == 5.0
+    (waits,) = bench.series(QUEUE).values()
+    assert 4.9 < waits[0] < 5.5
+
+
+@plain
+def test_no_room_in_the_table(plain: bool) -> None:
+    """Where the in-flight table is full, or the scope is none, the request is served."""
+    bench = Bench()
+    bench.calls.places.free.clear()
+    bench.call(sends(START, BODY), plain=plain)
+    bench.call(sends(START, BODY), plain=plain)
+    assert bench.requests() == {("GET", "/items/:id", "200"): 2.0}
+    assert bench.in_progress() == 0
+    assert bench.call(sends(START, BODY), plain=plain, path=None).messages == [START, BODY]
+    assert bench.guard.counts["asgi"] == 1
+
+
+def test_no_room_in_the_table_and_an_endpoint_of_the_framework() -> None:
+    """A request that found no place in the in-flight table has none to give back."""
+    bench = Bench(lambda scope: "/things/{name}")
+    for _ in range(2):
+        bench.call(sends(START, BODY))
+    places = list(bench.calls.places.free)
+    bench.calls.places.free.clear()
+    bench.call(sends(START, BODY))
+    assert bench.calls.places.free == []
+    assert bench.in_progress() == 0
+    bench.calls.places.free += places
+    assert bench.requests() == {("GET", "/things/{name}", "200"): 3.0}
+
+
+def test_endpoint_of_the_framework() -> None:
+    """What names endpoints is given the scope, once a request, when the framework has had it."""
+    asked = []
+
+    def resolve(scope: Any) -> str | None:
+        asked.append(scope["path"])
+        return str(scope["template"]) if "template" in scope else None
+
+    bench = Bench(resolve)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["template"] = "/things/{name}"
+        await sends(START, BODY)(scope, receive, send)
+
+    for name in ("a", "b", "b"):
+        bench.call(app, path=f"/things/{name}")
+    bench.call(sends(START, BODY), path="/other")
+    assert asked == ["/things/a", "/things/b", "/things/b", "/other"]
+    assert bench.requests() == {("GET", "/things/{name}", "200"): 3.0, ("GET", "/other", "200"): 1.0}
+
+
+def test_lifespan() -> None:
+    """Anything that is neither is the application's, as the server gave it."""
+    bench = Bench()
+    given: list[tuple[Any, ...]] = []
+
+    async def app(*arguments: Any) -> None:
+        given.append(arguments)
+
+    client = bench.call(app, type="lifespan")
+    assert given[0][1] == client.receive
+    assert given[0][2] == client.send
+    assert bench.requests() == {}
+
+
+@plain
+def test_each_waiting_request_is_counted_once(plain: bool) -> None:
+    """Behind a proxy that says since when, every request has waited: the first like it, and those that find its row."""
+    bench = Bench()
+    for _ in range(3):
+        bench.call(sends(START, BODY), plain=plain, headers=[(b"x-request-start", b"t=%f" % (time.time() - 5))])
+    (waits,) = bench.series(QUEUE).values()
+    assert sum(waits[1:]) == 3.0
+    assert 14.7 < waits[0] < 16.5
+    assert bench.requests() == {("GET", "/items/:id", "200"): 3.0}
+    assert bench.in_progress() == 0

@@ -1,0 +1,99 @@
+"""ASGI applications that do what they should not: they are served, and counted once."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import pytest
+
+from gunicorn_prom_hooks.shm.layout import INFLIGHT_ENTRIES
+from gunicorn_prom_hooks.worker.asgi.disconnects import Receive, Scope, Send
+from tests.helpers.asgi import BODY, START, Bench, plain, sends
+
+
+@plain
+def test_a_second_response(plain: bool) -> None:
+    """What is sent after a response is the server's to refuse: the request is counted once, and its place free once."""
+    bench = Bench()
+    for _ in range(3):
+        bench.call(sends(START, BODY, START, BODY), plain=plain)
+    assert bench.requests() == {("GET", "/items/:id", "200"): 3.0}
+    assert bench.in_progress() == 0
+    assert len(set(bench.calls.places.free)) == len(bench.calls.places.free) == INFLIGHT_ENTRIES
+
+
+def test_odd_messages() -> None:
+    """What is no message is the server's to refuse; trailers and informational ones are not the response."""
+    bench = Bench()
+    bench.call(sends({"type": "http.response.informational", "status": 103}, START, BODY, {"type": "http.x"}, BODY))
+    assert bench.requests() == {("GET", "/items/:id", "200"): 1.0}
+    bench.call(sends({}))
+    assert bench.requests()["GET", "/items/:id", "500"] == 1.0
+
+
+class Code(int, Enum):
+    """A status with a text of its own, as those of ``http.HTTPStatus`` were before Python 3.11."""
+
+    FINE = 200
+
+
+def test_a_status_that_has_a_name() -> None:
+    """Its number is the label."""
+    bench = Bench()
+    bench.call(sends({**START, "status": Code.FINE}, BODY))
+    assert bench.requests() == {("GET", "/items/:id", "200"): 1.0}
+
+
+@plain
+@pytest.mark.parametrize(
+    "headers",
+    [None, 7, [()], [(b"one",)], [(["unhashable"], b"")], [(b"x-request-start", 7)], [("x-request-start", None), None]],
+)
+def test_headers_that_the_application_has_replaced(plain: bool, headers: Any) -> None:
+    """A scope that is not as it was costs its request neither its count nor its place in the in-flight table."""
+    bench = Bench()
+    bench.call(sends(START, BODY), plain=plain)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["headers"] = headers
+        await sends(START, BODY)(scope, receive, send)
+
+    assert bench.call(app, plain=plain).messages == [START, BODY]
+    assert bench.requests() == {("GET", "/items/:id", "200"): 2.0}
+    assert bench.in_progress() == 0
+    assert len(bench.calls.places.free) == INFLIGHT_ENTRIES
+    assert bench.guard.counts == {"asgi": 1}
+
+
+@plain
+@pytest.mark.parametrize("status", [-1, 1200, 10_200])
+def test_a_number_that_is_no_status(plain: bool, status: int) -> None:
+    """Whatever the application says is what it is counted under, and for nothing else."""
+    bench = Bench()
+    bench.call(sends(START, BODY), plain=plain, headers=[(b"content-length", b"2000")])
+    bench.call(sends(START, {**BODY, "body": bytes(2000)}), plain=plain)
+    for said in (200, status, 200, status):
+        bench.call(sends({**START, "status": said}, BODY), plain=plain)
+    assert bench.requests() == {("GET", "/items/:id", "200"): 4.0, ("GET", "/items/:id", str(status)): 2.0}
+    assert bench.in_progress() == 0
+
+
+class Odd(BaseException):
+    """Neither an ``Exception`` nor the end of the worker."""
+
+
+@plain
+def test_an_exception_that_is_none(plain: bool) -> None:
+    """It ends the task and not the worker: a failure. What ends the worker is what the request goes down with."""
+    bench = Bench()
+    for error, running in ((Odd(), 0), (SystemExit(1), 1)):
+
+        async def app(scope: Scope, receive: Receive, send: Send, error: BaseException = error) -> None:
+            raise error
+
+        with pytest.raises(type(error)):
+            bench.call(app, plain=plain)
+        assert bench.in_progress() == running
+    assert bench.requests() == {("GET", "/items/:id", "500"): 1.0}
+    assert bench.failures() == {("GET", "/items/:id", "Odd"): 1.0}

@@ -1,0 +1,104 @@
+"""Flask tells its rules and the exceptions that it makes a 500 of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import flask
+import pytest
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from tests.helpers.frameworks import copied, only, wsgi
+
+
+def str_of(number: int) -> str:
+    return str(number)
+
+
+def application() -> flask.Flask:
+    app = flask.Flask("app", static_folder=None)
+    shop = flask.Blueprint("shop", "shop", url_prefix="/shop/<lang>")
+    app.add_url_rule("/items/<int:number>", "item", str_of)
+    shop.add_url_rule("/<path:where>", "where", lambda lang, where: where)
+    app.register_blueprint(shop)
+
+    @app.get("/gone")
+    def gone() -> str:
+        flask.abort(404)
+
+    @app.get("/boom")
+    def boom() -> str:
+        raise LookupError("boom")
+
+    @app.get("/unavailable")
+    def unavailable() -> str:
+        flask.abort(503)
+
+    @app.get("/handled")
+    def handled() -> str:
+        raise ValueError("handled")
+
+    @app.get("/stream")
+    def stream() -> flask.Response:
+        def parts() -> Iterator[str]:
+            yield flask.request.path
+            yield "."
+
+        return flask.Response(flask.stream_with_context(parts()))
+
+    @app.errorhandler(ValueError)
+    def answer(error: ValueError) -> tuple[str, int]:
+        return "handled", 400
+
+    return app
+
+
+@pytest.fixture(autouse=True)
+def only_flask(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "flask")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/items/7", (200, "/items/<int:number>", None)),
+        ("/items/x", (404, "<unmatched>", None)),
+        ("/shop/de/a/b", (200, "/shop/<lang>/<path:where>", None)),
+        ("/gone", (404, "/gone", None)),
+        ("/boom", (500, "/boom", "LookupError")),
+        ("/unavailable", (503, "/unavailable", None)),
+        ("/handled", (400, "/handled", None)),
+        ("/stream", (200, "/stream", None)),
+    ],
+)
+def test_a_request(path: str, expected: tuple[int, str, str | None]) -> None:
+    """The rule, also where the view answers 404; the exception only where Flask made the 500."""
+    assert wsgi(application(), path) == expected
+
+
+def test_a_wrong_method() -> None:
+    """Flask has no rule for a method that is not allowed."""
+    assert wsgi(application(), "/items/7", "DELETE") == (405, "<unmatched>", None)
+
+
+def test_a_mount() -> None:
+    """The path that the application is mounted at comes first, in the path or from the server."""
+    mounted = DispatcherMiddleware(flask.Flask("outer"), {"/v2": application()})
+    assert wsgi(mounted, "/v2/items/7") == (200, "/v2/items/<int:number>", None)
+    assert wsgi(mounted, "/items/7") == (404, "<unmatched>", None)
+    assert wsgi(application(), "/items/7", SCRIPT_NAME="/api") == (200, "/api/items/<int:number>", None)
+
+
+def test_a_copied_environ() -> None:
+    """A middleware that hands on a copy of the environ loses neither the rule nor the exception."""
+    copying = copied(application())
+    assert wsgi(copying, "/items/7") == (200, "/items/<int:number>", None)
+    assert wsgi(copying, "/boom") == (500, "/boom", "LookupError")
+    assert wsgi(copying, "/nowhere") == (404, "<unmatched>", None)
+
+
+def test_a_handler_of_its_own_for_500() -> None:
+    """An application's own page for errors does not hide which exception it was."""
+    app = application()
+    app.register_error_handler(500, lambda error: ("sorry", 502))
+    assert wsgi(app, "/boom") == (502, "/boom", "LookupError")

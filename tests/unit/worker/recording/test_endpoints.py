@@ -1,0 +1,154 @@
+"""The label endpoint."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import flask
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from werkzeug.test import create_environ
+
+from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.paths import REST, normalise
+from gunicorn_prom_hooks.worker.recording.endpoints import resolver
+from tests.helpers.frameworks import only
+
+segment = st.one_of(
+    st.from_regex(r"[0-9]{1,12}", fullmatch=True),
+    st.from_regex(r"[0-9a-f]{6,12}", fullmatch=True),
+    st.uuids().map(str),
+    st.text(alphabet="abcv019-_.:%é~", max_size=12),
+)
+paths = st.one_of(st.text(max_size=60), st.lists(segment, max_size=6).map(lambda parts: "/" + "/".join(parts)))
+
+
+@settings(deadline=None, max_examples=300)
+@given(paths)
+def test_a_general_path_is_as_general_as_it_gets(path: str) -> None:
+    """Normalising again changes nothing, and no path segment is added or lost."""
+    general = normalise(path)
+    assert normalise(general) == general
+    assert general.count("/") == path.count("/") or general.endswith(REST)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(segment, max_size=6))
+def test_every_number_uuid_and_digest_is_replaced(parts: list[str]) -> None:
+    """A segment that is digits only, a UUID, or long hex with a digit in it is replaced; words stay."""
+    variable = re.compile(r"[0-9]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=.*[0-9])[0-9a-f]{8,}")
+    for before, after in zip(parts, normalise("/".join(parts)).split("/"), strict=bool(parts)):
+        if variable.fullmatch(before):
+            assert after == ":id"
+        if not re.search("[0-9]", before):
+            assert after == before
+
+
+@pytest.mark.parametrize(
+    ("path", "general"),
+    [
+        ("/", "/"),
+        ("", ""),
+        ("/items/7", "/items/:id"),
+        ("/v1/items/7/", "/v1/items/:id/"),
+        ("/api/v2.1/x", "/api/v2.:id/x"),
+        ("/items/7/parts/0815", "/items/:id/parts/:id"),
+        ("/2024-05-06/report.pdf", "/:id-:id-:id/report.pdf"),
+        ("/users/6ba7b810-9dad-11d1-80b4-00c04fd430c8/edit", "/users/:id/edit"),
+        ("/users/6BA7B810-9DAD-11D1-80B4-00C04FD430C8", "/users/:id"),
+        ("/commit/9fceb02d0ae598e95dc970b74767f19372d61af8", "/commit/:id"),
+        ("/facade/deadbeef/added", "/facade/deadbeef/added"),
+        ("/cafe1", "/cafe1"),
+        ("/mp3/item7", "/mp3/item7"),
+        ("/7up/12345678z", "/7up/12345678z"),
+        ("//7//", "//:id//"),
+    ],
+)
+def test_paths(path: str, general: str) -> None:
+    """Numbers, UUIDs and digests become :id; numbers inside words stay."""
+    assert normalise(path) == general
+
+
+def test_a_long_path_takes_no_long_time() -> None:
+    """The pattern does not backtrack: a path as long as gunicorn lets through is done at once."""
+    for path in ("/" + "a" * 8000 + "g", "/" + "1" * 8000 + "g", "/" + "1234-" * 1600, "/" + "12345678-1234-" * 570):
+        assert len(normalise(path)) <= len(path)
+
+
+@pytest.fixture(autouse=True)
+def only_flask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides what other tests of this process have imported."""
+    only(monkeypatch, "flask")
+
+
+def ask(endpoint: Any, environ: Mapping[str, Any] | None = None) -> tuple[str | None, Guard]:
+    """What a resolver made for the user's callable says, and the guard that it had."""
+    guard = Guard()
+    resolve = resolver(endpoint, guard)
+    assert resolve is not None
+    return resolve(environ or {}), guard
+
+
+def test_the_users_word_goes_first() -> None:
+    """What the user's callable returns for the environ is the endpoint, whatever the framework says."""
+    answer, guard = ask(lambda environ: environ["x.endpoint"], {"x.endpoint": "mine"})
+    assert answer == "mine"
+    assert guard.counts == {}
+
+
+def served_by_flask(path: str) -> dict[str, Any]:
+    """The environ of a request, after a real application has served it."""
+    app = flask.Flask("app")
+    app.add_url_rule("/items/<int:number>", "item", lambda number: "")
+    environ = create_environ(path)
+    b"".join(app(environ, lambda status, headers, exc_info=None: lambda data: None))
+    return environ
+
+
+def broken(environ: Mapping[str, Any]) -> str:
+    """A user's callable with a bug."""
+    raise KeyError("route")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "failures"),
+    [(lambda environ: None, 0), (broken, 1), (lambda environ: 7, 1), (lambda environ: b"/x", 1)],
+)
+def test_no_answer_is_left_to_the_framework(endpoint: Any, failures: int) -> None:
+    """A callable that returns None, raises or returns no text leaves the endpoint to others; the last two count."""
+    guard = Guard()
+    resolve = resolver(endpoint, guard)
+    assert resolve is not None
+    assert resolve(served_by_flask("/items/7")) == "/items/<int:number>"
+    assert guard.counts == ({"endpoint": failures} if failures else {})
+    assert ask(endpoint)[0] is None
+
+
+def test_flask_tells_its_rule() -> None:
+    """Without a callable Flask's route template is the endpoint, and <unmatched> where Flask had no rule."""
+    resolve = resolver(None, Guard())
+    assert resolve is not None
+    assert resolve(served_by_flask("/items/7")) == "/items/<int:number>"
+    assert resolve(served_by_flask("/items/x")) == "<unmatched>"
+    assert resolve({}) is None
+
+
+def test_a_framework_that_is_not_as_we_know_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version of a framework that has not what we need costs a count, and its route templates."""
+    monkeypatch.setitem(sys.modules, "flask", ModuleType("flask"))
+    guard = Guard()
+    assert resolver(None, guard) is None
+    assert guard.counts == {"flask": 1}
+
+
+def test_without_callable_and_framework_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that has imported no known framework gets no resolver at all, or the user's alone."""
+    only(monkeypatch)
+    assert resolver(None, Guard()) is None
+    answer, _ = ask(lambda environ: "mine", {"werkzeug.request": None})
+    assert answer == "mine"

@@ -1,0 +1,137 @@
+"""Workers with an event loop, which have many requests in progress on one thread."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from gunicorn_prom_hooks.shm.layout import INFLIGHT_ENTRIES
+from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time
+from tests.helpers.places import TOP
+from tests.helpers.recording import Recorded, handled
+
+RAW = b"%s /items/%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"
+
+
+@pytest.mark.parametrize("excess", [0, 72])
+def test_more_than_the_table_holds_are_still_in_progress(excess: int) -> None:
+    """Requests past the table's end are counted while they last, and not one remains when all have ended."""
+    recorded = Recorded()
+    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.guard)
+    count = INFLIGHT_ENTRIES + excess
+    served = [handled(RAW % (b"POST", number)) for number in range(count)]
+    for generation in (1, 2):
+        for number, (request, _, _) in enumerate(served, 1):
+            pre_request(None, request)
+            assert recorded.in_progress() == number
+        assert recorded.reader.untracked().number == excess
+        paths = {request.path for request in recorded.reader.in_flight()}
+        assert paths == {f"/items/{number}" for number in range(INFLIGHT_ENTRIES)} or generation == 2
+        for number, (request, environ, response) in enumerate(served, 1):
+            post_request(None, request, environ, response)
+            assert recorded.in_progress() == count - number
+        assert recorded.reader.untracked() == (0, 0.0)
+        assert recorded.reader.in_flight() == []
+    assert sum(recorded.requests().values()) == 2.0 * count
+
+
+def test_requests_that_overlap_end_as_themselves() -> None:
+    """What ends first need not have begun first: each request takes its own entry and labels with it."""
+    recorded = Recorded()
+    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.guard)
+    slow, quick = handled(b"GET /slow HTTP/1.1\r\n\r\n"), handled(b"PUT /quick HTTP/1.1\r\n\r\n")
+    pre_request(None, slow[0])
+    pre_request(None, quick[0])
+    post_request(None, *quick)
+    assert [(request.method, request.path) for request in recorded.reader.in_flight()] == [("GET", "/slow")]
+    assert recorded.requests() == {("PUT", "/quick", "200"): 1.0}
+    post_request(None, *slow)
+    assert recorded.requests() == {("PUT", "/quick", "200"): 1.0, ("GET", "/slow", "200"): 1.0}
+    assert recorded.reader.in_flight() == []
+
+
+def test_entries_are_used_again() -> None:
+    """An entry that was freed serves the next request: one at a time never needs a second one."""
+    recorded = Recorded()
+    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.guard)
+    request, environ, response = handled()
+    for _ in range(3 * INFLIGHT_ENTRIES):
+        pre_request(None, request)
+        assert recorded.reader.untracked() == (0, 0.0)
+        post_request(None, request, environ, response)
+    assert sum(recorded.requests().values()) == 3.0 * INFLIGHT_ENTRIES
+
+
+GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from tests.helpers.recording import Recorded, handled
+from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time
+
+recorded = Recorded()
+turn = gevent.event.Event()
+
+def resolve(environ):
+    turn.set() if environ["PATH_INFO"] == "/last" else turn.wait()
+    return "mine"
+
+pre_request, post_request = many_at_a_time(recorded.recorder, resolve, recorded.guard)
+
+def serve(method, path):
+    request, environ, response = handled(b"%s %s HTTP/1.1\\r\\n\\r\\n" % (method, path))
+    pre_request(None, request)
+    post_request(None, request, environ, response)
+
+pairs = (b"GET", b"/first"), (b"POST", b"/second"), (b"PUT", b"/last")
+gevent.joinall([gevent.spawn(serve, *pair) for pair in pairs], raise_error=True)
+print(sorted(recorded.requests().items()), recorded.in_progress(), dict(recorded.guard.counts))
+"""
+
+
+def test_an_endpoint_callable_that_waits_holds_up_nobody() -> None:
+    """Under gevent, a user's callable that lets other requests end first hangs nothing and mixes nothing up."""
+    script = f"import sys; sys.path.insert(0, {str(TOP)!r})\n{GREENLETS}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    counts = [((method, "mine", "200"), 1.0) for method in ("GET", "POST", "PUT")]
+    assert done.stdout == f"{counts} 0 {{}}\n"
+
+
+FAREWELL = """
+def handle_request(post_request):
+    try:
+        raise StopIteration()
+    finally:
+        post_request()
+"""
+
+
+def test_the_last_request_of_a_connection_is_a_usual_one() -> None:
+    """gunicorn's gevent worker says goodbye with an exception: behind a proxy that keeps no connections, every time."""
+    recorded = Recorded()
+    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.guard)
+    request, environ, response = handled()
+    gunicorns: dict[str, Any] = {"__name__": "gunicorn.workers.base_async"}
+    exec(FAREWELL, gunicorns)  # a frame of gunicorn's, as far as anybody can see
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call":
+            called.append(frame.f_code.co_name)
+
+    for _ in range(3):
+        pre_request(None, request)
+        called.clear()
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            with pytest.raises(StopIteration):
+                gunicorns["handle_request"](lambda: post_request(None, request, environ, response))
+        finally:
+            sys.setprofile(before)
+    assert "unusual" not in called
+    assert recorded.requests() == {("GET", "/items/:id", "200"): 3.0}

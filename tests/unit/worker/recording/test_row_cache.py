@@ -1,0 +1,162 @@
+"""Whatever clients send, the number of series is bounded, and nothing is lost in the totals."""
+
+from __future__ import annotations
+
+import pytest
+
+from gunicorn_prom_hooks.shm.schema import FAILED, OVERFLOWED, REQUESTS
+from gunicorn_prom_hooks.shm.slot import Slot
+from gunicorn_prom_hooks.worker.recording import row_cache as cache
+from gunicorn_prom_hooks.worker.recording.event_loop_hooks import one_at_a_time
+from gunicorn_prom_hooks.worker.recording.recorder import MAX_ERROR_TYPES, METHODS, RESERVE, Recorder
+from tests.helpers.recording import GET, Bench, Recorded, answers, handled, new_slot, raises
+
+RAW = b"%s %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def test_registered_methods_are_named_and_others_are_not() -> None:
+    """A method of the registered set is the label; whatever else a client invents is <other>."""
+    with Bench() as bench:
+        for method in ("GET", "PROPFIND", "PATCH", "BREW", "GETS"):
+            bench.send(RAW % (method.encode(), b"/x"), answers())
+        assert bench.requests() == {
+            ("GET", "/x", "200"): 1.0,
+            ("PROPFIND", "/x", "200"): 1.0,
+            ("PATCH", "/x", "200"): 1.0,
+            ("<other>", "/x", "200"): 2.0,
+        }
+    assert len(METHODS) == 16
+
+
+def test_a_404_that_matched_no_route_is_unmatched() -> None:
+    """Without a route, a 404 counts as <unmatched>, whatever the path; the same path found is an endpoint."""
+    with Bench() as bench:
+        for path in (b"/wp-login.php", b"/.env", b"/x"):
+            bench.get(path, answers("404 Not Found"))
+        bench.get(b"/x", answers())
+        assert bench.requests() == {("GET", "<unmatched>", "404"): 3.0, ("GET", "/x", "200"): 1.0}
+        assert bench.counts(OVERFLOWED) == {}
+
+
+def test_who_hangs_up_on_a_404_asked_for_nothing_either() -> None:
+    """A scanner that does not wait for its 404 makes no endpoint of its path."""
+    with Bench() as bench:
+        for path in (b"/wp-login.php", b"/.env"):
+            bench.send(GET % path, answers("404 Not Found"), client_leaves=True)
+        assert bench.requests() == {("GET", "<unmatched>", "499"): 2.0}
+
+
+def test_a_404_of_a_route_keeps_it() -> None:
+    """A 404 that the application gives for one of its routes is that route's."""
+    with Bench(lambda environ: "/items/<id>") as bench:
+        bench.get(b"/items/7", answers("404 Not Found"))
+        assert bench.requests() == {("GET", "/items/<id>", "404"): 1.0}
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_more_than_max_endpoints_are_other_and_counted(generation: int) -> None:
+    """Past max_endpoints a new one becomes <other>, each time counted; the known ones stay, for a successor too."""
+    slot, paths = new_slot(), [b"/a", b"/b", b"/c", b"/d", b"/a", b"/c"]
+    for _ in range(generation):
+        with Bench(max_endpoints=2, slot=slot) as bench:
+            for path in paths:
+                bench.get(path, answers())
+    assert bench.requests() == {
+        ("GET", "/a", "200"): 2.0 * generation,
+        ("GET", "/b", "200"): 1.0 * generation,
+        ("GET", "<other>", "200"): 3.0 * generation,
+    }
+    assert bench.counts(OVERFLOWED) == {("endpoint",): 3.0 * generation}
+
+
+def test_a_scanner_leaves_the_number_of_series_where_it_was() -> None:
+    """Thousands of random paths, found or not, make no more series than the bound says."""
+    recorded = Recorded(max_endpoints=20)
+    pre_request, post_request = one_at_a_time(recorded.recorder, None, recorded.guard)
+    for number in range(3000):
+        path = b"/x%dx" % number + b"y" * (number % 300)
+        request, environ, response = handled(RAW % (b"GET", path), "200 OK" if number % 2 else "404 Not Found")
+        pre_request(None, request)
+        post_request(None, request, environ, response)
+    assert len(recorded.series(REQUESTS)) == 22
+    assert sum(recorded.requests().values()) == 3000.0
+    assert recorded.requests()["GET", "<unmatched>", "404"] == 1500.0
+
+
+def test_error_types_are_bounded() -> None:
+    """An application that invents exception classes gets so many of them named, and the rest as <other>."""
+    with Bench() as bench:
+        for number in range(MAX_ERROR_TYPES + 5):
+            bench.get(b"/x", raises(type(f"Error{number}", (Exception,), {})()))
+        failed = bench.counts(FAILED)
+        assert len(failed) == MAX_ERROR_TYPES + 1
+        assert failed["GET", "/x", "<other>"] == 5.0
+        assert bench.counts(OVERFLOWED)["error_type",] >= 5.0
+
+
+@pytest.mark.parametrize(("cells", "directory"), [(RESERVE + 200, 10**6), (10**6, RESERVE + 440)])
+def test_a_full_slot_loses_nothing_of_the_total(cells: int, directory: int) -> None:
+    """Where a slot has no room for a series, its requests count under the endpoint <other>, and that is counted."""
+    with Bench(slot=Slot(cells, directory)) as bench:
+        for number in range(40):
+            bench.get(b"/%c" % (97 + number % 20), answers())
+        counts = bench.requests()
+        assert sum(counts.values()) == 40.0
+        assert counts["GET", "<other>", "200"] > 0.0
+        assert counts["GET", "/a", "200"] == 2.0
+        assert bench.counts(OVERFLOWED)["series",] > 0.0
+        assert bench.guard.counts == {}
+
+
+def test_a_reserve_that_is_used_up_loses_nothing_either() -> None:
+    """Where even <other> has no room with its method and status, all labels become <other>."""
+    with Bench(slot=Slot(RESERVE + 200, 10**6)) as bench:
+        for status in range(200, 500):
+            for path in (b"/a", b"/b", b"/c"):
+                bench.get(path, answers(f"{status} X"))
+        counts = bench.requests()
+        assert sum(counts.values()) == 900.0
+        assert len(counts) < 900
+        assert bench.guard.counts == {}
+
+
+def test_the_rows_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More endpoints than are kept at hand, and keys too long to be kept, are counted like any other."""
+    monkeypatch.setattr(cache, "CACHED_KEYS", 4)
+    with Bench() as bench:
+        for path in (b"/a", b"/b", b"/c", b"/d", b"/e", b"/f", b"/a", b"/" + b"z" * 300) * 2:
+            bench.get(path, answers())
+        counts = bench.requests()
+        assert sum(counts.values()) == 16.0
+        assert counts["GET", "/a", "200"] == 4.0
+        assert len(counts) == 7
+
+
+def test_label_values_of_any_length_and_text_are_taken() -> None:
+    """An endpoint of the user's that is far too long, or no valid text, is cut or mended, and counted."""
+    values = iter(["x" * 5000, "\ud800", "é" * 300])
+    with Bench(lambda environ: next(values)) as bench:
+        for _ in range(3):
+            bench.get(b"/x", answers())
+        assert set(bench.requests()) == {
+            ("GET", "x" * 256, "200"),
+            ("GET", "?", "200"),
+            ("GET", "é" * 128, "200"),
+        }
+
+
+def test_an_empty_endpoint_is_none() -> None:
+    """A user's endpoint that is empty leaves the label to the path."""
+    with Bench(lambda environ: "") as bench:
+        bench.get(b"/items/7", answers())
+        assert bench.requests() == {("GET", "/items/:id", "200"): 1.0}
+
+
+def test_a_new_worker_knows_what_its_slot_knows() -> None:
+    """Endpoints that a predecessor counted need no second place under the cap."""
+    slot = new_slot()
+    assert [Recorder(slot, 2).endpoint(value) for value in ("/a",)] == ["/a"]
+    first = Recorder(slot, 2)
+    first.row("GET", first.endpoint("/a"), 200, 0, 0)
+    second = Recorder(slot, 2)
+    assert [second.endpoint(value) for value in ("/b", "/a", "/c")] == ["/b", "/a", "<other>"]

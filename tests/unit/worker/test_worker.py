@@ -1,0 +1,94 @@
+"""The word that a worker leaves of why it leaves."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.settings import Settings
+from gunicorn_prom_hooks.shm.layout import (
+    CAUSE_MAX_REQUESTS,
+    CAUSE_RELOADER,
+    CAUSE_SIGNAL,
+    CAUSE_UNCOUNTED,
+    CAUSE_UNKNOWN,
+    EXIT_CAUSE,
+    EXIT_MARK,
+    QUIT_AT,
+)
+from gunicorn_prom_hooks.shm.reader import SlotReader
+from gunicorn_prom_hooks.worker.worker import WorkerSide
+from tests.helpers.recording import new_slot
+
+NEVER = sys.maxsize
+"""gunicorn's max_requests of a worker that has none."""
+
+
+def handle_quit(side: WorkerSide, sig: int) -> None:
+    """Where gunicorn calls worker_int when a signal has come, by its name and that of its argument."""
+    side.interrupted()
+
+
+def handle_changed(side: WorkerSide, sig: int) -> None:
+    """Where gunicorn's reloader calls worker_int."""
+    side.interrupted()
+
+
+def leave(worker: Any, sig: int | None = None) -> list[float]:
+    """Has the worker leave after this signal, 0 being a changed file; the cells with its word."""
+    slot = new_slot()
+    side = WorkerSide(worker, SlotReader(slot), Settings(), Guard())
+    if sig is not None:
+        (handle_quit if sig else handle_changed)(side, sig)
+    side.leaving()
+    assert slot.header[QUIT_AT] > 0.0
+    return [slot.header[EXIT_MARK], slot.header[EXIT_CAUSE]]
+
+
+@pytest.mark.parametrize(
+    ("nr", "max_requests", "alive", "sig", "cause"),
+    [
+        pytest.param(10, 10, False, None, CAUSE_MAX_REQUESTS, id="max_requests"),
+        pytest.param(11, 10, False, None, CAUSE_MAX_REQUESTS, id="max_requests, one more"),
+        pytest.param(10, 10, True, None, CAUSE_MAX_REQUESTS, id="max_requests, of another class"),
+        pytest.param(10, 10, False, signal.SIGQUIT, CAUSE_MAX_REQUESTS, id="max_requests, and a signal"),
+        pytest.param(10, 10, False, 0, CAUSE_MAX_REQUESTS, id="max_requests, and a changed file"),
+        pytest.param(9, 10, False, None, CAUSE_SIGNAL + signal.SIGTERM, id="told, shortly before max_requests"),
+        pytest.param(3, NEVER, False, None, CAUSE_SIGNAL + signal.SIGTERM, id="told"),
+        pytest.param(0, 10, False, None, CAUSE_SIGNAL + signal.SIGTERM, id="told, before the first request"),
+        pytest.param(3, NEVER, False, signal.SIGINT, CAUSE_SIGNAL + signal.SIGINT, id="SIGINT"),
+        pytest.param(3, NEVER, False, signal.SIGQUIT, CAUSE_SIGNAL + signal.SIGQUIT, id="SIGQUIT"),
+        pytest.param(0, 10, True, signal.SIGQUIT, CAUSE_SIGNAL + signal.SIGQUIT, id="SIGQUIT, uncounted"),
+        pytest.param(3, NEVER, False, 0, CAUSE_RELOADER, id="reloader"),
+        pytest.param(0, 10, True, 0, CAUSE_RELOADER, id="reloader, uncounted"),
+        pytest.param(0, 10, True, None, CAUSE_UNCOUNTED, id="uncounted"),
+        pytest.param(0, NEVER, True, None, CAUSE_UNKNOWN, id="none"),
+        pytest.param(3, NEVER, True, None, CAUSE_UNKNOWN, id="none, but requests"),
+        pytest.param(3, 10, True, None, CAUSE_UNKNOWN, id="none, and counted"),
+    ],
+)
+def test_why_a_worker_leaves(nr: int, max_requests: int, alive: bool, sig: int | None, cause: float) -> None:
+    """Enough requests are the reason before all others, then a signal or a changed file, then what is likely."""
+    worker = SimpleNamespace(nr=nr, max_requests=max_requests, alive=alive, reloader=None)
+    assert leave(worker, sig) == [1.0, cause]
+
+
+@pytest.mark.parametrize(
+    ("nr", "alive", "sig", "cause"),
+    [
+        pytest.param(3, False, None, CAUSE_RELOADER, id="its thread has not come to worker_int yet"),
+        pytest.param(3, False, 0, CAUSE_RELOADER, id="its thread has"),
+        pytest.param(3, False, signal.SIGQUIT, CAUSE_SIGNAL + signal.SIGQUIT, id="a signal"),
+        pytest.param(10, False, None, CAUSE_MAX_REQUESTS, id="max_requests"),
+        pytest.param(3, True, None, CAUSE_UNKNOWN, id="none"),
+    ],
+)
+def test_why_a_worker_with_a_reloader_leaves(nr: int, alive: bool, sig: int | None, cause: float) -> None:
+    """Where gunicorn's reloader runs, it is what has told a worker to leave of which no hook knows why."""
+    worker = SimpleNamespace(nr=nr, max_requests=10, alive=alive, reloader=object())
+    assert leave(worker, sig) == [1.0, cause]
