@@ -14,18 +14,18 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from . import settings as _settings
-from .composition import Composition, origins, step_aside
-from .errors import Guard
-from .log_observer import Messages
+from .composition import Composition, origins, remove_request_hooks
+from .errors import ErrorReporter
+from .log_observer import LogObserver
 
 if TYPE_CHECKING:
     from .master.master import Master
     from .worker.recording.request_hooks import PostRequest, PreRequest
-    from .worker.worker import WorkerSide
+    from .worker.worker import WorkerRuntime
 
 LOOK_SECONDS: Final = 1.0
 """So often at most everything is looked after before a fork: hooks, logger, exporter, files, and all other workers."""
-guard = Guard()
+errors = ErrorReporter()
 _latest: Composition | None = None
 """Of the latest ``install`` call in this process."""
 _composition: Composition | None = None
@@ -39,10 +39,10 @@ _looked = -inf
 is_due = True
 """Everything is looked after before the fork that is next."""
 _master: Master | None = None
-_worker: WorkerSide | None = None
+_worker: WorkerRuntime | None = None
 _prepared: type | None = None
 """The class of workers that ``prepare_worker`` was last called for."""
-_side_of: type[WorkerSide] | None = None
+_side_of: type[WorkerRuntime] | None = None
 """``WorkerSide``, which ``prepare_worker`` imports."""
 by_name: tuple[PreRequest, PostRequest] | None = None
 """In a worker: the request hooks, where the user calls them by name instead of using ``install``."""
@@ -93,17 +93,17 @@ def is_in_place(cfg: Any) -> bool:
 def in_master(server: Any) -> Master:
     """Return the master's side, made when it is first asked for, with our hooks all in place and its settings."""
     side = _master if _master is not None and _master.server is server else _begin(server)
-    put_back(server.cfg)
+    reinstall_hooks(server.cfg)
     if _composition is not None and side.settings is not _composition.settings:
         side.configure(_composition.settings)
     _messages.attach(server.log, listening=True)
     return side
 
 
-def put_back(cfg: Any) -> None:
+def reinstall_hooks(cfg: Any) -> None:
     """Compose our hooks again with what has replaced them in a loaded configuration, unless they are called by name."""
     if _composition is not None:
-        _composition.put_back(cfg)
+        _composition.reinstall_hooks(cfg)
 
 
 def count_reload() -> None:
@@ -122,12 +122,12 @@ def _begin(server: Any) -> Master:
 
     _composition = _find_composition(server.cfg, _latest)
     settings = _settings.load({}) if _composition is None else _composition.settings
-    guard.log = server.log
-    side = _master = Master(server, settings, guard)
+    errors.log = server.log
+    side = _master = Master(server, settings, errors)
     try:
         _watch_reloads(server)
     except Exception:  # noqa: BLE001 - an application of another kind; its reloads are known from the hooks alone
-        guard.failed("reload")
+        errors.report("reload")
     side.begin()
     return side
 
@@ -161,7 +161,7 @@ def _watch_reloads(server: Any) -> None:
         try:
             _reloaded(app.cfg, None if latest is _latest else _latest)
         except Exception:  # noqa: BLE001 - gunicorn must go on to reload
-            guard.failed("reload")
+            errors.report("reload")
         return result
 
     app.reload = reloading
@@ -175,7 +175,7 @@ def _reloaded(cfg: Any, installed_anew: Composition | None) -> None:
     found = _find_composition(cfg, installed_anew)
     if found is not None:
         _composition = found
-        found.put_back(cfg)
+        found.reinstall_hooks(cfg)
     elif _composition is not None:
         count_reload()  # the install line is gone from the config file, and with it the hooks
 
@@ -195,7 +195,7 @@ def say_if_missed(owner: Any) -> None:
                 "install() replace them: move install() to the end"
             )
     except Exception:  # noqa: BLE001 - the user's logger may fail
-        guard.failed("log")
+        errors.report("log")
 
 
 def master() -> Master | None:
@@ -203,7 +203,7 @@ def master() -> Master | None:
     return _master if _master is not None and _master.pid == os.getpid() else None
 
 
-def worker() -> WorkerSide | None:
+def worker() -> WorkerRuntime | None:
     """The worker's side, if this process is a worker and not a process that it forked."""
     return _worker if _worker is not None and _worker.pid == os.getpid() else None
 
@@ -215,7 +215,7 @@ def _count(level: str) -> None:
         if counting is not None:
             counting.message(level)
     except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
-        guard.failed("messages")
+        errors.report("messages")
 
 
 def _listen(text: object, args: Any) -> None:
@@ -225,10 +225,10 @@ def _listen(text: object, args: Any) -> None:
         if listening is not None:
             listening.listen(text, args)
     except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
-        guard.failed("messages")
+        errors.report("messages")
 
 
-_messages = Messages(_count, _listen)
+_messages = LogObserver(_count, _listen)
 
 
 def prepare_worker(gunicorn_worker: Any) -> None:
@@ -240,10 +240,10 @@ def prepare_worker(gunicorn_worker: Any) -> None:
     global _prepared, _side_of
     if type(gunicorn_worker) is not _prepared:
         from .worker import instrument as ways
-        from .worker.worker import WorkerSide
+        from .worker.worker import WorkerRuntime
 
         ways.prepare(type(gunicorn_worker))
-        _prepared, _side_of = type(gunicorn_worker), WorkerSide
+        _prepared, _side_of = type(gunicorn_worker), WorkerRuntime
 
 
 def begin_worker(gunicorn_worker: Any) -> None:
@@ -256,9 +256,9 @@ def begin_worker(gunicorn_worker: Any) -> None:
         return
     member = _master.member(gunicorn_worker)
     if member is not None and _side_of is not None:
-        guard.log = gunicorn_worker.log
+        errors.log = gunicorn_worker.log
         _master.become_worker(member)
-        _worker = _side_of(gunicorn_worker, member.lease.reader, _master.settings, guard)
+        _worker = _side_of(gunicorn_worker, member.lease.reader, _master.settings, errors)
 
 
 def ready_worker(gunicorn_worker: Any) -> None:
@@ -270,10 +270,10 @@ def ready_worker(gunicorn_worker: Any) -> None:
     if side is None or side.is_ready:
         return
     made = side.ready()
-    put_back(gunicorn_worker.cfg)
+    reinstall_hooks(gunicorn_worker.cfg)
     if made is None:
-        step_aside(gunicorn_worker)
+        remove_request_hooks(gunicorn_worker)
     elif _composition is None:
         by_name = made
     else:
-        _composition.specialize(gunicorn_worker, *made)
+        _composition.install_request_hooks(gunicorn_worker, *made)

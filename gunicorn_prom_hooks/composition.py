@@ -73,7 +73,7 @@ class Origin(NamedTuple):
     theirs: AnyHook | None
 
 
-def mark_as_ours(hook: AnyHook, origin: Origin = Origin(None, None)) -> None:  # noqa: B008 - it is immutable
+def mark_hook(hook: AnyHook, origin: Origin = Origin(None, None)) -> None:  # noqa: B008 - it is immutable
     """Register a function as one of our hooks."""
     setattr(hook, _ORIGIN, origin)
     _OURS.add(hook)
@@ -122,7 +122,7 @@ class Composition:
             hook = _FIXED[_gunicorn_arity(name)](functools.partial(run, name, parts, theirs or do_nothing))
         return self._mark(name, hook, theirs)
 
-    def put_back(self, cfg: Any) -> None:
+    def reinstall_hooks(self, cfg: Any) -> None:
         """Compose our hooks again with what has replaced them in gunicorn's loaded configuration."""
         # As a rule nothing has. This is asked before and after each fork, when whatever is touched is copied: so it is
         # asked in C, of the settings themselves.
@@ -142,7 +142,7 @@ class Composition:
         """Return whether what stands there under this name is what ``put_back`` has left there."""
         return cfg.settings is self._settings and cfg.settings[name].value is self._kept[name]
 
-    def specialize(self, worker: Any, pre_request: AnyHook, post_request: AnyHook) -> None:
+    def install_request_hooks(self, worker: Any, pre_request: AnyHook, post_request: AnyHook) -> None:
         """Put the request hooks made for this worker in front of the user's, whatever stands there now."""
         for name, ours in zip(REQUEST_HOOKS, (pre_request, post_request), strict=True):
             theirs = _behind(worker.cfg, name)
@@ -153,7 +153,7 @@ class Composition:
             worker.cfg.settings[name].value = self._mark(name, hook, theirs)
 
     def _mark(self, name: str, hook: AnyHook, theirs: AnyHook | None) -> AnyHook:
-        mark_as_ours(hook, Origin(self, theirs))
+        mark_hook(hook, Origin(self, theirs))
         hook.__name__ = name
         hook.__qualname__ = f"gunicorn_prom_hooks.{name}"
         return hook
@@ -165,7 +165,7 @@ def origins(cfg: Any) -> list[Origin]:
     return [origin for origin in found if origin is not None]
 
 
-def step_aside(worker: Any) -> None:
+def remove_request_hooks(worker: Any) -> None:
     """Take our request hooks out of a worker that has no use for them, and leave the user's.
 
     gunicorn's asgi worker serves faster where there are none at all.

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 
-def original(module: str, name: str) -> Any:
+def unpatched(module: str, name: str) -> Any:
     """``module.name`` as it was before gevent patched it; never imports gevent."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
@@ -22,9 +22,9 @@ def original(module: str, name: str) -> Any:
 
 def new_lock() -> Any:
     """A lock of the operating system's threads."""
-    return original("_thread", "allocate_lock")()
+    return unpatched("_thread", "allocate_lock")()
 
 
 def new_reentrant_lock() -> Any:
     """One that the thread which holds it may take again."""
-    return original("_thread", "RLock")()
+    return unpatched("_thread", "RLock")()

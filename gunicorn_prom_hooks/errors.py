@@ -17,7 +17,7 @@ class Log(Protocol):
         """Logs at level error."""
 
 
-class Guard:
+class ErrorReporter:
     """Where our own failures end. One per process, handed to whatever may fail.
 
     Args:
@@ -34,7 +34,7 @@ class Guard:
         self.publish: Callable[[str], None] | None = None
         """In a worker: counts a failure in the slot, for the master to see."""
 
-    def failed(self, where: str) -> None:
+    def report(self, where: str) -> None:
         """Books the exception being handled. Never raises. ``where`` is one of a fixed few names."""
         try:
             self.counts[where] += 1

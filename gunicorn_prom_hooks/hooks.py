@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from . import _state as runtime
-from .composition import Parts, do_nothing, mark_as_ours, run
+from .composition import Parts, do_nothing, mark_hook, run
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
 
@@ -38,7 +38,7 @@ def _hook(after: Callable[..., None] = do_nothing) -> Callable[[Hook], Hook]:
         def whole(*args: Any) -> None:
             run(name, parts, do_nothing, *args)
 
-        mark_as_ours(whole)
+        mark_hook(whole)
         return whole  # type: ignore[return-value]  # functools.wraps keeps the signature
 
     return register
@@ -49,7 +49,7 @@ def _guarded(hook: Callable[..., None], name: str) -> Callable[..., None]:
         try:
             hook(*args)
         except Exception:  # noqa: BLE001 - never harm the server
-            runtime.guard.failed(name)
+            runtime.errors.report(name)
 
     return guarded
 
@@ -71,7 +71,7 @@ def _before_fork(server: Any, worker: Any) -> None:
 
 
 def _compose_again(server: Any, worker: Any) -> None:
-    runtime.put_back(worker.cfg)
+    runtime.reinstall_hooks(worker.cfg)
 
 
 def _close(server: Any) -> None:
@@ -190,5 +190,5 @@ def post_request(worker: Any, req: Any, environ: Any = None, resp: Any = None) -
 
 # Not behind a guard of their own: they hand on to what is guarded.
 for _request_hook in (pre_request, post_request):
-    mark_as_ours(_request_hook)
+    mark_hook(_request_hook)
     PARTS[_request_hook.__name__] = Parts(_request_hook)

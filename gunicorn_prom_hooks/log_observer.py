@@ -35,7 +35,7 @@ def level_name(number: int) -> str:
     return "debug"
 
 
-class Messages(logging.Filter):
+class LogObserver(logging.Filter):
     """Counts every message to gunicorn's error log, and listens to gunicorn's own.
 
     A filter on the log, which filters nothing out, counts what its level lets through. The methods of gunicorn's

@@ -23,7 +23,7 @@ _VARIABLE = re.compile(
 )
 
 
-def normalise(path: str) -> str:
+def normalize_path(path: str) -> str:
     """The path with every number, UUID and long hex string replaced: ``/items/7`` gives ``/items/:id``.
 
     A number inside a word stays: ``/v1/items``. Of a path that has too many segments, or that is too long, the
@@ -39,7 +39,7 @@ def normalise(path: str) -> str:
     return "/".join([*kept, REST])
 
 
-def printable(text: str, limit: int = MAX_PATH) -> str:
+def escape_unprintable(text: str, limit: int = MAX_PATH) -> str:
     """The text with what would not show, or would do worse where it is shown, escaped; cut to ``limit``."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:limit])
     return shown[:limit]

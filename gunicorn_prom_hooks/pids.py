@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 
-def exists(pid: int) -> bool:
+def process_exists(pid: int) -> bool:
     """Whether a process has this pid, be it another user's or a zombie."""
     try:
         os.kill(pid, 0)

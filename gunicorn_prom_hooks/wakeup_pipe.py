@@ -8,7 +8,7 @@ import os
 from .concurrency import new_lock
 
 
-class Waker:
+class WakeupPipe:
     """A pipe: whoever writes into it wakes who polls it."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client import values
 from prometheus_client.metrics_core import Metric
 
-from ..errors import Guard
+from ..errors import ErrorReporter
 from ..settings import Settings, announce_directory, named_directory
 from .dead_processes import hand_over, remove_live
 from .directory import Directory, PrivateDirectory, SharedDirectory
@@ -31,7 +31,7 @@ class ApplicationMetrics:
     Args:
         directory: where.
         log: gunicorn's logger.
-        guard: where failures end.
+        errors: where failures end.
         hold: what must be held while the exporter's thread logs.
         announced: whether prometheus_client was told of the directory, since the user has named one.
         named: the directory that the environment of the workers names at the start.
@@ -44,7 +44,7 @@ class ApplicationMetrics:
         self,
         directory: Directory,
         log: Any,
-        guard: Guard,
+        errors: ErrorReporter,
         hold: Callable[[], AbstractContextManager[None]],
         *,
         announced: bool,
@@ -53,7 +53,7 @@ class ApplicationMetrics:
         self._directory = directory
         self._place = directory.place
         self._log = log
-        self._guard = guard
+        self._errors = errors
         self._numbers = Numbers(directory.place, directory.suffix)
         self._numbers.make(*directory.user)
         self._identity = Identity(directory.suffix, self._claim)
@@ -61,10 +61,10 @@ class ApplicationMetrics:
             directory.place,
             self._ensure,
             self._identity,
-            lambda: guard.failed("app_metrics"),
+            lambda: errors.report("app_metrics"),
             announced=announced,
         )
-        self._upkeep = Upkeep(directory, self._numbers, self._store.renew, log, guard, hold)
+        self._upkeep = Upkeep(directory, self._numbers, self._store.renew, log, errors, hold)
         self._say_removed()
         # Documented by prometheus_client: a metric's value is made of whatever this is at that moment.
         values.ValueClass = value_class(self._store, named, self._say_named)
@@ -113,7 +113,7 @@ class ApplicationMetrics:
             identity = self._identity.of_number(self._numbers.claim())
             self._hand_over(identity, None)
         except OSError:
-            self._guard.failed("app_metrics")
+            self._errors.report("app_metrics")
             return f"{os.getpid()}{self._directory.suffix}"
         return identity
 
@@ -121,7 +121,7 @@ class ApplicationMetrics:
         try:
             hand_over(self._place.path, identity, self._directory.suffix, user, self._numbers.exclusive)
         except OSError:  # the successor then begins where the predecessor's gauges were
-            self._guard.failed("app_metrics")
+            self._errors.report("app_metrics")
 
     def _ensure(self) -> str:
         """Return the path of the directory, made again if it is gone. This process keeps the number that it has.
@@ -155,7 +155,7 @@ class ApplicationMetrics:
 def begin(
     server: Any,
     settings: Settings,
-    guard: Guard,
+    errors: ErrorReporter,
     hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> ApplicationMetrics | None:
     """Sets up the application's metrics; None if that cannot be, with a line in the log.
@@ -163,7 +163,7 @@ def begin(
     Args:
         server: gunicorn's arbiter, before it has loaded the application.
         settings: ours.
-        guard: where failures end.
+        errors: where failures end.
         hold: what must be held while the exporter's thread logs.
     """
     cfg, log = server.cfg, server.log
@@ -192,7 +192,7 @@ def begin(
         # variable, go on as they would without it.
         if path:
             announce_directory(path)
-        return ApplicationMetrics(directory, log, guard, hold, announced=bool(path), named=named)
+        return ApplicationMetrics(directory, log, errors, hold, announced=bool(path), named=named)
     except OSError as error:
         if directory is not None:
             directory.close()

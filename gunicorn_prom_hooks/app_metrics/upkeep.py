@@ -13,7 +13,7 @@ from typing import Any, Final
 from prometheus_client.metrics_core import Metric
 
 from ..concurrency import new_lock
-from ..errors import Guard
+from ..errors import ErrorReporter
 from ..inherited_descriptors import below, transient
 from .dead_processes import Retired, remove_live
 from .directory import Directory
@@ -35,7 +35,7 @@ class Upkeep:
         numbers: of forked processes.
         renew: writes the files of the master itself anew.
         log: gunicorn's logger.
-        guard: where failures end.
+        errors: where failures end.
         hold: what must be held while the exporter's thread logs.
     """
 
@@ -45,7 +45,7 @@ class Upkeep:
         numbers: Numbers,
         renew: Callable[[], None],
         log: Any,
-        guard: Guard,
+        errors: ErrorReporter,
         hold: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._directory = directory
@@ -53,7 +53,7 @@ class Upkeep:
         self._numbers = numbers
         self._renew = renew
         self._log = log
-        self._guard = guard
+        self._errors = errors
         self._hold = hold
         self._master = int(directory.suffix[1:]) if directory.suffix else None
         self._files = MultiprocessFiles(directory.place.path, self._bad, self._reads)
@@ -73,7 +73,7 @@ class Upkeep:
             except OSError:
                 said = ""
                 with self._hold():
-                    self._guard.failed("app_metrics")
+                    self._errors.report("app_metrics")
             if said:
                 with self._hold():
                     self._log.warning("%s", said)
@@ -157,7 +157,7 @@ class Upkeep:
         return True
 
     def _bad(self, file: str, reason: str) -> None:
-        self._guard.counts["app_metrics_file"] += 1
+        self._errors.counts["app_metrics_file"] += 1
         if file not in self._told and len(self._told) < MAX_TOLD:
             self._told.add(file)
             with self._hold():

@@ -12,19 +12,19 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ..concurrency import new_lock
-from ..errors import Guard
+from ..errors import ErrorReporter
 from ..inherited_descriptors import Opened, below, descriptors, is_sock_diag, transient
-from ..model.server_snapshot import View
+from ..model.server_snapshot import ServerSnapshot
 from . import backlog, exporter, log_messages, master, requests, websockets, worker_states
 from . import worker_exits as deaths
 from .dirty import DirtyWorkers
 from .event_loop_lag import EventLoopLag
 from .name_conflicts import Clashes
-from .runner import Patience, Task
+from .runner import Task, TaskRunner
 from .worker_processes import WorkerProcesses
 from .worker_requests import WorkerRequests
 
-Collect = Callable[[View], Iterable[Metric]]
+Collect = Callable[[ServerSnapshot], Iterable[Metric]]
 OPENED: Final = (below("/proc"), below("/sys"), is_sock_diag)
 """What collectors open for a moment, but for the application's files."""
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Page(Collector):
 
     Args:
         look: takes a view of the server.
-        guard: where failures end.
+        errors: where failures end.
         application: collects the application's own metrics; None if there are none.
         hold: what must be held while anything is logged.
         warn: logs a line.
@@ -77,33 +77,33 @@ class Page(Collector):
 
     def __init__(
         self,
-        look: Callable[[], View],
-        guard: Guard,
+        look: Callable[[], ServerSnapshot],
+        errors: ErrorReporter,
         application: Callable[[], Iterable[Metric]] | None = None,
         hold: Callable[[], AbstractContextManager[None]] = nullcontext,
         warn: Callable[[str], None] = backlog.ignore,
     ) -> None:
         self._warn = warn
         self._look = look
-        self._guard = guard
+        self._errors = errors
         self._application = application
         self._noted: set[str] = set()
         self._logged: set[str] = set()
         self._collectors = all_collectors(self._noted.add)
         self._hold = hold
-        self._clashes = Clashes(guard, hold)
-        self._patience = Patience(self._no_thread)
+        self._clashes = Clashes(errors, hold)
+        self._patience = TaskRunner(self._no_thread)
         self._turn = new_lock()
 
     def collect(self) -> Iterator[Metric]:
         """The families, then how long each collector took and whether it succeeded, then the application's."""
         return self.collect_from(self.look())
 
-    def look(self) -> View:
+    def look(self) -> ServerSnapshot:
         """The server at this moment. Only this takes its lock."""
         return self._look()
 
-    def collect_from(self, view: View) -> Iterator[Metric]:
+    def collect_from(self, view: ServerSnapshot) -> Iterator[Metric]:
         """The page about what was seen."""
         done = self._collected(view)
         application = done.pop() if self._application is not None else None
@@ -135,7 +135,7 @@ class Page(Collector):
             self._patience.run([task])
         return task.result()
 
-    def _collected(self, view: View) -> list[Collected]:
+    def _collected(self, view: ServerSnapshot) -> list[Collected]:
         before = descriptors()
         tasks = [
             Task(name, functools.partial(_closing, before, functools.partial(_listed, collect, view)))
@@ -151,7 +151,7 @@ class Page(Collector):
 
     def _no_thread(self) -> None:
         with self._hold():
-            self._guard.failed("thread")
+            self._errors.report("thread")
 
     def _log_notes(self) -> None:
         """Log each line that collectors have taken note of, once. Not in their threads, which may be left behind."""
@@ -165,7 +165,7 @@ class Page(Collector):
             return Collected(task.name, task.result(), task.seconds, succeeded=True)
         except BaseException:  # noqa: BLE001 - this is the one place where a collector's failure ends
             with self._hold():
-                self._guard.failed(f"collector_{task.name}")
+                self._errors.report(f"collector_{task.name}")
             return Collected(task.name, [], task.seconds, succeeded=False)
 
 
@@ -175,7 +175,7 @@ def _closing(before: Opened, make: Callable[[], T]) -> T:
         return make()
 
 
-def _listed(collect: Collect, view: View) -> list[Metric]:
+def _listed(collect: Collect, view: ServerSnapshot) -> list[Metric]:
     return list(collect(view))
 
 

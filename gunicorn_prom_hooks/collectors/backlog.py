@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import View
+from ..model.server_snapshot import ServerSnapshot
 from .listeners import Kernel, listener_name
 from .sock_diag import unix_backlog
 
@@ -30,7 +30,7 @@ def ignore(text: str) -> None:
     """Take no note of anything."""
 
 
-def collect(view: View, note: Callable[[str], None] = ignore) -> Iterator[Metric]:
+def collect(view: ServerSnapshot, note: Callable[[str], None] = ignore) -> Iterator[Metric]:
     """Yield queue, limit and unread connections of each listener, as far as the kernel tells them.
 
     Args:

@@ -8,7 +8,7 @@ import psutil
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import View
+from ..model.server_snapshot import ServerSnapshot
 
 _MODES = ("user", "system")
 
@@ -29,7 +29,7 @@ class DirtyWorkers:
         """CPU time at the last look. Two handles are equal if pid and time of creation are."""
         self._seconds = [0.0 for _ in _MODES]
 
-    def __call__(self, view: View) -> Iterator[Metric]:
+    def __call__(self, view: ServerSnapshot) -> Iterator[Metric]:
         """Number, memory, CPU; nothing where there is no dirty arbiter."""
         if not view.dirty_arbiter_pid:
             return

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import View, WorkerView
+from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
 from ..shm.layout import LOOP_DUE
 from ..shm.loop_lag import samples
 from ..shm.schema import LAG_BUCKETS, LOOP_LAG
@@ -17,7 +17,7 @@ from .histogram import cumulative
 _WORKER = ("worker_id",)
 
 
-def blocked_seconds(view: View, worker: WorkerView) -> float | None:
+def blocked_seconds(view: ServerSnapshot, worker: WorkerSnapshot) -> float | None:
     """Return for how long the timer in the worker's event loop has been due; None if it has no such timer.
 
     The slot is read now, later than the view was taken. A timer that has come since then is due after the view's
@@ -39,7 +39,7 @@ class EventLoopLag:
         self._said: dict[int, tuple[float, float]] = {}
         """Count and sum, by serial number of the worker."""
 
-    def __call__(self, view: View) -> Iterator[Metric]:
+    def __call__(self, view: ServerSnapshot) -> Iterator[Metric]:
         """Yield the histogram of lags, and for how long each loop has been blocked."""
         lags = HistogramMetricFamily(
             "gunicorn_worker_event_loop_lag_seconds",

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import View
+from ..model.server_snapshot import ServerSnapshot
 from ..shm.schema import EXPORTER_ERRORS, OVERFLOWED
 
 
-def collect(view: View) -> Iterator[Metric]:
+def collect(view: ServerSnapshot) -> Iterator[Metric]:
     """Failures of ours, in the master and in workers, and label values that were too many."""
     errors = Counter(view.errors)
     for (where,), cells in view.totals.series(EXPORTER_ERRORS.number).items():

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import View
+from ..model.server_snapshot import ServerSnapshot
 from ..shm.schema import LEVELS, LOG_MESSAGES
 
 
-def collect(view: View) -> Iterator[Metric]:
+def collect(view: ServerSnapshot) -> Iterator[Metric]:
     """Messages by level."""
     messages = CounterMetricFamily(
         "gunicorn_log_messages",

@@ -8,12 +8,12 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import View
+from ..model.server_snapshot import ServerSnapshot
 
 _process = ProcessCollector(registry=None)
 
 
-def collect(view: View) -> Iterator[Metric]:
+def collect(view: ServerSnapshot) -> Iterator[Metric]:
     """Target, timeout, reloads, versions."""
     yield GaugeMetricFamily("gunicorn_workers_target", "Workers that the master keeps up.", value=view.target)
     yield GaugeMetricFamily(
@@ -29,6 +29,6 @@ def collect(view: View) -> Iterator[Metric]:
     yield build
 
 
-def collect_process(view: View) -> Iterator[Metric]:
+def collect_process(view: ServerSnapshot) -> Iterator[Metric]:
     """The master's own process: ``process_*``."""
     yield from _process.collect()

@@ -14,8 +14,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition
 from prometheus_client.openmetrics.exposition import escape_label_name, escape_metric_name
 
-from ..errors import Guard
-from ..paths import printable
+from ..errors import ErrorReporter
+from ..paths import escape_unprintable
 
 MAX_TOLD: Final = 100
 _SUFFIXES: Final = {
@@ -38,12 +38,12 @@ class Clashes:
     """Leaves out what clashes, and says so once for each name.
 
     Args:
-        guard: counts them, and has gunicorn's logger.
+        errors: counts them, and has gunicorn's logger.
         hold: what must be held while anything is logged.
     """
 
-    def __init__(self, guard: Guard, hold: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        self._guard = guard
+    def __init__(self, errors: ErrorReporter, hold: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        self._errors = errors
         self._hold = hold
         self._told: set[str] = set()
         self._ours: set[tuple[str, str]] = set()
@@ -75,10 +75,10 @@ class Clashes:
         if name in self._told or len(self._told) >= MAX_TOLD:
             return
         self._told.add(name)
-        self._guard.counts["app_metrics_name"] += 1
-        if self._guard.log is not None:
+        self._errors.counts["app_metrics_name"] += 1
+        if self._errors.log is not None:
             with self._hold():
-                self._guard.log.error(message, printable(name))
+                self._errors.log.error(message, escape_unprintable(name))
 
 
 @functools.lru_cache(4096)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import View
+from ..model.server_snapshot import ServerSnapshot
 from ..shm.schema import (
     BUCKETS,
     COUNTS,
@@ -45,7 +45,7 @@ class _Sums:
                 self.sizes[direction][int(size_class)] += count
 
 
-def collect(view: View) -> Iterator[Metric]:
+def collect(view: ServerSnapshot) -> Iterator[Metric]:
     """Requests, durations, sizes, failures."""
     statuses: dict[tuple[str, str, str], float] = {}
     endpoints: dict[tuple[str, str], _Sums] = {}

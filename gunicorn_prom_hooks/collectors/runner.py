@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from ..concurrency import new_lock, original
+from ..concurrency import new_lock, unpatched
 
 HANG_SECONDS: Final = 1.0
 """A task that has done nothing for so long hangs."""
@@ -19,7 +19,7 @@ LONGEST_SECONDS: Final = 5.0
 T = TypeVar("T")
 
 
-class Hangs(Exception):
+class TaskTimeout(Exception):
     """A task that is not waited for any longer, or still hangs from before."""
 
 
@@ -49,12 +49,12 @@ class Task(Generic[T]):
         """What it returned.
 
         Raises:
-            BaseException: what it raised; ``Hangs`` if it did not return.
+            BaseException: what it raised; ``TaskTimeout`` if it did not return.
         """
         outcome, self.outcome = self.outcome, None
         if isinstance(outcome, tuple):
             return outcome[0]
-        raise outcome or Hangs(f"{self.name} was not run")
+        raise outcome or TaskTimeout(f"{self.name} was not run")
 
 
 class _Thread:
@@ -75,7 +75,7 @@ class _Thread:
         self._cpu_began = 0.0
         self.done.acquire()
         try:
-            original("_thread", "start_new_thread")(self._run, ())
+            unpatched("_thread", "start_new_thread")(self._run, ())
         except Exception:  # noqa: BLE001 - RuntimeError as a rule, or an error of an audit hook
             failed()
             self._run()
@@ -83,7 +83,7 @@ class _Thread:
     def _run(self) -> None:
         try:
             with contextlib.suppress(AttributeError, OSError):  # not on every system
-                self._cpu_clock = time.pthread_getcpuclockid(original("_thread", "get_ident")())
+                self._cpu_clock = time.pthread_getcpuclockid(unpatched("_thread", "get_ident")())
             for task in self._tasks:
                 outcome = task.attempt()
                 with self._turn:
@@ -124,7 +124,7 @@ class _Thread:
             return 0.0
 
 
-class Patience:
+class TaskRunner:
     """Runs tasks, and leaves behind what hangs: at most one thread per name, which ends when its task returns.
 
     Args:
@@ -149,7 +149,7 @@ class Patience:
         hanging = self.hanging
         for task in tasks:
             if task.name in hanging:
-                task.outcome = Hangs(f"{task.name} has not returned since an earlier scrape")
+                task.outcome = TaskTimeout(f"{task.name} has not returned since an earlier scrape")
         rest = [task for task in tasks if task.outcome is None]
         while rest:
             thread = _Thread(rest, self._failed)
@@ -157,6 +157,6 @@ class Patience:
             if number is None:
                 break
             stuck = rest[number]
-            stuck.outcome = Hangs(f"{stuck.name} has not returned within {stuck.seconds:.1f} s")
+            stuck.outcome = TaskTimeout(f"{stuck.name} has not returned within {stuck.seconds:.1f} s")
             self._left[stuck.name] = thread
             rest = rest[number + 1 :]

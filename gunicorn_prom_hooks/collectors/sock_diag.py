@@ -59,7 +59,7 @@ import time
 from collections import Counter
 from typing import Final, NamedTuple
 
-from ..concurrency import original
+from ..concurrency import unpatched
 
 TIMEOUT_SECONDS: Final = 0.5
 """The kernel answers while it is asked. Should it ever not, the thread must not hang."""
@@ -233,8 +233,8 @@ def _ask(request: bytes, flags: int, deadline: float) -> list[bytes]:
     """
     messages: list[bytes] = []
     header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | flags, _SEQUENCE, 0)
-    netlink = original("socket", "socket")(
-        original("socket", "AF_NETLINK"), original("socket", "SOCK_DGRAM"), _NETLINK_SOCK_DIAG
+    netlink = unpatched("socket", "socket")(
+        unpatched("socket", "AF_NETLINK"), unpatched("socket", "SOCK_DGRAM"), _NETLINK_SOCK_DIAG
     )
     try:
         netlink.sendto(header + request, (0, 0))

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import View
+from ..model.server_snapshot import ServerSnapshot
 from ..shm.schema import WEBSOCKETS
 
 OPENED, CLOSED = 0, 1
 
 
-def collect(view: View) -> Iterator[Metric]:
+def collect(view: ServerSnapshot) -> Iterator[Metric]:
     """How many were opened, and how many are open in live workers."""
     opened = CounterMetricFamily("gunicorn_websockets", "Websockets opened.", labels=WEBSOCKETS.labels)
     for labels, cells in view.totals.series(WEBSOCKETS.number).items():

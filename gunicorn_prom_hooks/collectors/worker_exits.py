@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import Durations, View
+from ..model.server_snapshot import Durations, ServerSnapshot
 from .histogram import cumulative
 
 
-def collect(view: View) -> Iterator[Metric]:
+def collect(view: ServerSnapshot) -> Iterator[Metric]:
     """Exits, the same in coarser words, killed requests, boots, lifetimes."""
     exits = CounterMetricFamily(
         "gunicorn_worker_exits",

@@ -11,7 +11,7 @@ import psutil
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import View
+from ..model.server_snapshot import ServerSnapshot
 
 _WORKER = ("worker_id",)
 MIN_SECONDS = 1.0
@@ -43,7 +43,7 @@ class WorkerProcesses:
         self._process = process
         self._watched: dict[str, _Watched] = {}
 
-    def __call__(self, view: View) -> Iterator[Metric]:
+    def __call__(self, view: ServerSnapshot) -> Iterator[Metric]:
         """Memory, CPU, open files. A worker that ends meanwhile has no rows."""
         memory = GaugeMetricFamily("gunicorn_worker_memory_bytes", "Resident memory of the worker.", labels=_WORKER)
         percent = GaugeMetricFamily(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import View, WorkerCounts
+from ..model.server_snapshot import ServerSnapshot, WorkerCounts
 from ..shm.schema import COUNTS, DURATION_BUCKETS, DURATION_SUM, ERROR_HANDLING, FAILED, WORKER_DURATION_BUCKETS, Family
 from .histogram import coarser
 
@@ -24,7 +24,7 @@ class WorkerRequests:
         self._busy: dict[int, float] = {}
         """By serial number: under worker_label="slot" a successor has the worker_id of its predecessor."""
 
-    def __call__(self, view: View) -> Iterator[Metric]:
+    def __call__(self, view: ServerSnapshot) -> Iterator[Metric]:
         """Requests, durations, failures, what is in progress."""
         requests = CounterMetricFamily("gunicorn_worker_requests", "Requests that the worker answered.", labels=_WORKER)
         durations = HistogramMetricFamily(
@@ -73,13 +73,13 @@ class WorkerRequests:
             "Errors that reached gunicorn's own error handling, malformed requests included.",
         )
 
-    def _busy_seconds(self, view: View, serial: int, counts: WorkerCounts) -> float:
+    def _busy_seconds(self, view: ServerSnapshot, serial: int, counts: WorkerCounts) -> float:
         running = sum(max(0.0, view.clock - request.start) for request in counts.in_flight)
         running += counts.untracked.seconds(view.clock)
         return max(self._busy.get(serial, 0.0), counts.requests[DURATION_SUM] + running)
 
 
-def _oldest_seconds(view: View, counts: WorkerCounts) -> float:
+def _oldest_seconds(view: ServerSnapshot, counts: WorkerCounts) -> float:
     """Return the age of the oldest request that is known; of untracked ones, at least one is as old as their mean."""
     ages = [0.0, *(view.clock - request.start for request in counts.in_flight)]
     if counts.untracked.number:
@@ -87,7 +87,7 @@ def _oldest_seconds(view: View, counts: WorkerCounts) -> float:
     return max(ages)
 
 
-def _by_labels(view: View, family: Family, name: str, documentation: str) -> Metric:
+def _by_labels(view: ServerSnapshot, family: Family, name: str, documentation: str) -> Metric:
     metric = CounterMetricFamily(name, documentation, labels=("worker_id", *family.labels))
     for worker_id, counts in view.counts.items():
         for labels, cells in counts.tally.series(family.number).items():

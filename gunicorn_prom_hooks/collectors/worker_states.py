@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import View, WorkerView
+from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
 
 _WORKER = ("worker_id",)
 
 
-def collect(view: View) -> Iterator[Metric]:
+def collect(view: ServerSnapshot) -> Iterator[Metric]:
     """States, uptime, heartbeat, capacity, and gunicorn_workers."""
     # Under worker_label="slot" a worker has the worker_id of its predecessor: the last word on a row counts.
     rows: dict[tuple[str, str, str], float] = {
@@ -64,6 +64,6 @@ def collect(view: View) -> Iterator[Metric]:
     yield from (uptime, heartbeat, threads, info)
 
 
-def phase_of(worker: WorkerView) -> str:
+def phase_of(worker: WorkerSnapshot) -> str:
     """What it is: booting, running, or stopping."""
     return "stopping" if worker.stopping or worker.state in ("quit", "abort") else worker.state

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, NamedTuple
 
-from ..concurrency import original
+from ..concurrency import unpatched
 
 RETRY_SECONDS: Final = 1.0
 """An address that cannot be bound is tried again this often."""
@@ -68,7 +68,7 @@ class Listeners:
         Raises:
             OSError: the name has no address.
         """
-        found = original("socket", "getaddrinfo")(address, port, 0, original("socket", "SOCK_STREAM"))
+        found = unpatched("socket", "getaddrinfo")(address, port, 0, unpatched("socket", "SOCK_STREAM"))
         return cls(Candidate(family, kind, protocol, sockaddr) for family, kind, protocol, _, sockaddr in found)
 
     @property
@@ -113,13 +113,13 @@ class Listeners:
 
     def _listen(self, candidate: Candidate) -> Any:
         family, kind, protocol, sockaddr = candidate
-        sock = original("socket", "socket")(family, kind, protocol)  # an OSError where there is no such family
+        sock = unpatched("socket", "socket")(family, kind, protocol)  # an OSError where there is no such family
         try:
-            level = original("socket", "SOL_SOCKET")
-            sock.setsockopt(level, original("socket", "SO_REUSEADDR"), 1)
-            sock.setsockopt(level, original("socket", "SO_SNDBUF"), SEND_BUFFER_BYTES)
+            level = unpatched("socket", "SOL_SOCKET")
+            sock.setsockopt(level, unpatched("socket", "SO_REUSEADDR"), 1)
+            sock.setsockopt(level, unpatched("socket", "SO_SNDBUF"), SEND_BUFFER_BYTES)
             if self._shares_wildcard(candidate):
-                sock.setsockopt(original("socket", "IPPROTO_IPV6"), original("socket", "IPV6_V6ONLY"), 1)
+                sock.setsockopt(unpatched("socket", "IPPROTO_IPV6"), unpatched("socket", "IPV6_V6ONLY"), 1)
             sock.setblocking(False)
             sock.bind(sockaddr)
             sock.listen(BACKLOG)
@@ -134,7 +134,7 @@ class Listeners:
         On its own ``::`` is left as the system has it: on Linux it then takes IPv4 as well.
         """
         others = [other for other in self._candidates if other.family != candidate.family]
-        return candidate.family == original("socket", "AF_INET6") and candidate.sockaddr[0] == "::" and bool(others)
+        return candidate.family == unpatched("socket", "AF_INET6") and candidate.sockaddr[0] == "::" and bool(others)
 
 
 def where(address: str, port: int) -> str:

@@ -9,9 +9,9 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import Any, Final
 
-from ..concurrency import original
-from .http import Reply, Wish
-from .tls import Channel
+from ..concurrency import unpatched
+from .http import RenderKey, Reply
+from .tls import Transport
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 RECEIVE_BYTES: Final = 16 * 1024
@@ -41,21 +41,21 @@ class Client:
         channel: TLS, or none.
     """
 
-    def __init__(self, sock: Any, peer: Any, channel: Channel) -> None:
+    def __init__(self, sock: Any, peer: Any, transport: Transport) -> None:
         self.sock = sock
-        self.home = home(peer)
+        self.peer_key = peer_key(peer)
         self.state = State.READING
         self.since = time.monotonic()
         """When it came to be in this state."""
         self.deadline = self.since + HEAD_SECONDS
         self.head = bytearray()
-        self.wish: Wish | None = None
+        self.key: RenderKey | None = None
         self.head_only = False
         self.watched = 0
         """What it is polled for."""
         self.body = b""
         """Of the answer, shared with others that have the same one."""
-        self._channel = channel
+        self._transport = transport
         self._parts: deque[memoryview] = deque()
         self._sealed = memoryview(b"")
 
@@ -75,23 +75,23 @@ class Client:
             return False
         if self.state is State.READING:
             try:
-                self.head += self._channel.receive(data)
+                self.head += self._transport.feed(data)
             finally:
-                self._sealed = memoryview(bytes(self._sealed) + self._channel.outgoing())
+                self._sealed = memoryview(bytes(self._sealed) + self._transport.outgoing())
                 with contextlib.suppress(OSError):
                     self._flush()
         return True
 
-    def wait(self, wish: Wish) -> None:
+    def wait(self, key: RenderKey) -> None:
         """What it wants is to be rendered."""
         self._enter(State.WAITING, BODY_SECONDS)
-        self.wish = wish
+        self.key = key
         self.head.clear()
 
     def answer(self, reply: Reply) -> None:
         """What is to be sent to it."""
         self._enter(State.WRITING, BODY_SECONDS)
-        self.wish = None
+        self.key = None
         self.head.clear()
         self._parts.append(memoryview(reply.head))
         if not self.head_only and reply.body:
@@ -112,10 +112,10 @@ class Client:
                         self._linger()
                     return
                 part = self._parts.popleft()
-                piece, rest = part[: self._channel.piece_bytes], part[self._channel.piece_bytes :]
+                piece, rest = part[: self._transport.piece_bytes], part[self._transport.piece_bytes :]
                 if rest:
                     self._parts.appendleft(rest)
-                self._sealed = self._channel.seal(piece)
+                self._sealed = self._transport.encrypt(piece)
             budget -= self._flush()
 
     def _flush(self) -> int:
@@ -127,11 +127,11 @@ class Client:
         # To close with bytes unread would reset the connection, and the client could lose the answer.
         self._enter(State.LINGERING, LINGER_SECONDS)
         self.body = b""
-        farewell = self._channel.finish()
+        farewell = self._transport.finish()
         if farewell:
             with contextlib.suppress(BlockingIOError):
                 self.sock.send(farewell)
-        self.sock.shutdown(original("socket", "SHUT_WR"))
+        self.sock.shutdown(unpatched("socket", "SHUT_WR"))
 
     def _enter(self, state: State, seconds: float) -> None:
         self.state = state
@@ -139,7 +139,7 @@ class Client:
         self.deadline = self.since + seconds
 
 
-def home(peer: Any) -> str:
+def peer_key(peer: Any) -> str:
     """Whom a peer's address stands for: of IPv6 the network, since whoever has one address there has all of them."""
     try:
         address = ip_address(str(peer[0]).partition("%")[0])

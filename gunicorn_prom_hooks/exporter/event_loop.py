@@ -10,15 +10,15 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-from ..concurrency import original
+from ..concurrency import unpatched
 from ..fork_lock import ForkLock
-from ..wakeup_pipe import Waker
+from ..wakeup_pipe import WakeupPipe
 from .bound_sockets import Listeners
 from .connection import MAX_HEAD_BYTES, Client, State
 from .eviction import next_to_go, too_much
-from .http import Reply, Wish, refusal
-from .render_queue import Renderings
-from .tls import Channel
+from .http import RenderKey, Reply, error_response
+from .render_queue import RenderQueue
+from .tls import Transport
 
 MAX_CONNECTIONS: Final = 256
 """One more, and one of them is closed; ``crowd`` says which. Fewer where the process may open few files."""
@@ -45,9 +45,9 @@ class Service(NamedTuple):
         bind: tries the addresses that have no socket; called with the lock held.
     """
 
-    channel: Callable[[], Channel]
-    answer: Callable[[bytes], tuple[Reply | Wish, bool]]
-    renderings: Renderings
+    transport: Callable[[], Transport]
+    answer: Callable[[bytes], tuple[Reply | RenderKey, bool]]
+    render_queue: RenderQueue
     stopping: Callable[[], bool]
     bind: Callable[[], None]
 
@@ -62,17 +62,17 @@ class Connections:
         service: what clients get.
     """
 
-    def __init__(self, listeners: Listeners, waker: Waker, lock: ForkLock, service: Service) -> None:
+    def __init__(self, listeners: Listeners, wakeup_pipe: WakeupPipe, lock: ForkLock, service: Service) -> None:
         self._listeners = listeners
-        self._waker = waker
+        self._wakeup_pipe = wakeup_pipe
         self._lock = lock
         self._service = service
         self._open: dict[int, Client] = {}
-        self._poll: Any = original("select", "poll")()
-        self._in = original("select", "POLLIN")
-        self._out = original("select", "POLLOUT")
+        self._poll: Any = unpatched("select", "poll")()
+        self._in = unpatched("select", "POLLIN")
+        self._out = unpatched("select", "POLLOUT")
         self._paused_until = 0.0
-        self._poll.register(waker.fd, self._in)
+        self._poll.register(wakeup_pipe.fd, self._in)
         self._listen()
 
     def serve(self) -> None:
@@ -83,10 +83,10 @@ class Connections:
         """
         while True:
             for fd, events in self._poll.poll(self._patience()):
-                if fd == self._waker.fd:
+                if fd == self._wakeup_pipe.fd:
                     if events & ~self._in:
                         raise OSError(errno.EBADF, "the waker is broken")
-                    self._waker.drain()
+                    self._wakeup_pipe.drain()
                 elif fd in self._listeners.open:
                     if not self._paused_until:  # another one may have found no room just now
                         self._accept_some(self._listeners.open[fd])
@@ -95,7 +95,7 @@ class Connections:
             if self._service.stopping():
                 return
             self._deliver()
-            self._service.renderings.proceed()
+            self._service.render_queue.start_next()
             now = time.monotonic()
             for fd in [fd for fd, client in self._open.items() if client.deadline <= now]:
                 self._close(fd)
@@ -126,7 +126,7 @@ class Connections:
     def _patience(self) -> float | None:
         """Milliseconds until there is something to do."""
         moments = [client.deadline for client in self._open.values()]
-        moments += [due for due in (self._service.renderings.due(), self._listeners.next_try) if due is not None]
+        moments += [due for due in (self._service.render_queue.due(), self._listeners.next_try) if due is not None]
         if self._paused_until:
             moments.append(self._paused_until)
         return max(0.0, (min(moments) - time.monotonic()) * 1000.0) + 1.0 if moments else None
@@ -150,11 +150,11 @@ class Connections:
             elif error.errno not in _LATER | _NOT_OURS:
                 raise
             return None
-        sock = original("socket", "socket")(fileno=fd)
+        sock = unpatched("socket", "socket")(fileno=fd)
         sock.setblocking(False)
-        client = Client(sock, peer, self._service.channel())
+        client = Client(sock, peer, self._service.transport())
         if len(self._open) >= _most():
-            victim = next_to_go(self._open.values(), client.home)
+            victim = next_to_go(self._open.values(), client.peer_key)
             if victim is None:
                 _close_quietly(sock)
                 return None
@@ -194,22 +194,22 @@ class Connections:
     def _understand(self, client: Client) -> None:
         if b"\n\r\n" in client.head or b"\n\n" in client.head:
             outcome, client.head_only = self._service.answer(bytes(client.head))
-            if isinstance(outcome, Wish):
+            if isinstance(outcome, RenderKey):
                 client.wait(outcome)
-                self._service.renderings.ask(outcome, client)
+                self._service.render_queue.submit(outcome, client)
             else:
                 client.answer(outcome)
         elif len(client.head) > MAX_HEAD_BYTES:
-            client.answer(refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
+            client.answer(error_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
 
     def _deliver(self) -> None:
         """Sends what has been rendered to those who wait for it."""
-        fulfilled = self._service.renderings.fulfilled()
-        for client, reply in fulfilled:
+        pop_completed = self._service.render_queue.pop_completed()
+        for client, reply in pop_completed:
             client.answer(reply)
-        for client in too_much(self._open.values(), MAX_HELD_BYTES) if fulfilled else ():
+        for client in too_much(self._open.values(), MAX_HELD_BYTES) if pop_completed else ():
             self._close(client.sock.fileno())
-        for client, _ in fulfilled:
+        for client, _ in pop_completed:
             if client.state is State.WRITING and client.sock.fileno() in self._open:
                 self._advance(client.sock.fileno(), self._out)
 
@@ -228,8 +228,8 @@ class Connections:
         client = self._open[fd]
         _close_quietly(client.sock)
         del self._open[fd]
-        if client.wish is not None:
-            self._service.renderings.withdraw(client.wish, client)
+        if client.key is not None:
+            self._service.render_queue.cancel(client.key, client)
 
 
 def _most() -> int:

@@ -22,12 +22,12 @@ def next_to_go(clients: Collection[Client], newcomer: str = "") -> Client | None
     lingering = [client for client in clients if client.state is State.LINGERING]
     if lingering:
         return min(lingering, key=lambda client: client.since)
-    homes = Counter(client.home for client in clients)
+    peers = Counter(client.peer_key for client in clients)
     slow = [client for client in clients if client.state is not State.WAITING]
     if slow:
-        return min(slow, key=lambda client: (-homes[client.home], client.since))
-    crowded = [client for client in clients if homes[client.home] > homes[newcomer] + 1]
-    return max(crowded, key=lambda client: (homes[client.home], client.since)) if crowded else None
+        return min(slow, key=lambda client: (-peers[client.peer_key], client.since))
+    crowded = [client for client in clients if peers[client.peer_key] > peers[newcomer] + 1]
+    return max(crowded, key=lambda client: (peers[client.peer_key], client.since)) if crowded else None
 
 
 def too_much(clients: Collection[Client], limit: int) -> list[Client]:

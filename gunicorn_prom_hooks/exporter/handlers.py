@@ -12,10 +12,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ..collectors import Page
-from ..errors import Guard
+from ..errors import ErrorReporter
 from ..model.response import Resource
-from ..model.server_snapshot import View
-from .http import ENCODERS, METRICS, Reply, Wish, not_found, refusal, respond
+from ..model.server_snapshot import ServerSnapshot
+from .http import ENCODERS, METRICS, RenderKey, Reply, error_response, not_found, respond
 
 _VARY: Final = ("Vary", "Accept, Accept-Encoding")
 _COMPRESSED: Final = ("Content-Encoding", "gzip")
@@ -28,7 +28,7 @@ class Site(Protocol):
     def paths(self) -> Collection[str]:
         """All there are."""
 
-    def resource(self, path: str, look: Callable[[], View]) -> Resource | None:
+    def resource(self, path: str, look: Callable[[], ServerSnapshot]) -> Resource | None:
         """What is at this path; None if nothing is. ``look`` takes a view of the server."""
 
 
@@ -39,47 +39,47 @@ class Pages:
         page: the metrics.
         site: the status page, if there is one.
         hold: held while anything is logged.
-        guard: where failures end.
+        errors: where failures end.
     """
 
     def __init__(
-        self, page: Page, site: Site | None, hold: Callable[[], AbstractContextManager[None]], guard: Guard
+        self, page: Page, site: Site | None, hold: Callable[[], AbstractContextManager[None]], errors: ErrorReporter
     ) -> None:
         self._page = page
         self._site = site
         self._hold = hold
-        self._guard = guard
+        self._errors = errors
 
     @property
     def paths(self) -> Collection[str]:
         """Where the status page and its files are; empty if there is none."""
         return () if self._site is None else self._site.paths
 
-    def render(self, wishes: Iterable[Wish]) -> dict[Wish, Reply]:
+    def render(self, keys: Iterable[RenderKey]) -> dict[RenderKey, Reply]:
         """The reply to each wish, all of the same moment. Never raises."""
         metrics = _Metrics(self._collect)
-        return {wish: self._one(wish, metrics) for wish in wishes}
+        return {key: self._one(key, metrics) for key in keys}
 
-    def _one(self, wish: Wish, metrics: _Metrics) -> Reply:
+    def _one(self, key: RenderKey, metrics: _Metrics) -> Reply:
         try:
-            return metrics.reply(wish) if wish.path == METRICS else self._resource(wish)
+            return metrics.reply(key) if key.path == METRICS else self._resource(key)
         except Exception:  # noqa: BLE001 - one bad scrape must not cost the others
             with self._hold():
-                self._guard.failed("scrape")
-            return refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
+                self._errors.report("scrape")
+            return error_response(HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _collect(self) -> list[Metric]:
         return list(self._page.collect_from(self._page.look()))
 
-    def _resource(self, wish: Wish) -> Reply:
+    def _resource(self, key: RenderKey) -> Reply:
         site = self._site
         if site is None:
             return not_found(status_page=False)
-        found = self._page.in_time("status", lambda: site.resource(wish.path, self._page.look))
+        found = self._page.in_time("status", lambda: site.resource(key.path, self._page.look))
         if found is None:
             return not_found(status_page=True)
         body, headers = found.body, list(found.headers.items())
-        if wish.gzip and not any(name.lower() == "content-encoding" for name in found.headers):
+        if key.gzip and not any(name.lower() == "content-encoding" for name in found.headers):
             body, headers = gzip.compress(body, compresslevel=1), [*headers, _COMPRESSED]
         return respond(HTTPStatus.OK, found.content_type, body, ("Vary", "Accept-Encoding"), *headers)
 
@@ -98,12 +98,12 @@ class _Metrics(Collector):
             self._families = self._collect()
         return self._families
 
-    def reply(self, wish: Wish) -> Reply:
+    def reply(self, key: RenderKey) -> Reply:
         """The page in one format."""
-        text = self._texts.get(wish.content_type)
+        text = self._texts.get(key.content_type)
         if text is None:
-            text = self._texts[wish.content_type] = ENCODERS[wish.content_type](self)
-        if wish.gzip:
+            text = self._texts[key.content_type] = ENCODERS[key.content_type](self)
+        if key.gzip:
             compressed = gzip.compress(text, compresslevel=1, mtime=0)  # no clock: it may show anything
-            return respond(HTTPStatus.OK, wish.content_type, compressed, _VARY, _COMPRESSED)
-        return respond(HTTPStatus.OK, wish.content_type, text, _VARY)
+            return respond(HTTPStatus.OK, key.content_type, compressed, _VARY, _COMPRESSED)
+        return respond(HTTPStatus.OK, key.content_type, text, _VARY)

@@ -22,7 +22,7 @@ _METHODS: Final = ("GET", "HEAD")
 _UNLESS_GIVEN: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
 
 
-class Wish(NamedTuple):
+class RenderKey(NamedTuple):
     """What a client wants rendered. Clients with the same wish get the same bytes.
 
     Attributes:
@@ -60,7 +60,7 @@ ENCODERS: Final[Mapping[str, Callable[[Collector], bytes]]] = _encoders()
 """prometheus_client's encoders by content type: so many ways to have the page, and no more."""
 
 
-class Exchange(BaseHTTPRequestHandler):
+class RequestParser(BaseHTTPRequestHandler):
     """Understands the request in ``raw``. One request a connection.
 
     The standard library's handler, on a buffer instead of a socket: the socket belongs to the exporter's loop.
@@ -90,7 +90,7 @@ class Exchange(BaseHTTPRequestHandler):
         status_paths: Collection[str] = (),
         local_only: bool = False,
     ) -> None:
-        self.outcome: Reply | Wish = refusal(HTTPStatus.BAD_REQUEST)
+        self.outcome: Reply | RenderKey = error_response(HTTPStatus.BAD_REQUEST)
         self.head_only = False
         self._credentials = credentials
         self._ready = ready
@@ -108,7 +108,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the base class finds wrong with a request."""
-        self.outcome = refusal(HTTPStatus(code))
+        self.outcome = error_response(HTTPStatus(code))
 
     def handle_expect_100(self) -> bool:
         """No body is waited for."""
@@ -117,7 +117,7 @@ class Exchange(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's signature
         """Scrapes are not logged."""
 
-    def _answer(self) -> Reply | Wish:
+    def _answer(self) -> Reply | RenderKey:
         path = _path(self.path)
         checks = {"/healthz": self._health, "/readyz": self._readiness}
         refused = self._with_body() or (None if path in checks else self._unauthorized()) or self._with_other_method()
@@ -127,32 +127,32 @@ class Exchange(BaseHTTPRequestHandler):
             return checks[path]()
         compressed = gzip_accepted(self.headers.get("Accept-Encoding", ""))
         if path == METRICS:
-            return Wish(path, _content_type(str(self.headers.get("Accept", ""))), compressed)
+            return RenderKey(path, _content_type(str(self.headers.get("Accept", ""))), compressed)
         if self._local_only and not _is_this_machine(str(self.headers.get("Host", ""))):
             return text(HTTPStatus.FORBIDDEN, "Ask for this page by an IP address or as localhost, or set a token.\n")
         # So there are only so many different wishes, and nobody waits for what there is not.
         if path in self._status_paths:
-            return Wish(path, "", compressed)
+            return RenderKey(path, "", compressed)
         return not_found(status_page=bool(self._status_paths))
 
     def _with_body(self) -> Reply | None:
         lengths = [length.strip() for length in self.headers.get_all("Content-Length", [])]
         if not all(length.isdecimal() for length in lengths):
-            return refusal(HTTPStatus.BAD_REQUEST)
+            return error_response(HTTPStatus.BAD_REQUEST)
         if "Transfer-Encoding" in self.headers or any(length.strip("0") for length in lengths):
-            return refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return error_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         return None
 
     def _unauthorized(self) -> Reply | None:
         if self._credentials.admit(str(self.headers.get("Authorization", ""))):
             return None
         challenges = [("WWW-Authenticate", challenge) for challenge in self._credentials.challenges]
-        return refusal(HTTPStatus.UNAUTHORIZED, *challenges)
+        return error_response(HTTPStatus.UNAUTHORIZED, *challenges)
 
     def _with_other_method(self) -> Reply | None:
         if self.command in _METHODS:
             return None
-        return refusal(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", ", ".join(_METHODS)))
+        return error_response(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", ", ".join(_METHODS)))
 
     def _health(self) -> Reply:
         return text(HTTPStatus.OK, "ok\n")
@@ -212,7 +212,7 @@ def text(status: HTTPStatus, body: str, *more: tuple[str, str]) -> Reply:
     return respond(status, "text/plain; charset=utf-8", body.encode(), *more)
 
 
-def refusal(status: HTTPStatus, *more: tuple[str, str]) -> Reply:
+def error_response(status: HTTPStatus, *more: tuple[str, str]) -> Reply:
     """A response that refuses a request."""
     return text(status, f"{status.value} {status.phrase}\n", *more)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import Guard
+from ..errors import ErrorReporter
 from ..fork_lock import ForkLock
 from ..settings import Settings
 from .opening import Opening
@@ -19,15 +19,17 @@ class Serving:
         opening: one for all exporters, since collectors remember what must not go backwards.
         is_ready: whether the server can answer requests.
         lock: held while the server is looked at.
-        guard: where failures end.
+        errors: where failures end.
         log: gunicorn's logger.
     """
 
-    def __init__(self, opening: Opening, is_ready: Callable[[], bool], lock: ForkLock, guard: Guard, log: Any) -> None:
+    def __init__(
+        self, opening: Opening, is_ready: Callable[[], bool], lock: ForkLock, errors: ErrorReporter, log: Any
+    ) -> None:
         self._opening = opening
         self._is_ready = is_ready
         self._lock = lock
-        self._guard = guard
+        self._errors = errors
         self._log = log
         self._exporter: Exporter | None = None
         self._settings: Settings | None = None
@@ -48,7 +50,7 @@ class Serving:
             return
         address, log = settings.address, self._log
         try:
-            exporter = Exporter(access, self._is_ready, self._lock, self._guard, log, address, settings.port)
+            exporter = Exporter(access, self._is_ready, self._lock, self._errors, log, address, settings.port)
         except OSError as error:
             log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
             return

@@ -9,41 +9,41 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 
 from ..collectors import Page
-from ..errors import Guard
-from ..model.server_snapshot import View
+from ..errors import ErrorReporter
+from ..model.server_snapshot import ServerSnapshot
 from ..settings import Settings
 from .auth import Credentials
 from .handlers import Pages, Site
-from .server import Access, Exporter
+from .server import Exporter, ExporterConfig
 from .tls import BadCertificate, server_context
 
 
 class Opening:
-    """Makes ``Access`` of settings, at the start and at every reload.
+    """Makes ``ExporterConfig`` of settings, at the start and at every reload.
 
     Args:
         look: takes a view of the server; called without ``hold``, which it takes itself.
         hold: held while anything is logged.
-        guard: where failures end.
+        errors: where failures end.
         log: gunicorn's logger.
         application: collects the application's own metrics; None if there are none.
     """
 
     def __init__(
         self,
-        look: Callable[[], View],
+        look: Callable[[], ServerSnapshot],
         hold: Callable[[], AbstractContextManager[None]],
-        guard: Guard,
+        errors: ErrorReporter,
         log: Any,
         application: Callable[[], Iterable[Metric]] | None,
     ) -> None:
         self._hold = hold
-        self._guard = guard
+        self._errors = errors
         self._log = log
-        self._page = Page(look, guard, application, hold, log.warning)
+        self._page = Page(look, errors, application, hold, log.warning)
         self._sites: list[Site] = []
 
-    def access(self, settings: Settings, before: Access | None) -> Access | None:
+    def access(self, settings: Settings, before: ExporterConfig | None) -> ExporterConfig | None:
         """Who gets what from now on; None if nobody can, since the certificate is of no use: never plain text instead.
 
         Args:
@@ -63,12 +63,12 @@ class Opening:
                 self._log.error("gunicorn_prom_hooks: %s; the certificate from before stays", error)
                 context = old
         site = self._site() if settings.status_page else None
-        pages = Pages(self._page, site, self._hold, self._guard)
-        return Access(Credentials(settings.token, settings.basic_auth), context, pages)
+        pages = Pages(self._page, site, self._hold, self._errors)
+        return ExporterConfig(Credentials(settings.token, settings.basic_auth), context, pages)
 
     def warn(self, exporter: Exporter) -> None:
         """Says so where the port is open to others."""
-        if exporter.access.is_open and not exporter.is_local:
+        if exporter.access.is_unprotected and not exporter.is_local:
             self._log.warning(
                 "gunicorn_prom_hooks: whoever can reach %s can read the metrics: set token, basic_auth or certfile, or "
                 "keep the port behind a firewall",
@@ -84,6 +84,6 @@ class Opening:
 
                 self._sites.append(status.Site())
             except Exception:  # noqa: BLE001 - metrics without a status page are better than none
-                self._guard.failed("status")
+                self._errors.report("status")
                 return None
         return self._sites[0]

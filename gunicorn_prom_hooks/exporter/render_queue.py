@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from ..concurrency import original
-from .http import Reply, Wish, refusal
+from ..concurrency import unpatched
+from .http import RenderKey, Reply, error_response
 
 LONGEST_PAUSE_SECONDS: Final = 0.25
 """After a rendering that took some time comes a pause as long, up to this: a flood of scrapes gets half a core."""
 
-Waiting = dict[Wish, set[Any]]
+Waiting = dict[RenderKey, set[Any]]
 
 
-class Renderings:
+class RenderQueue:
     """Collects wishes while a rendering is in progress; then all of them are fulfilled by the next one.
 
     Everything but the rendering itself is called by the exporter's own thread.
@@ -29,7 +29,7 @@ class Renderings:
 
     def __init__(
         self,
-        render: Callable[[Iterable[Wish]], Mapping[Wish, Reply]],
+        render: Callable[[Iterable[RenderKey]], Mapping[RenderKey, Reply]],
         notify: Callable[[], None],
         failed: Callable[[str], None],
     ) -> None:
@@ -39,41 +39,41 @@ class Renderings:
         self._waiting: Waiting = {}
         self._in_hand: Waiting = {}
         self._rendering = False
-        self._done: tuple[Mapping[Wish, Reply], float] | None = None
+        self._done: tuple[Mapping[RenderKey, Reply], float] | None = None
         self._not_before = 0.0
 
-    def ask(self, wish: Wish, client: Any) -> None:
+    def submit(self, key: RenderKey, client: Any) -> None:
         """Enters a client."""
-        self._waiting.setdefault(wish, set()).add(client)
+        self._waiting.setdefault(key, set()).add(client)
 
-    def withdraw(self, wish: Wish, client: Any) -> None:
+    def cancel(self, key: RenderKey, client: Any) -> None:
         """The client has gone."""
         for waiting in (self._waiting, self._in_hand):
-            clients = waiting.get(wish)
+            clients = waiting.get(key)
             if clients is not None:
                 clients.discard(client)
                 if not clients:
-                    del waiting[wish]
+                    del waiting[key]
 
     def due(self) -> float | None:
         """Monotonic seconds at which the next rendering may begin; None if none is wanted, or one is in progress."""
         return self._not_before if self._waiting and not self._rendering else None
 
-    def proceed(self) -> None:
+    def start_next(self) -> None:
         """Begins the next rendering if it is time."""
         due = self.due()
         if due is None or due > time.monotonic():
             return
         self._in_hand, self._waiting = self._waiting, {}
         self._rendering = True
-        wishes = tuple(self._in_hand)
+        keys = tuple(self._in_hand)
         try:
-            original("_thread", "start_new_thread")(self._run, (wishes,))
+            unpatched("_thread", "start_new_thread")(self._run, (keys,))
         except Exception:  # noqa: BLE001 - the system has no thread to give: a late answer is better than none
             self._failed("thread")
-            self._run(wishes)
+            self._run(keys)
 
-    def fulfilled(self) -> list[tuple[Any, Reply]]:
+    def pop_completed(self) -> list[tuple[Any, Reply]]:
         """The clients whose wish has been rendered, once, and the reply of each."""
         if self._done is None:
             return []
@@ -81,14 +81,14 @@ class Renderings:
         self._rendering = False
         self._not_before = time.monotonic() + min(seconds, LONGEST_PAUSE_SECONDS)
         in_hand, self._in_hand = self._in_hand, {}
-        failed = refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
-        return [(client, replies.get(wish, failed)) for wish, clients in in_hand.items() for client in clients]
+        failed = error_response(HTTPStatus.INTERNAL_SERVER_ERROR)
+        return [(client, replies.get(key, failed)) for key, clients in in_hand.items() for client in clients]
 
-    def _run(self, wishes: tuple[Wish, ...]) -> None:
+    def _run(self, keys: tuple[RenderKey, ...]) -> None:
         start = time.monotonic()
-        replies: Mapping[Wish, Reply] = {}
+        replies: Mapping[RenderKey, Reply] = {}
         try:
-            replies = self._render(wishes)
+            replies = self._render(keys)
         finally:
             self._done = replies, time.monotonic() - start
             self._notify()

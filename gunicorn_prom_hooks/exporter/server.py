@@ -9,17 +9,17 @@ from http import HTTPStatus
 from socket import SocketType
 from typing import Any, Final, NamedTuple
 
-from ..concurrency import new_lock, original
-from ..errors import Guard
+from ..concurrency import new_lock, unpatched
+from ..errors import ErrorReporter
 from ..fork_lock import ForkLock
-from ..wakeup_pipe import Waker
+from ..wakeup_pipe import WakeupPipe
 from .auth import Credentials
 from .bound_sockets import RETRY_SECONDS, Attempt, Listeners, where
 from .event_loop import Connections, Service
 from .handlers import Pages
-from .http import Exchange, Reply, Wish, refusal
-from .render_queue import Renderings
-from .tls import Channel, Plain, Tls
+from .http import RenderKey, Reply, RequestParser, error_response
+from .render_queue import RenderQueue
+from .tls import Plain, Tls, Transport
 
 STOP_SECONDS: Final = 2.0
 CLOSE: Final = SocketType.close
@@ -28,7 +28,7 @@ _ABSENT: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 """Errors of an address that this machine does not have, IPv6 where it is switched off."""
 
 
-class Access(NamedTuple):
+class ExporterConfig(NamedTuple):
     """Who gets what, and how. A reload replaces it as a whole.
 
     Attributes:
@@ -42,7 +42,7 @@ class Access(NamedTuple):
     pages: Pages
 
     @property
-    def is_open(self) -> bool:
+    def is_unprotected(self) -> bool:
         """Whether anybody may read, and everybody in between too."""
         return self.context is None and not self.credentials.wanted
 
@@ -67,10 +67,10 @@ class Exporter:
 
     def __init__(
         self,
-        access: Access,
+        access: ExporterConfig,
         ready: Callable[[], bool],
         lock: ForkLock,
-        guard: Guard,
+        errors: ErrorReporter,
         log: Any,
         address: str,
         port: int,
@@ -79,13 +79,13 @@ class Exporter:
         self.where = where(address, port)
         self._ready = ready
         self._lock = lock
-        self._guard = guard
+        self._errors = errors
         self._log = log
         self._listeners = Listeners.of_name(address, port)
         self._told: set[str] = set()
         """What has been logged as missing and has not come since: addresses, and the thread."""
         self._connections: Connections | None = None
-        self._waker: Waker | None = None
+        self._wakeup_pipe: WakeupPipe | None = None
         self._stopping = False
         self._running = new_lock()
         """Held by the thread, from before it is started."""
@@ -114,9 +114,9 @@ class Exporter:
             return
         self._running.acquire()
         try:
-            self._waker = self._waker or Waker()
+            self._wakeup_pipe = self._wakeup_pipe or WakeupPipe()
             attempt = self._listeners.bind()
-            original("_thread", "start_new_thread")(self._run, (self._waker,))
+            unpatched("_thread", "start_new_thread")(self._run, (self._wakeup_pipe,))
         except Exception as error:  # noqa: BLE001 - no thread, memory or file descriptor; the server needs none of ours
             self._listeners.close()
             self._running.release()
@@ -128,11 +128,11 @@ class Exporter:
     def stop(self) -> None:
         """End the thread and close its sockets. A rendering in progress is not waited for."""
         self._stopping = True
-        if self._waker is not None:
-            self._waker.wake()
+        if self._wakeup_pipe is not None:
+            self._wakeup_pipe.wake()
             if self._running.acquire(timeout=STOP_SECONDS):
                 self._running.release()
-                self._waker.close()
+                self._wakeup_pipe.close()
 
     def close_in_child(self) -> None:
         """Let go of the port and the clients in a forked child, where there is no such thread.
@@ -145,23 +145,23 @@ class Exporter:
                 CLOSE(sock)
         for sock in self._listeners.open.values():
             CLOSE(sock)
-        if self._waker is not None:
-            self._waker.close_in_child()
+        if self._wakeup_pipe is not None:
+            self._wakeup_pipe.close_in_child()
 
-    def _run(self, waker: Waker) -> None:
+    def _run(self, wakeup_pipe: WakeupPipe) -> None:
         try:
-            while not self._serve(waker):
-                original("time", "sleep")(RETRY_SECONDS)
+            while not self._serve(wakeup_pipe):
+                unpatched("time", "sleep")(RETRY_SECONDS)
         finally:
             self._listeners.close()
             self._running.release()
 
-    def _serve(self, waker: Waker) -> bool:
+    def _serve(self, wakeup_pipe: WakeupPipe) -> bool:
         """Serve until it is stopped. False if it failed, with the port given up, to be bound again."""
         try:
-            renderings = Renderings(self._render, waker.wake, self._failed)
-            service = Service(self._channel, self._answer, renderings, lambda: self._stopping, self._bind_again)
-            self._connections = Connections(self._listeners, waker, self._lock, service)
+            render_queue = RenderQueue(self._render, wakeup_pipe.wake, self._failed)
+            service = Service(self._transport, self._answer, render_queue, lambda: self._stopping, self._bind_again)
+            self._connections = Connections(self._listeners, wakeup_pipe, self._lock, service)
             self._connections.serve()
             return True
         except Exception:  # noqa: BLE001 - whatever it is, there is to be an exporter
@@ -197,7 +197,7 @@ class Exporter:
             self._say("info", "gunicorn_prom_hooks: metrics at %s", self._url(place))
 
     def _cannot_start(self, error: Exception) -> None:
-        self._guard.counts["exporter"] += 1
+        self._errors.counts["exporter"] += 1
         if "thread" not in self._told:
             self._told.add("thread")
             self._say(
@@ -215,30 +215,30 @@ class Exporter:
         try:
             getattr(self._log, level)(message, *args)
         except Exception:  # noqa: BLE001 - the user's logger may fail; the exporter must not for that
-            self._guard.failed("log")
+            self._errors.report("log")
 
-    def _channel(self) -> Channel:
+    def _transport(self) -> Transport:
         context = self.access.context
         return Plain() if context is None else Tls(context, self._lock.hold)
 
-    def _render(self, wishes: Iterable[Wish]) -> Mapping[Wish, Reply]:
-        return self.access.pages.render(wishes)
+    def _render(self, keys: Iterable[RenderKey]) -> Mapping[RenderKey, Reply]:
+        return self.access.pages.render(keys)
 
-    def _answer(self, raw: bytes) -> tuple[Reply | Wish, bool]:
+    def _answer(self, raw: bytes) -> tuple[Reply | RenderKey, bool]:
         access = self.access
         try:
-            exchange = Exchange(
+            exchange = RequestParser(
                 raw,
                 access.credentials,
                 self._ready,
                 status_paths=access.pages.paths,
-                local_only=self.is_local and access.is_open,
+                local_only=self.is_local and access.is_unprotected,
             )
         except Exception:  # noqa: BLE001 - one bad scrape must not end the thread
             self._failed("scrape")
-            return refusal(HTTPStatus.INTERNAL_SERVER_ERROR), False
+            return error_response(HTTPStatus.INTERNAL_SERVER_ERROR), False
         return exchange.outcome, exchange.head_only
 
     def _failed(self, where: str) -> None:
         with self._lock.hold():
-            self._guard.failed(where)
+            self._errors.report(where)

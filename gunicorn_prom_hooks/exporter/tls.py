@@ -19,7 +19,7 @@ class BadCertificate(Exception):
     """A file that cannot be used. Its text is one line: which one, and why."""
 
 
-class Channel(Protocol):
+class Transport(Protocol):
     """What is between the bytes of a connection and those of its request and answer.
 
     Attributes:
@@ -28,14 +28,14 @@ class Channel(Protocol):
 
     piece_bytes: int
 
-    def receive(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> bytes:
         """From what came in to what of it is the request's.
 
         Raises:
             ConnectionError: the client does not speak as it should.
         """
 
-    def seal(self, data: memoryview) -> memoryview:
+    def encrypt(self, data: memoryview) -> memoryview:
         """From a piece of the answer to what is to be sent for it."""
 
     def outgoing(self) -> bytes:
@@ -50,11 +50,11 @@ class Plain:
 
     piece_bytes = 256 * 1024
 
-    def receive(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> bytes:
         """As it came."""
         return data
 
-    def seal(self, data: memoryview) -> memoryview:
+    def encrypt(self, data: memoryview) -> memoryview:
         """As it is."""
         return data
 
@@ -84,7 +84,7 @@ class Tls:
         self._tls: ssl.SSLObject | None = None
         self._established = False
 
-    def receive(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> bytes:
         """Goes on with the handshake, or decrypts.
 
         Raises:
@@ -108,7 +108,7 @@ class Tls:
                 raise ConnectionAbortedError(error.reason) from error
         return plain
 
-    def seal(self, data: memoryview) -> memoryview:
+    def encrypt(self, data: memoryview) -> memoryview:
         """Encrypts.
 
         Raises:

@@ -20,7 +20,7 @@ _BOOT_EXITS: Final = (3, 4)
 _STOPPING: Final = ("Handling signal: term", "Handling signal: int", "Handling signal: quit", "Unhandled exception in")
 
 
-class Ends:
+class ExitLogParser:
     """Listens to the log messages of the master.
 
     gunicorn logs every end but an exit with code 0 in ``Arbiter.reap_workers``, before it calls ``child_exit``. From

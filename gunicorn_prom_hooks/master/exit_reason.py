@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ..shm.layout import CAUSE_MAX_REQUESTS, CAUSE_RELOADER, CAUSE_SIGNAL, CAUSE_UNCOUNTED, CAUSE_UNKNOWN
-from ..shm.reader import InFlight
+from ..shm.reader import InFlightRequest
 from ..shm.schema import OTHER
 
 REASONS: Final = ("max_requests", "reload", "scale_down", "shutdown", "timeout", "oom", "signal", "error", "boot")
@@ -60,12 +60,12 @@ class Death:
     booted: bool = True
     orderly: bool = False
     cause: float = CAUSE_UNKNOWN
-    told: str = ""
+    stop_reason: str = ""
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
-class DeathRecord:
+class ExitRecord:
     """A death as it is remembered.
 
     Attributes:
@@ -85,11 +85,11 @@ class DeathRecord:
     pid: int | None
     reason: str
     detail: str
-    requests: Sequence[InFlight]
+    requests: Sequence[InFlightRequest]
     others: int
 
 
-def verdict(death: Death, oom: Callable[[], bool]) -> tuple[str, str]:
+def classify_exit(death: Death, oom: Callable[[], bool]) -> tuple[str, str]:
     """Reason and detail of an end, the detail being a signal's name or an exit code.
 
     Args:
@@ -100,12 +100,12 @@ def verdict(death: Death, oom: Callable[[], bool]) -> tuple[str, str]:
         # On SIGABRT gunicorn's sync worker answers the request and exits with 0, the others exit with 1.
         return "timeout", death.end if isinstance(death.end, str) else "SIGABRT"
     if isinstance(death.end, str):
-        return _killed(death.end, death.told, oom)
+        return _killed(death.end, death.stop_reason, oom)
     detail = "unknown" if death.end is None else str(death.end)
     if death.end == 0 and death.orderly and death.cause == CAUSE_MAX_REQUESTS:
         reason = "max_requests"
-    elif death.end == 0 and death.orderly and death.told:
-        reason = death.told
+    elif death.end == 0 and death.orderly and death.stop_reason:
+        reason = death.stop_reason
     elif death.end == 0 and death.orderly and death.cause == CAUSE_UNCOUNTED:
         reason = "max_requests"
     elif death.end == 0 and death.orderly and death.cause == CAUSE_RELOADER:
@@ -117,13 +117,13 @@ def verdict(death: Death, oom: Callable[[], bool]) -> tuple[str, str]:
     return reason, detail
 
 
-def _killed(name: str, told: str, oom: Callable[[], bool]) -> tuple[str, str]:
+def _killed(name: str, stop_reason: str, oom: Callable[[], bool]) -> tuple[str, str]:
     if name == "SIGKILL":
         if oom():
             return "oom", name
         # gunicorn itself kills what has not left by the end of a shutdown.
-        return ("shutdown" if told == "shutdown" else "signal"), name
-    return (told if told and name in _ASKED else "signal"), name
+        return ("shutdown" if stop_reason == "shutdown" else "signal"), name
+    return (stop_reason if stop_reason and name in _ASKED else "signal"), name
 
 
 def _signal_name(number: float) -> str:
@@ -154,7 +154,7 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class Books:
+class ExitStatsSnapshot:
     """A copy of what is in the ledger."""
 
     exits: Mapping[tuple[str, str], int]
@@ -162,10 +162,10 @@ class Books:
     killed: Mapping[tuple[str, str, str], int]
     boots: Histogram
     lifetimes: Histogram
-    latest: Sequence[DeathRecord]
+    latest: Sequence[ExitRecord]
 
 
-class Ledger:
+class ExitStats:
     """Adds up deaths. Its bounds are those of its labels: reasons, signals and exit codes, capped endpoints.
 
     Args:
@@ -184,17 +184,17 @@ class Ledger:
         """Requests that went down with their worker, by method, endpoint and reason."""
         self.boots = Histogram(BOOT_BUCKETS)
         self.lifetimes = Histogram(LIFETIME_BUCKETS)
-        self._news: deque[DeathRecord] = deque(maxlen=MAX_NEWS)
-        self._routine: deque[DeathRecord] = deque(maxlen=MAX_ROUTINE)
+        self._news: deque[ExitRecord] = deque(maxlen=MAX_NEWS)
+        self._routine: deque[ExitRecord] = deque(maxlen=MAX_ROUTINE)
 
     @property
-    def latest(self) -> list[DeathRecord]:
+    def latest(self) -> list[ExitRecord]:
         """The latest deaths, the last one first."""
         return sorted((*self._news, *self._routine), key=lambda record: record.clock, reverse=True)
 
-    def copy(self) -> Books:
+    def copy(self) -> ExitStatsSnapshot:
         """The books as they are now."""
-        return Books(
+        return ExitStatsSnapshot(
             dict(self.exits),
             dict(self.restarts),
             dict(self.killed),
@@ -203,7 +203,7 @@ class Ledger:
             self.latest,
         )
 
-    def remember(self, record: DeathRecord, *, news: bool) -> None:
+    def remember(self, record: ExitRecord, *, news: bool) -> None:
         """Keeps this death for a while. However many ordinary ones follow, they do not push out one that is news."""
         cut = replace(
             record,
@@ -220,7 +220,7 @@ class Ledger:
             requests: method and path of each request that it died on.
             unnamed: how many more there were.
         """
-        reason, detail = verdict(death, self._oom)
+        reason, detail = classify_exit(death, self._oom)
         self.exits[reason, detail] += 1
         self.restarts[_COARSE.get(reason, "restart" if death.orderly and death.end == 0 else "error")] += 1
         self.lifetimes.observe(death.seconds)

@@ -6,19 +6,19 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ..errors import Guard
-from ..paths import normalise
+from ..errors import ErrorReporter
+from ..paths import normalize_path
 from ..shm.aggregate import EndpointCap
 from ..shm.index import clean_label
 from ..shm.layout import ABORT_AT, EXIT_CAUSE, EXIT_MARK, RUNNING_AT, RUNNING_CLOCK, STACKS, STACKS_ASKED
-from ..shm.reader import InFlight
+from ..shm.reader import InFlightRequest
 from ..shm.schema import OTHER
 from ..shm.stack_file import Stacks
-from .exit_log import Ends
-from .exit_reason import Death, DeathRecord, Ledger
+from .exit_log import ExitLogParser
+from .exit_reason import Death, ExitRecord, ExitStats
 from .obituary import obituary
 from .oom import OomKills
-from .workers import Member, unix_time
+from .workers import TrackedWorker, unix_time
 
 MAX_LINES: Final = 200
 """More than this many lines that nobody has had the time to log; the oldest are forgotten."""
@@ -26,37 +26,37 @@ _EXPECTED: Final = ("max_requests", "reload", "scale_down", "shutdown")
 """Reasons that are no news, unless a request went down with the worker."""
 
 
-class Deaths:
+class WorkerExits:
     """Books the ends of workers.
 
     Args:
         log: gunicorn's logger.
-        guard: where failures end.
+        errors: where failures end.
         max_endpoints: how many different endpoints killed requests may have.
         stacks: what workers that hang have written.
     """
 
-    def __init__(self, log: Any, guard: Guard, max_endpoints: int, stacks: Stacks) -> None:
+    def __init__(self, log: Any, errors: ErrorReporter, max_endpoints: int, stacks: Stacks) -> None:
         self._stacks = stacks
-        self.ends = Ends()
+        self.ends = ExitLogParser()
         self.oom = OomKills()
-        self.ledger = Ledger(self.oom.claim, self._endpoint)
+        self.ledger = ExitStats(self.oom.claim, self._endpoint)
         self._cap = EndpointCap(max_endpoints, {0: 0}, frozenset({OTHER}), OTHER, remember=False)
         self._log = log
         self._lines: deque[tuple[str, str]] = deque(maxlen=MAX_LINES)
-        self._guard = guard
+        self._errors = errors
 
     def limit_endpoints(self, max_endpoints: int) -> None:
         """Takes over the setting of a reload."""
         self._cap.limit = max_endpoints
 
-    def look(self, members: Iterable[Member]) -> None:
+    def look(self, members: Iterable[TrackedWorker]) -> None:
         """Notes who has booted since the last look, and how often the kernel has killed for want of memory."""
         self.oom.look()
         for member in members:
             self._note_boot(member)
 
-    def ended(self, member: Member, clock: float, *, reported: bool) -> None:
+    def ended(self, member: TrackedWorker, clock: float, *, reported: bool) -> None:
         """Books the end of a worker whose slot is still as it left it.
 
         Args:
@@ -65,7 +65,7 @@ class Deaths:
             reported: gunicorn has told; else nobody has, and it is just not there any more.
         """
         self._note_boot(member)
-        requests, unnamed = self._died_on(member)
+        requests, unnamed = self._interrupted_requests(member)
         header = member.lease.slot.header
         mark = header[EXIT_MARK] if 1.0 <= header[EXIT_MARK] <= 256.0 else 0.0
         end = self.ends.take(member.worker.pid, member.lease.since)
@@ -79,7 +79,7 @@ class Deaths:
             booted=member.booted,
             orderly=bool(mark),
             cause=header[EXIT_CAUSE],
-            told="shutdown" if self.ends.stopping else member.told,
+            stop_reason="shutdown" if self.ends.stopping else member.stop_reason,
             seconds=max(0.0, clock - member.lease.since),
         )
         how = self.ledger.book(death, [(request.method, request.path) for request in requests], unnamed)
@@ -87,7 +87,7 @@ class Deaths:
         news = bool(requests or unnamed or not expected)
         pid = member.worker.pid if isinstance(member.worker.pid, int) else None
         self.ledger.remember(
-            DeathRecord(unix_time(clock), clock, member.worker_id, pid, *how, requests, unnamed), news=news
+            ExitRecord(unix_time(clock), clock, member.worker_id, pid, *how, requests, unnamed), news=news
         )
         stacks = self._stacks.take(member.lease.number) if header[STACKS] == STACKS_ASKED else ""
         if stacks and (member.worker.aborted or header[ABORT_AT]):
@@ -108,18 +108,18 @@ class Deaths:
             try:
                 getattr(self._log, level)("%s", line)
             except Exception:  # noqa: BLE001 - the user's logger may fail; the server must not for that
-                self._guard.failed("log")
+                self._errors.report("log")
 
-    def _died_on(self, member: Member) -> tuple[list[InFlight], int]:
+    def _interrupted_requests(self, member: TrackedWorker) -> tuple[list[InFlightRequest], int]:
         """The requests that the worker died on, and how many more. What it had answered but not counted is counted."""
         try:
-            member.lease.reader.finish()
-            return member.lease.reader.died_on(), member.lease.reader.untracked().number
+            member.lease.reader.commit_pending()
+            return member.lease.reader.interrupted_requests(), member.lease.reader.untracked().number
         except Exception:  # noqa: BLE001 - something else has written into the slot; the worker is dead for all that
-            self._guard.failed("slot")
+            self._errors.report("slot")
             return [], 0
 
-    def _note_boot(self, member: Member) -> None:
+    def _note_boot(self, member: TrackedWorker) -> None:
         if member.booted:
             return
         header = member.lease.slot.header
@@ -128,4 +128,4 @@ class Deaths:
             self.ledger.boots.observe(max(0.0, header[RUNNING_CLOCK] - member.lease.since))
 
     def _endpoint(self, path: str) -> str:
-        return self._cap(0, (clean_label(normalise(path)),))[0]
+        return self._cap(0, (clean_label(normalize_path(path)),))[0]

@@ -8,19 +8,19 @@ from typing import Any, Final
 
 from gunicorn import __version__ as gunicorn_version
 
-from ..errors import Guard
+from ..errors import ErrorReporter
 from ..fork_lock import ForkLock
 from ..inherited_descriptors import close_inherited
 from ..settings import Settings
 from ..shm.aggregate import EndpointCap
-from ..shm.allocator import Leases
+from ..shm.allocator import SlotAllocator
 from ..shm.layout import EXIT_MARK, MAX_LABEL_BYTES, STACKS, STACKS_ARMED
 from ..shm.schema import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED, WEBSOCKETS
 from ..shm.slot import Slot, SlotMaker
 from ..shm.stack_file import Stacks
-from .exits import Deaths
-from .stack_requests import Hangs
-from .workers import Member, Roster
+from .exits import WorkerExits
+from .stack_requests import StackRequests
+from .workers import TrackedWorker, WorkerRegistry
 
 BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
 IN_SIGNAL_HANDLER: Final = int(gunicorn_version.split(".")[0]) < 24
@@ -39,19 +39,19 @@ class Master:
         server: gunicorn's arbiter.
     """
 
-    def __init__(self, server: Any, settings: Settings, guard: Guard) -> None:
+    def __init__(self, server: Any, settings: Settings, errors: ErrorReporter) -> None:
         self.pid = os.getpid()
         self._since = time.monotonic()
         self.server = server
         self.lock = ForkLock(self._in_child)
         self.settings = settings
-        self._guard = guard
+        self._errors = errors
         self._reloads = 0
         self._slots = SlotMaker()
         self._stacks = Stacks()
-        self._roster = Roster(Leases(self._new_slot, self._fits), self._ended)
-        self._deaths = Deaths(server.log, guard, settings.max_endpoints, self._stacks)
-        self._hangs = Hangs(self._roster.members, self._stacks)
+        self._workers = WorkerRegistry(SlotAllocator(self._new_slot, self._fits), self._ended)
+        self._deaths = WorkerExits(server.log, errors, settings.max_endpoints, self._stacks)
+        self._hangs = StackRequests(self._workers.members, self._stacks)
         self._cap = EndpointCap(
             settings.max_endpoints,
             {family.number: family.labels.index("endpoint") for family in BY_ENDPOINT},
@@ -68,7 +68,7 @@ class Master:
             # Late: prometheus_client reads the environment when it is imported, and this is what sets it.
             from ..app_metrics.setup import begin
 
-            self._application = begin(self.server, self.settings, self._guard, self.lock.hold)
+            self._application = begin(self.server, self.settings, self._errors, self.lock.hold)
 
     def configure(self, settings: Settings) -> None:
         """Takes over the settings of a reload. The exporter follows in ``serve``."""
@@ -81,14 +81,14 @@ class Master:
         too_many = len(self.server.WORKERS) - workers
         if too_many > 0:
             with self.lock.hold():
-                self._roster.tell("scale_down", too_many)
+                self._workers.tell("scale_down", too_many)
         self._deaths.tell()
 
     def reloaded(self) -> None:
         """Notes that gunicorn has read its configuration anew: it replaces all workers that there are."""
         with self.lock.hold():
             self._reloads += 1
-            self._roster.tell("reload")
+            self._workers.tell("reload")
 
     def message(self, level: str) -> None:
         """Counts a message to gunicorn's error log."""
@@ -120,15 +120,15 @@ class Master:
             from ..exporter.opening import Opening
             from . import snapshot as looking  # noqa: F401 - so that no scrape imports it, with the lock held
 
-            lock, guard, log = self.lock, self._guard, self.server.log
-            opening = Opening(self.view, lock.hold, guard, log, self._application and self._application.collect)
-            self._serving = Serving(opening, self.is_ready, lock, guard, log)
+            lock, errors, log = self.lock, self._errors, self.server.log
+            opening = Opening(self.view, lock.hold, errors, log, self._application and self._application.collect)
+            self._serving = Serving(opening, self.is_ready, lock, errors, log)
         self._serving.serve(settings)
 
     def is_ready(self) -> bool:
         """Whether a worker has booted, is to stay, and has been heard of lately. Takes no lock: any thread may ask."""
         timeout = float(self.server.timeout)
-        for member in self._roster.members():
+        for member in self._workers.members():
             running = set(member.states) == {"booting", "running"} and not self._is_stopping(member)
             age = member.heartbeat_age if timeout else 0.0
             if running and age is not None and (not timeout or age < timeout):
@@ -142,10 +142,10 @@ class Master:
         """
         with self.lock.hold():
             self._settle()
-            for member in self._roster.members():
+            for member in self._workers.members():
                 if not member.lease.slot.header[EXIT_MARK]:
                     self._deaths.ends.killed(member.worker.pid)
-                self._roster.left(member.worker)
+                self._workers.left(member.worker)
             self._settle()
         self._deaths.tell()
 
@@ -169,71 +169,71 @@ class Master:
                 Between the forks of a reload as little as can be is done: what the master touches is copied once per
                 fork.
         """
-        if self._roster.member(worker) is not None:
+        if self._workers.member(worker) is not None:
             return
         if self._application is not None:
             try:
                 self._application.forking(look=look)
             except Exception:  # noqa: BLE001 - the worker is to have its slot for all that
-                self._guard.failed("app_metrics")
+                self._errors.report("app_metrics")
         with self.lock.hold():
-            self._roster.book(forking=True)
+            self._workers.book(forking=True)
             if look:
                 self._settle()
-            self._roster.arrive(worker, self.settings.worker_label)
+            self._workers.arrive(worker, self.settings.worker_label)
         self._deaths.tell()
 
     def left(self, worker: Any) -> None:
         """Notes that a worker has ended, and books it, at once unless somebody else is at the books."""
-        self._roster.left(worker)
+        self._workers.left(worker)
         with self.lock.try_hold(0.0 if IN_SIGNAL_HANDLER else WAIT_SECONDS) as held:
             if held:
                 self._settle()
         self._deaths.tell()
 
-    def member(self, worker: Any) -> Member | None:
+    def member(self, worker: Any) -> TrackedWorker | None:
         """The worker's entry; asked by the worker itself, right after the fork."""
-        return self._roster.member(worker)
+        return self._workers.member(worker)
 
     def view(self) -> Any:
         """The server at this moment, for the collectors. It holds the lock for as long as the copying takes."""
         # Late, as in ``serve``.
         from .snapshot import look
 
-        corrupt = self._roster.leases.update(self.lock.hold)
+        corrupt = self._workers.leases.update(self.lock.hold)
         with self.lock.hold():
             self._settle()
             return look(
                 self.server,
-                self._roster,
+                self._workers,
                 self._deaths,
                 self._cap,
-                self._guard,
+                self._errors,
                 self._is_stopping,
                 corrupt=corrupt,
                 since=self._since,
                 reloads=self._reloads,
             )
 
-    def _is_stopping(self, member: Member) -> bool:
-        return bool(member.told or member.worker.aborted or self._deaths.ends.stopping)
+    def _is_stopping(self, member: TrackedWorker) -> bool:
+        return bool(member.stop_reason or member.worker.aborted or self._deaths.ends.stopping)
 
     def _settle(self) -> None:
-        self._roster.settle({worker.age for worker in list(self.server.WORKERS.values())})
-        self._deaths.look(self._roster.members())
+        self._workers.settle({worker.age for worker in list(self.server.WORKERS.values())})
+        self._deaths.look(self._workers.members())
 
-    def _ended(self, member: Member, clock: float, reported: bool) -> None:
+    def _ended(self, member: TrackedWorker, clock: float, reported: bool) -> None:
         self._deaths.ended(member, clock, reported=reported)
         if self._application is not None:
             self._application.worker_gone(member.lease.number)
 
-    def become_worker(self, member: Member) -> None:
+    def become_worker(self, member: TrackedWorker) -> None:
         """This process is now the worker that this entry is about."""
         try:
             if self._stacks.arm(member.lease.number):
                 member.lease.slot.header[STACKS] = STACKS_ARMED
         except (OSError, RuntimeError, ValueError):
-            self._guard.failed("stacks")
+            self._errors.report("stacks")
         if self._application is not None:
             self._application.become_worker(member.lease.number, has_predecessor=not member.lease.is_new)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ..paths import printable
-from ..shm.reader import InFlight
+from ..paths import escape_unprintable
+from ..shm.reader import InFlightRequest
 
 MAX_REQUESTS: Final = 3
 """So many requests are named, the oldest ones."""
 
 
 def obituary(
-    pid: object, worker_id: str, how: tuple[str, str], requests: Sequence[InFlight], unnamed: int, now: float
+    pid: object, worker_id: str, how: tuple[str, str], requests: Sequence[InFlightRequest], unnamed: int, now: float
 ) -> str:
     """One line of plain text.
 
@@ -26,7 +26,8 @@ def obituary(
         now: monotonic seconds.
     """
     named = [
-        f"{printable(request.method)} {printable(request.path)} ({max(0.0, now - request.start):.3f} s in flight)"
+        f"{escape_unprintable(request.method)} {escape_unprintable(request.path)} "
+        f"({max(0.0, now - request.start):.3f} s in flight)"
         for request in requests[:MAX_REQUESTS]
     ]
     others = len(requests) - len(named) + unnamed

@@ -13,35 +13,35 @@ from gunicorn import __version__ as gunicorn_version
 from .. import _version
 from .._gunicorn import GREENLETS, SYNC, is_a
 from ..collectors.listeners import workers_listeners
-from ..errors import Guard
-from ..model.server_snapshot import View, WorkerView
+from ..errors import ErrorReporter
+from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
 from ..shm.aggregate import EndpointCap
-from ..shm.index import CorruptDirectory
-from ..shm.reader import InFlight
-from .exits import Deaths
-from .workers import Member, Roster
+from ..shm.index import CorruptIndex
+from ..shm.reader import InFlightRequest
+from .exits import WorkerExits
+from .workers import TrackedWorker, WorkerRegistry
 
 
 def look(
     server: Any,
-    roster: Roster,
-    deaths: Deaths,
+    registry: WorkerRegistry,
+    deaths: WorkerExits,
     cap: EndpointCap,
-    guard: Guard,
-    is_stopping: Callable[[Member], bool],
+    errors: ErrorReporter,
+    is_stopping: Callable[[TrackedWorker], bool],
     *,
-    corrupt: CorruptDirectory | None,
+    corrupt: CorruptIndex | None,
     since: float,
     reloads: int,
-) -> View:
+) -> ServerSnapshot:
     """The view of a server whose books are settled.
 
     Args:
         server: gunicorn's arbiter.
-        roster: its workers.
+        registry: its workers.
         deaths: how workers ended.
         cap: of the endpoints of all slots together.
-        guard: where failures end.
+        errors: where failures end.
         is_stopping: whether a worker is to leave.
         corrupt: something else has written into a slot, and this is what came of it.
         since: when this master began, in monotonic seconds.
@@ -49,21 +49,21 @@ def look(
     """
     # In this order. A worker takes a request out of the in-flight table before it counts it: whoever reads the counts
     # first may miss a request that ends in between, but never sees one that is finished and still in progress.
-    slots = roster.leases.copy(corrupt)
-    workers = [_worker(member, is_stopping(member)) for member in roster.members()]
-    return View(
+    slots = registry.leases.copy(corrupt)
+    workers = [_worker(member, is_stopping(member)) for member in registry.members()]
+    return ServerSnapshot(
         pid=os.getpid(),
         since=since,
         now=time.time(),
         clock=time.monotonic(),
         workers=workers,
-        departed=list(roster.departed.values()),
+        departed=list(registry.departed.values()),
         slots=slots,
         rename=cap,
         ledger=deaths.ledger.copy(),
         messages=dict(deaths.ends.messages),
         reloads=reloads,
-        errors=dict(guard.counts),
+        errors=dict(errors.counts),
         folded=lambda: len(cap.folded),
         target=server.num_workers or 0,
         timeout=float(server.timeout),
@@ -78,9 +78,9 @@ def look(
     )
 
 
-def _worker(member: Member, stopping: bool) -> WorkerView:
+def _worker(member: TrackedWorker, stopping: bool) -> WorkerSnapshot:
     worker = member.worker
-    return WorkerView(
+    return WorkerSnapshot(
         worker_id=member.worker_id,
         lease=member.lease,
         pid=worker.pid if isinstance(worker.pid, int) else None,
@@ -94,10 +94,10 @@ def _worker(member: Member, stopping: bool) -> WorkerView:
     )
 
 
-def _in_flight(member: Member) -> list[InFlight]:
+def _in_flight(member: TrackedWorker) -> list[InFlightRequest]:
     try:
         return member.lease.reader.in_flight()
-    except CorruptDirectory:  # the collectors will say so
+    except CorruptIndex:  # the collectors will say so
         return []
 
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from ..concurrency import original
+from ..concurrency import unpatched
 from ..shm.layout import STACKS, STACKS_ARMED, STACKS_ASKED
 from ..shm.stack_file import SIGNAL, Stacks
-from .workers import Member
+from .workers import TrackedWorker
 
 WAIT_SECONDS: Final = 0.1
 """How long the master waits for the stacks of a worker; it takes a millisecond or two as a rule."""
@@ -21,7 +21,7 @@ _TIMEOUT: Final = "WORKER TIMEOUT (pid:"
 """The beginning of what gunicorn logs before it sends SIGABRT, in ``Arbiter.murder_workers``; the pid follows."""
 
 
-class Hangs:
+class StackRequests:
     """Sends ``SIGNAL`` to a worker that gunicorn is about to abort, and waits until the stacks are written.
 
     SIGABRT may end the worker at once, as uvicorn's does, in the middle of writing.
@@ -31,7 +31,7 @@ class Hangs:
         stacks: what they write.
     """
 
-    def __init__(self, members: Callable[[], Iterable[Member]], stacks: Stacks) -> None:
+    def __init__(self, members: Callable[[], Iterable[TrackedWorker]], stacks: Stacks) -> None:
         self._members = members
         self._stacks = stacks
         self._no_wait_before = 0.0
@@ -44,7 +44,7 @@ class Hangs:
                 if str(member.worker.pid) == number:
                     self._ask(member)
 
-    def _ask(self, member: Member) -> None:
+    def _ask(self, member: TrackedWorker) -> None:
         header = member.lease.slot.header
         if header[STACKS] != STACKS_ARMED:  # the signal would end it
             return
@@ -58,7 +58,7 @@ class Hangs:
         if start >= self._no_wait_before and not self._wait(member, start + WAIT_SECONDS):
             self._no_wait_before = time.monotonic() + PAUSE_SECONDS
 
-    def _wait(self, member: Member, deadline: float) -> bool:
+    def _wait(self, member: TrackedWorker, deadline: float) -> bool:
         """Whether the stacks were written in time."""
         before = 0
         while time.monotonic() < deadline:
@@ -66,7 +66,7 @@ class Hangs:
             if written and written == before and not _is_writing(member.worker.pid):
                 return True
             before = written
-            original("time", "sleep")(_STEP_SECONDS)
+            unpatched("time", "sleep")(_STEP_SECONDS)
         return False
 
 

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..pids import exists
-from ..shm.allocator import Lease, Leases
+from ..pids import process_exists
+from ..shm.allocator import Lease, SlotAllocator
 from ..shm.layout import ABORT_AT, BOOTING_AT, QUIT_AT, RUNNING_AT
 
 _STATE_CELLS = {"booting": BOOTING_AT, "running": RUNNING_AT, "quit": QUIT_AT, "abort": ABORT_AT}
 
 
 @dataclass(eq=False)
-class Member:
+class TrackedWorker:
     """A worker of gunicorn's, from before its fork until its end is booked.
 
     Attributes:
@@ -27,7 +27,7 @@ class Member:
     worker: Any
     worker_id: str
     lease: Lease
-    told: str = ""
+    stop_reason: str = ""
     booted: bool = False
 
     @property
@@ -50,7 +50,7 @@ class Member:
         return float(age) if age >= 0.0 else None
 
 
-class Roster:
+class WorkerRegistry:
     """Books arrivals and departures. All methods but ``left`` are called with the master's lock held.
 
     Args:
@@ -59,16 +59,16 @@ class Roster:
             member's slot is still as it left it.
     """
 
-    def __init__(self, leases: Leases, ended: Callable[[Member, float, bool], None]) -> None:
+    def __init__(self, leases: SlotAllocator, ended: Callable[[TrackedWorker, float, bool], None]) -> None:
         self.leases = leases
         self._ended = ended
-        self._members: dict[int, Member] = {}
+        self._members: dict[int, TrackedWorker] = {}
         self._left: deque[tuple[Any, float]] = deque()
-        self._latest: Member | None = None
+        self._latest: TrackedWorker | None = None
         self.departed: dict[int, tuple[str, str, float]] = {}
         """By slot, who had it last: worker_id, final state, unix time of that."""
 
-    def arrive(self, worker: Any, worker_label: str) -> Member:
+    def arrive(self, worker: Any, worker_label: str) -> TrackedWorker:
         """Gives a slot to a worker that is about to be forked.
 
         Raises:
@@ -78,18 +78,18 @@ class Roster:
         now = time.time()
         lease = self.leases.take(worker.age, now)
         worker_id = f"worker_{lease.number}" if worker_label == "slot" else f"worker_{worker.age}_{int(now)}"
-        member = self._latest = self._members[worker.age] = Member(worker, worker_id, lease)
+        member = self._latest = self._members[worker.age] = TrackedWorker(worker, worker_id, lease)
         return member
 
     def left(self, worker: Any) -> None:
         """Notes that a worker has ended. One atomic store, no lock: before gunicorn 24 this is a signal handler."""
         self._left.append((worker, time.monotonic()))
 
-    def member(self, worker: Any) -> Member | None:
+    def member(self, worker: Any) -> TrackedWorker | None:
         """The entry of this worker."""
         return self._members.get(worker.age)
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[TrackedWorker]:
         """The live workers, by slot."""
         return sorted(self._members.values(), key=lambda member: member.lease.number)
 
@@ -98,8 +98,8 @@ class Roster:
         members = sorted(self._members.values(), key=lambda member: member.worker.age)
         for member in members[:oldest]:
             # A reload replaces all workers, those included that had to go anyway.
-            if why == "reload" or not member.told:
-                member.told = why
+            if why == "reload" or not member.stop_reason:
+                member.stop_reason = why
 
     def book(self, *, forking: bool = False) -> None:
         """Book the ends noted by ``left``. It goes through no other worker.
@@ -126,7 +126,7 @@ class Roster:
         self.book(forking=forking)
         for member in list(self._members.values()):
             pid = member.worker.pid
-            if member.worker.age not in alive and isinstance(pid, int) and not exists(pid):
+            if member.worker.age not in alive and isinstance(pid, int) and not process_exists(pid):
                 self._book(member.worker, time.monotonic(), reported=False)
 
     def _book(self, worker: Any, clock: float, *, reported: bool) -> None:

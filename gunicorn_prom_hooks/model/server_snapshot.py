@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ..shm.aggregate import Rename, SlotsCopy, Tally
 from ..shm.allocator import Lease
-from ..shm.reader import InFlight, Untracked
+from ..shm.reader import InFlightRequest, Untracked
 
 STATES = ("booting", "running", "quit", "abort")
 """What a worker goes through, in this order; the last two are alternatives."""
@@ -31,7 +31,7 @@ class Durations(Protocol):
         """The sum."""
 
 
-class DeathRecord(Protocol):
+class ExitRecord(Protocol):
     """A death as the master remembers it."""
 
     @property
@@ -59,7 +59,7 @@ class DeathRecord(Protocol):
         """Name of a signal, or exit code."""
 
     @property
-    def requests(self) -> Sequence[InFlight]:
+    def requests(self) -> Sequence[InFlightRequest]:
         """The requests that it died on, oldest first."""
 
     @property
@@ -67,7 +67,7 @@ class DeathRecord(Protocol):
         """How many more."""
 
 
-class Ledger(Protocol):
+class ExitStats(Protocol):
     """What the master keeps of the ends of workers."""
 
     @property
@@ -91,12 +91,12 @@ class Ledger(Protocol):
         """How long workers lived."""
 
     @property
-    def latest(self) -> Sequence[DeathRecord]:
+    def latest(self) -> Sequence[ExitRecord]:
         """The latest deaths, the last one first."""
 
 
 @dataclass(frozen=True)
-class WorkerView:
+class WorkerSnapshot:
     """A live worker.
 
     Attributes:
@@ -118,7 +118,7 @@ class WorkerView:
     states: Mapping[str, float]
     heartbeat_age: float | None
     stopping: bool
-    in_flight: Sequence[InFlight]
+    in_flight: Sequence[InFlightRequest]
     untracked: Untracked
 
     @property
@@ -134,13 +134,13 @@ class WorkerCounts:
     Attributes:
         requests: the rows of all its requests added up, cell by cell; see ``REQUESTS``.
         tally: the families in ``PER_WORKER``.
-        in_flight: as of ``WorkerView``.
-        untracked: as of ``WorkerView``.
+        in_flight: as of ``WorkerSnapshot``.
+        untracked: as of ``WorkerSnapshot``.
     """
 
     requests: Sequence[float]
     tally: Tally
-    in_flight: Sequence[InFlight]
+    in_flight: Sequence[InFlightRequest]
     untracked: Untracked
 
     @property
@@ -150,7 +150,7 @@ class WorkerCounts:
 
 
 @dataclass(frozen=True)
-class View:
+class ServerSnapshot:
     """One moment of the server. It is a copy: the server goes on while collectors look at it.
 
     The slots are copied before the in-flight tables: a request that ends in between is missing from both for the
@@ -180,11 +180,11 @@ class View:
     since: float
     now: float
     clock: float
-    workers: Sequence[WorkerView]
+    workers: Sequence[WorkerSnapshot]
     departed: Sequence[tuple[str, str, float]]
     slots: SlotsCopy
     rename: Rename
-    ledger: Ledger
+    ledger: ExitStats
     messages: Mapping[str, int]
     reloads: int
     errors: Mapping[str, int]

@@ -11,7 +11,7 @@ from math import fsum
 from operator import add, sub
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .index import CorruptDirectory, Labels
+from .index import CorruptIndex, Labels
 from .schema import PER_WORKER, REQUESTS
 from .series import Index, Series
 
@@ -108,7 +108,7 @@ class SlotsCopy:
     """
 
     def __init__(
-        self, readers: Sequence[SlotReader], live: Sequence[int], index: Index, error: CorruptDirectory | None
+        self, readers: Sequence[SlotReader], live: Sequence[int], index: Index, error: CorruptIndex | None
     ) -> None:
         self.error = error
         self._places = index.captured()

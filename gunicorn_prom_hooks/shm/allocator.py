@@ -11,14 +11,14 @@ from heapq import heappop, heappush
 from typing import Final
 
 from .aggregate import SlotsCopy, Summary, summarize
-from .index import CorruptDirectory
-from .layout import ABORT_AT, BOOTING_AT, EXIT_MARK, HEADER_CELLS, NOWHERE, PID, WORKER
+from .index import CorruptIndex
+from .layout import ABORT_AT, BOOTING_AT, EXIT_MARK, HEADER_CELLS, OVERFLOW_ENTRY, PID, WORKER
 from .reader import SlotReader
 from .schema import PATHS
 from .series import Index
 from .slot import Slot
 
-_NO_STARTS: Final = memoryview(array("d", bytes(8 * (NOWHERE + 1))))
+_NO_STARTS: Final = memoryview(array("d", bytes(8 * (OVERFLOW_ENTRY + 1))))
 _NOTHING: Final = Summary((), {})
 MAX_CORRUPT: Final = 16
 """More slots than this are not replaced, when something else writes into each new one."""
@@ -49,7 +49,7 @@ class Lease:
         return self.reader.slot
 
 
-class Leases:
+class SlotAllocator:
     """The slots of a server. Not locked: the master's callers hold one lock around each call.
 
     Args:
@@ -82,7 +82,7 @@ class Leases:
         number = self._free[0] if self._free else len(self.readers)
         if number == len(self.readers):
             if self._corrupt >= MAX_CORRUPT:
-                raise CorruptDirectory("too many slots are lost to what else writes into them")
+                raise CorruptIndex("too many slots are lost to what else writes into them")
             self.readers.append(SlotReader(self._make_slot(), number, self._index))
         reader, base, is_new = self.readers[number], _NOTHING, not self._free
         if not is_new:
@@ -108,7 +108,7 @@ class Leases:
             heappush(self._free, lease.number)
             _wipe(lease.slot)
 
-    def update(self, hold: Callable[[], AbstractContextManager[object]] = nullcontext) -> CorruptDirectory | None:
+    def update(self, hold: Callable[[], AbstractContextManager[object]] = nullcontext) -> CorruptIndex | None:
         """Parse what is new in the directories, a slot at a time: after a reload it may be a lot.
 
         Args:
@@ -123,11 +123,11 @@ class Leases:
                 with hold():
                     try:
                         reader.update()
-                    except CorruptDirectory as corrupt:
+                    except CorruptIndex as corrupt:
                         error = corrupt
         return error
 
-    def copy(self, error: CorruptDirectory | None = None) -> SlotsCopy:
+    def copy(self, error: CorruptIndex | None = None) -> SlotsCopy:
         """Return a copy of all that the directories speak of, as far as they are parsed. ``error`` is of ``update``."""
         return SlotsCopy(self.readers, sorted(self._taken), self._index, error)
 

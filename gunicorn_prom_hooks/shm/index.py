@@ -25,7 +25,7 @@ class Entry(NamedTuple):
     cells: int
 
 
-class CorruptDirectory(Exception):
+class CorruptIndex(Exception):
     """The directory holds what no writer of ours wrote: something else wrote into the slot."""
 
 
@@ -59,10 +59,10 @@ def decode(directory: memoryview, start: int, end: int) -> Iterator[Entry]:
             body = bytes(directory[at + ENTRY.size : at + length])
             fits = len(body) == length - ENTRY.size and at + length <= end
             if not fits or zlib.crc32(body, zlib.crc32(ENTRY.pack(length, cells, first, 0, family, labels))) != crc:
-                raise CorruptDirectory(f"bad entry at {at}")
+                raise CorruptIndex(f"bad entry at {at}")
             entry = Entry(family, _labels(body, labels), first, cells)
         except (struct.error, UnicodeDecodeError) as error:
-            raise CorruptDirectory(f"bad entry at {at}: {error}") from error
+            raise CorruptIndex(f"bad entry at {at}: {error}") from error
         yield entry
         at += length
 
@@ -74,7 +74,7 @@ def written(directory: memoryview, published: float, parsed: int = 0) -> int:
         CorruptDirectory: it cannot be: it is not whole, beyond the end, or less than what was there before.
     """
     if not parsed <= published <= len(directory) or published != int(published):
-        raise CorruptDirectory(f"{published} bytes written, of {len(directory)}, {parsed} before")
+        raise CorruptIndex(f"{published} bytes written, of {len(directory)}, {parsed} before")
     return int(published)
 
 

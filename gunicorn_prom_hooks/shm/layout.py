@@ -15,16 +15,16 @@ offset in bytes    size in bytes   what
 =================  ==============  =====================================================================
 
 **Header.** ``VERSION`` is 1 once the slot is laid out. ``DIRECTORY_BYTES`` is how much of the directory counts.
-``WORKER`` is the serial number of the worker that has the slot, 0 when it is free. ``BOOTING_AT`` to ``ABORT_AT``
-are the unix times, in seconds, at which that worker entered the state, 0 for a state it has not been in.
-``RUNNING_CLOCK`` is ``RUNNING_AT`` on ``CLOCK_MONOTONIC``, written before it: spans are taken from that clock.
-``EXIT_MARK`` is 0 until the worker leaves in an orderly way, then 1 + its exit code (0 to 255), and ``EXIT_CAUSE`` is
-then why it leaves, one of the ``CAUSE_`` numbers. ``DIED_ON`` is the number among the slot's doubles of the start of an
-in-flight entry whose request was ended by the signal that ends the worker, 0 if there is none, and ``DIED_START`` is
-when that request began. ``STACKS`` says whether the worker writes its stacks when it is sent the signal for that: 0,
-it does not, or one of the ``STACKS_`` numbers. ``LOOP_DUE`` is when the timer in the worker's event loop is due next,
-in seconds of ``CLOCK_MONOTONIC``, 0 where no event loop runs. The timer first moves ``LOOP_DUE``, then counts how late
-it was.
+``WORKER`` is the serial number of the worker that has the slot, 0 when it is free. ``BOOTING_AT`` to ``ABORT_AT`` are
+the unix times, in seconds, at which that worker entered the state, 0 for a state it has not been in. ``RUNNING_CLOCK``
+is ``RUNNING_AT`` on ``CLOCK_MONOTONIC``, written before it: spans are taken from that clock. ``EXIT_MARK`` is 0 until
+the worker leaves in an orderly way, then 1 + its exit code (0 to 255), and ``EXIT_CAUSE`` is then why it leaves, one
+of the ``CAUSE_`` numbers. ``INTERRUPTED_REQUEST`` is the number among the slot's doubles of the start of an in-flight
+entry whose request was ended by the signal that ends the worker, 0 if there is none, and ``INTERRUPTED_START`` is when
+that request began. ``STACKS`` says whether the worker writes its stacks when it is sent the signal for that: 0, it
+does not, or one of the ``STACKS_`` numbers. ``LOOP_DUE`` is when the timer in the worker's event loop is due next, in
+seconds of ``CLOCK_MONOTONIC``, 0 where no event loop runs. The timer first moves ``LOOP_DUE``, then counts how late it
+was.
 
 **Untracked requests** are those in progress that found no free entry in the in-flight table. Two cells of the header
 describe them: their number, and the sum of their starts in seconds of ``CLOCK_MONOTONIC``. There are two such pairs,
@@ -34,14 +34,15 @@ store changes both numbers, and a writer that is killed leaves a valid pair.
 
 **In-flight entry.** 0: method, 16 bytes. 16: path, 216 bytes. Both are UTF-8, cut to fit, padded with NUL. Then three
 doubles. 232: ``counted``, see below. 240: ``known``; 0.0 if method and path are the text before it, else they are the
-labels of the directory's entry whose first cell is this one among the slot's doubles, and the text is an old one.
-248: ``start`` of the request in seconds of ``CLOCK_MONOTONIC``, written last. It is 0.0 or less when the entry is free.
-In the entry of requests without one, ``known`` is a value of ``UNTRACKED``. Where that is still its value and ``start``
+labels of the directory's entry whose first cell is this one among the slot's doubles, and the text is an old one. 248:
+``start`` of the request in seconds of ``CLOCK_MONOTONIC``, written last. It is 0.0 or less when the entry is free. In
+the entry of requests without one, ``known`` is a value of ``UNTRACKED``. Where that is still its value and ``start``
 is negative, see below, one of the requests that the valid pair counts is answered, and no longer in progress.
 
 **Counting.** A request is counted by one store into one cell. Before it, ``counted`` becomes what that cell will hold,
 and ``start`` the number of that cell among the slot's doubles, negative. So a worker that is killed in between leaves
-word of a request that was answered and not counted: whoever finds the worker dead counts it, see ``SlotReader.finish``.
+word of a request that was answered and not counted: whoever finds the worker dead counts it, see
+``SlotReader.commit_pending``.
 
 **Directory.** Entries one behind the other, never changed, never removed. An entry is a head (``ENTRY``: u16 length
 of the whole entry, u16 number of cells, u32 first cell, u32 CRC-32 of the whole entry with zero in this place,
@@ -73,8 +74,8 @@ ABORT_AT: Final = 9
 EXIT_MARK: Final = 10
 UNTRACKED: Final = 11
 EXIT_CAUSE: Final = 12
-DIED_ON: Final = 13
-DIED_START: Final = 14
+INTERRUPTED_REQUEST: Final = 13
+INTERRUPTED_START: Final = 14
 UNTRACKED_PAIRS: Final = 15
 STACKS: Final = 19
 RUNNING_CLOCK: Final = 20
@@ -96,14 +97,14 @@ STACKS_ASKED: Final = 2.0
 INFLIGHT_AT: Final = HEADER_CELLS * 8
 INFLIGHT_ENTRIES: Final = 128
 INFLIGHT_BYTES: Final = 256
-NOWHERE: Final = INFLIGHT_ENTRIES
+OVERFLOW_ENTRY: Final = INFLIGHT_ENTRIES
 """Number of the entry that requests write which found no free one: they are counted by it, and not named."""
 INFLIGHT_TEXT: Final = struct.Struct("=16s216s")
 """Method and path."""
 INFLIGHT_START: Final = 248
 """Offset of the start in an entry."""
-KNOWN: Final = -1
-COUNTED: Final = -2
+PATH_REF: Final = -1
+EXPECTED_COUNT: Final = -2
 """Where the other two doubles of an in-flight entry are, from its start."""
 
 CELLS_AT: Final = INFLIGHT_AT + (INFLIGHT_ENTRIES + 1) * INFLIGHT_BYTES

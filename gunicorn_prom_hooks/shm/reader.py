@@ -7,18 +7,18 @@ from bisect import bisect_left
 from math import inf
 from typing import Final, NamedTuple
 
-from .index import CorruptDirectory, Entry, decode, written
+from .index import CorruptIndex, Entry, decode, written
 from .layout import (
     CELLS_AT,
-    COUNTED,
-    DIED_ON,
-    DIED_START,
     DIRECTORY_BYTES,
+    EXPECTED_COUNT,
     INFLIGHT_BYTES,
     INFLIGHT_ENTRIES,
     INFLIGHT_TEXT,
-    KNOWN,
-    NOWHERE,
+    INTERRUPTED_REQUEST,
+    INTERRUPTED_START,
+    OVERFLOW_ENTRY,
+    PATH_REF,
     UNTRACKED,
     UNTRACKED_PAIRS,
 )
@@ -48,7 +48,7 @@ class Untracked(NamedTuple):
         return max(0.0, self.number * clock - self.starts)
 
 
-class InFlight(NamedTuple):
+class InFlightRequest(NamedTuple):
     """A request that a worker is at: start in monotonic seconds, method and path as text, cut to fit."""
 
     start: float
@@ -96,7 +96,7 @@ class SlotReader:
             end = written(self.slot.directory, self.slot.header[DIRECTORY_BYTES], self._parsed)
             new = list(decode(self.slot.directory, self._parsed, end))
             used = self._checked(new)
-        except CorruptDirectory:
+        except CorruptIndex:
             self._failures += 1
             self.corrupt = self._failures > 1
             raise
@@ -123,10 +123,10 @@ class SlotReader:
         for entry in new:
             known = self.series.get(entry.family)
             if entry.first != used or (known is not None and known.cells != entry.cells):
-                raise CorruptDirectory(f"cells {entry.first} to {entry.first + entry.cells}, not from {used}")
+                raise CorruptIndex(f"cells {entry.first} to {entry.first + entry.cells}, not from {used}")
             used += entry.cells
         if used > len(self.slot.cells):
-            raise CorruptDirectory(f"{used} cells used, of {len(self.slot.cells)}")
+            raise CorruptIndex(f"{used} cells used, of {len(self.slot.cells)}")
         return used
 
     @property
@@ -144,29 +144,29 @@ class SlotReader:
         wanted = (family.number for family in (REQUESTS, *PER_WORKER))
         return {number: self.series[number].copy() for number in wanted if number in self.series}
 
-    def in_flight(self) -> list[InFlight]:
+    def in_flight(self) -> list[InFlightRequest]:
         """The requests in the in-flight table, oldest first."""
         found = []
-        for number, start in enumerate(self.slot.starts[:NOWHERE].tolist()):
+        for number, start in enumerate(self.slot.starts[:OVERFLOW_ENTRY].tolist()):
             if start > 0.0:
-                request = InFlight(start, *self._request(number))
+                request = InFlightRequest(start, *self._request(number))
                 if self.slot.starts[number] == start:  # else it has ended meanwhile; the entry may be another one's
                     found.append(request)
         return sorted(found)
 
-    def died_on(self) -> list[InFlight]:
+    def interrupted_requests(self) -> list[InFlightRequest]:
         """The requests that a worker which is gone was at, oldest first: in progress, or ended by its own end.
 
         Raises:
             CorruptDirectory: something else has written into the slot.
         """
         found = self.in_flight()
-        number, odd = divmod(self.slot.header[DIED_ON] - inflight_start(0), INFLIGHT_BYTES // 8)
+        number, odd = divmod(self.slot.header[INTERRUPTED_REQUEST] - inflight_start(0), INFLIGHT_BYTES // 8)
         if not odd and 0 <= number < INFLIGHT_ENTRIES:
-            found.append(InFlight(self.slot.header[DIED_START], *self._request(int(number))))
+            found.append(InFlightRequest(self.slot.header[INTERRUPTED_START], *self._request(int(number))))
         return sorted(set(found))
 
-    def finish(self) -> int:
+    def commit_pending(self) -> int:
         """Counts the requests that a worker which is gone had answered and was about to count; says how many.
 
         Raises:
@@ -181,14 +181,14 @@ class SlotReader:
             at, cell = inflight_start(number), float(-start)
             if not 0.0 <= cell - CELLS_AT // 8 < self._used or not cell.is_integer():
                 continue
-            if words[at + COUNTED] == words[int(cell)] + 1.0:
+            if words[at + EXPECTED_COUNT] == words[int(cell)] + 1.0:
                 words[int(cell)] += 1.0
                 finished += 1
         return finished
 
     def _request(self, number: int) -> tuple[str, str]:
         """Method and path of an in-flight entry."""
-        known = self.slot.words[inflight_start(number) + KNOWN]
+        known = self.slot.words[inflight_start(number) + PATH_REF]
         if known:
             found = self._path(known)
             if found is None and self.update():
@@ -229,10 +229,10 @@ class SlotReader:
 
     def _untracked_state(self) -> tuple[float, ...]:
         """Number of changes, valid pair, and what the entry of requests without one says."""
-        header, words, at = self.slot.header, self.slot.words, inflight_start(NOWHERE)
+        header, words, at = self.slot.header, self.slot.words, inflight_start(OVERFLOW_ENTRY)
         changes = header[UNTRACKED]
         pair = UNTRACKED_PAIRS + 2 * (changes % 2 == 1)
-        return changes, header[pair], header[pair + 1], words[at], words[at + KNOWN]
+        return changes, header[pair], header[pair + 1], words[at], words[at + PATH_REF]
 
 
 def _plausible(number: float) -> int:

@@ -21,9 +21,9 @@ from .layout import (
     INFLIGHT_BYTES,
     INFLIGHT_START,
     INFLIGHT_TEXT,
-    KNOWN,
     LAYOUT_VERSION,
-    NOWHERE,
+    OVERFLOW_ENTRY,
+    PATH_REF,
     VERSION,
     slot_bytes,
 )
@@ -61,7 +61,7 @@ class Slot:
         self.directory = view[CELLS_AT + 8 * cells :]
         self.words: Doubles = view[: len(view) // 8 * 8].cast("d")
         """All of the slot as doubles: an in-flight entry's start is ``words[inflight_start(n)]``."""
-        self.starts: Doubles = self.words[inflight_start(0) : inflight_start(NOWHERE) + 1 : INFLIGHT_BYTES // 8]
+        self.starts: Doubles = self.words[inflight_start(0) : inflight_start(OVERFLOW_ENTRY) + 1 : INFLIGHT_BYTES // 8]
         """The starts of all in-flight entries, that of requests without one last."""
         self.header[CELLS] = cells
         self.header[DIRECTORY_SIZE] = directory
@@ -129,7 +129,7 @@ def inflight_start(number: int) -> int:
 def write_out(slot: Slot, at: int, method: bytes, path: bytes) -> None:
     """Writes method and path of a request, which are not among the known ones, into the entry whose start is there."""
     INFLIGHT_TEXT.pack_into(slot.memory, 8 * at - INFLIGHT_START, method, path)
-    slot.words[at + KNOWN] = 0.0
+    slot.words[at + PATH_REF] = 0.0
 
 
 class Content(NamedTuple):

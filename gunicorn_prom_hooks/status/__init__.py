@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from ..model.response import Resource
-from ..model.server_snapshot import View
+from ..model.server_snapshot import ServerSnapshot
 from .builder import Snapshots
 from .page import render
 
@@ -48,7 +48,7 @@ class Site:
         self._files = {name: pkgutil.get_data(__name__, name) or b"" for name in _FILES}
         self._versions = {name: hashlib.sha256(body).hexdigest()[:16] for name, body in self._files.items()}
 
-    def resource(self, path: str, look: Callable[[], View]) -> Resource | None:
+    def resource(self, path: str, look: Callable[[], ServerSnapshot]) -> Resource | None:
         """What is at this path, None if nothing is.
 
         Args:

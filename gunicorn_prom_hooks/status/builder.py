@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 
 from ..collectors import backlog
 from ..collectors.worker_processes import WorkerProcesses
-from ..model.server_snapshot import View
+from ..model.server_snapshot import ServerSnapshot
 from . import document as model
 from . import inputs as counting
 from . import sections as parts
@@ -28,14 +28,14 @@ class Snapshots:
 
     def __init__(
         self,
-        processes: Callable[[View], Iterable[Metric]] | None = None,
-        queues: Callable[[View], Iterable[Metric]] = backlog.collect,
+        processes: Callable[[ServerSnapshot], Iterable[Metric]] | None = None,
+        queues: Callable[[ServerSnapshot], Iterable[Metric]] = backlog.collect,
     ) -> None:
         self._processes = processes or WorkerProcesses()
         self._queues = queues
         self._past = Past()
 
-    def take(self, view: View) -> model.Snapshot:
+    def take(self, view: ServerSnapshot) -> model.Snapshot:
         """What there is to say of this view."""
         processes = _part(lambda: counting.figures(self._processes(view))) or {}
         queues = _part(lambda: counting.figures(self._queues(view))) or {}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Final, NamedTuple, TypeAlias
 
-from ..paths import printable
+from ..paths import escape_unprintable
 
 MAX_TEXT: Final = 1000
 """A longer text is cut."""
@@ -66,4 +66,4 @@ def _text(node: Node) -> Iterator[str]:
 
 
 def _safe(value: object) -> str:
-    return escape(printable(str(value), MAX_TEXT), quote=True)
+    return escape(escape_unprintable(str(value), MAX_TEXT), quote=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import View
+from ..model.server_snapshot import ServerSnapshot
 from ..shm.schema import BUCKETS, COUNTS, FAILED, REQUESTS
 from .history import Counted, Key
 
@@ -30,7 +30,7 @@ def figures(families: Iterable[Metric]) -> Figures:
     return found
 
 
-def durations(view: View) -> dict[Key, list[float]]:
+def durations(view: ServerSnapshot) -> dict[Key, list[float]]:
     """Requests by method and endpoint, per bucket of their duration."""
     found: dict[Key, list[float]] = {}
     for (method, endpoint, *_), cells in view.totals.series(REQUESTS.number).items():
@@ -39,7 +39,7 @@ def durations(view: View) -> dict[Key, list[float]]:
     return found
 
 
-def failures(view: View) -> dict[Key, float]:
+def failures(view: ServerSnapshot) -> dict[Key, float]:
     """Failures by method and endpoint."""
     found: dict[Key, float] = defaultdict(float)
     for (method, endpoint, _), cells in view.totals.series(FAILED.number).items():
@@ -47,7 +47,7 @@ def failures(view: View) -> dict[Key, float]:
     return found
 
 
-def counted(view: View, durations: Durations, failures: Failures, figures: Figures) -> Counted:
+def counted(view: ServerSnapshot, durations: Durations, failures: Failures, figures: Figures) -> Counted:
     """What there is to remember of this look."""
     requests = {key: sum(counts) for key, counts in durations.items()}
     seconds = figures.get("gunicorn_worker_cpu_seconds_total", {})

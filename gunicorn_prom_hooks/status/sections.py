@@ -10,8 +10,8 @@ from typing import Final
 from ..collectors.event_loop_lag import blocked_seconds
 from ..collectors.listeners import listener_name
 from ..collectors.worker_states import phase_of
-from ..model.server_snapshot import View, WorkerView
-from ..shm.reader import InFlight
+from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
+from ..shm.reader import InFlightRequest
 from ..shm.schema import COUNTS, DURATION_BUCKETS, FAILED
 from . import document as model
 from .history import Counted, Key
@@ -28,7 +28,7 @@ def _rate(now: float, before: float, seconds: float) -> float:
     return round(max(0.0, now - before) / seconds, 3)
 
 
-def server(view: View) -> model.Server:
+def server(view: ServerSnapshot) -> model.Server:
     """The master, and how many workers it has."""
     phases = Counter(phase_of(worker) for worker in view.workers)
     return model.Server(
@@ -47,7 +47,7 @@ def server(view: View) -> model.Server:
     )
 
 
-def listeners(view: View, queues: Figures) -> list[model.Listener]:
+def listeners(view: ServerSnapshot, queues: Figures) -> list[model.Listener]:
     """Each listening socket; one whose queue nobody can tell of has none."""
     waiting = queues.get("gunicorn_listener_backlog", {})
     limits = queues.get("gunicorn_listener_backlog_limit", {})
@@ -59,7 +59,7 @@ def listeners(view: View, queues: Figures) -> list[model.Listener]:
     ]
 
 
-def load(view: View) -> model.Load:
+def load(view: ServerSnapshot) -> model.Load:
     """Requests in progress."""
     return model.Load(
         in_progress=sum(counts.in_progress for counts in view.counts.values()),
@@ -79,13 +79,15 @@ def traffic(durations: Durations, failures: Failures, before: Counted, period: m
     )
 
 
-def workers(view: View, figures: Figures, before: Counted, period: model.Rates) -> model.Workers:
+def workers(view: ServerSnapshot, figures: Figures, before: Counted, period: model.Rates) -> model.Workers:
     """The live workers, but for those that are too many."""
     rows = [_worker(view, worker, figures, before, period) for worker in view.workers[:MAX_WORKERS]]
     return model.Workers(rows, max(0, len(view.workers) - MAX_WORKERS))
 
 
-def _worker(view: View, worker: WorkerView, figures: Figures, before: Counted, period: model.Rates) -> model.Worker:
+def _worker(
+    view: ServerSnapshot, worker: WorkerSnapshot, figures: Figures, before: Counted, period: model.Rates
+) -> model.Worker:
     counts = view.counts[worker.worker_id]
     uptime = _span(view.clock, worker.lease.since)
     seconds = figures.get("gunicorn_worker_cpu_seconds_total", {}).get(worker.worker_id)
@@ -149,7 +151,7 @@ def _latency(q: float, counts: Sequence[float]) -> float:
     return round(quantile(q, DURATION_BUCKETS, counts), 6)
 
 
-def deaths(view: View) -> list[model.Death]:
+def deaths(view: ServerSnapshot) -> list[model.Death]:
     """The latest deaths."""
     return [
         model.Death(
@@ -164,7 +166,7 @@ def deaths(view: View) -> list[model.Death]:
     ]
 
 
-def _requests(found: Sequence[InFlight], clock: float, limit: int, others: int) -> model.Requests:
+def _requests(found: Sequence[InFlightRequest], clock: float, limit: int, others: int) -> model.Requests:
     rows = [model.Request(request.method, request.path, _span(clock, request.start)) for request in found[:limit]]
     return model.Requests(rows, max(0, len(found) - limit) + others)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
-from ..errors import Guard
+from ..errors import ErrorReporter
 from ..shm.layout import LOOP_DUE
 from ..shm.loop_lag import PERIOD_SECONDS, per_bucket, samples
 from ..shm.schema import LAG_BUCKETS
@@ -31,14 +31,14 @@ class LoopTimer:
 
     Args:
         recorder: has the cells that it counts in. No other code writes them, so no lock is needed.
-        guard: where failures end.
+        errors: where failures end.
     """
 
-    def __init__(self, recorder: Recorder, guard: Guard) -> None:
+    def __init__(self, recorder: Recorder, errors: ErrorReporter) -> None:
         self._words = recorder.slot.words
         self._header = recorder.slot.header
         self._sum = recorder.loop_lag
-        self._guard = guard
+        self._errors = errors
         self._pid = os.getpid()
         self._later: Later | None = None
 
@@ -51,7 +51,7 @@ class LoopTimer:
         try:
             self._wrap(worker, worker.notify)
         except Exception:  # noqa: BLE001 - a class of somebody else's, whose requests are to be recorded all the same
-            self._guard.failed("event_loop_lag")
+            self._errors.report("event_loop_lag")
 
     def _wrap(self, worker: Any, notify: Callable[[], Any]) -> None:
         def notifying() -> Any:
@@ -62,7 +62,7 @@ class LoopTimer:
                     self._later = _running_loop(worker)
                     self._set()
             except Exception:  # noqa: BLE001 - it is the worker's heartbeat that this is called in
-                self._guard.failed("event_loop_lag")
+                self._errors.report("event_loop_lag")
             return notify()
 
         worker.notify = notifying
@@ -86,7 +86,7 @@ class LoopTimer:
                 self._set()  # before it is counted: a scrape in between misses it, instead of having it twice
                 self._count(lag)
         except Exception:  # noqa: BLE001
-            self._guard.failed("event_loop_lag")
+            self._errors.report("event_loop_lag")
 
     def _count(self, lag: float) -> None:
         words, at = self._words, self._sum + 1

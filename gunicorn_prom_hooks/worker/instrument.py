@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from .._gunicorn import ASGI, GREENLETS, GTHREAD, SYNC, TORNADO, UVICORN, WorkerClass, is_a
-from ..errors import Guard
+from ..errors import ErrorReporter
 from .recording.endpoints import Resolve
 from .recording.event_loop_hooks import many_at_a_time, one_at_a_time, one_per_thread, with_streams
 from .recording.queue_time import environ_key
@@ -39,7 +39,7 @@ def record(
     worker: Any,
     recorder: Recorder,
     find_resolve: Callable[[], Resolve | None],
-    guard: Guard,
+    errors: ErrorReporter,
     queue_header: str | None,
 ) -> Hooks | None:
     """Has the requests of this worker recorded, once its application is loaded.
@@ -48,7 +48,7 @@ def record(
         worker: gunicorn's.
         recorder: where they are recorded.
         find_resolve: finds what names endpoints, among what is loaded when it is called; to be called once.
-        guard: where failures end.
+        errors: where failures end.
         queue_header: the header that says since when a request has been waiting.
 
     Returns:
@@ -61,39 +61,39 @@ def record(
     if is_a(cls, *UVICORN):
         from .asgi import uvicorn
 
-        uvicorn.record(worker, recorder, guard, lambda: _asgi_requests(recorder, find_resolve(), guard, name))
+        uvicorn.record(worker, recorder, errors, lambda: _asgi_requests(recorder, find_resolve(), errors, name))
         return None
     resolve = find_resolve()
     if is_a(cls, SYNC):
-        return one_at_a_time(recorder, resolve, guard, key)
+        return one_at_a_time(recorder, resolve, errors, key)
     if is_a(cls, GTHREAD):
-        return _streams_too(worker, one_per_thread(recorder, resolve, guard, key), guard)
+        return _streams_too(worker, one_per_thread(recorder, resolve, errors, key), errors)
     if is_a(cls, GREENLETS) and getattr(worker, "server_class", None) is None:
-        return _streams_too(worker, many_at_a_time(recorder, resolve, guard, key), guard)
+        return _streams_too(worker, many_at_a_time(recorder, resolve, errors, key), errors)
     if is_a(cls, GREENLETS):
         from .wsgi import application as wsgi
 
-        wsgi.record(worker, many_at_a_time(recorder, resolve, guard, key))
+        wsgi.record(worker, many_at_a_time(recorder, resolve, errors, key))
     elif is_a(cls, TORNADO):
         from .wsgi import tornado
 
         tornado.record(
-            worker, _asgi_requests(recorder, resolve, guard, name), many_at_a_time(recorder, resolve, guard, key)
+            worker, _asgi_requests(recorder, resolve, errors, name), many_at_a_time(recorder, resolve, errors, key)
         )
     elif is_a(cls, ASGI):
         from .asgi import middleware as asgi
 
-        asgi.record(worker, _asgi_requests(recorder, resolve, guard, name))
+        asgi.record(worker, _asgi_requests(recorder, resolve, errors, name))
     return None
 
 
 def _asgi_requests(
-    recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: bytes | None
+    recorder: Recorder, resolve: Resolve | None, errors: ErrorReporter, queue_header: bytes | None
 ) -> AsgiRequests:
     from .asgi.request_recorder import AsgiRequests
 
-    return AsgiRequests(recorder, resolve, guard, queue_header)
+    return AsgiRequests(recorder, resolve, errors, queue_header)
 
 
-def _streams_too(worker: Any, hooks: Hooks, guard: Guard) -> Hooks:
-    return with_streams(hooks, guard) if "h2" in getattr(worker.cfg, "http_protocols", ()) else hooks
+def _streams_too(worker: Any, hooks: Hooks, errors: ErrorReporter) -> Hooks:
+    return with_streams(hooks, errors) if "h2" in getattr(worker.cfg, "http_protocols", ()) else hooks

@@ -9,7 +9,7 @@ import time
 from functools import partial
 from typing import Any, Final
 
-from ..errors import Guard
+from ..errors import ErrorReporter
 from ..settings import Settings
 from ..shm.layout import (
     ABORT_AT,
@@ -42,7 +42,7 @@ SIGNAL_HOOKS: Final = ("worker_int", "worker_abort")
 """The hooks that run in signal handlers of the worker."""
 
 
-class WorkerSide:
+class WorkerRuntime:
     """One per worker process, from ``post_fork`` on.
 
     Args:
@@ -50,7 +50,7 @@ class WorkerSide:
         reader: of the slot that is leased to it, as the master has left it.
     """
 
-    def __init__(self, worker: Any, reader: SlotReader, settings: Settings, guard: Guard) -> None:
+    def __init__(self, worker: Any, reader: SlotReader, settings: Settings, errors: ErrorReporter) -> None:
         self.pid = os.getpid()
         self.is_ready = False
         self._cause = CAUSE_UNKNOWN
@@ -58,22 +58,22 @@ class WorkerSide:
         self._header = reader.slot.header
         self._header[PID] = self.pid
         self._settings = settings
-        self._guard = guard
+        self._errors = errors
         self._recorder = Recorder(reader.slot, settings.max_endpoints, reader.known)
-        self._loop_timer = LoopTimer(self._recorder, guard)
-        guard.publish = self._publish
+        self._loop_timer = LoopTimer(self._recorder, errors)
+        errors.publish = self._publish
 
     def ready(self) -> tuple[PreRequest, PostRequest] | None:
         """The application is loaded: the request hooks for this worker; None if its class has no use for any."""
-        watch_error_handling(self._worker, self._recorder, self._guard)
+        watch_error_handling(self._worker, self._recorder, self._errors)
         self._loop_timer.start_with(self._worker)
         if self._header[STACKS] and is_taken():  # by the application: its handler must not be called by the master
             self._header[STACKS] = 0.0
         self._header[RUNNING_CLOCK] = time.monotonic()
         self._header[RUNNING_AT] = time.time()
         self.is_ready = True
-        find_resolve = partial(resolver, self._settings.endpoint, self._guard)
-        return record(self._worker, self._recorder, find_resolve, self._guard, self._settings.queue_header)
+        find_resolve = partial(resolver, self._settings.endpoint, self._errors)
+        return record(self._worker, self._recorder, find_resolve, self._errors, self._settings.queue_header)
 
     def _publish(self, where: str) -> None:
         # What a signal handler interrupted may be at work on the slot: a failure in there is only logged.

@@ -72,7 +72,7 @@ class Bench(Recorded):
     ) -> None:
         super().__init__(slot=slot)
         self.worker = Worker()
-        self.calls = AsgiRequests(self.recorder, resolve, self.guard, queue_header)
+        self.calls = AsgiRequests(self.recorder, resolve, self.errors, queue_header)
 
     def call(
         self,

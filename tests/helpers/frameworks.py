@@ -12,7 +12,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.wsgi import WSGIErrorsWrapper
 
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.worker.frameworks import FRAMEWORKS, swallowed
 from gunicorn_prom_hooks.worker.recording.endpoints import Resolve, resolver
 
@@ -26,9 +26,9 @@ def only(monkeypatch: pytest.MonkeyPatch, *used: str) -> None:
 
 def asked() -> Resolve:
     """The resolver of a worker that has loaded its application just now."""
-    guard = Guard()
-    resolve = resolver(None, guard)
-    assert not guard.counts
+    errors = ErrorReporter()
+    resolve = resolver(None, errors)
+    assert not errors.counts
     assert resolve is not None
     return resolve
 

@@ -10,7 +10,7 @@ from gunicorn.config import Config
 from gunicorn_prom_hooks import _state as runtime
 from gunicorn_prom_hooks import hooks
 from gunicorn_prom_hooks.composition import Composition
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.install import HOOKS
 from gunicorn_prom_hooks.settings import load
 
@@ -23,14 +23,14 @@ ARITY = {
 }
 
 
-def fresh(monkeypatch: pytest.MonkeyPatch) -> Guard:
+def fresh(monkeypatch: pytest.MonkeyPatch) -> ErrorReporter:
     """For the rest of the test nothing is installed; the guard of that state."""
-    guard = Guard()
-    monkeypatch.setattr(runtime, "guard", guard)
+    errors = ErrorReporter()
+    monkeypatch.setattr(runtime, "errors", errors)
     for name in ("_latest", "_composition", "_missed", "_master", "_worker", "_prepared", "by_name"):
         monkeypatch.setattr(runtime, name, None)
     monkeypatch.setattr(runtime, "_reload_due", False)
-    return guard
+    return errors
 
 
 def composition(**settings: Any) -> Composition:

@@ -13,8 +13,8 @@ import signal
 import sys
 import time
 
-from gunicorn_prom_hooks.errors import Guard
-from gunicorn_prom_hooks.shm.allocator import Lease, Leases
+from gunicorn_prom_hooks.errors import ErrorReporter
+from gunicorn_prom_hooks.shm.allocator import Lease, SlotAllocator
 from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.schema import COUNTS, FAILED, REQUESTS
 from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter
@@ -31,9 +31,9 @@ SERVED = [handled(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()) fo
 
 def write(lease: Lease, number: int) -> None:
     """What a worker does until it is killed: requests, one or many at a time, and series that are new."""
-    recorder, guard = Recorder(lease.slot, 50), Guard()
+    recorder, errors = Recorder(lease.slot, 50), ErrorReporter()
     make_hooks = KINDS[number % len(KINDS)]
-    pre_request, post_request = make_hooks(recorder, None, guard)
+    pre_request, post_request = make_hooks(recorder, None, errors)
     for step in itertools.count():
         if step % 4 == 0:
             recorder.row("GET", "/rows", 1000 * number + step, 0, 0)
@@ -44,7 +44,7 @@ def write(lease: Lease, number: int) -> None:
             pre_request(None, request)
         for request, environ, response in some:
             post_request(None, request, environ, response)
-        if guard.counts:
+        if errors.counts:
             os._exit(1)
 
 
@@ -62,7 +62,7 @@ def kill_one(lease: Lease, number: int) -> None:
     assert os.WIFSIGNALED(status), f"the writer failed before it was killed: {status}"
 
 
-def check(leases: Leases, lease: Lease, before: list[float]) -> list[float]:
+def check(leases: SlotAllocator, lease: Lease, before: list[float]) -> list[float]:
     """The slot is readable, nothing in it has gone backwards, and the next writer can go on; its values."""
     fresh = SlotReader(lease.slot)
     fresh.update()
@@ -87,7 +87,7 @@ def check(leases: Leases, lease: Lease, before: list[float]) -> list[float]:
 def main() -> None:
     counted = series = in_flight = 0.0
     for generation in range(KILLS // PER_SLOT):
-        leases, cells = Leases(lambda: Slot(100_000, 400_000)), list[float]()
+        leases, cells = SlotAllocator(lambda: Slot(100_000, 400_000)), list[float]()
         for number in range(PER_SLOT):
             lease = leases.take(number + 1, time.time())
             assert lease.number == 0

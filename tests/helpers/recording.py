@@ -15,9 +15,9 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import create
 from gunicorn.workers.sync import SyncWorker
 
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.shm.aggregate import Own, Rename, SlotsCopy, Tally
-from gunicorn_prom_hooks.shm.allocator import Lease, Leases
+from gunicorn_prom_hooks.shm.allocator import Lease, SlotAllocator
 from gunicorn_prom_hooks.shm.index import Entry, Labels
 from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.schema import COUNTS, REQUESTS, Family
@@ -30,7 +30,7 @@ from gunicorn_prom_hooks.worker.recording.recorder import Recorder
 from gunicorn_prom_hooks.worker.recording.request_hooks import Hooks
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-MakeHooks = Callable[[Recorder, Resolve | None, Guard], Hooks]
+MakeHooks = Callable[[Recorder, Resolve | None, ErrorReporter], Hooks]
 KINDS: tuple[MakeHooks, ...] = (one_at_a_time, one_per_thread, many_at_a_time)
 """The hooks of a sync, a gthread and a gevent worker."""
 GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -43,12 +43,12 @@ def same(family: int, labels: Labels) -> Labels:
     return labels
 
 
-def totals(leases: Leases) -> Tally:
+def totals(leases: SlotAllocator) -> Tally:
     """All slots added up."""
     return leases.copy(leases.update()).totals(same)
 
 
-def own(leases: Leases, lease: Lease) -> Own:
+def own(leases: SlotAllocator, lease: Lease) -> Own:
     """What the worker that has this lease did itself."""
     return leases.copy(leases.update()).own(lease.number, lease.base, same)
 
@@ -101,9 +101,9 @@ class Recorded:
 
     def __init__(self, max_endpoints: int = 200, slot: Slot | None = None) -> None:
         self.slot = slot or new_slot()
-        self.guard = Guard()
+        self.errors = ErrorReporter()
         self.recorder = Recorder(self.slot, max_endpoints)
-        self.guard.publish = self.recorder.exporter_error
+        self.errors.publish = self.recorder.exporter_error
         self.reader = SlotReader(self.slot)
 
     def series(self, family: Family) -> dict[Labels, list[float]]:
@@ -140,13 +140,13 @@ class Bench(Recorded):
         super().__init__(max_endpoints, slot)
         cfg = Config()
         cfg.set("loglevel", "critical")
-        pre_request, post_request = make(self.recorder, resolve, self.guard)
+        pre_request, post_request = make(self.recorder, resolve, self.errors)
         cfg.set("pre_request", pre_request)
         cfg.set("post_request", post_request)
         self.worker: Any = SyncWorker(1, os.getpid(), [], None, 30, cfg, Logger(cfg))  # type: ignore[arg-type]
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
-        watch_error_handling(self.worker, self.recorder, self.guard)
+        watch_error_handling(self.worker, self.recorder, self.errors)
 
     def __enter__(self) -> Bench:
         return self

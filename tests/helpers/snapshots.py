@@ -16,13 +16,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from gunicorn_prom_hooks.collectors import Page
-from gunicorn_prom_hooks.errors import Guard
-from gunicorn_prom_hooks.master.exits import Deaths
+from gunicorn_prom_hooks.errors import ErrorReporter
+from gunicorn_prom_hooks.master.exits import WorkerExits
 from gunicorn_prom_hooks.master.snapshot import look
-from gunicorn_prom_hooks.master.workers import Roster
-from gunicorn_prom_hooks.model.server_snapshot import View
+from gunicorn_prom_hooks.master.workers import WorkerRegistry
+from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.aggregate import EndpointCap
-from gunicorn_prom_hooks.shm.allocator import Lease, Leases
+from gunicorn_prom_hooks.shm.allocator import Lease, SlotAllocator
 from gunicorn_prom_hooks.shm.layout import BOOTING_AT, RUNNING_AT
 from gunicorn_prom_hooks.shm.schema import DURATION_SUM, FIRST_BUCKET, OTHER, REQUEST_SIZE_SUM, RESPONSE_SIZE_SUM
 from gunicorn_prom_hooks.shm.slot import inflight_start, write_out
@@ -43,7 +43,7 @@ class Scene:
     """
 
     def __init__(self) -> None:
-        self.leases = Leases(new_slot)
+        self.leases = SlotAllocator(new_slot)
         self.clock = 100.0
         self.now = 60.0
         self.since = 80.0
@@ -51,19 +51,19 @@ class Scene:
         self.errors: Mapping[str, int] = {}
         self.listeners: list[Any] = []
         self.dirty_arbiter_pid = 0
-        self._deaths = Deaths(SimpleNamespace(), Guard(), 200, Stacks())
+        self._deaths = WorkerExits(SimpleNamespace(), ErrorReporter(), 200, Stacks())
         self._deaths.ends.count("error")
         self._deaths.ends.count("error")
         self.ledger = self._deaths.ledger
         self.ledger.restarts["restart"] = 3
-        self._roster = Roster(self.leases, lambda *_: None)
+        self._workers = WorkerRegistry(self.leases, lambda *_: None)
 
     def hire(self, age: int, pid: int | None = None) -> tuple[Lease, Recorder]:
         """A new worker: its lease and its write side."""
         worker: Any = SyncWorker.__new__(SyncWorker)
         worker.age, worker.pid, worker.aborted = age, pid or os.getpid(), False
         worker.tmp = SimpleNamespace(last_update=lambda: time.monotonic() - 0.5)
-        member = self._roster.arrive(worker, "age")
+        member = self._workers.arrive(worker, "age")
         member.worker_id = f"worker_{age}"
         lease = member.lease
         lease.since = 90.0
@@ -72,16 +72,16 @@ class Scene:
 
     def rehire(self, age: int, pid: int) -> None:
         """The worker of this age is another process now."""
-        [member] = [member for member in self._roster.members() if member.worker.age == age]
+        [member] = [member for member in self._workers.members() if member.worker.age == age]
         member.worker.pid = pid
 
     def fire(self, lease: Lease) -> None:
         """The worker that has this lease has ended, and is booked."""
-        [member] = [member for member in self._roster.members() if member.lease is lease]
-        self._roster.left(member.worker)
-        self._roster.settle({other.worker.age for other in self._roster.members() if other is not member})
+        [member] = [member for member in self._workers.members() if member.lease is lease]
+        self._workers.left(member.worker)
+        self._workers.settle({other.worker.age for other in self._workers.members() if other is not member})
 
-    def view(self) -> View:
+    def view(self) -> ServerSnapshot:
         """The server at this moment, as the master sees it."""
         server = SimpleNamespace(
             num_workers=2,
@@ -91,15 +91,15 @@ class Scene:
             cfg=Config(),
         )
         cap = EndpointCap(200, {}, frozenset(), OTHER)
-        guard = Guard()
-        guard.counts.update(self.errors)
+        errors = ErrorReporter()
+        errors.counts.update(self.errors)
         corrupt = self.leases.update()
         seen = look(
             server,
-            self._roster,
+            self._workers,
             self._deaths,
             cap,
-            guard,
+            errors,
             lambda _: False,
             corrupt=corrupt,
             since=self.since,
@@ -116,9 +116,9 @@ class Scene:
             build={"version": "0", "gunicorn": "1", "python": "2", "worker_class": "sync"},
         )
 
-    def page(self, guard: Guard | None = None) -> Page:
+    def page(self, errors: ErrorReporter | None = None) -> Page:
         """The page of this server."""
-        return Page(self.view, guard or Guard())
+        return Page(self.view, errors or ErrorReporter())
 
 
 def request(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gunicorn_prom_hooks.master.workers import Member, Roster
-from gunicorn_prom_hooks.shm.allocator import Leases
+from gunicorn_prom_hooks.master.workers import TrackedWorker, WorkerRegistry
+from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.slot import Slot
 
 
@@ -18,10 +18,10 @@ class Worker:
     aborted: bool = False
 
 
-Ended = list[tuple[Member, float, bool]]
+Ended = list[tuple[TrackedWorker, float, bool]]
 
 
-def a_roster(ended: Ended | None = None) -> Roster:
+def a_roster(ended: Ended | None = None) -> WorkerRegistry:
     """A roster without workers; ``ended`` gets what it tells of ends."""
     told = [] if ended is None else ended
-    return Roster(Leases(lambda: Slot(100, 1000)), lambda *end: told.append(end))
+    return WorkerRegistry(SlotAllocator(lambda: Slot(100, 1000)), lambda *end: told.append(end))

@@ -116,15 +116,15 @@ def test_nothing_is_lost(serve: Serve, worker: str, clients: int) -> None:
     assert {how for _, how, _ in obits} == {"signal (SIGKILL)"}
     named = [path for _, _, what in obits for path in re.findall(r"GET (/k/\d+) \(", what)]
     assert "other request" not in server.log  # no worker is at more than three of them: all are named
-    died_on = set(named)
-    assert len(died_on) == len(named)
+    interrupted_requests = set(named)
+    assert len(interrupted_requests) == len(named)
     assert killed(samples).get(("GET", "/k/:id", "signal"), 0) == len(named)
     assert {endpoint for _, endpoint, _ in killed(samples)} <= {"/k/:id", "/"}
     begun = set((server.folder / "begun").read_text().split())
     assert load.answered <= begun
-    refused = load.failed - died_on
+    refused = load.failed - interrupted_requests
     assert not refused & begun
-    assert counted == len(load.answered - died_on)
+    assert counted == len(load.answered - interrupted_requests)
     assert counted + len(named) + len(refused) == len(load.answered) + len(load.failed)
-    assert len(load.failed) >= len(died_on - load.answered) > 0
+    assert len(load.failed) >= len(interrupted_requests - load.answered) > 0
     assert samples.sum("gunicorn_exporter_errors_total") == 0

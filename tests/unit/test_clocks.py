@@ -16,13 +16,13 @@ from gunicorn.workers.sync import SyncWorker
 
 import gunicorn_prom_hooks
 from gunicorn_prom_hooks.collectors import Page
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
-from gunicorn_prom_hooks.master.exit_reason import DeathRecord, Ledger
+from gunicorn_prom_hooks.master.exit_reason import ExitRecord, ExitStats
 from gunicorn_prom_hooks.master.master import Master
 from gunicorn_prom_hooks.settings import Settings
 from gunicorn_prom_hooks.status.builder import Snapshots
-from gunicorn_prom_hooks.worker.worker import WorkerSide
+from gunicorn_prom_hooks.worker.worker import WorkerRuntime
 from tests.helpers.snapshots import one, samples
 
 ROOT = Path(gunicorn_prom_hooks.__file__).parent
@@ -71,7 +71,7 @@ def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeyp
     monkeypatch.setattr(deaths, "OomKills", Kernel)
     server: Any = SimpleNamespace(cfg=Config(), log=None, WORKERS={}, LISTENERS=[], num_workers=1, timeout=30)
     start = time.monotonic()
-    master = Master(server, Settings(port=0), Guard())
+    master = Master(server, Settings(port=0), ErrorReporter())
     arguments: tuple[Any, ...] = (os.getpid(), [], None, 30, Config(), None)
     worker: Any = SyncWorker(1, *arguments)
     try:
@@ -80,10 +80,10 @@ def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeyp
         server.WORKERS[worker.pid] = worker
         member = master.member(worker)
         assert member is not None
-        side = WorkerSide(worker, member.lease.reader, Settings(port=0), Guard())
+        side = WorkerRuntime(worker, member.lease.reader, Settings(port=0), ErrorReporter())
         worker.tmp.notify()
         side.ready()
-        page = Page(master.view, Guard())
+        page = Page(master.view, ErrorReporter())
         took = time.monotonic() - start
         found = samples(page.collect())
         [uptime] = [value for (name, _), value in found.items() if name == "gunicorn_worker_uptime_seconds"]
@@ -101,7 +101,7 @@ def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeyp
 
         master.listen("Worker (pid:%s) was sent %s! Perhaps out of memory?", (worker.pid, "SIGKILL"))
         del server.WORKERS[worker.pid]
-        master._roster.left(worker)
+        master._workers.left(worker)
         view = master.view()
         assert {how: count for how, count in view.ledger.exits.items() if count} == {("signal", "SIGKILL"): 1}
         lived = time.monotonic() - start
@@ -113,8 +113,8 @@ def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeyp
 
 def test_the_latest_death_is_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deaths are shown in the order in which they came, whatever the wall clock said at each."""
-    ledger = Ledger(lambda: False, str)
+    ledger = ExitStats(lambda: False, str)
     for number, when in enumerate((3000.0, 1000.0, 2000.0)):
-        record = DeathRecord(when, float(number), f"worker_{number}", 1, "signal", "SIGKILL", (), 0)
+        record = ExitRecord(when, float(number), f"worker_{number}", 1, "signal", "SIGKILL", (), 0)
         ledger.remember(record, news=bool(number % 2))
     assert [record.worker_id for record in ledger.latest] == ["worker_2", "worker_1", "worker_0"]

@@ -13,7 +13,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from gunicorn_prom_hooks import install
-from gunicorn_prom_hooks.composition import origin_of, step_aside
+from gunicorn_prom_hooks.composition import origin_of, remove_request_hooks
 from gunicorn_prom_hooks.install import HOOKS
 from tests.helpers.fresh_process import ARITY, composition, fresh, users
 
@@ -46,10 +46,10 @@ def made(calls: list[str]) -> tuple[Any, Any]:
     return pre_request, post_request
 
 
-def specialize(worker: Any, calls: list[str]) -> tuple[Any, Any]:
+def install_request_hooks(worker: Any, calls: list[str]) -> tuple[Any, Any]:
     """Has the request hooks of a worker put in place; those that were made for it."""
     hooks = made(calls)
-    install_of(worker).specialize(worker, *hooks)
+    install_of(worker).install_request_hooks(worker, *hooks)
     return hooks
 
 
@@ -74,7 +74,7 @@ def test_the_hooks_made_for_a_worker_stand_alone() -> None:
     namespace: dict[str, Any] = {}
     install(namespace)
     worker = a_worker(namespace)
-    hooks = specialize(worker, calls)
+    hooks = install_request_hooks(worker, calls)
     assert (worker.cfg.pre_request, worker.cfg.post_request) == hooks
     serve(worker)
     assert calls == ["our pre_request", "our post_request"]
@@ -89,7 +89,7 @@ def test_the_users_request_hooks_follow() -> None:
     }
     install(namespace)
     worker = a_worker(namespace)
-    specialize(worker, calls)
+    install_request_hooks(worker, calls)
     serve(worker)
     assert calls == ["our pre_request", "users pre_request", "our post_request", "users post_request"]
 
@@ -105,7 +105,7 @@ def test_gunicorns_debug_line_is_still_logged(loglevel: str, lines: list[str]) -
     handler.emit = records.append  # type: ignore[method-assign,assignment]
     worker.log.error_log.addHandler(handler)
     try:
-        specialize(worker, [])
+        install_request_hooks(worker, [])
         serve(worker)
     finally:
         worker.log.error_log.removeHandler(handler)
@@ -176,7 +176,7 @@ def test_what_looks_like_a_hook_of_ours_is_the_users(make: Any) -> None:
     for set_hook in (lambda: worker.cfg.set("pre_request", hook), lambda: None):
         set_hook()
         calls.clear()
-        specialize(worker, calls)
+        install_request_hooks(worker, calls)
         worker.cfg.pre_request(worker, REQUEST)
         assert calls == ["our pre_request", *alone]
 
@@ -232,7 +232,7 @@ def test_what_the_users_hook_returns_is_returned(name: str) -> None:
 def test_gunicorns_own_hook_is_not_the_users(name: str) -> None:
     """Where a hook of ours is missing from a loaded configuration, gunicorn's default is not chained behind it."""
     cfg = Config()
-    composition().put_back(cfg)
+    composition().reinstall_hooks(cfg)
     origin = origin_of(cfg.settings[name].get())
     assert origin is not None
     assert origin.theirs is None
@@ -245,11 +245,11 @@ def test_a_worker_without_use_for_them_keeps_the_users() -> None:
     for namespace, expected in (({}, Config().pre_request), ({"pre_request": theirs}, theirs)):
         install(namespace)
         worker = a_worker(namespace)
-        step_aside(worker)
+        remove_request_hooks(worker)
         assert worker.cfg.pre_request is expected
     decorated = audited(theirs, calls)
     worker.cfg.set("pre_request", decorated)
-    step_aside(worker)
+    remove_request_hooks(worker)
     assert worker.cfg.pre_request is decorated
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gunicorn_prom_hooks.errors import LOG_EVERY_SECONDS, Guard
+from gunicorn_prom_hooks.errors import LOG_EVERY_SECONDS, ErrorReporter
 
 
 class Log:
@@ -35,43 +35,43 @@ class Clock:
 def test_a_failure_is_logged_once_a_minute_and_always_counted() -> None:
     """Each place is logged at once, then again when the minute is over; every failure counts."""
     clock, log = Clock(), Log()
-    guard = Guard(clock)
-    guard.log = log
+    errors = ErrorReporter(clock)
+    errors.log = log
     for after in (0.0, 1.0, LOG_EVERY_SECONDS - 1.5, 0.5):
         clock.now += after
-        guard.failed("here")
+        errors.report("here")
     assert log.lines == ["gunicorn_prom_hooks: here failed; the server goes on"] * 2
-    guard.failed("there")
+    errors.report("there")
     assert log.lines[2:] == ["gunicorn_prom_hooks: there failed; the server goes on"]
-    assert guard.counts == {"here": 4, "there": 1}
+    assert errors.counts == {"here": 4, "there": 1}
 
 
 def test_without_a_log_it_counts() -> None:
     """Before gunicorn has a logger failures are counted, and the first one after that is logged."""
-    guard, log = Guard(Clock()), Log()
-    guard.failed("here")
-    guard.log = log
-    guard.failed("here")
-    assert guard.counts == {"here": 2}
+    errors, log = ErrorReporter(Clock()), Log()
+    errors.report("here")
+    errors.log = log
+    errors.report("here")
+    assert errors.counts == {"here": 2}
     assert len(log.lines) == 1
 
 
 def test_a_raising_log_harms_nobody() -> None:
     """A log that raises is no reason to raise, and the failure is counted and published all the same."""
-    guard, log, published = Guard(Clock()), Log(), list[str]()
-    guard.log, guard.publish, log.broken = log, published.append, True
-    guard.failed("here")
-    guard.failed("here")
-    assert guard.counts == {"here": 2}
+    errors, log, published = ErrorReporter(Clock()), Log(), list[str]()
+    errors.log, errors.publish, log.broken = log, published.append, True
+    errors.report("here")
+    errors.report("here")
+    assert errors.counts == {"here": 2}
     assert published == ["here", "here"]
 
 
 def test_every_failure_is_published() -> None:
     """In a worker each failure is told to the slot, logged or not."""
-    guard, log, published = Guard(Clock()), Log(), list[str]()
-    guard.log, guard.publish = log, published.append
+    errors, log, published = ErrorReporter(Clock()), Log(), list[str]()
+    errors.log, errors.publish = log, published.append
     for where in ("a", "a", "b"):
-        guard.failed(where)
+        errors.report(where)
     assert published == ["a", "a", "b"]
     assert len(log.lines) == 2
 
@@ -82,10 +82,10 @@ def test_a_failing_publication_harms_nobody() -> None:
     def publish(where: str) -> None:
         raise RuntimeError(where)
 
-    guard = Guard(Clock())
-    guard.publish = publish
-    guard.failed("here")
-    assert guard.counts == {"here": 1}
+    errors = ErrorReporter(Clock())
+    errors.publish = publish
+    errors.report("here")
+    assert errors.counts == {"here": 1}
 
 
 def test_the_exception_being_handled_is_logged() -> None:
@@ -95,12 +95,12 @@ def test_the_exception_being_handled_is_logged() -> None:
     handler.emit = records.append  # type: ignore[method-assign,assignment]
     logger: Any = logging.Logger("alone")
     logger.addHandler(handler)
-    guard = Guard(Clock())
-    guard.log = logger
+    errors = ErrorReporter(Clock())
+    errors.log = logger
     try:
         raise KeyError("the cause")
     except KeyError:
-        guard.failed("here")
+        errors.report("here")
     (record,) = records
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], KeyError)

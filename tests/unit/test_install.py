@@ -14,13 +14,13 @@ import gunicorn_prom_hooks
 from gunicorn_prom_hooks import InvalidSetting, hooks, install
 from gunicorn_prom_hooks import _state as runtime
 from gunicorn_prom_hooks.composition import Parts
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.install import HOOKS
 from tests.helpers.fresh_process import ARITY, call, fresh, loaded, users
 
 
 @pytest.fixture(autouse=True)
-def guard(monkeypatch: pytest.MonkeyPatch) -> Guard:
+def errors(monkeypatch: pytest.MonkeyPatch) -> ErrorReporter:
     """Nothing is installed before the test."""
     return fresh(monkeypatch)
 
@@ -66,20 +66,20 @@ def test_ours_first_then_the_users(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_ours_fails_and_the_users_still_runs(name: str, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ours_fails_and_the_users_still_runs(name: str, errors: ErrorReporter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever breaks in a hook of ours, it does not raise, is counted, and the user's runs."""
 
     def broken(*args: Any) -> Any:
         raise RuntimeError("a bug of ours")
 
-    for entry in ("in_master", "begin_worker", "put_back", "worker", "master"):
+    for entry in ("in_master", "begin_worker", "reinstall_hooks", "worker", "master"):
         monkeypatch.setattr(runtime, entry, broken)
     calls: list[Any] = []
     namespace = {name: users(calls, name)}
     install(namespace)
     call(loaded(namespace), name)
     assert len(calls) == 1
-    assert guard.counts.keys() - {"log"} == (set() if name in ("pre_request", "post_request") else {name})
+    assert errors.counts.keys() - {"log"} == (set() if name in ("pre_request", "post_request") else {name})
 
 
 @pytest.mark.parametrize("name", HOOKS)

@@ -19,7 +19,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from gunicorn_prom_hooks.log_observer import Messages, level_name
+from gunicorn_prom_hooks.log_observer import LogObserver, level_name
 
 LEVELS = {
     "critical": logging.CRITICAL,
@@ -55,7 +55,7 @@ class Ear:
     def __init__(self) -> None:
         self.counted: list[str] = []
         self.heard: list[tuple[object, Any]] = []
-        self.messages = Messages(self.counted.append, lambda *message: self.heard.append(message))
+        self.messages = LogObserver(self.counted.append, lambda *message: self.heard.append(message))
 
 
 def config(loglevel: str) -> Config:
@@ -242,11 +242,11 @@ WITH_LOGCONFIG = """
 import json
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
-from gunicorn_prom_hooks.log_observer import Messages
+from gunicorn_prom_hooks.log_observer import LogObserver
 counted, heard = [], []
 cfg = Config()
 log = Logger(cfg)
-messages = Messages(counted.append, lambda text, args: heard.append(text))
+messages = LogObserver(counted.append, lambda text, args: heard.append(text))
 messages.attach(log, listening=True)
 told = []
 for loggers, off in (({}, False), ({"gunicorn.error": {"level": "ERROR"}}, False), ({"x": {}}, True)):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.paths import MAX_LENGTH, MAX_SEGMENTS, REST, normalise
+from gunicorn_prom_hooks.paths import MAX_LENGTH, MAX_SEGMENTS, REST, normalize_path
 
 IDS = st.one_of(
     st.integers(0, 10**15).map(str),
@@ -39,8 +39,8 @@ VARIABLE = re.compile(
 @given(ANY)
 def test_bounded_and_final(path: str) -> None:
     """Any text at all becomes one with bounded length and segments, that stays as it is and has no id in it."""
-    general = normalise(path)
-    assert normalise(general) == general
+    general = normalize_path(path)
+    assert normalize_path(general) == general
     assert len(general) <= MAX_LENGTH
     assert general.count("/") <= MAX_SEGMENTS
     assert [segment for segment in general.split("/") if VARIABLE.fullmatch(segment)] == []
@@ -52,8 +52,8 @@ def test_paths_that_differ_in_ids(segments: list[str | tuple[str]], data: st.Dat
     """Paths that differ in nothing but their ids are one endpoint; words stay."""
     one = "/" + "/".join(segment if isinstance(segment, str) else segment[0] for segment in segments)
     other = "/" + "/".join(segment if isinstance(segment, str) else data.draw(IDS) for segment in segments)
-    assert normalise(one) == normalise(other)
-    assert normalise(one) == "/" + "/".join(segment if isinstance(segment, str) else ":id" for segment in segments)
+    assert normalize_path(one) == normalize_path(other)
+    assert normalize_path(one) == "/" + "/".join(segment if isinstance(segment, str) else ":id" for segment in segments)
 
 
 @pytest.mark.parametrize(
@@ -73,4 +73,4 @@ def test_paths_that_differ_in_ids(segments: list[str | tuple[str]], data: st.Dat
 )
 def test_what_is_too_much(path: str, general: str) -> None:
     """The first segments stay, the others become one; ids do not count with their length."""
-    assert normalise(path) == general
+    assert normalize_path(path) == general

@@ -52,9 +52,9 @@ def test_a_hook_defined_below_is_chained_again() -> None:
     cfg = loaded(namespace)
     again = composition()
     for _ in range(2):
-        again.put_back(cfg)
+        again.reinstall_hooks(cfg)
     hooked = [cfg.settings[name].get() for name in HOOKS]
-    again.put_back(cfg)
+    again.reinstall_hooks(cfg)
     assert [cfg.settings[name].get() for name in HOOKS] == hooked
     for name in HOOKS:
         calls.clear()
@@ -68,7 +68,7 @@ def test_ours_put_back_runs_first(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     monkeypatch.setitem(hooks.PARTS, "pre_fork", Parts(lambda server, worker: order.append("ours")))
     cfg = loaded({"pre_fork": lambda server, worker: order.append("users")})
-    composition().put_back(cfg)
+    composition().reinstall_hooks(cfg)
     call(cfg, "pre_fork")
     assert order == ["ours", "users"]
 
@@ -107,11 +107,11 @@ def test_hooks_imported_by_name_do_not_run_twice() -> None:
 def test_what_is_asked_before_each_fork() -> None:
     """A hook that has replaced ours is found every time, in this configuration and in that of a reload."""
     cfg, ours = loaded({}), composition()
-    ours.put_back(cfg)
+    ours.reinstall_hooks(cfg)
     assert ours.is_in_place(cfg, "post_fork")
     for _ in range(2):
         cfg.set("post_fork", lambda server, worker: None)
         assert not ours.is_in_place(cfg, "post_fork")
-        ours.put_back(cfg)
+        ours.reinstall_hooks(cfg)
         assert ours.is_in_place(cfg, "post_fork")
     assert not ours.is_in_place(loaded({}), "post_fork")

@@ -13,10 +13,10 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
-from ...shm.layout import COUNTED, KNOWN
+from ...shm.layout import EXPECTED_COUNT, PATH_REF
 from ...shm.schema import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_SUM
 from ..recording.exceptions import CLIENT_GONE
-from ..recording.in_flight import NOWHERE_AT
+from ..recording.in_flight import OVERFLOW_AT
 from ..recording.row_cache import NO_ROWS, Rows
 from .disconnects import (
     Application,
@@ -126,9 +126,9 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         clients: how its server tells of them.
     """
     begin, end, broken_off = requests.begin, requests.end, requests.broken_off
-    words, free = requests.recorder.slot.words, requests.places.free
+    words, free = requests.recorder.slot.words, requests.in_flight.free
     paths, endpoints = requests.cache.paths, requests.cache.endpoints
-    resolve, queue_header, guard = requests.resolve, requests.queue_header, requests.guard
+    resolve, queue_header, errors = requests.resolve, requests.queue_header, requests.errors
     queued = requests.naming.queued
     is_dropped, has_left, has_all, are_cancelled, has_protocol = clients
     telling = requests.telling
@@ -151,7 +151,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
             return
         if known and free:
             at = free.pop()
-            words[at + KNOWN] = known
+            words[at + PATH_REF] = known
             words[at] = started
         else:
             begun = begin(scope, started)
@@ -171,39 +171,39 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                     size = len(body) if body else 0
                     sent += size
                     if status > 0 and not message.get("more_body"):
-                        said, status = status, ENDED
-                        ending(request, said, sent, None if sent == size else send)
+                        app_status, status = status, ENDED
+                        ending(request, app_status, sent, None if sent == size else send)
                 elif message["type"] == "http.response.start" and status is not ENDED:
                     status = message["status"]
             except Exception:  # noqa: BLE001 - whatever that is for a message, the server is to say so
-                guard.failed("asgi")
+                errors.report("asgi")
             return send(message)
 
         try:
             await app(scope, receive, sending)
         except BaseException as exc:
             if status is not ENDED:
-                said, status = status, ENDED
-                if said and not sent and is_raised_by_server(exc):
-                    said = 0  # the server has refused the headers
+                app_status, status = status, ENDED
+                if app_status and not sent and is_raised_by_server(exc):
+                    app_status = 0  # the server has refused the headers
                 left = is_disconnect(exc, has_left(client), client)
                 answered = not are_cancelled or cancels_itself(exc, worker)
-                broken_off(scope, (rows, at), started, said, sent, left, exc, answered=answered)
+                broken_off(scope, (rows, at), started, app_status, sent, left, exc, answered=answered)
             raise
         if status is not ENDED:
-            said, status = status, ENDED
-            broken_off(scope, (rows, at), started, said, sent, is_dropped(client))
+            app_status, status = status, ENDED
+            broken_off(scope, (rows, at), started, app_status, sent, is_dropped(client))
 
     def ending(request: tuple[Scope, Rows, int, float, Any], status: int, sent: int, in_pieces: Send | None) -> None:
         scope, rows, at, started, client = request
-        took = monotonic() - started
+        duration = monotonic() - started
         label = since = row = None
         is_gone = False
         try:
             if resolve is not None:
                 label = resolve(scope)
                 if label is not None:
-                    rows = NO_ROWS if at == NOWHERE_AT else endpoints.get((scope["method"], label), NO_ROWS)
+                    rows = NO_ROWS if at == OVERFLOW_AT else endpoints.get((scope["method"], label), NO_ROWS)
             is_gone = client.protocol._closed if has_protocol else client.disconnected  # noqa: SLF001
             if in_pieces is not None:  # the server's send
                 is_gone = not has_all(client, in_pieces) if is_gone else is_cut_off(client)
@@ -221,19 +221,19 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
             end(scope, (rows, at), started, CLIENT_GONE if is_gone else status, sent, status, None, label)
             return
         if since is not None:
-            queued(since, took)
+            queued(since, duration)
         first = row.at
         if sent:
             words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
-        words[first] = row.seconds = row.seconds + took
-        if took <= FAST:
+        words[first] = row.seconds = row.seconds + duration
+        if duration <= FAST:
             cell, done = first + FIRST_BUCKET, row.done
             row.fast = count = row.fast + 1.0
         else:
-            cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, took)
+            cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, duration)
             done = -float(cell)
             count = words[cell] + 1.0
-        words[at + COUNTED] = count
+        words[at + EXPECTED_COUNT] = count
         words[at] = done
         words[cell] = count
         free.append(at)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Any, Final
 
-from ...errors import Guard
-from ...shm.layout import COUNTED
+from ...errors import ErrorReporter
+from ...shm.layout import EXPECTED_COUNT
 from ...shm.schema import (
     DURATION_BUCKETS,
     ERROR_HANDLING,
@@ -22,7 +22,7 @@ from ...shm.schema import (
 from ..frameworks import swallowed
 from ..recording.endpoints import Resolve
 from ..recording.exceptions import CLIENT_GONE
-from ..recording.in_flight import NOWHERE_AT, Places
+from ..recording.in_flight import OVERFLOW_AT, InFlightTable
 from ..recording.labels import Naming
 from ..recording.recorder import Recorder, Row
 from ..recording.request_hooks import NO_STATUS
@@ -52,18 +52,20 @@ class AsgiRequests:
     Args:
         recorder: where it is recorded.
         resolve: names the endpoint, from the scope; None: the path does.
-        guard: where failures end.
+        errors: where failures end.
         queue_header: the header that says since when a request has been waiting, in small letters.
     """
 
-    def __init__(self, recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: bytes | None) -> None:
+    def __init__(
+        self, recorder: Recorder, resolve: Resolve | None, errors: ErrorReporter, queue_header: bytes | None
+    ) -> None:
         self.recorder = recorder
-        self.guard = guard
+        self.errors = errors
         self.resolve = resolve
         self.queue_header = queue_header
         self.cache = Cache(recorder)
         self.naming = Naming(recorder, self.cache)
-        self.places = Places(recorder.slot)
+        self.in_flight = InFlightTable(recorder.slot)
         self._words = recorder.slot.words
         self.telling = _BODY_HEADERS if queue_header is None else _BODY_HEADERS | {queue_header}
         """Names of the headers that matter here."""
@@ -76,16 +78,16 @@ class AsgiRequests:
                 rows, known = self.cache.paths[path][method]
             except KeyError:
                 rows, known = NO_ROWS, 0.0
-            at = self.places.enter(method, path, known, started)
+            at = self.in_flight.enter(method, path, known, started)
             # Without rows it is not ended in the short way, which takes every place for one in the table.
-            return (NO_ROWS if at == NOWHERE_AT else rows), at
+            return (NO_ROWS if at == OVERFLOW_AT else rows), at
         except Exception:  # noqa: BLE001 - the request must be served
-            self.guard.failed("asgi")
+            self.errors.report("asgi")
             return None
 
     def drop(self, begun: Begun, started: float) -> None:
         """What has begun at this time of the monotonic clock turned out not to be a request."""
-        self.places.leave(begun[1], started)
+        self.in_flight.leave(begun[1], started)
 
     def end(
         self,
@@ -113,38 +115,38 @@ class AsgiRequests:
         rows, at = begun
         words = self._words
         try:
-            took = monotonic() - started
+            duration = monotonic() - started
             if label is ASK:
                 label = None if self.resolve is None else self.resolve(scope)
-            mine = self.cache.endpoints.get((scope.get("method", "GET"), label), NO_ROWS) if label else rows
+            endpoint_rows = self.cache.endpoints.get((scope.get("method", "GET"), label), NO_ROWS) if label else rows
             if seen in _BODILESS or scope.get("method") == "HEAD":
                 sent = 0  # the server sends no body, whatever the application says
             headers = self._headers(scope)
             row = None
             if error_type is None and sent is not None and sent <= SMALL and _BODY_HEADERS.isdisjoint(headers):
-                row = mine.get(seen)
+                row = endpoint_rows.get(seen)
             if row is None:
-                row = self._unusual(scope, headers, mine, label, seen, sent, status, error_type)
+                row = self._unusual(scope, headers, endpoint_rows, label, seen, sent, status, error_type)
             if self.queue_header in headers:
-                self.naming.queued(headers[self.queue_header], took)
+                self.naming.queued(headers[self.queue_header], duration)
             first = row.at
             if sent:
                 words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
-            words[first] = row.seconds = row.seconds + took
-            if took <= FAST:
+            words[first] = row.seconds = row.seconds + duration
+            if duration <= FAST:
                 cell, done = first + FIRST_BUCKET, row.done
                 row.fast = count = row.fast + 1.0
             else:
-                cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, took)
+                cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, duration)
                 done = -float(cell)
                 count = words[cell] + 1.0
-            words[at + COUNTED] = count
+            words[at + EXPECTED_COUNT] = count
             words[at] = done
             words[cell] = count
         except Exception:  # noqa: BLE001 - the next request must be served
-            self.guard.failed("asgi")
+            self.errors.report("asgi")
         finally:
-            self.places.leave(at, started)
+            self.in_flight.leave(at, started)
 
     def broken_off(
         self,
@@ -184,14 +186,14 @@ class AsgiRequests:
             headers = dict(scope["headers"])
             return {name: headers[name].decode("latin-1") for name in self.telling if name in headers}
         except Exception:  # noqa: BLE001 - that is the application's to do
-            self.guard.failed("asgi")
+            self.errors.report("asgi")
             return {}
 
     def _unusual(
         self,
         scope: Mapping[str, Any],
         headers: Mapping[bytes, str],
-        mine: Rows,
+        endpoint_rows: Rows,
         label: str | None,
         seen: int,
         sent: int | None,
@@ -210,7 +212,7 @@ class AsgiRequests:
         elif b"transfer-encoding" in headers:
             request_size = UNKNOWN_SIZE
         response_size = UNKNOWN_SIZE if sent is None else bisect_left(SIZE_BUCKETS, sent)
-        row = mine.get(kind_of(seen, request_size, response_size))
+        row = endpoint_rows.get(kind_of(seen, request_size, response_size))
         if row is None:
             # Where no body is sent, whatever the application says, the request is never ended in the short way.
             row = self.naming.row(

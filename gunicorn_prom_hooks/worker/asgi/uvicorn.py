@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from ...errors import Guard
+from ...errors import ErrorReporter
 from ...shm.schema import ERROR_HANDLING, INVALID, OTHER, UNMATCHED
 from ..recording.recorder import Recorder
 from . import middleware as asgi
@@ -17,7 +17,7 @@ REFUSES: Final = "Invalid HTTP request received."
 ERROR_TYPE: Final = "InvalidRequest"
 
 
-def record(worker: Any, recorder: Recorder, guard: Guard, begin: Callable[[], AsgiRequests]) -> None:
+def record(worker: Any, recorder: Recorder, errors: ErrorReporter, begin: Callable[[], AsgiRequests]) -> None:
     """Have the requests of the worker's application recorded, from when its loop runs and uvicorn loads it.
 
     The worker's ``config.load`` is called through a function, which wraps what that has made: an ASGI 3 application,
@@ -26,10 +26,10 @@ def record(worker: Any, recorder: Recorder, guard: Guard, begin: Callable[[], As
     Args:
         worker: gunicorn's.
         recorder: where they are recorded.
-        guard: where failures end.
+        errors: where failures end.
         begin: called when the application is there: one that a factory makes is there only when uvicorn has called it.
     """
-    logging.getLogger("uvicorn.error").addFilter(Refusals(recorder, guard))
+    logging.getLogger("uvicorn.error").addFilter(Refusals(recorder, errors))
     config = worker.config
     load = config.load
 
@@ -37,7 +37,7 @@ def record(worker: Any, recorder: Recorder, guard: Guard, begin: Callable[[], As
         try:
             config.loaded_app = asgi.recorded(config.loaded_app, worker, begin(), asgi.UVICORN)
         except Exception:  # noqa: BLE001 - it must be served, recorded or not
-            guard.failed("asgi")
+            errors.report("asgi")
 
     def loading() -> None:
         load()
@@ -52,10 +52,10 @@ def record(worker: Any, recorder: Recorder, guard: Guard, begin: Callable[[], As
 class Refusals(logging.Filter):
     """Counts the requests that uvicorn refuses, by the warning that it logs; it lets every message through."""
 
-    def __init__(self, recorder: Recorder, guard: Guard) -> None:
+    def __init__(self, recorder: Recorder, errors: ErrorReporter) -> None:
         super().__init__()
         self._recorder = recorder
-        self._guard = guard
+        self._errors = errors
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Called for each message that the logger's level lets through."""
@@ -65,5 +65,5 @@ class Refusals(logging.Filter):
                 self._recorder.count(ERROR_HANDLING, OTHER, UNMATCHED, error_type)
                 self._recorder.count(INVALID, error_type)
             except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
-                self._guard.failed("messages")
+                self._errors.report("messages")
         return True

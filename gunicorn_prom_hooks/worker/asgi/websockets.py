@@ -111,7 +111,7 @@ class Websockets:
             requests.recorder.slot.cells[cell] += 1.0
             return cell
         except Exception:  # noqa: BLE001 - the websocket must be served
-            requests.guard.failed("asgi")
+            requests.errors.report("asgi")
             return None
 
     def _failed(self, scope: Scope, error_type: str) -> None:
@@ -122,4 +122,4 @@ class Websockets:
             labels = requests.naming.failed("GET", scope["path"], None, label, error_type)
             requests.recorder.count(ERROR_HANDLING, *labels, requests.recorder.error_type(error_type))
         except Exception:  # noqa: BLE001 - the next one must be served
-            requests.guard.failed("asgi")
+            requests.errors.report("asgi")

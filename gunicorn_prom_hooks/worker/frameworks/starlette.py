@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from ...paths import normalise
+from ...paths import normalize_path
 from ...shm.schema import UNMATCHED
 from .annotations import note_error, noted, notes
 from .instances import new_instances
@@ -201,4 +201,4 @@ def _mount(scope: Mapping[str, Any], own: Iterable[str]) -> str:
     for name, value in others:
         if f"/{value}/" in template:
             template, replaced = template.replace(f"/{value}/", f"/{{{name}}}/", 1), replaced + 1
-    return template[:-1] if replaced == len(others) else normalise(template[:-1])
+    return template[:-1] if replaced == len(others) else normalize_path(template[:-1])

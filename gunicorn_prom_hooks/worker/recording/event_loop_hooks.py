@@ -7,10 +7,10 @@ from threading import get_ident
 from time import monotonic
 from typing import Any, Final
 
-from ...errors import Guard
-from ...shm.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE
+from ...errors import ErrorReporter
+from ...shm.layout import INFLIGHT_ENTRIES, OVERFLOW_ENTRY, PATH_REF
 from .endpoints import Resolve
-from .in_flight import NOWHERE_AT, Places, UntrackedRequests
+from .in_flight import OVERFLOW_AT, InFlightTable, UntrackedRequests
 from .interrupted import is_cut_off
 from .recorder import Recorder
 from .request_hooks import Hooks, Load, PostRequest, PreRequest, current_exception, request_hooks
@@ -22,13 +22,17 @@ LAST: Final = INFLIGHT_ENTRIES - 1
 """The entry of the in-flight table that is used first: it lies in one page of memory with the first cells."""
 
 
-def one_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: str | None = None) -> Hooks:
+def one_at_a_time(
+    recorder: Recorder, resolve: Resolve | None, errors: ErrorReporter, queue_header: str | None = None
+) -> Hooks:
     """The hooks of a worker that serves one request after the other on one thread: gunicorn's sync worker."""
-    pre_request, post_request, _ = request_hooks(recorder, resolve, guard, Cache(recorder), LAST, queue_header)
+    pre_request, post_request, _ = request_hooks(recorder, resolve, errors, Cache(recorder), LAST, queue_header)
     return pre_request, post_request
 
 
-def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: str | None = None) -> Hooks:
+def one_per_thread(
+    recorder: Recorder, resolve: Resolve | None, errors: ErrorReporter, queue_header: str | None = None
+) -> Hooks:
     """The hooks of a worker whose threads each serve one request after the other: gunicorn's gthread worker.
 
     Each thread has hooks of its own, and its own entry in the in-flight table; more threads than the table has
@@ -44,10 +48,10 @@ def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
         with recorder.lock:
             number = LAST - len(threads)
             if number >= 0:
-                hooks = request_hooks(recorder, named, guard, cache, number, queue_header)
+                hooks = request_hooks(recorder, named, errors, cache, number, queue_header)
             else:
                 hooks = _counted(
-                    recorder, untracked, *request_hooks(recorder, named, guard, cache, NOWHERE, queue_header)
+                    recorder, untracked, *request_hooks(recorder, named, errors, cache, OVERFLOW_ENTRY, queue_header)
                 )
             threads[ident] = hooks
         return hooks
@@ -57,7 +61,7 @@ def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
             hooks = threads.get(get_ident()) or begin_thread(get_ident())
             hooks[0](worker, req)
         except Exception:  # noqa: BLE001 - the request must be served
-            guard.failed("pre_request")
+            errors.report("pre_request")
 
     def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
         if resolve is not None:
@@ -65,19 +69,21 @@ def one_per_thread(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
                 labels.value = None
                 labels.value = resolve(environ)
             except Exception:  # noqa: BLE001 - the path will do
-                guard.failed("post_request")
+                errors.report("post_request")
         acquire()
         try:
             threads[get_ident()][1](worker, req, environ, resp)
         except Exception:  # noqa: BLE001 - the next request must be served
-            guard.failed("post_request")
+            errors.report("post_request")
         finally:
             release()
 
     return pre_request, post_request
 
 
-def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, queue_header: str | None = None) -> Hooks:
+def many_at_a_time(
+    recorder: Recorder, resolve: Resolve | None, errors: ErrorReporter, queue_header: str | None = None
+) -> Hooks:
     """The hooks of a worker whose event loop has many requests in progress: gunicorn's gevent worker.
 
     All of it is on one thread, and nothing here waits but for the user's code that names the endpoint: so the ends are
@@ -86,10 +92,10 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
     label: str | None = None
     named = None if resolve is None else lambda environ: label
     cache = Cache(recorder)
-    _, post_one, load = request_hooks(recorder, named, guard, cache, LAST, queue_header)
+    _, post_one, load = request_hooks(recorder, named, errors, cache, LAST, queue_header)
     words = recorder.slot.words
-    places, paths = Places(recorder.slot), cache.paths
-    free = places.free
+    in_flight, paths = InFlightTable(recorder.slot), cache.paths
+    free = in_flight.free
     running: dict[int, tuple[float, Rows, int]] = {}
 
     def pre_request(worker: Any, req: Any) -> None:
@@ -101,13 +107,13 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
                 rows, known = NO_ROWS, 0.0
             if known and free:
                 at = free.pop()
-                words[at + KNOWN] = known
+                words[at + PATH_REF] = known
                 words[at] = started
             else:
-                at = places.enter(req.method, req.path, known, started)
+                at = in_flight.enter(req.method, req.path, known, started)
             running[id(req)] = started, rows, at
         except Exception:  # noqa: BLE001 - the request must be served
-            guard.failed("pre_request")
+            errors.report("pre_request")
 
     def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
         nonlocal label
@@ -124,10 +130,10 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
             load(started, rows, at)
             post_one(worker, req, environ, resp)
         except Exception:  # noqa: BLE001 - the next request must be served
-            guard.failed("post_request")
+            errors.report("post_request")
         finally:
-            if at == NOWHERE_AT:
-                places.untracked.remove(started)
+            if at == OVERFLOW_AT:
+                in_flight.untracked.remove(started)
             else:
                 words[at] = 0.0
                 free.append(at)
@@ -135,7 +141,7 @@ def many_at_a_time(recorder: Recorder, resolve: Resolve | None, guard: Guard, qu
     return pre_request, post_request
 
 
-def with_streams(hooks: Hooks, guard: Guard) -> Hooks:
+def with_streams(hooks: Hooks, errors: ErrorReporter) -> Hooks:
     """The same hooks for a worker that speaks HTTP/2 as well, whose requests and bodies are streams of frames."""
     pre_request, post_one = hooks
 
@@ -143,7 +149,7 @@ def with_streams(hooks: Hooks, guard: Guard) -> Hooks:
         try:
             environ = length_told(req, environ)
         except Exception:  # noqa: BLE001 - its size is all that is lost
-            guard.failed("post_request")
+            errors.report("post_request")
         post_one(worker, req, environ, resp)
 
     return pre_request, post_request

@@ -18,8 +18,8 @@ try:
 except ImportError:  # before gunicorn 25
     _STREAM_GONE = ()
 
-from ...concurrency import original
-from ...errors import Guard
+from ...concurrency import unpatched
+from ...errors import ErrorReporter
 from ...shm.schema import ERROR_HANDLING, INVALID, UNMATCHED
 from .interrupted import error_type_of
 from .recorder import Recorder, method_label
@@ -44,7 +44,7 @@ def real_exception(exc: BaseException) -> BaseException:
     return exc
 
 
-def is_goodbye(exc: BaseException) -> bool:
+def is_connection_close(exc: BaseException) -> bool:
     """Whether gunicorn raised this itself, after a complete response, to close the connection.
 
     Its gevent worker does, with a bare ``StopIteration``, for every request that is the last one of its connection.
@@ -57,7 +57,7 @@ def is_goodbye(exc: BaseException) -> bool:
     return _raised_in(traceback) == "gunicorn"
 
 
-def client_left(exc: BaseException, sock: Any = None) -> bool:
+def is_client_disconnect(exc: BaseException, sock: Any = None) -> bool:
     """Return whether the server failed to read from or write to the client, which is gone.
 
     A database that resets its connection raises the very same ``ConnectionResetError``. So two things must be true:
@@ -97,7 +97,7 @@ def _is_servers_own(traceback: TracebackType | None) -> bool:
 def _is_over(sock: Any) -> bool:
     """Return whether the kernel has ended the connection of this socket; True where the kernel cannot be asked."""
     try:
-        poll = original("select", "poll")()
+        poll = unpatched("select", "poll")()
         poll.register(sock.fileno(), 0)  # what ends a connection is always reported
         return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
     except (AttributeError, OSError, TypeError, ValueError):
@@ -136,7 +136,7 @@ def _module(frame: FrameType) -> str:
 
 def status_of(exc: BaseException, resp: Any) -> int:
     """The status that the client saw of a request that ended with this exception."""
-    if client_left(exc, getattr(resp, "sock", None)) or _connection_is_gone(exc, resp):
+    if is_client_disconnect(exc, getattr(resp, "sock", None)) or _connection_is_gone(exc, resp):
         return CLIENT_GONE
     if resp is not None and resp.headers_sent:
         return int(getattr(resp, "status_code", 500))
@@ -176,7 +176,7 @@ def _reaches_error_handling(raised: BaseException) -> bool:
     return not isinstance(raised, (StopIteration, OSError))
 
 
-def watch_error_handling(worker: Any, recorder: Recorder, guard: Guard) -> None:
+def watch_error_handling(worker: Any, recorder: Recorder, errors: ErrorReporter) -> None:
     """Counts what reaches gunicorn's error handling in this worker, malformed requests included.
 
     No hook tells: a request that cannot be parsed calls none. The log tells, but only at the log levels that let it
@@ -196,7 +196,7 @@ def watch_error_handling(worker: Any, recorder: Recorder, guard: Guard) -> None:
                 if is_clients_fault(exc) and not (known and isinstance(exc, SSLError)):
                     recorder.count(INVALID, error_type)
         except Exception:  # noqa: BLE001 - gunicorn must go on to answer the client
-            guard.failed("handle_error")
+            errors.report("handle_error")
         return handle_error(req, client, addr, exc)
 
     worker.handle_error = counted

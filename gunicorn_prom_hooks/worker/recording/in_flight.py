@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...shm.layout import INFLIGHT_ENTRIES, KNOWN, NOWHERE, UNTRACKED, UNTRACKED_PAIRS
+from ...shm.layout import INFLIGHT_ENTRIES, OVERFLOW_ENTRY, PATH_REF, UNTRACKED, UNTRACKED_PAIRS
 from ...shm.schema import OTHER
 from ...shm.slot import Slot, inflight_start, write_out
 from .recorder import METHOD_BYTES
 
-NOWHERE_AT: Final = inflight_start(NOWHERE)
+OVERFLOW_AT: Final = inflight_start(OVERFLOW_ENTRY)
 _OTHER: Final = OTHER.encode()
 
 
@@ -46,11 +46,11 @@ class UntrackedRequests:
         header[pair + 1] = self._starts
         header[UNTRACKED] = changes
         # Only now: until then this entry and the number of changes tell that the request is answered and still counted.
-        words[NOWHERE_AT] = 0.0
-        words[NOWHERE_AT + KNOWN] = changes
+        words[OVERFLOW_AT] = 0.0
+        words[OVERFLOW_AT + PATH_REF] = changes
 
 
-class Places:
+class InFlightTable:
     """The entries that are free, by where their start is among the slot's doubles.
 
     Requests that find none are only counted, see ``UntrackedRequests``.
@@ -73,10 +73,10 @@ class Places:
         """
         if not self.free:
             self.untracked.add(started)
-            return NOWHERE_AT
+            return OVERFLOW_AT
         at = self.free[-1]
         if known:
-            self._words[at + KNOWN] = known
+            self._words[at + PATH_REF] = known
         else:
             write_out(self._slot, at, METHOD_BYTES.get(method, _OTHER), path.encode("utf-8", "replace"))
         self._words[at] = started
@@ -85,7 +85,7 @@ class Places:
 
     def leave(self, at: int, started: float) -> None:
         """The request that had this place, and began at this time of the monotonic clock, has ended."""
-        if at == NOWHERE_AT:
+        if at == OVERFLOW_AT:
             self.untracked.remove(started)
         else:
             self._words[at] = 0.0

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gunicorn.workers.base import Worker
 
-from ...shm.layout import DIED_ON, DIED_START
+from ...shm.layout import INTERRUPTED_REQUEST, INTERRUPTED_START
 from ...shm.slot import Slot
 
 TIMEOUT: Final = "timeout"
@@ -68,7 +68,7 @@ def is_cut_off(exc: BaseException, worker: Any) -> bool:
     return (greenlet is not None and isinstance(exc, greenlet.GreenletExit)) or interrupted_by(exc) != ""
 
 
-def die_on(slot: Slot, at: int) -> None:
+def mark_interrupted(slot: Slot, at: int) -> None:
     """Leaves word for the master that the worker died on the request whose start is at ``at`` among the doubles."""
-    slot.header[DIED_START] = slot.words[at]
-    slot.header[DIED_ON] = at
+    slot.header[INTERRUPTED_START] = slot.words[at]
+    slot.header[INTERRUPTED_REQUEST] = at

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from time import time
 from typing import Final
 
-from ...paths import normalise
+from ...paths import normalize_path
 from ...shm.schema import DURATION_BUCKETS, FAILED, OTHER, UNMATCHED
 from .exceptions import CLIENT_GONE
 from .queue_time import waited
@@ -42,7 +42,7 @@ class Naming:
             return self._recorder.endpoint(label)
         if status in _UNMATCHED:
             return UNMATCHED
-        return self._recorder.endpoint(normalise(path))
+        return self._recorder.endpoint(normalize_path(path))
 
     def row(
         self,
@@ -78,9 +78,9 @@ class Naming:
         self._recorder.count(FAILED, known, endpoint, self._recorder.error_type(error_type))
         return known, endpoint
 
-    def queued(self, stamp: str, took: float) -> None:
+    def queued(self, stamp: str, duration: float) -> None:
         """Counts how long a request had waited that took so many seconds, by the proxy's word."""
-        seconds = waited(stamp, time() - took)
+        seconds = waited(stamp, time() - duration)
         if seconds is not None:
             words, queue = self._recorder.slot.words, self._recorder.queue
             words[queue] += seconds

@@ -25,7 +25,7 @@ def record(worker: Any, requests: AsgiRequests, hooks: Hooks) -> None:
         try:
             _record_served(worker.server.request_callback, worker, requests, hooks)
         except Exception:  # noqa: BLE001 - it must be served, recorded or not
-            requests.guard.failed("tornado")
+            requests.errors.report("tornado")
         return setblocking(flag)
 
     listener.setblocking = watched
@@ -52,7 +52,7 @@ def _record_ends(app: Any, requests: AsgiRequests) -> None:
             if begun is not None:
                 requests.end(scope, begun, started, status, _sent(handler), status)
         except Exception:  # noqa: BLE001 - the next request must be served
-            requests.guard.failed("tornado")
+            requests.errors.report("tornado")
         return log_request(handler)
 
     app.log_request = counted

@@ -25,7 +25,7 @@ from gunicorn_prom_hooks.app_metrics.dead_processes import Retired, hand_over, r
 from gunicorn_prom_hooks.app_metrics.leftovers import find
 from gunicorn_prom_hooks.app_metrics.reading.rewriting import User
 from gunicorn_prom_hooks.app_metrics.setup import ApplicationMetrics, begin
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.inherited_descriptors import close_inherited
 from gunicorn_prom_hooks.settings import Settings
 from tests.helpers.app_metrics import MODES, Process, Reader, rows, theirs
@@ -115,13 +115,13 @@ def test_no_value_is_away_or_doubled_while_it_is_handed_over(tmp_path: Path, mon
     expected = theirs(tmp_path)
     seen = []
     for module, name in ((os, "open"), (os, "pwrite"), (Path, "replace"), (Path, "unlink")):
-        original: Callable[..., Any] = getattr(module, name)
+        unpatched: Callable[..., Any] = getattr(module, name)
 
-        def look_first(*args: Any, original: Callable[..., Any] = original, **more: Any) -> Any:
+        def look_first(*args: Any, unpatched: Callable[..., Any] = unpatched, **more: Any) -> Any:
             with monkeypatch.context() as plain:
                 plain.undo()
                 seen.append(theirs(tmp_path))
-            return original(*args, **more)
+            return unpatched(*args, **more)
 
         monkeypatch.setattr(module, name, look_first)
     hand_over(str(tmp_path), "s0", "", None, contextlib.nullcontext)
@@ -244,8 +244,8 @@ def tidied_away(temporary: str, what: str, shared: str) -> dict[str, Any]:
     """Counts of a master, workers alive and gone, and a child that is gone, before and after files are removed."""
     os.environ["TMPDIR"] = temporary
     server = SimpleNamespace(cfg=Config(), log=Log())
-    guard = Guard()
-    metrics = begin(server, Settings(multiproc_dir=shared), guard)
+    errors = ErrorReporter()
+    metrics = begin(server, Settings(multiproc_dir=shared), errors)
     assert isinstance(metrics, ApplicationMetrics)
     counter, busy = Counter("orders", "Help."), Gauge("busy", "Help.", multiprocess_mode="livesum")
     waited = Histogram("waited", "Help.", buckets=[1.0])
@@ -312,7 +312,7 @@ def tidied_away(temporary: str, what: str, shared: str) -> dict[str, Any]:
         each.end()
     seen["end"] = page()
     metrics.close()
-    seen["failures"] = dict(guard.counts)
+    seen["failures"] = dict(errors.counts)
     seen["said"] = sum("files were removed from" in line for line in server.log.lines)
     return seen
 
@@ -337,7 +337,7 @@ def test_what_is_tidied_away_is_counted_all_the_same(tmp_path: Path, what: str, 
 def scrape_and_fork(temporary: str) -> list[Any]:
     """What a process has inherited that is forked in the midst of a scrape which has found the directory gone."""
     os.environ["TMPDIR"] = temporary
-    metrics = begin(SimpleNamespace(cfg=Config(), log=Log()), Settings(), Guard())
+    metrics = begin(SimpleNamespace(cfg=Config(), log=Log()), Settings(), ErrorReporter())
     assert isinstance(metrics, ApplicationMetrics)
     counter = Counter("orders", "Help.")
     counter.inc()

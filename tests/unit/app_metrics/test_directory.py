@@ -33,7 +33,7 @@ from gunicorn_prom_hooks.app_metrics.directory import (
     _sweep,
 )
 from gunicorn_prom_hooks.app_metrics.locks import MasterLock, door, living_masters
-from gunicorn_prom_hooks.pids import exists
+from gunicorn_prom_hooks.pids import process_exists
 
 SPAWN = multiprocessing.get_context("spawn")
 DEADLINE_SECONDS = 60.0
@@ -69,7 +69,7 @@ class Master:
         """Kills it, without notice, and waits until it is gone."""
         os.kill(self.pid, signal.SIGKILL)
         self.process.join(DEADLINE_SECONDS)
-        assert not exists(self.pid)
+        assert not process_exists(self.pid)
 
     def close(self) -> None:
         """Ends it if it still is there."""

@@ -24,7 +24,7 @@ from gunicorn_prom_hooks.app_metrics.locks import MasterLock
 from gunicorn_prom_hooks.app_metrics.reading.file_names import FileName
 from gunicorn_prom_hooks.app_metrics.registry_check import made_too_early
 from gunicorn_prom_hooks.app_metrics.setup import ApplicationMetrics, begin
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.settings import Settings, load
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -185,20 +185,20 @@ def fake_server(**raw_env: str) -> Any:
     return SimpleNamespace(cfg=cfg, log=Log())
 
 
-def started(settings: Settings | None = None, server: Any = None) -> tuple[ApplicationMetrics, Any, Guard]:
+def started(settings: Settings | None = None, server: Any = None) -> tuple[ApplicationMetrics, Any, ErrorReporter]:
     """The application's metrics, set up."""
     server = server or fake_server()
-    guard = Guard()
-    metrics = begin(server, settings or Settings(), guard)
+    errors = ErrorReporter()
+    metrics = begin(server, settings or Settings(), errors)
     assert metrics is not None, server.log.lines
-    return metrics, server, guard
+    return metrics, server, errors
 
 
 def stand_aside(settings: Settings, raw_env: dict[str, str], temporary: str) -> dict[str, Any]:
     """What becomes of a server that can have no directory, and what prometheus_client does there."""
     tempfile.tempdir = temporary
     server = fake_server(**raw_env)
-    found = begin(server, settings, Guard())
+    found = begin(server, settings, ErrorReporter())
     Counter("orders", "Help.").inc()
     Gauge("busy", "Help.", multiprocess_mode="livesum").set(3)
     path = os.environ.get(VARIABLE, "")
@@ -281,12 +281,12 @@ def test_where_there_can_be_no_private_directory(
 def succeed(settings: Settings, raw_env: dict[str, str], temporary: str) -> dict[str, Any]:
     """What becomes of a server that has a directory."""
     tempfile.tempdir = temporary
-    metrics, server, guard = started(settings, fake_server(**raw_env))
+    metrics, server, errors = started(settings, fake_server(**raw_env))
     Counter("orders", "Help.").inc(3)
     folder = Path(metrics._directory.place.path)
     found = {
         "lines": server.log.lines,
-        "counts": dict(guard.counts),
+        "counts": dict(errors.counts),
         "environ": os.environ.get(VARIABLE),
         "files": sorted(path.name.replace(str(os.getpid()), "PID") for path in folder.glob("*.db")),
         "families": [family.name for family in metrics.collect()],
@@ -339,7 +339,7 @@ def test_a_private_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def upgrade(path: str) -> bool:
-    return begin(fake_server(), Settings(multiproc_dir=path), Guard()) is not None
+    return begin(fake_server(), Settings(multiproc_dir=path), ErrorReporter()) is not None
 
 
 @pytest.mark.parametrize(("predecessor", "expected"), [("{pid}", True), ("1{pid}", False), ("", False), ("x", False)])
@@ -401,7 +401,7 @@ def test_the_trap_without_prometheus_client(monkeypatch: pytest.MonkeyPatch) -> 
 
 def live_through(path: str) -> dict[str, Any]:
     """A counter and a live gauge, in the master, in two workers one after the other, and in a worker's child."""
-    metrics, _, guard = started(Settings(multiproc_dir=path))
+    metrics, _, errors = started(Settings(multiproc_dir=path))
     counter, gauge = Counter("orders", "Help."), Gauge("busy", "Help.", multiprocess_mode="liveall")
 
     def count() -> None:
@@ -433,7 +433,7 @@ def live_through(path: str) -> dict[str, Any]:
     metrics.worker_gone(0)
     metrics.worker_gone(5)
     seen["gone too"] = [*look(), files]
-    seen["counts"] = dict(guard.counts)
+    seen["counts"] = dict(errors.counts)
     metrics.close()
     seen["left"] = sorted(file.name for file in Path(path).iterdir())
     return seen
@@ -483,12 +483,12 @@ def test_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: b
 def bad_files(path: str, files: int, most: int) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """What is logged and counted after three collects."""
     upkeep.MAX_TOLD = most  # type: ignore[misc]
-    metrics, server, guard = started(Settings(multiproc_dir=path))
+    metrics, server, errors = started(Settings(multiproc_dir=path))
     for number in range(files):
         (Path(path) / f"counter_s{number}-{os.getpid()}.db").write_bytes(b"x")
     for _ in range(3):
         metrics.collect()
-    counts = dict(guard.counts)
+    counts = dict(errors.counts)
     metrics.close()
     return [(level, line.replace(f"-{os.getpid()}", "")) for level, line in server.log.lines], counts
 

@@ -173,12 +173,12 @@ def test_other_systems_have_no_family(platform: str, network: Network, monkeypat
 def test_without_netlink_tcp_stays(refused: int, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no netlink socket may be had, Unix listeners have no samples; TCP listeners have theirs."""
 
-    def original(module: str, name: str) -> Any:
+    def unpatched(module: str, name: str) -> Any:
         if name == "socket":
             raise OSError(refused, os.strerror(refused))
         return getattr(socket, name)
 
-    monkeypatch.setattr(sock_diag, "original", original)
+    monkeypatch.setattr(sock_diag, "unpatched", unpatched)
     network.listen("unix")
     assert list(backlog.collect(network.scene.view())) == []
     network.listen("tcp")
@@ -206,7 +206,7 @@ def netlink(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Netlink]]:
     monkeypatch.setattr(Netlink, "made", [], raising=False)
     monkeypatch.setattr(Netlink, "answer", bytes, raising=False)
     monkeypatch.setattr(
-        sock_diag, "original", lambda module, name: Netlink if name == "socket" else getattr(socket, name)
+        sock_diag, "unpatched", lambda module, name: Netlink if name == "socket" else getattr(socket, name)
     )
     yield Netlink
     for sock in Netlink.made:
@@ -297,7 +297,7 @@ monkey.patch_all()
 import os, socket, time
 from types import SimpleNamespace
 from gunicorn_prom_hooks.collectors import backlog
-from gunicorn_prom_hooks.concurrency import original
+from gunicorn_prom_hooks.concurrency import unpatched
 
 class Listener:
     def __init__(self, sock, name):
@@ -319,7 +319,7 @@ closed.sock.close()
 gone, other = listen("gone", socket.AF_UNIX, f"\\0gone-{os.getpid()}")
 gone.sock.close()
 view = SimpleNamespace(listeners=[*(listener for listener, _ in pairs), closed, gone])
-done = original("_thread", "allocate_lock")()
+done = unpatched("_thread", "allocate_lock")()
 done.acquire()
 
 def scrape():
@@ -333,7 +333,7 @@ def scrape():
     finally:
         done.release()
 
-original("_thread", "start_new_thread")(scrape, ())
+unpatched("_thread", "start_new_thread")(scrape, ())
 done.acquire()
 for listener, client in pairs:
     client.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.shm.schema import EXPORTER_ERRORS
 from gunicorn_prom_hooks.worker.recording.endpoints import resolver
 from gunicorn_prom_hooks.worker.recording.event_loop_hooks import one_per_thread
@@ -23,7 +23,7 @@ def test_a_failure_of_ours_costs_nothing_but_the_count(make: MakeHooks) -> None:
 
     with Bench(resolve, make=make) as bench:
         assert bench.get(b"/x", answers()).endswith(b"ok")
-        assert bench.guard.counts == {"post_request": 1}
+        assert bench.errors.counts == {"post_request": 1}
         assert bench.in_progress() == 0
 
 
@@ -42,7 +42,7 @@ def test_a_failure_of_ours_is_counted_in_the_slot(make: MakeHooks) -> None:
 def test_a_failure_while_our_lock_is_held_is_counted_too() -> None:
     """A hook that fails in the middle of recording, with the lock held, neither hangs nor goes uncounted."""
     recorded = Recorded()
-    pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.errors)
     request, environ, _ = handled()
 
     def serve() -> None:
@@ -80,9 +80,9 @@ def test_the_users_endpoint_is_called_without_our_lock() -> None:
 @pytest.mark.parametrize("endpoint", [lambda environ: environ["no.such"], lambda environ: 7])
 def test_a_wrong_endpoint_of_the_users_costs_only_its_label(endpoint: Any) -> None:
     """Where the user's callable fails, in a worker with threads, the request has its path, and the failure counts."""
-    guard = Guard()
-    with Bench(resolver(endpoint, guard), make=one_per_thread) as bench:
-        guard.publish = bench.recorder.exporter_error
+    errors = ErrorReporter()
+    with Bench(resolver(endpoint, errors), make=one_per_thread) as bench:
+        errors.publish = bench.recorder.exporter_error
         bench.get(b"/items/7", answers())
         assert bench.requests() == {("GET", "/items/:id", "200"): 1.0}
         assert bench.counts(EXPORTER_ERRORS) == {("endpoint",): 1.0}

@@ -18,7 +18,7 @@ import pytest
 from gunicorn.config import Config
 
 from gunicorn_prom_hooks.collectors import Page, backlog, listeners, sock_diag
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from tests.helpers.network_sockets import Listener, Network, capped, has_ipv6
 from tests.helpers.snapshots import Scene, one, samples
 
@@ -221,12 +221,12 @@ def test_sockets_of_the_workers(network: Network) -> None:
 def refused(*errors: int) -> Callable[..., Any]:
     """What makes no netlink socket, as a sandbox does."""
 
-    def original(module: str, name: str) -> Any:
+    def unpatched(module: str, name: str) -> Any:
         if name == "socket":
             raise OSError(errors[0], os.strerror(errors[0]))
         return getattr(socket, name)
 
-    return original
+    return unpatched
 
 
 class Silent(socket.socket):
@@ -281,14 +281,14 @@ def test_a_kernel_that_does_not_tell(
     """Where the kernel does not answer, or not of this socket, there is no number, which is not 0, and a reason."""
     Pairs(network, network.listen(kind)).connect(b"GET")
 
-    def original(module: str, name: str) -> Any:
+    def unpatched(module: str, name: str) -> Any:
         if name != "socket":
             return getattr(socket, name)
         if isinstance(makes, int):
             raise OSError(makes, os.strerror(makes))
         return makes
 
-    monkeypatch.setattr(sock_diag, "original", original)
+    monkeypatch.setattr(sock_diag, "unpatched", unpatched)
     notes: list[str] = []
     found = samples(backlog.collect(network.scene.view(), notes.append))
     assert UNREAD not in {name for name, _ in found}
@@ -347,9 +347,9 @@ def test_the_log_has_one_line(network: Network, monkeypatch: pytest.MonkeyPatch)
     scene: Scene = network.scene
     network.listen("tcp")
     network.listen("unix")
-    monkeypatch.setattr(sock_diag, "original", refused(errno.EPERM))
+    monkeypatch.setattr(sock_diag, "unpatched", refused(errno.EPERM))
     lines: list[str] = []
-    page = Page(scene.view, Guard(), warn=lines.append)
+    page = Page(scene.view, ErrorReporter(), warn=lines.append)
     for _ in range(3):
         assert list(page.collect())
     assert len(lines) == 1

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from gunicorn_prom_hooks.collectors import Page
 from gunicorn_prom_hooks.collectors import name_conflicts as clashes
 from gunicorn_prom_hooks.collectors.name_conflicts import MAX_TOLD, Clashes
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.exporter.http import ENCODERS
 from tests.helpers.snapshots import Scene, names, one, scraped
 
@@ -38,11 +38,11 @@ def log() -> Log:
 
 
 @pytest.fixture
-def guard(log: Log) -> Guard:
+def errors(log: Log) -> ErrorReporter:
     """Where failures end."""
-    guard = Guard()
-    guard.log = log
-    return guard
+    errors = ErrorReporter()
+    errors.log = log
+    return errors
 
 
 def counter(name: str) -> Metric:
@@ -77,11 +77,11 @@ def histogram(name: str) -> Metric:
         (gauge("a"), Metric("a", "Help.", "gauge"), False),
     ],
 )
-def test_what_clashes(guard: Guard, theirs: Metric, ours: Metric, stays: bool) -> None:
+def test_what_clashes(errors: ErrorReporter, theirs: Metric, ours: Metric, stays: bool) -> None:
     """A family is left out if it, or a sample of it, is called as a family or a sample of ours."""
     other = gauge("other")
-    assert list(Clashes(guard).without([theirs, other], [gauge("x"), ours])) == ([theirs] if stays else []) + [other]
-    assert guard.counts == ({} if stays else {"app_metrics_name": 1})
+    assert list(Clashes(errors).without([theirs, other], [gauge("x"), ours])) == ([theirs] if stays else []) + [other]
+    assert errors.counts == ({} if stays else {"app_metrics_name": 1})
 
 
 @pytest.mark.parametrize(
@@ -107,21 +107,23 @@ def test_what_clashes(guard: Guard, theirs: Metric, ours: Metric, stays: bool) -
 )
 @pytest.mark.skipif(not clashes._ESCAPINGS, reason="this prometheus_client escapes no names")
 @pytest.mark.parametrize("both_theirs", [False, True])
-def test_what_clashes_once_escaped(guard: Guard, theirs: Metric, ours: Metric, stays: bool, both_theirs: bool) -> None:
+def test_what_clashes_once_escaped(
+    errors: ErrorReporter, theirs: Metric, ours: Metric, stays: bool, both_theirs: bool
+) -> None:
     """A name that is taken only in one of the ways in which a client may want names is taken, by ours or by theirs."""
     families = [ours, theirs] if both_theirs else [theirs]
-    found = list(Clashes(guard).without(families, [] if both_theirs else [ours]))
+    found = list(Clashes(errors).without(families, [] if both_theirs else [ours]))
     assert found == families[: len(families) - (not stays)]
-    assert guard.counts == ({} if stays else {"app_metrics_name": 1})
+    assert errors.counts == ({} if stays else {"app_metrics_name": 1})
 
 
 @pytest.mark.parametrize("accept", sorted(ENCODERS))
-def test_a_page_has_each_name_once(guard: Guard, accept: str) -> None:
+def test_a_page_has_each_name_once(errors: ErrorReporter, accept: str) -> None:
     """In each format that a client may ask for, no family is there twice."""
     ours = [counter("gunicorn_requests"), gauge("gunicorn_workers"), histogram("gunicorn_request_duration_seconds")]
     names = ("gunicorn.requests", "gunicorn.workers", "gunicorn-workers", "gunicorn.request_duration_seconds.sum")
     theirs = [make(name) for name in names for make in (counter, gauge, histogram)]
-    families = [*ours, *Clashes(guard).without([*theirs, gauge("a.b"), gauge("a_b")], ours)]
+    families = [*ours, *Clashes(errors).without([*theirs, gauge("a.b"), gauge("a_b")], ours)]
     assert len(families) > len(ours)
     text = ENCODERS[accept](SimpleNamespace(collect=lambda: families)).decode()
     types = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")]
@@ -132,51 +134,51 @@ def test_a_page_has_each_name_once(guard: Guard, accept: str) -> None:
     ("labels", "stays"), [(["a.b", "a_b"], False), (["a-b", "a.b"], False), (["a.b", "a_c"], True), (["a", "b"], True)]
 )
 @pytest.mark.skipif(not clashes._ESCAPINGS, reason="this prometheus_client escapes no names")
-def test_labels_that_are_one_once_escaped(guard: Guard, log: Log, labels: list[str], stays: bool) -> None:
+def test_labels_that_are_one_once_escaped(errors: ErrorReporter, log: Log, labels: list[str], stays: bool) -> None:
     """A sample with two labels of one name would cost the whole page: the family is left out, and that is said."""
     family = GaugeMetricFamily("shop_orders", "Help.", labels=labels)
     family.add_metric(["1", "2"], 1.0)
-    assert list(Clashes(guard).without([family, gauge("b")], [gauge("x")])) == [
+    assert list(Clashes(errors).without([family, gauge("b")], [gauge("x")])) == [
         *([family] if stays else []),
         gauge("b"),
     ]
     assert [line[1] for line in log.lines] == ([] if stays else ["shop_orders"])
 
 
-def test_a_family_of_ours_that_is_not_on_each_page(guard: Guard) -> None:
+def test_a_family_of_ours_that_is_not_on_each_page(errors: ErrorReporter) -> None:
     """A name stays taken while the collector of ours that has it fails."""
-    found = Clashes(guard)
+    found = Clashes(errors)
     assert list(found.without([gauge("a")], [gauge("a")])) == []
     assert list(found.without([gauge("a")], [])) == []
 
 
-def test_a_counter_of_ours_without_samples(guard: Guard) -> None:
+def test_a_counter_of_ours_without_samples(errors: ErrorReporter) -> None:
     """The name that a family has in the text is taken also while the family has no samples."""
     ours = CounterMetricFamily("a", "Help.", labels=("x",))
-    assert list(Clashes(guard).without([gauge("a_total")], [ours])) == []
+    assert list(Clashes(errors).without([gauge("a_total")], [ours])) == []
 
 
-def test_each_name_is_told_once(guard: Guard, log: Log) -> None:
+def test_each_name_is_told_once(errors: ErrorReporter, log: Log) -> None:
     """However often the page is made, there is one line and one count for each name."""
-    found = Clashes(guard)
+    found = Clashes(errors)
     for _ in range(5):
         assert list(found.without([gauge("a"), gauge("b")], [gauge("a"), gauge("b")])) == []
     assert log.lines == [(TAKEN, "a"), (TAKEN, "b")]
-    assert guard.counts == {"app_metrics_name": 2}
+    assert errors.counts == {"app_metrics_name": 2}
 
 
-def test_without_a_log(guard: Guard) -> None:
+def test_without_a_log(errors: ErrorReporter) -> None:
     """Before there is a log the clash is counted all the same."""
-    guard.log = None
-    assert list(Clashes(guard).without([gauge("a")], [gauge("a")])) == []
-    assert guard.counts == {"app_metrics_name": 1}
+    errors.log = None
+    assert list(Clashes(errors).without([gauge("a")], [gauge("a")])) == []
+    assert errors.counts == {"app_metrics_name": 1}
 
 
 @pytest.mark.parametrize("most", [3, MAX_TOLD])
-def test_what_is_told_is_bounded(guard: Guard, log: Log, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_what_is_told_is_bounded(errors: ErrorReporter, log: Log, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Beyond so many names nothing is logged or kept; they are left out nevertheless."""
     monkeypatch.setattr(clashes, "MAX_TOLD", most)
-    found = Clashes(guard)
+    found = Clashes(errors)
     families = [gauge(f"a{number}") for number in range(most + 20)]
     for _ in range(2):
         assert list(found.without(families, families)) == []
@@ -185,21 +187,21 @@ def test_what_is_told_is_bounded(guard: Guard, log: Log, monkeypatch: pytest.Mon
     assert list(found.without([gauge("b")], families))
 
 
-def test_the_applications_families_are_on_the_page(guard: Guard, log: Log) -> None:
+def test_the_applications_families_are_on_the_page(errors: ErrorReporter, log: Log) -> None:
     """They come last, unchanged, and their collector is timed like all others."""
     families = [counter("shop_orders"), histogram("shop_search_seconds")]
-    page = Page(Scene().view, guard, lambda: families)
+    page = Page(Scene().view, errors, lambda: families)
     assert list(page.collect())[-2:] == families
     found = scraped(page)
     assert one(found, "shop_orders_total") == 1.0
     assert one(found, "gunicorn_exporter_collector_success", collector="app_metrics") == 1.0
     assert one(found, "gunicorn_exporter_collector_duration_seconds", collector="app_metrics") >= 0.0
-    assert (guard.counts, log.lines) == ({}, [])
+    assert (errors.counts, log.lines) == ({}, [])
 
 
-def test_a_page_without_application_metrics(guard: Guard) -> None:
+def test_a_page_without_application_metrics(errors: ErrorReporter) -> None:
     """Where there are none, the page says nothing of them."""
-    assert b"app_metrics" not in generate_latest(Page(Scene().view, guard))
+    assert b"app_metrics" not in generate_latest(Page(Scene().view, errors))
 
 
 def raises() -> Iterator[Metric]:
@@ -208,17 +210,17 @@ def raises() -> Iterator[Metric]:
     raise RuntimeError("a bug")
 
 
-def test_an_application_that_raises_costs_its_families_only(guard: Guard, log: Log) -> None:
+def test_an_application_that_raises_costs_its_families_only(errors: ErrorReporter, log: Log) -> None:
     """None of its families shows, success is 0, and everything of ours is there; it is counted, and logged once."""
     scene = Scene()
     alone = set(names(scraped(scene.page())))
-    page = Page(scene.view, guard, raises)
+    page = Page(scene.view, errors, raises)
     for times in (1, 2):
         found = scraped(page)
         assert set(names(found)) == alone
         assert one(found, "gunicorn_exporter_collector_success", collector="app_metrics") == 0.0
         assert one(found, "gunicorn_exporter_collector_success", collector="master") == 1.0
-        assert guard.counts == {"collector_app_metrics": times}
+        assert errors.counts == {"collector_app_metrics": times}
     assert len(log.lines) == 1
 
 
@@ -233,10 +235,10 @@ def test_an_application_that_raises_costs_its_families_only(guard: Guard, log: L
         histogram("gunicorn_workers"),
     ],
 )
-def test_what_has_our_names_is_not_on_the_page(guard: Guard, log: Log, family: Metric) -> None:
+def test_what_has_our_names_is_not_on_the_page(errors: ErrorReporter, log: Log, family: Metric) -> None:
     """Of every collector of ours, the two families about collectors included, the page is ours; the rest is theirs."""
     scene = Scene()
-    page = Page(scene.view, guard, lambda: [family, gauge("shop_orders")])
+    page = Page(scene.view, errors, lambda: [family, gauge("shop_orders")])
     ours = set(scraped(scene.page()))
     for _ in range(3):
         families = list(page.collect())
@@ -249,4 +251,4 @@ def test_what_has_our_names_is_not_on_the_page(guard: Guard, log: Log, family: M
             "gunicorn_exporter_collector_duration_seconds",
         }
     assert log.lines == [(TAKEN, family.name)]
-    assert guard.counts == {"app_metrics_name": 1}
+    assert errors.counts == {"app_metrics_name": 1}

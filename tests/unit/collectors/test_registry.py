@@ -12,8 +12,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from gunicorn_prom_hooks.collectors import Page
-from gunicorn_prom_hooks.errors import Guard
-from gunicorn_prom_hooks.model.server_snapshot import View
+from gunicorn_prom_hooks.errors import ErrorReporter
+from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.schema import ERROR_HANDLING, FAILED, INVALID, OVERFLOWED
 from tests.helpers.snapshots import Scene, names, one, request, samples, scraped
 
@@ -71,13 +71,13 @@ def test_failures_of_ours_are_summed_over_master_and_workers(scene: Scene) -> No
 
 def test_every_collector_succeeds_and_is_timed(scene: Scene) -> None:
     """Each collector says that it succeeded and how long it took."""
-    guard = Guard()
-    found = scraped(scene.page(guard))
+    errors = ErrorReporter()
+    found = scraped(scene.page(errors))
     for name in COLLECTORS:
         assert one(found, "gunicorn_exporter_collector_success", collector=name) == 1.0
         assert one(found, "gunicorn_exporter_collector_duration_seconds", collector=name) >= 0.0
     assert len(names(found)) - len(set(names(found))) > 0
-    assert guard.counts == {}
+    assert errors.counts == {}
 
 
 def without(page: Page, name: str) -> set[str]:
@@ -91,18 +91,18 @@ def without(page: Page, name: str) -> set[str]:
 def test_a_collector_that_raises_costs_its_families_only(name: str, scene: Scene) -> None:
     """Whichever raises, even half-way: its families are missing, success is 0, and everything else is there."""
 
-    def broken(view: View) -> Iterator[Metric]:
+    def broken(view: ServerSnapshot) -> Iterator[Metric]:
         yield GaugeMetricFamily("half_of_it", "Must not show.", value=1.0)
         raise RuntimeError("a bug")
 
-    guard = Guard()
-    page = scene.page(guard)
+    errors = ErrorReporter()
+    page = scene.page(errors)
     page._collectors = tuple((n, broken if n == name else collect) for n, collect in page._collectors)
     found = scraped(page)
     assert set(names(found)) == without(scene.page(), name)
     for other in COLLECTORS:
         assert one(found, "gunicorn_exporter_collector_success", collector=other) == float(other != name)
-    assert guard.counts == {f"collector_{name}": 1}
+    assert errors.counts == {f"collector_{name}": 1}
 
 
 def test_a_corrupt_slot_costs_what_is_in_slots(scene: Scene) -> None:

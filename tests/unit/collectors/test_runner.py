@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gunicorn_prom_hooks.collectors import runner as patience
-from gunicorn_prom_hooks.collectors.runner import Hangs, Patience, Task
+from gunicorn_prom_hooks.collectors.runner import Task, TaskRunner, TaskTimeout
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def door() -> Iterator[threading.Event]:
     door.set()
 
 
-def gone(patient: Patience) -> None:
+def gone(patient: TaskRunner) -> None:
     """Waits until nothing hangs."""
     deadline = time.monotonic() + 30.0
     while patient.hanging:
@@ -47,7 +47,7 @@ def raises(error: BaseException) -> Callable[[], None]:
 
 def test_what_returns_and_what_raises() -> None:
     """Each task has its own result, also where one before it raises, be it SystemExit."""
-    patient = Patience()
+    patient = TaskRunner()
     tasks: list[Task[Any]] = [
         Task("a", lambda: 1),
         Task("b", raises(ValueError("b"))),
@@ -66,7 +66,7 @@ def test_what_returns_and_what_raises() -> None:
 
 def test_one_that_hangs_costs_itself_only(door: threading.Event) -> None:
     """The others have their results, the next round does not wait for it, and when it has returned it is run again."""
-    patient = Patience()
+    patient = TaskRunner()
     runs: list[str] = []
     lasts: list[int] = []
 
@@ -85,12 +85,12 @@ def test_one_that_hangs_costs_itself_only(door: threading.Event) -> None:
         assert (tasks[0].result(), tasks[2].result()) == ("1", "2")
         return tasks
 
-    with pytest.raises(Hangs, match=r"stuck has not returned within 0\.\d s"):
+    with pytest.raises(TaskTimeout, match=r"stuck has not returned within 0\.\d s"):
         round_()[1].result()
     assert patient.hanging == {"stuck"}
     start = time.monotonic()
     for _ in range(20):
-        with pytest.raises(Hangs, match="since an earlier scrape"):
+        with pytest.raises(TaskTimeout, match="since an earlier scrape"):
             round_()[1].result()
     assert time.monotonic() - start < 20 * 0.25
     assert runs == ["hang"]
@@ -104,7 +104,7 @@ def test_one_that_hangs_costs_itself_only(door: threading.Event) -> None:
 
 def test_several_that_hang_have_a_thread_each(door: threading.Event) -> None:
     """Each that hangs is left behind on its own, and what is between them is run."""
-    patient = Patience()
+    patient = TaskRunner()
     tasks = [Task[object](name, door.wait if name in "bd" else list) for name in "abcde"]
     patient.run(tasks)
     assert patient.hanging == {"b", "d"}
@@ -123,12 +123,12 @@ def test_one_that_computes_is_given_more_time_but_not_for_ever() -> None:
 
         return run
 
-    patient = Patience()
+    patient = TaskRunner()
     slow, endless = Task("slow", compute(0.6)), Task("endless", compute(2.0))
     patient.run([slow, endless])
     assert slow.result() == "done"
     assert slow.seconds >= 0.6
-    with pytest.raises(Hangs):
+    with pytest.raises(TaskTimeout):
         endless.result()
     gone(patient)
 
@@ -139,9 +139,9 @@ def test_without_another_thread_it_is_done_in_this_one(monkeypatch: pytest.Monke
     def none_left(module: str, name: str) -> object:
         return raises(RuntimeError("can't start new thread")) if name == "start_new_thread" else threading.get_ident
 
-    monkeypatch.setattr(patience, "original", lambda module, name: lambda *_: none_left(module, name)())  # type: ignore[operator]
+    monkeypatch.setattr(patience, "unpatched", lambda module, name: lambda *_: none_left(module, name)())  # type: ignore[operator]
     task = Task("a", threading.get_ident)
     told: list[str] = []
-    Patience(lambda: told.append("no thread")).run([task])
+    TaskRunner(lambda: told.append("no thread")).run([task])
     assert task.result() == threading.get_ident()
     assert told == ["no thread"]

@@ -26,11 +26,11 @@ from gunicorn_prom_hooks.exporter import event_loop as connections
 from gunicorn_prom_hooks.exporter.auth import Credentials
 from gunicorn_prom_hooks.exporter.bound_sockets import Candidate, Listeners
 from gunicorn_prom_hooks.exporter.event_loop import Connections, Service
-from gunicorn_prom_hooks.exporter.http import Exchange, Reply, Wish, respond
-from gunicorn_prom_hooks.exporter.render_queue import Renderings
+from gunicorn_prom_hooks.exporter.http import RenderKey, Reply, RequestParser, respond
+from gunicorn_prom_hooks.exporter.render_queue import RenderQueue
 from gunicorn_prom_hooks.exporter.tls import BadCertificate, Plain, Tls, server_context
 from gunicorn_prom_hooks.fork_lock import ForkLock
-from gunicorn_prom_hooks.wakeup_pipe import Waker
+from gunicorn_prom_hooks.wakeup_pipe import WakeupPipe
 
 LOCK = ForkLock(lambda: None)
 GET = b"GET /metrics HTTP/1.1\r\n\r\n"
@@ -42,7 +42,7 @@ class Loop:
     """Connections in a thread of its own, with a page of a few bytes, or of many at /big."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        self.waker = Waker()
+        self.wakeup_pipe = WakeupPipe()
         self.stopping = False
         self.failed: BaseException | None = None
         self.rendered = 0
@@ -54,11 +54,11 @@ class Loop:
         service = Service(
             lambda: Plain() if context is None else Tls(context, LOCK.hold),
             self._answer,
-            Renderings(self._render, self.waker.wake, print),
+            RenderQueue(self._render, self.wakeup_pipe.wake, print),
             lambda: self.stopping,
             lambda: None,
         )
-        self.connections = Connections(self.listeners, self.waker, LOCK, service)
+        self.connections = Connections(self.listeners, self.wakeup_pipe, LOCK, service)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -68,14 +68,14 @@ class Loop:
         except BaseException as error:  # noqa: BLE001 - for the test
             self.failed = error
 
-    def _answer(self, raw: bytes) -> tuple[Reply | Wish, bool]:
-        exchange = Exchange(raw, Credentials(), lambda: True, status_paths=("/big",))
+    def _answer(self, raw: bytes) -> tuple[Reply | RenderKey, bool]:
+        exchange = RequestParser(raw, Credentials(), lambda: True, status_paths=("/big",))
         return exchange.outcome, exchange.head_only
 
-    def _render(self, wishes: Iterable[Wish]) -> Mapping[Wish, Reply]:
+    def _render(self, keys: Iterable[RenderKey]) -> Mapping[RenderKey, Reply]:
         self.rendered += 1
         body = BODY[: -self.rendered]  # each rendering is another one
-        return {wish: respond(*_page(wish, body)) for wish in wishes}
+        return {key: respond(*_page(key, body)) for key in keys}
 
     @property
     def open(self) -> int:
@@ -94,17 +94,17 @@ class Loop:
     def close(self) -> None:
         """Ends it, and makes sure that it has got that far."""
         self.stopping = True
-        self.waker.wake()
+        self.wakeup_pipe.wake()
         self._thread.join(30.0)
         assert not self._thread.is_alive()
         self.connections.close()
         self.listeners.close()
-        self.waker.close()
+        self.wakeup_pipe.close()
         assert self.failed is None
 
 
-def _page(wish: Wish, body: bytes) -> tuple[HTTPStatus, str, bytes]:
-    return HTTPStatus.OK, "text/plain", body if wish.path == "/big" else b"page"
+def _page(key: RenderKey, body: bytes) -> tuple[HTTPStatus, str, bytes]:
+    return HTTPStatus.OK, "text/plain", body if key.path == "/big" else b"page"
 
 
 @pytest.fixture(scope="module")
@@ -341,12 +341,12 @@ def test_certificates_that_cannot_be_used(files: Path, cert: str, key: str, ca: 
 
 def test_what_is_no_tls_is_a_broken_connection(files: Path) -> None:
     """Garbage raises what the loop takes for a broken connection, and leaves an alert to be sent."""
-    channel = Tls(server_context(str(files / "both.pem"), "", ""), LOCK.hold)
+    transport = Tls(server_context(str(files / "both.pem"), "", ""), LOCK.hold)
     with pytest.raises(ConnectionError):
-        channel.receive(b"\x16\x03\x01\x00\x05garbage")
-    assert channel.outgoing().startswith(b"\x15")
+        transport.feed(b"\x16\x03\x01\x00\x05garbage")
+    assert transport.outgoing().startswith(b"\x15")
     with pytest.raises(ConnectionError):
-        channel.seal(memoryview(b"answer"))
+        transport.encrypt(memoryview(b"answer"))
 
 
 def test_what_comes_after_the_end_is_not_kept(tls_loop: Loop) -> None:
@@ -367,17 +367,17 @@ def test_what_comes_after_the_end_is_not_kept(tls_loop: Loop) -> None:
 
 def test_a_waker_outlives_its_pipe() -> None:
     """A rendering that ends after its exporter wakes nobody, least of all whoever has the descriptor now."""
-    waker = Waker()
-    fd = waker._write_fd
+    wakeup_pipe = WakeupPipe()
+    fd = wakeup_pipe._write_fd
     for _ in range(100_000):
-        waker.wake()  # never blocks, however full the pipe is
-    waker.drain()
-    waker.close()
+        wakeup_pipe.wake()  # never blocks, however full the pipe is
+    wakeup_pipe.drain()
+    wakeup_pipe.close()
     read, write = os.pipe()
     try:
         assert fd in (read, write)
         os.set_blocking(read, False)
-        waker.wake()
+        wakeup_pipe.wake()
         with pytest.raises(BlockingIOError):
             os.read(read, 1)
     finally:

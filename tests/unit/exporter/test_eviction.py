@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gunicorn_prom_hooks.exporter.connection import Client, State, home
+from gunicorn_prom_hooks.exporter.connection import Client, State, peer_key
 from gunicorn_prom_hooks.exporter.eviction import next_to_go, too_much
 from gunicorn_prom_hooks.exporter.tls import Plain
 
@@ -63,13 +63,13 @@ def test_nobody_is_there() -> None:
 )
 def test_home(peer: object, expected: str) -> None:
     """An address of IPv4 stands for itself, however it comes in; what is none stands for nobody."""
-    assert home(peer) == expected
+    assert peer_key(peer) == expected
 
 
 def test_a_network_of_ipv6_is_one_home() -> None:
     """Whoever has one address of IPv6 has billions."""
-    assert home(("2001:db8::1", 5, 0, 0)) == home(("2001:db8::ffff:1%eth0", 7, 0, 2))
-    assert home(("2001:db8::1", 5, 0, 0)) != home(("2001:db8:0:1::1", 5, 0, 0))
+    assert peer_key(("2001:db8::1", 5, 0, 0)) == peer_key(("2001:db8::ffff:1%eth0", 7, 0, 2))
+    assert peer_key(("2001:db8::1", 5, 0, 0)) != peer_key(("2001:db8:0:1::1", 5, 0, 0))
 
 
 def test_answers_are_counted_once_and_the_oldest_go() -> None:

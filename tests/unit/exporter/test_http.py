@@ -20,29 +20,29 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from gunicorn_prom_hooks.collectors import Page
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.exporter.auth import Credentials
 from gunicorn_prom_hooks.exporter.handlers import Pages
-from gunicorn_prom_hooks.exporter.http import ENCODERS, Exchange, Reply, Wish, refusal
+from gunicorn_prom_hooks.exporter.http import ENCODERS, RenderKey, Reply, RequestParser, error_response
 from gunicorn_prom_hooks.model.response import Resource
 
-COUNTED = CollectorRegistry()
-Counter("asked", "Times.", registry=COUNTED)
-PLAIN, OPEN = generate_latest(COUNTED), generate_openmetrics(COUNTED)  # type: ignore[no-untyped-call]
+EXPECTED_COUNT = CollectorRegistry()
+Counter("asked", "Times.", registry=EXPECTED_COUNT)
+PLAIN, OPEN = generate_latest(EXPECTED_COUNT), generate_openmetrics(EXPECTED_COUNT)  # type: ignore[no-untyped-call]
 NOBODY_IN_PARTICULAR = Credentials()
 
 
 class Counted(Page):
     """A page with one counter of its own."""
 
-    def __init__(self, guard: Guard) -> None:
-        super().__init__(lambda: None, guard)  # type: ignore[arg-type,return-value]
+    def __init__(self, errors: ErrorReporter) -> None:
+        super().__init__(lambda: None, errors)  # type: ignore[arg-type,return-value]
         self.looks = 0
 
     def collect_from(self, view: object) -> Iterator[Metric]:
         """The counter."""
         self.looks += 1
-        yield from COUNTED.collect()
+        yield from EXPECTED_COUNT.collect()
 
 
 STATUS = ("/", "/status.json")
@@ -65,27 +65,27 @@ class FakeSite:
         return Resource(b"p{}", "text/css", {"Cache-Control": "max-age=60"}) if path == "/status.css" else None
 
 
-def pages(site: FakeSite | None = None, guard: Guard | None = None) -> Pages:
+def pages(site: FakeSite | None = None, errors: ErrorReporter | None = None) -> Pages:
     """What there is to see."""
-    return Pages(Counted(guard or Guard()), site, nullcontext, guard or Guard())
+    return Pages(Counted(errors or ErrorReporter()), site, nullcontext, errors or ErrorReporter())
 
 
 def exchange(
     raw: bytes, credentials: Credentials = NOBODY_IN_PARTICULAR, *, ready: bool = True, status_page: bool = False
-) -> Exchange:
+) -> RequestParser:
     """The request, understood."""
-    return Exchange(raw, credentials, lambda: ready, status_paths=FakeSite.paths if status_page else ())
+    return RequestParser(raw, credentials, lambda: ready, status_paths=FakeSite.paths if status_page else ())
 
 
 def answer(raw: bytes, *, site: FakeSite | None = None, **keywords: Any) -> bytes:
     """The response to this request, as it goes out."""
     understood = exchange(raw, status_page=site is not None, **keywords)
     outcome = understood.outcome
-    reply = pages(site).render([outcome])[outcome] if isinstance(outcome, Wish) else outcome
+    reply = pages(site).render([outcome])[outcome] if isinstance(outcome, RenderKey) else outcome
     return reply.head if understood.head_only else reply.head + reply.body
 
 
-def ask(raw: bytes, **keywords: Any) -> tuple[int, dict[str, str], bytes]:
+def submit(raw: bytes, **keywords: Any) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of the response."""
     head, _, body = answer(raw, **keywords).partition(b"\r\n\r\n")
     status, _, headers = head.partition(b"\r\n")
@@ -103,7 +103,7 @@ def request(target: str = "/metrics", method: str = "GET", **headers: str) -> by
 @pytest.mark.parametrize("target", ["/metrics", "/metrics?name[]=asked", "http://host:9091/metrics"])
 def test_the_metrics_as_text(target: str) -> None:
     """GET /metrics is the page as text, complete and once: the connection closes after it."""
-    status, headers, body = ask(request(target))
+    status, headers, body = submit(request(target))
     assert status == 200
     assert headers["Content-Type"] == CONTENT_TYPE_PLAIN_0_0_4
     assert headers["Content-Length"] == str(len(body))
@@ -123,7 +123,7 @@ def test_the_metrics_as_text(target: str) -> None:
 )
 def test_the_format_is_the_one_accepted(accept: str, openmetrics: bool) -> None:
     """OpenMetrics for who asks for it, text for all others."""
-    status, headers, body = ask(request(Accept=accept))
+    status, headers, body = submit(request(Accept=accept))
     assert (status, body) == (200, OPEN if openmetrics else PLAIN)
     assert headers["Content-Type"].startswith(OPENMETRICS if openmetrics else CONTENT_TYPE_PLAIN_0_0_4)
     assert "Accept" in headers["Vary"]
@@ -131,18 +131,18 @@ def test_the_format_is_the_one_accepted(accept: str, openmetrics: bool) -> None:
 
 def test_gzip() -> None:
     """Who accepts gzip gets it, and no one else."""
-    _, headers, body = ask(request(Accept_Encoding="gzip, deflate"))
+    _, headers, body = submit(request(Accept_Encoding="gzip, deflate"))
     assert headers["Content-Encoding"] == "gzip"
     assert headers["Content-Length"] == str(len(body))
     assert gzip.decompress(body) == PLAIN
     assert body[4:8] == bytes(4), "no time of day, which may be out of the range that gzip has"
-    assert "Content-Encoding" not in ask(request(Accept_Encoding="deflate"))[1]
+    assert "Content-Encoding" not in submit(request(Accept_Encoding="deflate"))[1]
 
 
 @pytest.mark.parametrize("target", ["/metrics", "/elsewhere"])
 def test_head_is_get_without_the_body(target: str) -> None:
     """HEAD has the status and headers of GET, its length included, and no body."""
-    got, head = ask(request(target)), ask(request(target, "HEAD"))
+    got, head = submit(request(target)), submit(request(target, "HEAD"))
     assert head[2] == b""
     for answer in (got, head):
         answer[1].pop("Date")
@@ -152,7 +152,7 @@ def test_head_is_get_without_the_body(target: str) -> None:
 @pytest.mark.parametrize("target", ["/", "/metric", "/metrics/", "//metrics/x", "/favicon.ico", "*", "metrics"])
 def test_404_elsewhere(target: str) -> None:
     """There is nothing at any other path, and the answer says where the metrics are."""
-    status, _, body = ask(request(target))
+    status, _, body = submit(request(target))
     assert (status, body) == (404, b"The metrics are at /metrics. Health checks are at /healthz and /readyz.\n")
 
 
@@ -160,7 +160,7 @@ def test_404_elsewhere(target: str) -> None:
 def test_other_methods_are_refused(method: str) -> None:
     """Only GET and HEAD are answered."""
     for target in ("/metrics", "/healthz"):
-        status, headers, _ = ask(request(target, method))
+        status, headers, _ = submit(request(target, method))
         assert (status, headers["Allow"]) == (405, "GET, HEAD")
 
 
@@ -182,7 +182,7 @@ def test_garbage_is_refused_as_bad(raw: bytes) -> None:
 @pytest.mark.parametrize("raw", GARBAGE)
 def test_garbage_gets_a_whole_response(raw: bytes) -> None:
     """The refusal is a response with a status line."""
-    assert ask(raw)[0] == 400
+    assert submit(raw)[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -220,12 +220,12 @@ def test_random_bytes_raise_nothing(raw: bytes) -> None:
     """Whatever comes in, a whole response goes out, with or without a secret and a status page."""
     for credentials in (NOBODY_IN_PARTICULAR, Credentials("secret", "user:password")):
         outcome = exchange(raw + b"\r\n\r\n", credentials, status_page=True).outcome
-        assert isinstance(outcome, Wish) or outcome.head.startswith(b"HTTP/1.1 ")
+        assert isinstance(outcome, RenderKey) or outcome.head.startswith(b"HTTP/1.1 ")
 
 
 def test_a_refusal_is_a_whole_response() -> None:
     """A refusal has a status line, a length that is right, and closes the connection."""
-    head, body = refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+    head, body = error_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
     assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
     assert f"Content-Length: {len(body)}\r\n".encode() in head
     assert b"\r\nConnection: close\r\n" in head
@@ -234,19 +234,21 @@ def test_a_refusal_is_a_whole_response() -> None:
 
 def test_a_failure_while_rendering_costs_its_own_reply_only() -> None:
     """What raises is a 500 and counted; the other wishes of the same moment are fulfilled."""
-    guard = Guard()
-    broken, metrics = Wish("/broken", "", gzip=False), Wish("/metrics", CONTENT_TYPE_PLAIN_0_0_4, gzip=False)
-    replies = pages(FakeSite(), guard).render([broken, metrics])
+    errors = ErrorReporter()
+    broken, metrics = RenderKey("/broken", "", gzip=False), RenderKey("/metrics", CONTENT_TYPE_PLAIN_0_0_4, gzip=False)
+    replies = pages(FakeSite(), errors).render([broken, metrics])
     assert replies[broken].head.startswith(b"HTTP/1.1 500 ")
     assert replies[metrics].body == PLAIN
-    assert guard.counts == {"scrape": 1}
+    assert errors.counts == {"scrape": 1}
 
 
 def test_one_look_for_all_wishes_of_a_moment() -> None:
     """However many formats are wished for, the server is looked at once, and each format is encoded once."""
-    page = Counted(Guard())
-    wishes = [Wish("/metrics", content_type, compressed) for content_type in ENCODERS for compressed in (True, False)]
-    replies = Pages(page, None, nullcontext, Guard()).render(wishes)
+    page = Counted(ErrorReporter())
+    keys = [
+        RenderKey("/metrics", content_type, compressed) for content_type in ENCODERS for compressed in (True, False)
+    ]
+    replies = Pages(page, None, nullcontext, ErrorReporter()).render(keys)
     assert page.looks == 1
     assert all(reply.head.startswith(b"HTTP/1.1 200 ") for reply in replies.values())
 
@@ -256,7 +258,7 @@ def test_the_formats_are_few(version: str) -> None:
     """A version that nobody has heard of is not yet another rendering."""
     for kind in ("application/openmetrics-text", "text/plain"):
         outcome = exchange(request(Accept=f"{kind};version={version}")).outcome
-        assert isinstance(outcome, Wish)
+        assert isinstance(outcome, RenderKey)
         assert outcome.content_type in ENCODERS
         assert outcome.content_type.startswith(kind)
 
@@ -301,7 +303,7 @@ def basic(text: str) -> str:
 def test_authentication(token: str, basic_auth: str, header: tuple[str, str] | None, status: int) -> None:
     """Who has the token, or user and password, is let in; whoever has not is told how to ask, and nothing else."""
     raw = request() if header is None else authorization(*header)
-    found, headers, body = ask(raw, credentials=Credentials(token, basic_auth))
+    found, headers, body = submit(raw, credentials=Credentials(token, basic_auth))
     assert found == status
     if status == 401:
         challenge = headers["WWW-Authenticate"]
@@ -321,17 +323,17 @@ def test_each_scheme_has_its_challenge() -> None:
 def test_everything_is_behind_the_same_authentication(target: str) -> None:
     """Not even what exists is told to those who may not see it; HEAD and other methods are no way around."""
     for method in ("GET", "HEAD", "POST"):
-        assert ask(request(target, method), credentials=Credentials("secret"), site=FakeSite())[0] == 401
+        assert submit(request(target, method), credentials=Credentials("secret"), site=FakeSite())[0] == 401
 
 
 @pytest.mark.parametrize("ready", [True, False])
 def test_health_checks_need_no_credentials(ready: bool) -> None:
     """A probe of an orchestrator gets its answer, short and without a secret."""
     credentials = Credentials("secret", "user:pass")
-    assert ask(request("/healthz"), credentials=credentials, ready=ready)[::2] == (200, b"ok\n")
+    assert submit(request("/healthz"), credentials=credentials, ready=ready)[::2] == (200, b"ok\n")
     expected = (200, b"ready\n") if ready else (503, b"not ready\n")
-    assert ask(request("/readyz"), credentials=credentials, ready=ready)[::2] == expected
-    assert ask(request("/readyz", "HEAD"), credentials=credentials, ready=ready)[::2] == (expected[0], b"")
+    assert submit(request("/readyz"), credentials=credentials, ready=ready)[::2] == expected
+    assert submit(request("/readyz", "HEAD"), credentials=credentials, ready=ready)[::2] == (expected[0], b"")
 
 
 @pytest.mark.parametrize(
@@ -349,36 +351,36 @@ def test_health_checks_need_no_credentials(ready: bool) -> None:
 )
 def test_no_body_is_taken(headers: dict[str, str], status: int) -> None:
     """A request that announces a body is refused before it is read; an announcement that is none is a bad request."""
-    assert ask(request(**headers))[0] == status
-    assert ask(request("/healthz", **headers))[0] == status
+    assert submit(request(**headers))[0] == status
+    assert submit(request("/healthz", **headers))[0] == status
 
 
 def test_two_lengths_are_looked_at_both() -> None:
     """A second Content-Length does not hide behind the first."""
-    assert ask(b"GET /metrics HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 7\r\n\r\n")[0] == 413
+    assert submit(b"GET /metrics HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 7\r\n\r\n")[0] == 413
 
 
 def test_a_long_request_line_is_refused() -> None:
     """A request line has its own limit, below that of the head."""
-    assert ask(request("/" + "x" * 8192))[0] == 414
+    assert submit(request("/" + "x" * 8192))[0] == 414
 
 
 def test_the_status_page_is_served() -> None:
     """What the site has is served with its own headers, compressed for who accepts that, and HEAD has no body."""
     site = FakeSite()
-    status, headers, body = ask(request("/"), site=site)
+    status, headers, body = submit(request("/"), site=site)
     assert (status, body) == (200, b"<p>up</p>" * 50)
     assert headers["Content-Type"] == "text/html; charset=utf-8"
     assert headers["Content-Security-Policy"] == "default-src 'none'"
     assert headers["Cache-Control"] == "no-store"
     assert headers["X-Content-Type-Options"] == "nosniff"
-    status, headers, body = ask(request("/", Accept_Encoding="gzip"), site=site)
+    status, headers, body = submit(request("/", Accept_Encoding="gzip"), site=site)
     assert headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(body) == b"<p>up</p>" * 50
     assert headers["Content-Length"] == str(len(body))
-    assert ask(request("/", "HEAD"), site=site)[2] == b""
-    assert ask(request("/status.css"), site=site)[1]["Cache-Control"] == "max-age=60"
-    status, _, body = ask(request("/nothing"), site=site)
+    assert submit(request("/", "HEAD"), site=site)[2] == b""
+    assert submit(request("/status.css"), site=site)[1]["Cache-Control"] == "max-age=60"
+    status, _, body = submit(request("/nothing"), site=site)
     assert (status, body) == (
         404,
         b"The metrics are at /metrics. The status page is at /. Health checks are at /healthz and /readyz.\n",
@@ -389,7 +391,7 @@ def test_what_there_is_not_is_not_rendered() -> None:
     """A path that nothing is at is answered at once: else each one more would be one more thing to be rendered."""
     for target in ("/nothing", "/status.json/", "/metrics/", "", "*"):
         assert isinstance(exchange(request(target), status_page=True).outcome, Reply)
-    assert isinstance(exchange(request("/"), status_page=True).outcome, Wish)
+    assert isinstance(exchange(request("/"), status_page=True).outcome, RenderKey)
 
 
 def test_a_reply_is_a_head_and_a_body() -> None:
@@ -404,10 +406,10 @@ def test_a_reply_is_a_head_and_a_body() -> None:
 def test_a_name_that_was_made_to_point_here(host: str, path: str) -> None:
     """Somebody's web page, whose name has come to resolve to this machine, does not get to read the status page."""
     raw = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
-    outcome = Exchange(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS, local_only=True).outcome
+    outcome = RequestParser(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS, local_only=True).outcome
     assert isinstance(outcome, Reply)
     assert outcome.head.startswith(b"HTTP/1.1 403 ")
-    assert isinstance(Exchange(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS).outcome, Wish)
+    assert isinstance(RequestParser(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS).outcome, RenderKey)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9091", "localhost", "localhost:9091", "[::1]:9091", "10.1.2.3", None])
@@ -415,5 +417,5 @@ def test_this_machine_by_its_own_names(host: str | None) -> None:
     """An address, localhost, or no word at all of whom it is meant for."""
     head = "" if host is None else f"Host: {host}\r\n"
     raw = f"GET / HTTP/1.1\r\n{head}\r\n".encode()
-    outcome = Exchange(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS, local_only=True).outcome
-    assert outcome == Wish("/", "", gzip=False)
+    outcome = RequestParser(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS, local_only=True).outcome
+    assert outcome == RenderKey("/", "", gzip=False)

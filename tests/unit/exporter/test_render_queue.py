@@ -9,36 +9,36 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from gunicorn_prom_hooks.exporter import render_queue as rendering
-from gunicorn_prom_hooks.exporter.http import Reply, Wish
-from gunicorn_prom_hooks.exporter.render_queue import Renderings
+from gunicorn_prom_hooks.exporter.http import RenderKey, Reply
+from gunicorn_prom_hooks.exporter.render_queue import RenderQueue
 
-ONE, OTHER = Wish("/metrics", "a", gzip=False), Wish("/metrics", "a", gzip=True)
+ONE, OTHER = RenderKey("/metrics", "a", gzip=False), RenderKey("/metrics", "a", gzip=True)
 
 
 class Kitchen:
     """Renders when it is told to."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Wish, ...]] = []
+        self.asked: list[tuple[RenderKey, ...]] = []
         self.go_on = threading.Semaphore(0)
         self.done = threading.Event()
         self.fails = False
         self.failures: list[str] = []
 
-    def render(self, wishes: Iterable[Wish]) -> Mapping[Wish, Reply]:
+    def render(self, keys: Iterable[RenderKey]) -> Mapping[RenderKey, Reply]:
         """Numbered replies."""
-        self.asked.append(tuple(wishes))
+        self.asked.append(tuple(keys))
         assert self.go_on.acquire(timeout=30.0)
         if self.fails:
             raise SystemExit
-        return {wish: Reply(b"%d" % len(self.asked), b"") for wish in self.asked[-1]}
+        return {key: Reply(b"%d" % len(self.asked), b"") for key in self.asked[-1]}
 
-    def finish(self, renderings: Renderings) -> dict[str, bytes]:
+    def finish(self, render_queue: RenderQueue) -> dict[str, bytes]:
         """Lets the rendering in progress end; who gets what."""
         self.go_on.release()
         assert self.done.wait(30.0)
         self.done.clear()
-        return {client: reply.head for client, reply in renderings.fulfilled()}
+        return {client: reply.head for client, reply in render_queue.pop_completed()}
 
 
 @pytest.fixture
@@ -50,68 +50,68 @@ def kitchen(monkeypatch: pytest.MonkeyPatch) -> Kitchen:
 
 def test_who_asks_meanwhile_shares_the_next_one(kitchen: Kitchen) -> None:
     """A rendering is for those who had asked when it began; all who ask while it goes on share the next."""
-    renderings = Renderings(kitchen.render, kitchen.done.set, kitchen.failures.append)
-    renderings.proceed()
-    assert renderings.due() is None
-    renderings.ask(ONE, "early")
-    renderings.proceed()
+    render_queue = RenderQueue(kitchen.render, kitchen.done.set, kitchen.failures.append)
+    render_queue.start_next()
+    assert render_queue.due() is None
+    render_queue.submit(ONE, "early")
+    render_queue.start_next()
     for client in ("a", "b"):
-        renderings.ask(ONE, client)
-    renderings.ask(OTHER, "c")
-    assert renderings.due() is None
-    renderings.proceed()
-    assert kitchen.finish(renderings) == {"early": b"1"}
-    renderings.proceed()
-    assert kitchen.finish(renderings) == {"a": b"2", "b": b"2", "c": b"2"}
-    assert [len(wishes) for wishes in kitchen.asked] == [1, 2]
-    assert renderings.fulfilled() == []
+        render_queue.submit(ONE, client)
+    render_queue.submit(OTHER, "c")
+    assert render_queue.due() is None
+    render_queue.start_next()
+    assert kitchen.finish(render_queue) == {"early": b"1"}
+    render_queue.start_next()
+    assert kitchen.finish(render_queue) == {"a": b"2", "b": b"2", "c": b"2"}
+    assert [len(keys) for keys in kitchen.asked] == [1, 2]
+    assert render_queue.pop_completed() == []
 
 
 def test_who_has_gone_gets_nothing_and_leaves_nothing(kitchen: Kitchen) -> None:
     """A client that has gone is forgotten at once, before its rendering and during it."""
-    renderings = Renderings(kitchen.render, kitchen.done.set, kitchen.failures.append)
-    renderings.ask(ONE, "stays")
-    renderings.ask(ONE, "goes")
-    renderings.proceed()
-    renderings.withdraw(ONE, "goes")
-    renderings.ask(OTHER, "goes too")
-    renderings.withdraw(OTHER, "goes too")
-    assert kitchen.finish(renderings) == {"stays": b"1"}
-    assert renderings.due() is None
+    render_queue = RenderQueue(kitchen.render, kitchen.done.set, kitchen.failures.append)
+    render_queue.submit(ONE, "stays")
+    render_queue.submit(ONE, "goes")
+    render_queue.start_next()
+    render_queue.cancel(ONE, "goes")
+    render_queue.submit(OTHER, "goes too")
+    render_queue.cancel(OTHER, "goes too")
+    assert kitchen.finish(render_queue) == {"stays": b"1"}
+    assert render_queue.due() is None
 
 
 def test_a_rendering_that_dies_is_an_error_for_its_clients(kitchen: Kitchen) -> None:
     """Whatever ends the thread, its clients are answered, and the next rendering is one as ever."""
     kitchen.fails = True
-    renderings = Renderings(kitchen.render, kitchen.done.set, kitchen.failures.append)
-    renderings.ask(ONE, "a")
-    renderings.proceed()
-    assert kitchen.finish(renderings)["a"].startswith(b"HTTP/1.1 500 ")
+    render_queue = RenderQueue(kitchen.render, kitchen.done.set, kitchen.failures.append)
+    render_queue.submit(ONE, "a")
+    render_queue.start_next()
+    assert kitchen.finish(render_queue)["a"].startswith(b"HTTP/1.1 500 ")
     kitchen.fails = False
-    renderings.ask(ONE, "b")
-    renderings.proceed()
-    assert kitchen.finish(renderings) == {"b": b"2"}
+    render_queue.submit(ONE, "b")
+    render_queue.start_next()
+    assert kitchen.finish(render_queue) == {"b": b"2"}
 
 
 def test_a_flood_leaves_time_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a rendering comes a pause that is as long, up to a limit."""
     done = threading.Event()
 
-    def render(wishes: Iterable[Wish]) -> Mapping[Wish, Reply]:
+    def render(keys: Iterable[RenderKey]) -> Mapping[RenderKey, Reply]:
         time.sleep(0.1)
         return {}
 
-    renderings = Renderings(render, done.set, print)
-    renderings.ask(ONE, "a")
-    renderings.proceed()
+    render_queue = RenderQueue(render, done.set, print)
+    render_queue.submit(ONE, "a")
+    render_queue.start_next()
     assert done.wait(30.0)
-    renderings.fulfilled()
-    renderings.ask(ONE, "b")
-    due = renderings.due()
+    render_queue.pop_completed()
+    render_queue.submit(ONE, "b")
+    due = render_queue.due()
     assert due is not None
     assert 0.05 < due - time.monotonic() <= rendering.LONGEST_PAUSE_SECONDS
-    renderings.proceed()
-    assert renderings.due() == due
+    render_queue.start_next()
+    assert render_queue.due() == due
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
@@ -123,15 +123,15 @@ def test_without_another_thread_it_is_rendered_in_this_one(
     def none_left(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(rendering, "original", lambda module, name: none_left)
-    renderings = Renderings(kitchen.render, kitchen.done.set, kitchen.failures.append)
+    monkeypatch.setattr(rendering, "unpatched", lambda module, name: none_left)
+    render_queue = RenderQueue(kitchen.render, kitchen.done.set, kitchen.failures.append)
     kitchen.go_on.release()
-    renderings.ask(ONE, "a")
-    renderings.proceed()
-    assert kitchen.finish(renderings) == {"a": b"1"}
+    render_queue.submit(ONE, "a")
+    render_queue.start_next()
+    assert kitchen.finish(render_queue) == {"a": b"1"}
     assert kitchen.failures == ["thread"]
     monkeypatch.undo()
-    renderings.ask(ONE, "b")
-    renderings.proceed()
-    assert kitchen.finish(renderings) == {"b": b"2"}
+    render_queue.submit(ONE, "b")
+    render_queue.start_next()
+    assert kitchen.finish(render_queue) == {"b": b"2"}
     assert kitchen.failures == ["thread"]

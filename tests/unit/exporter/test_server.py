@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.exporter import bound_sockets as listeners
 from gunicorn_prom_hooks.exporter import server as exporter_module
 from gunicorn_prom_hooks.exporter.auth import Credentials
 from gunicorn_prom_hooks.exporter.bound_sockets import Candidate, Listeners
 from gunicorn_prom_hooks.exporter.event_loop import Connections
-from gunicorn_prom_hooks.exporter.server import Access, Exporter
+from gunicorn_prom_hooks.exporter.server import Exporter, ExporterConfig
 from gunicorn_prom_hooks.fork_lock import ForkLock
 
 LOCK = ForkLock(lambda: None)
@@ -55,12 +55,12 @@ class House:
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
         monkeypatch.setattr(listeners, "RETRY_SECONDS", 0.05)
         monkeypatch.setattr(exporter_module, "RETRY_SECONDS", 0.05)
-        self.log, self.guard = Log(), Guard()
-        self.guard.log = self.log
+        self.log, self.errors = Log(), ErrorReporter()
+        self.errors.log = self.log
         self.port = unused_port()
         pages: Any = SimpleNamespace(paths=())
-        access = Access(Credentials(), None, pages)
-        self.exporter = Exporter(access, lambda: True, LOCK, self.guard, self.log, NAME, self.port)
+        access = ExporterConfig(Credentials(), None, pages)
+        self.exporter = Exporter(access, lambda: True, LOCK, self.errors, self.log, NAME, self.port)
 
     def status(self, address: str) -> int:
         """Of the health check at this address; 0 if nobody listens there."""
@@ -191,7 +191,7 @@ def test_a_thread_that_cannot_start_leaves_no_port_behind(
 
     with monkeypatch.context() as patch:
         if isinstance(error, OSError):
-            patch.setattr(exporter_module, "Waker", fails)
+            patch.setattr(exporter_module, "WakeupPipe", fails)
         else:
             patch.setattr(_thread, "start_new_thread", fails)
         for _ in range(5):
@@ -204,7 +204,7 @@ def test_a_thread_that_cannot_start_leaves_no_port_behind(
     [(level, line)] = house.log.lines
     assert level == "error"
     assert f"no metrics at {NAME}:{house.port}: the exporter cannot start: {error}" in line
-    assert house.guard.counts == {"exporter": 5}
+    assert house.errors.counts == {"exporter": 5}
     fresh = build("127.0.0.1", "127.0.0.2")
     with monkeypatch.context() as patch:
         patch.setattr(_thread, "start_new_thread", fails)
@@ -240,7 +240,7 @@ def test_a_loop_that_fails_serves_again(build: Build, monkeypatch: pytest.Monkey
     monkeypatch.setattr(exporter_module, "Connections", connections)
     house.exporter.start()
     house.until(lambda: house.status("127.0.0.1") == 200)
-    assert house.guard.counts == {"exporter": 2}
+    assert house.errors.counts == {"exporter": 2}
     assert house.exporter.is_running
 
 

@@ -15,15 +15,15 @@ from prometheus_client.core import GaugeMetricFamily
 
 from gunicorn_prom_hooks.collectors import Page
 from gunicorn_prom_hooks.collectors.name_conflicts import MAX_TOLD, Clashes
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
 from gunicorn_prom_hooks.master.exit_log import MAX_ENDS
 from gunicorn_prom_hooks.master.exit_reason import MAX_NEWS, MAX_REQUESTS, MAX_ROUTINE, REASONS, Death
 from gunicorn_prom_hooks.master.exits import MAX_LINES
 from gunicorn_prom_hooks.master.master import Master
 from gunicorn_prom_hooks.settings import Settings
-from gunicorn_prom_hooks.shm.allocator import MAX_CORRUPT, Leases
-from gunicorn_prom_hooks.shm.index import CorruptDirectory
+from gunicorn_prom_hooks.shm.allocator import MAX_CORRUPT, SlotAllocator
+from gunicorn_prom_hooks.shm.index import CorruptIndex
 from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES, RUNNING_AT
 from gunicorn_prom_hooks.shm.schema import MAX_PATHS
 from gunicorn_prom_hooks.shm.stack_file import Stacks
@@ -64,10 +64,10 @@ class House:
         self.server: Any = SimpleNamespace(
             cfg=Config(), log=Log(), WORKERS={}, LISTENERS=[], num_workers=WORKERS, timeout=30
         )
-        self.guard = Guard()
-        self.guard.log = self.server.log
-        self.master = Master(self.server, Settings(port=0, max_endpoints=ENDPOINTS), self.guard)
-        self.page = Page(self.master.view, self.guard)
+        self.errors = ErrorReporter()
+        self.errors.log = self.server.log
+        self.master = Master(self.server, Settings(port=0, max_endpoints=ENDPOINTS), self.errors)
+        self.page = Page(self.master.view, self.errors)
         self.snapshots = Snapshots(lambda view: [], lambda view: [])
         self._chance = random.Random(1)
         self._age = 0
@@ -161,18 +161,18 @@ BOUNDS = {
     "master._deaths._lines": MAX_LINES,
     "master._deaths._cap._shown": ENDPOINTS,
     "master._deaths._cap.folded": 0,
-    "master._roster._members": WORKERS,
-    "master._roster._left": WORKERS,
-    "master._roster.departed": WORKERS,
-    "master._roster.leases.readers": WORKERS + MAX_CORRUPT,
-    "master._roster.leases._taken": WORKERS,
-    "master._roster.leases.readers[].series[].labels": LABELS * 4 + MAX_PATHS,
-    "master._roster.leases.readers[].series[].offsets": LABELS * 4 + MAX_PATHS,
-    "master._roster.leases.readers[]._index._places": LABELS * 4,
+    "master._workers._members": WORKERS,
+    "master._workers._left": WORKERS,
+    "master._workers.departed": WORKERS,
+    "master._workers.leases.readers": WORKERS + MAX_CORRUPT,
+    "master._workers.leases._taken": WORKERS,
+    "master._workers.leases.readers[].series[].labels": LABELS * 4 + MAX_PATHS,
+    "master._workers.leases.readers[].series[].offsets": LABELS * 4 + MAX_PATHS,
+    "master._workers.leases.readers[]._index._places": LABELS * 4,
     "master._cap._shown": ENDPOINTS,
     "master._cap.folded": WORKERS * ENDPOINTS,
-    "master._guard.counts": 30,
-    "master._guard._last": 30,
+    "master._errors.counts": 30,
+    "master._errors._last": 30,
     "page._collectors": 20,
     "page._patience._left": 20,
     "snapshots._past._kept": int(KEEP_SECONDS / SPACING_SECONDS) + 1,
@@ -198,8 +198,8 @@ def test_everything_has_a_bound(house: House) -> None:
     for _ in range(600):
         house.generation()
     after = house.sizes()
-    assert house.guard.counts == {}
-    assert BOUNDS.keys() <= after.keys() | {"master._roster.leases._taken"}
+    assert house.errors.counts == {}
+    assert BOUNDS.keys() <= after.keys() | {"master._workers.leases._taken"}
     for where, bound in BOUNDS.items():
         assert after.get(where, 0) <= bound, where
     unnamed = {where: size for where, size in after.items() if where not in BOUNDS and size > 64}
@@ -223,7 +223,7 @@ def test_killed_requests_leave_no_paths_behind(house: House) -> None:
 
 def test_a_raised_limit_of_killed_endpoints_counts_on() -> None:
     """What was counted as another endpoint stays so, what comes now has its own: no series goes backwards."""
-    books = deaths.Deaths(Log(), Guard(), 1, Stacks())
+    books = deaths.WorkerExits(Log(), ErrorReporter(), 1, Stacks())
     for path in ("/a", "/b", "/c"):
         books.ledger.book(Death(end="SIGKILL"), [("GET", path)])
     books.limit_endpoints(3)
@@ -235,7 +235,7 @@ def test_a_raised_limit_of_killed_endpoints_counts_on() -> None:
 
 def test_names_that_clash_are_told_so_often_and_no_more() -> None:
     """An application that makes up names has so many of them remembered."""
-    clashes = Clashes(Guard())
+    clashes = Clashes(ErrorReporter())
     for number in range(20_000):
         name = f"gunicorn_x_{number}"
         list(clashes.without([GaugeMetricFamily(name, "x")], [GaugeMetricFamily(name, "x")]))
@@ -244,11 +244,11 @@ def test_names_that_clash_are_told_so_often_and_no_more() -> None:
 
 def test_an_application_that_writes_into_every_slot() -> None:
     """So many slots are lost to it, and then workers are not measured: memory does not grow with generations."""
-    leases, mapped = Leases(new_slot), 0
+    leases, mapped = SlotAllocator(new_slot), 0
     for age in range(1, 200):
         try:
             lease = leases.take(age, 0.0)
-        except CorruptDirectory:
+        except CorruptIndex:
             continue
         mapped += 1
         lease.slot.header[DIRECTORY_BYTES] = float("nan")

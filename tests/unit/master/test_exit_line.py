@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.master.obituary import MAX_REQUESTS, obituary
-from gunicorn_prom_hooks.paths import MAX_PATH, printable
-from gunicorn_prom_hooks.shm.reader import InFlight
+from gunicorn_prom_hooks.paths import MAX_PATH, escape_unprintable
+from gunicorn_prom_hooks.shm.reader import InFlightRequest
 
 anything = st.text(st.characters(exclude_categories=()), max_size=2 * MAX_PATH)
 """Text, control characters and lone surrogates included."""
 
 
-def line(*requests: InFlight, unnamed: int = 0) -> str:
+def line(*requests: InFlightRequest, unnamed: int = 0) -> str:
     """The line about the end of one worker at 110.0."""
     return obituary(4711, "worker_7_1700000000", ("signal", "SIGSEGV"), requests, unnamed, 110.0)
 
@@ -37,22 +37,22 @@ def line(*requests: InFlight, unnamed: int = 0) -> str:
 )
 def test_what_is_shown_of_a_text(text: str, shown: str) -> None:
     """What can be read stays; control and escape characters, line ends, bidi marks and surrogates are escaped."""
-    assert printable(text) == shown
+    assert escape_unprintable(text) == shown
 
 
 @pytest.mark.parametrize("char", ["x", "é", "\x1b", "\n", "\ud800", "\U000e0041"])
 def test_a_long_text_is_cut(char: str) -> None:
     """However long a text is, escaped or not, the beginning of it is shown, and no more than so much."""
-    assert len(printable(char * 10_000)) == MAX_PATH
-    assert printable("/" + char * 10_000).startswith("/" + printable(char))
-    assert printable("x" * MAX_PATH + char) == "x" * MAX_PATH
+    assert len(escape_unprintable(char * 10_000)) == MAX_PATH
+    assert escape_unprintable("/" + char * 10_000).startswith("/" + escape_unprintable(char))
+    assert escape_unprintable("x" * MAX_PATH + char) == "x" * MAX_PATH
 
 
 @settings(deadline=None, max_examples=300)
 @given(anything)
 def test_whatever_comes_can_be_shown(text: str) -> None:
     """The result is printable, on one line, within the bound, and can be encoded; what was so before is unchanged."""
-    shown = printable(text)
+    shown = escape_unprintable(text)
     assert shown.isprintable()
     assert len(shown.splitlines()) <= 1
     assert len(shown) <= MAX_PATH
@@ -63,10 +63,10 @@ def test_whatever_comes_can_be_shown(text: str) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(
-    st.lists(st.builds(InFlight, st.floats(-1e12, 1e12), anything, anything), max_size=MAX_REQUESTS + 2),
+    st.lists(st.builds(InFlightRequest, st.floats(-1e12, 1e12), anything, anything), max_size=MAX_REQUESTS + 2),
     st.integers(0, 10**6),
 )
-def test_it_is_always_one_line(requests: list[InFlight], unnamed: int) -> None:
+def test_it_is_always_one_line(requests: list[InFlightRequest], unnamed: int) -> None:
     """Whatever methods, paths and times the requests have, the line is one, printable and not too long."""
     text = line(*requests, unnamed=unnamed)
     assert text.isprintable()
@@ -75,7 +75,7 @@ def test_it_is_always_one_line(requests: list[InFlight], unnamed: int) -> None:
 
 
 BEGINNING = "gunicorn_prom_hooks: worker worker_7_1700000000 (pid:4711) ended: signal (SIGSEGV), in the middle of "
-REQUESTS = [InFlight(100.0 + number, "GET", f"/{number}") for number in range(5)]
+REQUESTS = [InFlightRequest(100.0 + number, "GET", f"/{number}") for number in range(5)]
 NAMED = ["GET /0 (10.000 s in flight)", "GET /1 (9.000 s in flight)", "GET /2 (8.000 s in flight)"]
 
 
@@ -104,9 +104,9 @@ def test_who_how_and_in_the_middle_of_what(requests: int, unnamed: int, what: st
 )
 def test_ages_of_requests(start: float, age: str) -> None:
     """An age has milliseconds, and is never negative."""
-    assert line(InFlight(start, "GET", "/x")) == f"{BEGINNING}GET /x ({age} s in flight)"
+    assert line(InFlightRequest(start, "GET", "/x")) == f"{BEGINNING}GET /x ({age} s in flight)"
 
 
 def test_method_and_path_are_both_escaped() -> None:
     """Neither of what a client sends can end the line."""
-    assert line(InFlight(110.0, "G\nT", "/\r\x1b[m")) == rf"{BEGINNING}G\nT /\r\x1b[m (0.000 s in flight)"
+    assert line(InFlightRequest(110.0, "G\nT", "/\r\x1b[m")) == rf"{BEGINNING}G\nT /\r\x1b[m (0.000 s in flight)"

@@ -17,15 +17,15 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from gunicorn_prom_hooks import _state as runtime
-from gunicorn_prom_hooks.errors import Guard
-from gunicorn_prom_hooks.master.exit_log import MAX_ENDS, Ends
+from gunicorn_prom_hooks.errors import ErrorReporter
+from gunicorn_prom_hooks.master.exit_log import MAX_ENDS, ExitLogParser
 
 PID = 4711
 
 
-def heard(*messages: tuple[str, tuple[object, ...]]) -> Ends:
+def heard(*messages: tuple[str, tuple[object, ...]]) -> ExitLogParser:
     """Ends that has heard these texts with their arguments."""
-    ends = Ends()
+    ends = ExitLogParser()
     for text, args in messages:
         ends.listen(text, args)
     return ends
@@ -85,20 +85,20 @@ def test_a_worker_without_a_pid_has_no_end(pid: object) -> None:
 class Said:
     """gunicorn's logger; ``Ends`` listens to it."""
 
-    def __init__(self, ends: Ends) -> None:
+    def __init__(self, ends: ExitLogParser) -> None:
         self.ends = ends
 
     def __getattr__(self, level: str) -> Any:
         return lambda text, *args, **kwargs: self.ends.listen(text, args)
 
 
-def reap(monkeypatch: pytest.MonkeyPatch, status: int) -> tuple[Ends, list[str | int | None]]:
+def reap(monkeypatch: pytest.MonkeyPatch, status: int) -> tuple[ExitLogParser, list[str | int | None]]:
     """What is heard when the installed gunicorn reaps a worker of this wait status, and the end as child_exit finds it.
 
     Raises:
         HaltServer: gunicorn shuts down.
     """
-    ends, found = Ends(), []
+    ends, found = ExitLogParser(), []
     arbiter: Any = object.__new__(Arbiter)
     worker = SimpleNamespace(pid=PID, tmp=SimpleNamespace(close=lambda: None))
     arbiter.log = Said(ends)
@@ -204,7 +204,7 @@ JUNK: list[tuple[object, Any]] = [
 @pytest.mark.parametrize(("text", "args"), JUNK)
 def test_a_message_that_tells_of_no_end(text: object, args: Any) -> None:
     """Whatever else is logged is heard as nothing, but shows that there is somebody who listens."""
-    ends = Ends()
+    ends = ExitLogParser()
     assert not ends.listening
     ends.listen(text, args)
     assert ends.listening
@@ -226,12 +226,12 @@ def test_wrong_arguments_end_with_the_guard(
     text: str, args: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the arguments of a message do not fit, the log call it is in does not fail, and nothing is made up."""
-    ends = Ends()
-    monkeypatch.setattr(runtime, "guard", Guard())
+    ends = ExitLogParser()
+    monkeypatch.setattr(runtime, "errors", ErrorReporter())
     monkeypatch.setattr(runtime, "_worker", None)
     monkeypatch.setattr(runtime, "_master", SimpleNamespace(pid=os.getpid(), listen=ends.listen))
     runtime._listen(text, args)
-    assert runtime.guard.counts == {"messages": 1}
+    assert runtime.errors.counts == {"messages": 1}
     assert ends.messages == {}
     assert ends._ends == {}
     assert not ends.stopping
@@ -244,7 +244,7 @@ class Side:
 
     def __init__(self, pid: int, *, fails: bool = False) -> None:
         self.pid = pid
-        self.told: list[object] = []
+        self.stop_reason: list[object] = []
         self._fails = fails
 
     def message(self, level: str) -> None:
@@ -253,7 +253,7 @@ class Side:
 
     def listen(self, text: object, args: Any) -> None:
         """Keeps it."""
-        self.told.append(text)
+        self.stop_reason.append(text)
         if self._fails:
             raise RuntimeError("a bug")
 
@@ -274,30 +274,30 @@ def test_whom_a_process_tells(
     here, elsewhere = os.getpid(), os.getppid()
     master = Side(here if process == "master" else elsewhere)
     worker = Side(here if process == "worker" else elsewhere)
-    monkeypatch.setattr(runtime, "guard", Guard())
+    monkeypatch.setattr(runtime, "errors", ErrorReporter())
     monkeypatch.setattr(runtime, "_master", None if process.startswith("before") else master)
     monkeypatch.setattr(runtime, "_worker", worker if "worker" in process else None)
     runtime._count("error")
     runtime._listen("text", ())
-    assert (master.told, worker.told) == (masters, workers)
-    assert runtime.guard.counts == {}
+    assert (master.stop_reason, worker.stop_reason) == (masters, workers)
+    assert runtime.errors.counts == {}
 
 
 def test_a_failure_of_ours_is_not_the_log_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails while a message is counted or listened to ends with the guard."""
     master = Side(os.getpid(), fails=True)
-    monkeypatch.setattr(runtime, "guard", Guard())
+    monkeypatch.setattr(runtime, "errors", ErrorReporter())
     monkeypatch.setattr(runtime, "_worker", None)
     monkeypatch.setattr(runtime, "_master", master)
     runtime._count("error")
     runtime._listen("text", ())
-    assert master.told == ["error", "text"]
-    assert runtime.guard.counts == {"messages": 2}
+    assert master.stop_reason == ["error", "text"]
+    assert runtime.errors.counts == {"messages": 2}
 
 
 def test_memory_is_bounded() -> None:
     """Of ends that nobody asks for only so many are kept, and they are the latest ones."""
-    ends = Ends()
+    ends = ExitLogParser()
     for pid in range(1, MAX_ENDS + 10):
         ends.listen(GUNICORN_27, (pid, "SIGKILL"))
         assert len(ends._ends) <= MAX_ENDS
@@ -317,7 +317,7 @@ def test_an_end_from_before_a_worker_began_is_anothers(
 
 def test_what_gunicorn_killed_without_a_word() -> None:
     """A process that was sent SIGKILL has that as its end, once; nobody has listened for that, and nothing stops."""
-    ends = Ends()
+    ends = ExitLogParser()
     ends.killed(PID)
     assert not ends.listening
     assert not ends.stopping
@@ -346,7 +346,7 @@ def quick_switches() -> Iterator[None]:
 
 def test_not_one_message_is_lost() -> None:
     """Eight threads that all log at once: each message is counted, and each end is found."""
-    ends = Ends()
+    ends = ExitLogParser()
     ends.messages = Interruptible()
     together = threading.Barrier(8, timeout=30.0)
     threads, each = 8, 500
@@ -372,7 +372,7 @@ def test_not_one_message_is_lost() -> None:
 
 def test_a_message_in_the_middle_of_a_message() -> None:
     """A signal handler that logs while a message is being counted does not wait for itself."""
-    ends = Ends()
+    ends = ExitLogParser()
 
     class Interrupted(Counter[str]):
         def __getitem__(self, key: str) -> int:

@@ -17,10 +17,10 @@ from gunicorn_prom_hooks.master.exit_reason import (
     MAX_ROUTINE,
     REASONS,
     Death,
-    DeathRecord,
+    ExitRecord,
+    ExitStats,
     Histogram,
-    Ledger,
-    verdict,
+    classify_exit,
 )
 from gunicorn_prom_hooks.shm.layout import (
     CAUSE_MAX_REQUESTS,
@@ -29,7 +29,7 @@ from gunicorn_prom_hooks.shm.layout import (
     CAUSE_UNCOUNTED,
     CAUSE_UNKNOWN,
 )
-from gunicorn_prom_hooks.shm.reader import InFlight
+from gunicorn_prom_hooks.shm.reader import InFlightRequest
 
 
 class Oom:
@@ -45,9 +45,11 @@ class Oom:
         return self.answer
 
 
-def orderly(told: str = "", cause: float = CAUSE_UNKNOWN, *, booted: bool = True, aborted: bool = False) -> Death:
+def orderly(
+    stop_reason: str = "", cause: float = CAUSE_UNKNOWN, *, booted: bool = True, aborted: bool = False
+) -> Death:
     """A worker that ran worker_exit and ended with 0."""
-    return Death(end=0, orderly=True, told=told, cause=cause, booted=booted, aborted=aborted)
+    return Death(end=0, orderly=True, stop_reason=stop_reason, cause=cause, booted=booted, aborted=aborted)
 
 
 TABLE = [
@@ -58,36 +60,42 @@ TABLE = [
     # a worker that left by itself and does not count for gunicorn: max_requests, unless the master wanted it to leave
     (orderly(cause=CAUSE_UNCOUNTED), ("max_requests", "0")),
     (orderly(cause=CAUSE_UNCOUNTED, booted=False), ("max_requests", "0")),
-    *((orderly(told, CAUSE_UNCOUNTED), (told, "0")) for told in ("reload", "scale_down", "shutdown")),
+    *(
+        (orderly(stop_reason, CAUSE_UNCOUNTED), (stop_reason, "0"))
+        for stop_reason in ("reload", "scale_down", "shutdown")
+    ),
     (orderly(cause=CAUSE_UNCOUNTED, aborted=True), ("timeout", "SIGABRT")),
     (Death(end=0, cause=CAUSE_UNCOUNTED), ("error", "0")),
     (Death(end=1, orderly=True, cause=CAUSE_UNCOUNTED), ("error", "1")),
     (Death(end=None, orderly=True, cause=CAUSE_UNCOUNTED), ("error", "unknown")),
     (Death(end="SIGSEGV", orderly=True, cause=CAUSE_UNCOUNTED), ("signal", "SIGSEGV")),
     # what the master wanted: with an exit code of 0, or by the signal that it sends, where the worker did not catch it
-    *((orderly(told), (told, "0")) for told in ("reload", "scale_down", "shutdown")),
+    *((orderly(stop_reason), (stop_reason, "0")) for stop_reason in ("reload", "scale_down", "shutdown")),
     (orderly("reload", CAUSE_RELOADER), ("reload", "0")),
     (orderly("scale_down", CAUSE_SIGNAL + signal.SIGTERM), ("scale_down", "0")),
     *(
-        (Death(end=name, told=told), (told, name))
-        for told in ("reload", "scale_down", "shutdown")
+        (Death(end=name, stop_reason=stop_reason), (stop_reason, name))
+        for stop_reason in ("reload", "scale_down", "shutdown")
         for name in ("SIGTERM", "SIGINT", "SIGQUIT")
     ),
     # gunicorn's own reloader
     (orderly(cause=CAUSE_RELOADER), ("reload", "0")),
     # at a shutdown gunicorn kills what does not leave; at other times somebody else did
-    (Death(end="SIGKILL", told="shutdown"), ("shutdown", "SIGKILL")),
-    (Death(end="SIGKILL", told="reload"), ("signal", "SIGKILL")),
-    (Death(end="SIGKILL", told="scale_down"), ("signal", "SIGKILL")),
+    (Death(end="SIGKILL", stop_reason="shutdown"), ("shutdown", "SIGKILL")),
+    (Death(end="SIGKILL", stop_reason="reload"), ("signal", "SIGKILL")),
+    (Death(end="SIGKILL", stop_reason="scale_down"), ("signal", "SIGKILL")),
     (Death(end="SIGKILL"), ("signal", "SIGKILL")),
     # no signal that asks it to leave: what it was told has nothing to do with it
-    *((Death(end="SIGSEGV", told=told), ("signal", "SIGSEGV")) for told in ("", "reload", "scale_down", "shutdown")),
-    (Death(end="SIGABRT", told="reload"), ("signal", "SIGABRT")),
-    (Death(end="signal 35", told="shutdown"), ("signal", "signal 35")),
+    *(
+        (Death(end="SIGSEGV", stop_reason=stop_reason), ("signal", "SIGSEGV"))
+        for stop_reason in ("", "reload", "scale_down", "shutdown")
+    ),
+    (Death(end="SIGABRT", stop_reason="reload"), ("signal", "SIGABRT")),
+    (Death(end="signal 35", stop_reason="shutdown"), ("signal", "signal 35")),
     *((Death(end=name), ("signal", name)) for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGABRT", "SIGBUS")),
     # a signal ended it: not a matter of having booted
     (Death(end="SIGSEGV", booted=False), ("signal", "SIGSEGV")),
-    (Death(end="SIGTERM", booted=False, told="shutdown"), ("shutdown", "SIGTERM")),
+    (Death(end="SIGTERM", booted=False, stop_reason="shutdown"), ("shutdown", "SIGTERM")),
     # a signal that somebody sent told it to leave, and it did
     (orderly(cause=CAUSE_SIGNAL + signal.SIGTERM), ("signal", "SIGTERM")),
     (orderly(cause=CAUSE_SIGNAL + signal.SIGINT), ("signal", "SIGINT")),
@@ -99,7 +107,7 @@ TABLE = [
     (Death(end="SIGSEGV", aborted=True), ("timeout", "SIGSEGV")),
     (Death(end=1, aborted=True, orderly=True), ("timeout", "SIGABRT")),
     (Death(end=None, aborted=True), ("timeout", "SIGABRT")),
-    (Death(end="SIGKILL", aborted=True, told="shutdown"), ("timeout", "SIGKILL")),
+    (Death(end="SIGKILL", aborted=True, stop_reason="shutdown"), ("timeout", "SIGKILL")),
     (Death(end="SIGABRT", aborted=True, booted=False), ("timeout", "SIGABRT")),
     (orderly("reload", aborted=True), ("timeout", "SIGABRT")),
     (orderly(cause=CAUSE_MAX_REQUESTS, aborted=True), ("timeout", "SIGABRT")),
@@ -111,13 +119,13 @@ TABLE = [
     ),
     (orderly(), ("error", "0")),
     (orderly(booted=False), ("boot", "0")),
-    (Death(end=0, told="reload"), ("error", "0")),
+    (Death(end=0, stop_reason="reload"), ("error", "0")),
     (Death(end=0, cause=CAUSE_MAX_REQUESTS), ("error", "0")),
     (Death(end=0, cause=CAUSE_SIGNAL + signal.SIGTERM), ("error", "0")),
-    (Death(end=1, orderly=True, told="shutdown"), ("error", "1")),
+    (Death(end=1, orderly=True, stop_reason="shutdown"), ("error", "1")),
     (Death(end=1, orderly=True, cause=CAUSE_MAX_REQUESTS), ("error", "1")),
     (Death(end=1, orderly=True, cause=CAUSE_SIGNAL + signal.SIGTERM), ("error", "1")),
-    (Death(end=None, orderly=True, told="reload"), ("error", "unknown")),
+    (Death(end=None, orderly=True, stop_reason="reload"), ("error", "unknown")),
     # an exit in good order is what it says, though nobody has seen the worker boot
     (orderly("shutdown", booted=False), ("shutdown", "0")),
     (orderly(cause=CAUSE_MAX_REQUESTS, booted=False), ("max_requests", "0")),
@@ -129,36 +137,36 @@ TABLE = [
 def test_verdicts(death: Death, how: tuple[str, str]) -> None:
     """Each end has its reason and detail; where the kernel has not killed, only a SIGKILL makes us ask it."""
     oom = Oom()
-    assert verdict(death, oom) == how
+    assert classify_exit(death, oom) == how
     assert oom.asked == (death.end == "SIGKILL" and not death.aborted)
 
 
-@pytest.mark.parametrize("told", ["", "reload", "scale_down", "shutdown"])
+@pytest.mark.parametrize("stop_reason", ["", "reload", "scale_down", "shutdown"])
 @pytest.mark.parametrize("booted", [True, False])
-def test_a_kill_of_the_kernels(told: str, booted: bool) -> None:
+def test_a_kill_of_the_kernels(stop_reason: str, booted: bool) -> None:
     """A SIGKILL that the kernel owns up to is oom, whatever the master wanted of the worker."""
-    assert verdict(Death(end="SIGKILL", told=told, booted=booted), Oom(True)) == ("oom", "SIGKILL")
+    assert classify_exit(Death(end="SIGKILL", stop_reason=stop_reason, booted=booted), Oom(True)) == ("oom", "SIGKILL")
 
 
 @pytest.mark.parametrize("death", [Death(end="SIGTERM"), Death(end=1), Death(end=None), orderly()])
 def test_the_kernel_has_no_say_in_other_ends(death: Death) -> None:
     """A kill for want of memory is not given to a worker that ended in another way."""
     oom = Oom(True)
-    assert verdict(death, oom)[0] != "oom"
+    assert classify_exit(death, oom)[0] != "oom"
     assert oom.asked == 0
 
 
 def test_an_aborted_worker_takes_no_kill_of_the_kernels() -> None:
     """gunicorn's own SIGKILL of a worker that timed out leaves the kernel's kill to whom it belongs."""
     oom = Oom(True)
-    assert verdict(Death(end="SIGKILL", aborted=True), oom) == ("timeout", "SIGKILL")
+    assert classify_exit(Death(end="SIGKILL", aborted=True), oom) == ("timeout", "SIGKILL")
     assert oom.asked == 0
 
 
 def test_every_end_has_a_reason() -> None:
     """Whatever is known of an end, its reason is one of the nine, its detail is not empty, and each reason occurs."""
     found = set()
-    for end, told, cause, answer, *flags in itertools.product(
+    for end, stop_reason, cause, answer, *flags in itertools.product(
         ("SIGKILL", "SIGTERM", "signal 35", 0, 1, None),
         ("", "reload", "scale_down", "shutdown"),
         (
@@ -175,7 +183,7 @@ def test_every_end_has_a_reason() -> None:
     ):
         aborted, booted, in_order = flags
         oom = Oom(answer)
-        reason, detail = verdict(Death(end, aborted, booted, in_order, cause, told), oom)
+        reason, detail = classify_exit(Death(end, aborted, booted, in_order, cause, stop_reason), oom)
         found.add(reason)
         assert detail
         assert (reason == "timeout") is aborted
@@ -183,9 +191,9 @@ def test_every_end_has_a_reason() -> None:
     assert found == set(REASONS)
 
 
-def new_ledger(oom: bool = False) -> Ledger:
+def new_ledger(oom: bool = False) -> ExitStats:
     """A ledger for which an endpoint is a path in capitals."""
-    return Ledger(Oom(oom), str.upper)
+    return ExitStats(Oom(oom), str.upper)
 
 
 def test_series_that_are_there_from_the_beginning() -> None:
@@ -218,8 +226,8 @@ def test_series_that_are_there_from_the_beginning() -> None:
     [
         (orderly(cause=CAUSE_MAX_REQUESTS), ("max_requests", "0"), "restart"),
         (orderly("reload"), ("reload", "0"), "restart"),
-        (Death(end="SIGTERM", told="scale_down"), ("scale_down", "SIGTERM"), "restart"),
-        (Death(end="SIGKILL", told="shutdown"), ("shutdown", "SIGKILL"), "restart"),
+        (Death(end="SIGTERM", stop_reason="scale_down"), ("scale_down", "SIGTERM"), "restart"),
+        (Death(end="SIGKILL", stop_reason="shutdown"), ("shutdown", "SIGKILL"), "restart"),
         (orderly(cause=CAUSE_SIGNAL + signal.SIGTERM), ("signal", "SIGTERM"), "restart"),
         (orderly(), ("error", "0"), "restart"),
         (Death(end="SIGABRT", aborted=True), ("timeout", "SIGABRT"), "timeout"),
@@ -246,7 +254,7 @@ def test_an_end_counts_once_in_fine_and_in_coarse(death: Death, how: tuple[str, 
 def test_a_kernels_kill_is_booked_as_such() -> None:
     """The ledger asks its own oom, once per death, and counts the kill as an error."""
     ledger = new_ledger(oom=True)
-    assert ledger.book(Death(end="SIGKILL", told="shutdown"), []) == ("oom", "SIGKILL")
+    assert ledger.book(Death(end="SIGKILL", stop_reason="shutdown"), []) == ("oom", "SIGKILL")
     assert ledger.exits["oom", "SIGKILL"] == 1
     assert ledger.restarts["error"] == 1
 
@@ -316,10 +324,12 @@ def test_a_copy_of_the_books_stays_as_it_is() -> None:
     assert (sum(books.lifetimes.counts), books.lifetimes.seconds) == (1.0, 5.0)
 
 
-def record(number: int, requests: int = 1) -> DeathRecord:
+def record(number: int, requests: int = 1) -> ExitRecord:
     """The death of the worker of this number, at that time."""
-    died_on = [InFlight(float(at), "GET", "/x") for at in range(requests)]
-    return DeathRecord(float(number), float(number), f"worker_{number}", number, "signal", "SIGKILL", died_on, 0)
+    interrupted_requests = [InFlightRequest(float(at), "GET", "/x") for at in range(requests)]
+    return ExitRecord(
+        float(number), float(number), f"worker_{number}", number, "signal", "SIGKILL", interrupted_requests, 0
+    )
 
 
 def test_the_latest_deaths() -> None:

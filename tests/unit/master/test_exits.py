@@ -11,24 +11,24 @@ from typing import Any
 import pytest
 from greenlet import GreenletExit  # type: ignore[import-untyped]
 
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
 from gunicorn_prom_hooks.master import workers as roster
-from gunicorn_prom_hooks.master.exit_reason import MAX_ROUTINE, Ledger
-from gunicorn_prom_hooks.master.exits import MAX_LINES, Deaths
-from gunicorn_prom_hooks.master.workers import Member
-from gunicorn_prom_hooks.shm.allocator import Leases
+from gunicorn_prom_hooks.master.exit_reason import MAX_ROUTINE, ExitStats
+from gunicorn_prom_hooks.master.exits import MAX_LINES, WorkerExits
+from gunicorn_prom_hooks.master.workers import TrackedWorker
+from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.layout import (
     CAUSE_MAX_REQUESTS,
     CAUSE_RELOADER,
     CAUSE_SIGNAL,
     CAUSE_UNCOUNTED,
-    COUNTED,
-    DIED_ON,
     DIRECTORY_BYTES,
     EXIT_CAUSE,
     EXIT_MARK,
+    EXPECTED_COUNT,
     INFLIGHT_ENTRIES,
+    INTERRUPTED_REQUEST,
     RUNNING_AT,
     RUNNING_CLOCK,
 )
@@ -84,12 +84,12 @@ class House:
 
     def __init__(self, max_endpoints: int = 200, log: Any = None) -> None:
         self.log = Log() if log is None else log
-        self.guard = Guard()
-        self.deaths = Deaths(self.log, self.guard, max_endpoints, Stacks())
-        self.leases = Leases(new_slot)
+        self.errors = ErrorReporter()
+        self.deaths = WorkerExits(self.log, self.errors, max_endpoints, Stacks())
+        self.leases = SlotAllocator(new_slot)
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> ExitStats:
         """The ledger."""
         return self.deaths.ledger
 
@@ -98,15 +98,15 @@ class House:
         """What is asked of kills."""
         return self.deaths.oom
 
-    def hire(self, age: int = 1, *, booted: bool = True) -> Member:
+    def hire(self, age: int = 1, *, booted: bool = True) -> TrackedWorker:
         """A new worker that was forked at SINCE and, two seconds later, has loaded the application."""
         lease = self.leases.take(age, WALL)
         lease.since = SINCE
         if booted:
             lease.slot.header[RUNNING_CLOCK], lease.slot.header[RUNNING_AT] = SINCE + 2.0, WALL + 2.0
-        return Member(Worker(age, PID + age - 1), f"worker_{age}_50", lease)
+        return TrackedWorker(Worker(age, PID + age - 1), f"worker_{age}_50", lease)
 
-    def bury(self, member: Member, *, reported: bool = True) -> tuple[str, str]:
+    def bury(self, member: TrackedWorker, *, reported: bool = True) -> tuple[str, str]:
         """Has its end booked, at GONE, and told; the one reason and detail that this has counted."""
         before = Counter(self.ledger.exits)
         self.deaths.ended(member, GONE, reported=reported)
@@ -139,10 +139,10 @@ def house() -> House:
     return House()
 
 
-def leave_in_flight(member: Member, *paths: str) -> None:
+def leave_in_flight(member: TrackedWorker, *paths: str) -> None:
     """Has the worker begin these requests, one second after the other from 100.0 on, and end none."""
-    slot, guard = member.lease.slot, Guard()
-    pre_request, _ = many_at_a_time(Recorder(slot, 200), None, guard)
+    slot, errors = member.lease.slot, ErrorReporter()
+    pre_request, _ = many_at_a_time(Recorder(slot, 200), None, errors)
     starts = {number for number in range(INFLIGHT_ENTRIES) if slot.words[inflight_start(number)] > 0.0}
     kept = []
     for second, path in enumerate(paths):
@@ -152,10 +152,10 @@ def leave_in_flight(member: Member, *paths: str) -> None:
             if number not in starts and slot.words[inflight_start(number)] > 0.0:
                 starts.add(number)
                 slot.words[inflight_start(number)] = 100.0 + second
-    assert guard.counts == {}
+    assert errors.counts == {}
 
 
-def left(member: Member, code: int = 0, cause: float = 0.0) -> None:
+def left(member: TrackedWorker, code: int = 0, cause: float = 0.0) -> None:
     """The worker's word that it leaves in good order, with this exit code."""
     member.lease.slot.header[EXIT_MARK] = 1.0 + code
     member.lease.slot.header[EXIT_CAUSE] = cause
@@ -181,7 +181,7 @@ class End:
         self.said = said
         self.state = state
 
-    def befall(self, house: House, member: Member) -> tuple[str, str]:
+    def befall(self, house: House, member: TrackedWorker) -> tuple[str, str]:
         """Has it happen, and booked."""
         state = self.state
         if state.get("listening", True):
@@ -190,7 +190,7 @@ class End:
             house.deaths.ends.listen(text, args)
         if "code" in state:
             left(member, state["code"], state.get("cause", 0.0))
-        member.told = state.get("told", "")
+        member.stop_reason = state.get("stop_reason", "")
         member.worker.aborted = state.get("aborted", False)
         if not state.get("booted", True):
             member.lease.slot.header[RUNNING_AT] = 0.0
@@ -201,17 +201,17 @@ class End:
 STOP = ("Handling signal: %s", ("term",))
 ENDS = {
     "max_requests": End(("max_requests", "0"), "warning", code=0, cause=CAUSE_MAX_REQUESTS),
-    "reload": End(("reload", "0"), "warning", code=0, told="reload"),
-    "reload, in a signal": End(("reload", "SIGTERM"), "warning", (KILLED, (PID, "SIGTERM")), told="reload"),
+    "reload": End(("reload", "0"), "warning", code=0, stop_reason="reload"),
+    "reload, in a signal": End(("reload", "SIGTERM"), "warning", (KILLED, (PID, "SIGTERM")), stop_reason="reload"),
     "reloader": End(("reload", "0"), "warning", code=0, cause=CAUSE_RELOADER),
-    "scale_down": End(("scale_down", "0"), "warning", code=0, told="scale_down"),
+    "scale_down": End(("scale_down", "0"), "warning", code=0, stop_reason="scale_down"),
     "shutdown": End(("shutdown", "0"), "warning", STOP, code=0),
-    "shutdown of what is told to go": End(("shutdown", "0"), "warning", STOP, code=0, told="reload"),
+    "shutdown of what is told to go": End(("shutdown", "0"), "warning", STOP, code=0, stop_reason="reload"),
     "shutdown, killed": End(("shutdown", "SIGKILL"), "warning", STOP, (KILLED, (PID, "SIGKILL"))),
     "told by a stranger": End(("signal", "SIGTERM"), "warning", code=0, cause=CAUSE_SIGNAL + signal.SIGTERM),
     "for no reason": End(("error", "0"), "error+", code=0),
     "max_requests, uncounted": End(("max_requests", "0"), "warning", code=0, cause=CAUSE_UNCOUNTED),
-    "uncounted, told": End(("reload", "0"), "warning", code=0, cause=CAUSE_UNCOUNTED, told="reload"),
+    "uncounted, stop_reason": End(("reload", "0"), "warning", code=0, cause=CAUSE_UNCOUNTED, stop_reason="reload"),
     "timeout": End(("timeout", "SIGABRT"), "error+", (KILLED, (PID, "SIGABRT")), aborted=True),
     "timeout, in good order": End(("timeout", "SIGABRT"), "error+", aborted=True, code=0),
     "timeout, exit": End(("timeout", "SIGABRT"), "error+", (EXITED, (PID, 1)), aborted=True, code=1),
@@ -219,22 +219,24 @@ ENDS = {
     "oom": End(("oom", "SIGKILL"), "error+", (KILLED, (PID, "SIGKILL")), kills=1),
     "oom at a shutdown": End(("oom", "SIGKILL"), "error+", STOP, (KILLED, (PID, "SIGKILL")), kills=1),
     "killed": End(("signal", "SIGKILL"), "error+", (KILLED + " Perhaps out of memory?", (PID, "SIGKILL"))),
-    "killed on its way out": End(("signal", "SIGKILL"), "error+", (KILLED, (PID, "SIGKILL")), code=0, told="reload"),
-    "crash": End(("signal", "SIGSEGV"), "error+", (KILLED, (PID, "SIGSEGV")), told="reload"),
+    "killed on its way out": End(
+        ("signal", "SIGKILL"), "error+", (KILLED, (PID, "SIGKILL")), code=0, stop_reason="reload"
+    ),
+    "crash": End(("signal", "SIGSEGV"), "error+", (KILLED, (PID, "SIGSEGV")), stop_reason="reload"),
     "killed by a stranger": End(("signal", "SIGTERM"), "error+", (KILLED, (PID, "SIGTERM"))),
     "error": End(("error", "1"), "error+", (EXITED, (PID, 1))),
-    "error, in good order": End(("error", "7"), "error+", (EXITED, (PID, 7)), code=7, told="reload"),
+    "error, in good order": End(("error", "7"), "error+", (EXITED, (PID, 7)), code=7, stop_reason="reload"),
     "error that nobody told": End(("error", "7"), "error+", code=7, reported=False),
     "boot": End(("boot", "1"), "error+", (EXITED, (PID, 1)), booted=False),
     "boot, halts the server": End(("boot", "3"), "error+", (EXITED, (PID, 3)), booted=False, reported=False),
     "os._exit(0)": End(("error", "0"), "error+"),
     "nobody listens": End(("error", "unknown"), "error+", listening=False),
     "nobody listens, booting": End(("boot", "unknown"), "error+", listening=False, booted=False),
-    "nobody listens, in good order": End(("reload", "0"), "warning", listening=False, code=0, told="reload"),
+    "nobody listens, in good order": End(("reload", "0"), "warning", listening=False, code=0, stop_reason="reload"),
     "nobody listens, timeout": End(("timeout", "SIGABRT"), "error+", listening=False, aborted=True),
     "just not there any more": End(("error", "unknown"), "error+", reported=False),
     "never there": End(("boot", "unknown"), "error+", reported=False, booted=False),
-    "in good order, not told": End(("reload", "0"), "warning", code=0, told="reload", reported=False),
+    "in good order, not told": End(("reload", "0"), "warning", code=0, stop_reason="reload", reported=False),
     "another one's end": End(("error", "0"), "error+", (KILLED, (PID + 1, "SIGKILL"))),
 }
 
@@ -250,7 +252,7 @@ def test_an_end_without_requests(end: End, house: House) -> None:
     )
     assert house.log.lines == ([(end.level, line)] if end.always else [])
     assert house.ledger.killed == {}
-    assert house.guard.counts == {}
+    assert house.errors.counts == {}
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
@@ -265,7 +267,7 @@ def test_an_end_in_the_middle_of_a_request(end: End, house: House) -> None:
     )
     assert house.log.lines == [(end.level, line)]
     assert house.ledger.killed == {("GET", "/items/:id", end.how[0]): 1}
-    assert house.guard.counts == {}
+    assert house.errors.counts == {}
 
 
 def test_lifetimes(house: House) -> None:
@@ -309,7 +311,7 @@ def test_a_request_without_a_name_alone_is_news(house: House) -> None:
 def test_a_request_that_the_master_knows_by_number(house: House) -> None:
     """A request to a path that the worker has had before is named, though the master never looked."""
     member = house.hire()
-    pre_request, post_request = one_at_a_time(Recorder(member.lease.slot, 200), None, house.guard)
+    pre_request, post_request = one_at_a_time(Recorder(member.lease.slot, 200), None, house.errors)
     request, environ, response = handled(GET % b"/items/7")
     pre_request(None, request)
     post_request(None, request, environ, response)
@@ -349,16 +351,16 @@ def test_paths_of_every_kind(path: str, house: House) -> None:
     assert house.log.lines[0][1].isprintable()
 
 
-def killed_before_the_last_store(house: House, member: Member) -> None:
+def killed_before_the_last_store(house: House, member: TrackedWorker) -> None:
     """Has the worker answer a request, and be killed right before the store that counts it."""
     slot = member.lease.slot
-    pre_request, post_request = one_at_a_time(Recorder(slot, 200), None, house.guard)
+    pre_request, post_request = one_at_a_time(Recorder(slot, 200), None, house.errors)
     request, environ, response = handled(GET % b"/x")
     pre_request(None, request)
     post_request(None, request, environ, response)
     at = inflight_start(INFLIGHT_ENTRIES - 1)
     cell = int(-slot.words[at])
-    assert slot.words[cell] == slot.words[at + COUNTED] == 1.0
+    assert slot.words[cell] == slot.words[at + EXPECTED_COUNT] == 1.0
     slot.words[cell] = 0.0
 
 
@@ -380,7 +382,7 @@ def test_a_request_that_was_answered_is_counted(scraped: bool, house: House) -> 
 def test_a_request_that_the_workers_own_end_ended(handler: str, reason: str, house: House) -> None:
     """A request that gunicorn's signal handler broke off was recorded, and went down with its worker all the same."""
     member = house.hire()
-    pre_request, post_request = one_at_a_time(Recorder(member.lease.slot, 200), None, house.guard)
+    pre_request, post_request = one_at_a_time(Recorder(member.lease.slot, 200), None, house.errors)
     request, environ, response = handled(GET % b"/x")
     pre_request(None, request)
     try:
@@ -430,8 +432,8 @@ def test_nothing_is_logged_until_it_is_told(house: House) -> None:
         house.deaths.ended(house.hire(age), GONE, reported=True)
     assert house.log.lines == []
     house.deaths.tell()
-    told = [line.split()[2] for _, line in house.log.lines]
-    assert told == ["worker_1_50", "worker_2_50", "worker_3_50"]
+    stop_reason = [line.split()[2] for _, line in house.log.lines]
+    assert stop_reason == ["worker_1_50", "worker_2_50", "worker_3_50"]
     house.deaths.tell()
     assert len(house.log.lines) == 3
 
@@ -461,8 +463,8 @@ def test_a_death_in_the_middle_of_telling(house: House, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(house.log, "error", interrupted)
     house.deaths.tell()
-    told = [line.split()[2] for _, line in house.log.lines]
-    assert told == ["worker_1_50", "worker_2_50", "worker_3_50"]
+    stop_reason = [line.split()[2] for _, line in house.log.lines]
+    assert stop_reason == ["worker_1_50", "worker_2_50", "worker_3_50"]
 
 
 @pytest.mark.parametrize("error", [interruption("handle_abort"), GreenletExit()])
@@ -470,7 +472,7 @@ def test_a_request_that_a_gevent_worker_cuts_off(error: BaseException, house: Ho
     """A request that the worker's own end ended without an answer went down with it, and is counted nowhere else."""
     member = house.hire()
     worker = SimpleNamespace(alive=True)
-    pre_request, post_request = many_at_a_time(Recorder(member.lease.slot, 200), None, house.guard)
+    pre_request, post_request = many_at_a_time(Recorder(member.lease.slot, 200), None, house.errors)
     request, environ, response = handled(GET % b"/x")
     pre_request(worker, request)
     worker.alive = False
@@ -479,7 +481,7 @@ def test_a_request_that_a_gevent_worker_cuts_off(error: BaseException, house: Ho
     except (SystemExit, GreenletExit):
         post_request(worker, request, environ, response)
     left(member)
-    member.told = "reload"
+    member.stop_reason = "reload"
     assert house.bury(member) == ("reload", "0")
     assert house.ledger.killed == {("GET", "/x", "reload"): 1}
     assert house.counted() == {}
@@ -489,8 +491,8 @@ def test_a_request_that_a_gevent_worker_cuts_off(error: BaseException, house: Ho
 def test_a_shutdown_is_for_all(house: House) -> None:
     """Whatever they were told before, workers that leave once the server stops are part of the shutdown."""
     members = [house.hire(age) for age in (1, 2, 3)]
-    for member, told in zip(members, ("", "reload", "scale_down"), strict=True):
-        member.told = told
+    for member, stop_reason in zip(members, ("", "reload", "scale_down"), strict=True):
+        member.stop_reason = stop_reason
         left(member)
     house.deaths.ends.listen(*STOP)
     assert [house.bury(member) for member in members] == [("shutdown", "0")] * 3
@@ -526,7 +528,7 @@ def test_a_logger_that_fails(end: str, log: Any) -> None:
     assert ENDS[end].befall(house, member) == ENDS[end].how
     assert house.ledger.killed == {("GET", "/x", ENDS[end].how[0]): 1}
     assert sum(house.ledger.lifetimes.counts) == 1.0
-    assert house.guard.counts == {"log": 1}
+    assert house.errors.counts == {"log": 1}
 
 
 def test_boots_are_observed_once(house: House) -> None:
@@ -578,7 +580,7 @@ def test_each_look_looks_at_the_kernels_count(house: House) -> None:
     assert house.kernel.looks == 2
 
 
-@pytest.mark.parametrize("cell", [EXIT_MARK, EXIT_CAUSE, DIED_ON, DIRECTORY_BYTES])
+@pytest.mark.parametrize("cell", [EXIT_MARK, EXIT_CAUSE, INTERRUPTED_REQUEST, DIRECTORY_BYTES])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -7.5, 1e300])
 def test_a_slot_that_something_else_has_written_into(cell: int, value: float, house: House) -> None:
     """Nonsense in the slot costs what was in there, and not the entry in the ledger."""
@@ -609,7 +611,7 @@ def test_ordinary_deaths_do_not_push_out_what_is_news(house: House) -> None:
     for age in range(2, 40):
         member = house.hire(age)
         left(member)
-        member.told = "reload"
+        member.stop_reason = "reload"
         house.bury(member)
     assert [record.detail for record in house.ledger.latest].count("SIGSEGV") == 1
     assert len(house.ledger.latest) == 1 + MAX_ROUTINE

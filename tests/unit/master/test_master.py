@@ -12,7 +12,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.workers.sync import SyncWorker
 
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master.master import Master
 from gunicorn_prom_hooks.settings import Settings
 from gunicorn_prom_hooks.shm.layout import QUIT_AT, RUNNING_AT
@@ -22,7 +22,7 @@ from gunicorn_prom_hooks.shm.layout import QUIT_AT, RUNNING_AT
 def master() -> Master:
     """A master without an exporter, whose gunicorn has no workers yet."""
     server: Any = SimpleNamespace(cfg=Config(), log=None, WORKERS={}, LISTENERS=[], num_workers=1, timeout=30)
-    return Master(server, Settings(port=0, max_endpoints=1), Guard())
+    return Master(server, Settings(port=0, max_endpoints=1), ErrorReporter())
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_between_forks_that_follow_each_other_workers_are_not_gone_through(
     booting[0].pid = os.getpid()
     master.forking(booting[0])
     assert looks == [1]
-    master._roster.left(booting[0])
+    master._workers.left(booting[0])
     master.forking(booting[1], look=False)
     assert looks == [1]
     assert master.member(booting[0]) is None
@@ -98,8 +98,8 @@ def test_ready_is_who_was_heard_of_within_the_timeout(master: Master, booting: l
     assert not master.is_ready()
     master.server.timeout = 0
     assert master.is_ready()
-    member.told = "reload"
+    member.stop_reason = "reload"
     assert not master.is_ready()
-    member.told = ""
+    member.stop_reason = ""
     member.lease.slot.header[QUIT_AT] = 1.0
     assert not master.is_ready()

@@ -314,6 +314,6 @@ def test_a_real_oom_kill(limited_cgroup: MakeCgroup) -> None:  # noqa: F811 - th
         [sys.executable, "-c", CHILD, str(folder)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    path, *told = json.loads(done.stdout)
+    path, *stop_reason = json.loads(done.stdout)
     assert Path(path) == folder / file
-    assert told == [False, -9, True, -9, False, -9, True]
+    assert stop_reason == [False, -9, True, -9, False, -9, True]

@@ -12,12 +12,12 @@ from gunicorn.config import Config
 from gunicorn.workers.sync import SyncWorker
 
 from gunicorn_prom_hooks.collectors import Page
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
 from gunicorn_prom_hooks.master.master import Master
-from gunicorn_prom_hooks.master.workers import Member
+from gunicorn_prom_hooks.master.workers import TrackedWorker
 from gunicorn_prom_hooks.settings import Settings
-from gunicorn_prom_hooks.shm.allocator import Leases
+from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.layout import EXIT_MARK, RUNNING_AT
 from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.schema import COUNTS, FAILED, MAX_PATHS, OVERFLOWED, REQUESTS
@@ -61,7 +61,7 @@ class House:
         self.log = Log()
         workers: dict[int, Any] = {}
         server = SimpleNamespace(cfg=Config(), log=self.log, WORKERS=workers, LISTENERS=[], num_workers=1, timeout=30)
-        self.master = Master(server, Settings(port=0, max_endpoints=20), Guard())
+        self.master = Master(server, Settings(port=0, max_endpoints=20), ErrorReporter())
         arguments: tuple[Any, ...] = (os.getpid(), [], None, 30, Config(), None)
         workers[os.getpid()] = SyncWorker(1, *arguments)
         self.worker = workers.pop(os.getpid())
@@ -71,7 +71,7 @@ class House:
         self.member.lease.slot.header[RUNNING_AT] = self.member.lease.since + 1.0
 
     @property
-    def member(self) -> Member:
+    def member(self) -> TrackedWorker:
         """The worker's entry."""
         member = self.master.member(self.worker)
         assert member is not None
@@ -92,7 +92,7 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
 
 @pytest.mark.parametrize(
-    ("said", "told", "aborted", "stopping"),
+    ("said", "stop_reason", "aborted", "stopping"),
     [
         (None, "", False, False),
         (("Handling signal: %s", ("hup",)), "", False, False),
@@ -102,11 +102,11 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         (None, "", True, True),
     ],
 )
-def test_whether_a_worker_is_to_leave(said: Any, told: str, aborted: bool, stopping: bool, house: House) -> None:
+def test_whether_a_worker_is_to_leave(said: Any, stop_reason: str, aborted: bool, stopping: bool, house: House) -> None:
     """It is when the server shuts down, when it was told to, and when gunicorn has run out of patience with it."""
     if said is not None:
         house.master.listen(*said)
-    house.member.told = told
+    house.member.stop_reason = stop_reason
     house.worker.aborted = aborted
     assert [worker.stopping for worker in house.master.view().workers] == [stopping]
 
@@ -166,7 +166,7 @@ def test_a_view_is_a_copy(house: House) -> None:
     assert [(found.start, found.path) for found in view.workers[0].in_flight] == [(1.0, "/x")]
     assert (view.messages, view.reloads, view.departed) == ({"error": 1}, 0, [])
     assert not any(view.ledger.exits.values())
-    found = samples(Page(house.master.view, Guard()).collect_from(view))
+    found = samples(Page(house.master.view, ErrorReporter()).collect_from(view))
     assert one(found, "gunicorn_requests_total", method="GET", endpoint="/x", status=200) == 1.0
     assert one(found, "gunicorn_requests_in_progress") == 3.0
 
@@ -175,13 +175,13 @@ def test_a_request_is_never_finished_and_in_progress(house: House, monkeypatch: 
     """A request that ends between any two of the view's reads of a slot is missing in one of them, or in both."""
     lease = house.member.lease
     recorded = Recorded(20, lease.slot)
-    pre_request, post_request = one_at_a_time(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = one_at_a_time(recorded.recorder, None, recorded.errors)
     served = handled(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
     reads = 0
     for reader, name in (
         (SlotReader, "update"),
         (SlotReader, "captured"),
-        (Leases, "copy"),
+        (SlotAllocator, "copy"),
         (SlotReader, "in_flight"),
         (SlotReader, "untracked"),
     ):
@@ -215,7 +215,7 @@ def test_a_page_needs_no_second_look(house: House) -> None:
         looks.append(1)
         return house.master.view()
 
-    page = Page(look, Guard())
+    page = Page(look, ErrorReporter())
     list(page.collect_from(page.look()))
     assert len(looks) == 1
 

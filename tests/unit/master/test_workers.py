@@ -7,14 +7,14 @@ import time
 
 import pytest
 
-from gunicorn_prom_hooks.master.workers import Member, Roster
-from gunicorn_prom_hooks.shm.allocator import Leases
+from gunicorn_prom_hooks.master.workers import TrackedWorker, WorkerRegistry
+from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.layout import ABORT_AT, EXIT_MARK, QUIT_AT, RUNNING_AT
 from gunicorn_prom_hooks.shm.slot import Slot
 from tests.helpers.tracked_workers import Ended, Worker, a_roster
 
 
-def mark(member: Member, cell: int, value: float) -> None:
+def mark(member: TrackedWorker, cell: int, value: float) -> None:
     """Writes into the header of a member's slot, as its worker would."""
     member.lease.slot.header[cell] = value
 
@@ -22,8 +22,9 @@ def mark(member: Member, cell: int, value: float) -> None:
 def test_an_end_is_told_while_the_slot_is_as_the_worker_left_it() -> None:
     """Whoever books an end finds the worker's marks in its slot; afterwards the slot is free and clean."""
     marks = []
-    roster = Roster(
-        Leases(lambda: Slot(100, 1000)), lambda member, when, _: marks.append(member.lease.slot.header[EXIT_MARK])
+    roster = WorkerRegistry(
+        SlotAllocator(lambda: Slot(100, 1000)),
+        lambda member, when, _: marks.append(member.lease.slot.header[EXIT_MARK]),
     )
     worker = Worker(1, os.getpid())
     member = roster.arrive(worker, "age")
@@ -39,10 +40,10 @@ def test_an_end_is_told_while_the_slot_is_as_the_worker_left_it() -> None:
 def test_a_slot_is_free_even_where_booking_fails() -> None:
     """An error on the way of an end to the books costs the entry, not the slot."""
 
-    def fail(member: Member, when: float, reported: bool) -> None:
+    def fail(member: TrackedWorker, when: float, reported: bool) -> None:
         raise ValueError
 
-    roster = Roster(Leases(lambda: Slot(100, 1000)), fail)
+    roster = WorkerRegistry(SlotAllocator(lambda: Slot(100, 1000)), fail)
     worker = Worker(1, os.getpid())
     roster.arrive(worker, "age")
     roster.left(worker)
@@ -71,11 +72,11 @@ def test_why_a_worker_is_to_leave() -> None:
     for age in (3, 1, 2):
         roster.arrive(Worker(age, os.getpid()), "age")
     roster.tell("scale_down", 1)
-    assert {member.worker.age: member.told for member in roster.members()} == {1: "scale_down", 2: "", 3: ""}
+    assert {member.worker.age: member.stop_reason for member in roster.members()} == {1: "scale_down", 2: "", 3: ""}
     roster.tell("reload")
     roster.tell("scale_down", 2)
     roster.arrive(Worker(4, os.getpid()), "age")
-    assert {member.worker.age: member.told for member in roster.members()} == {
+    assert {member.worker.age: member.stop_reason for member in roster.members()} == {
         **dict.fromkeys((1, 2, 3), "reload"),
         4: "",
     }

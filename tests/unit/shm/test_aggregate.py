@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.shm.aggregate import EndpointCap, Tally, columns_added
-from gunicorn_prom_hooks.shm.allocator import Leases
+from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.schema import FAILED, REQUESTS, WEBSOCKETS, Family
 from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter
 from tests.helpers.recording import own, same, tally, totals
@@ -58,7 +58,7 @@ def test_adding_does_not_change_what_was_read() -> None:
 
 def test_a_lease_counts_from_its_base() -> None:
     """What a worker did is what its slot has now less what it had; cells that did not exist then count from 0."""
-    leases = Leases(lambda: Slot(500, 8000))
+    leases = SlotAllocator(lambda: Slot(500, 8000))
     first = leases.take(1, 0.0)
     writer, slot = SlotWriter(first.slot), first.slot
 
@@ -84,7 +84,7 @@ def test_a_lease_counts_from_its_base() -> None:
 
 def test_a_worker_that_did_nothing() -> None:
     """Its requests are zeros, in a new slot and in one that a predecessor has counted in."""
-    leases = Leases(lambda: Slot(500, 8000))
+    leases = SlotAllocator(lambda: Slot(500, 8000))
     nothing = [0.0] * REQUESTS.cells
     first = leases.take(1, 0.0)
     assert own(leases, first) == (nothing, ANY)
@@ -100,7 +100,7 @@ def test_a_worker_that_did_nothing() -> None:
 
 def test_a_copy_is_of_one_moment() -> None:
     """What the workers count afterwards, in series old and new and in slots that are new, is not in it."""
-    leases = Leases(lambda: Slot(500, 8000))
+    leases = SlotAllocator(lambda: Slot(500, 8000))
     lease = leases.take(1, 0.0)
     writer = SlotWriter(lease.slot)
     at = writer.add(FAILED.number, ("GET", "/a", "500"), 1)

@@ -7,16 +7,16 @@ import random
 import pytest
 
 from gunicorn_prom_hooks.shm import layout
-from gunicorn_prom_hooks.shm.allocator import Lease, Leases
-from gunicorn_prom_hooks.shm.index import CorruptDirectory
+from gunicorn_prom_hooks.shm.allocator import Lease, SlotAllocator
+from gunicorn_prom_hooks.shm.index import CorruptIndex
 from gunicorn_prom_hooks.shm.schema import FAILED
 from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter, inflight_start
 from tests.helpers.recording import own, totals
 
 
-def some_leases() -> Leases:
+def some_leases() -> SlotAllocator:
     """Leases of small slots."""
-    return Leases(lambda: Slot(200, 4000))
+    return SlotAllocator(lambda: Slot(200, 4000))
 
 
 def count(lease: Lease, label: str, times: int = 1) -> None:
@@ -87,7 +87,7 @@ def test_what_belongs_to_one_worker_is_wiped(returned: bool) -> None:
     before = [slot.header[cell] for cell in kept]
     for cell in range(layout.PID, layout.HEADER_CELLS):
         slot.header[cell] = 3.0
-    for number in (*range(layout.INFLIGHT_ENTRIES), layout.NOWHERE):
+    for number in (*range(layout.INFLIGHT_ENTRIES), layout.OVERFLOW_ENTRY):
         slot.words[inflight_start(number)] = 1.0
     leases.give_back(lease)
     worker, booting = 0.0, 0.0
@@ -96,7 +96,7 @@ def test_what_belongs_to_one_worker_is_wiped(returned: bool) -> None:
         worker, booting = 2.0, 12.0
     assert [slot.header[cell] for cell in kept] == before
     assert lease.reader.in_flight() == []
-    assert slot.words[inflight_start(layout.NOWHERE)] == 0.0
+    assert slot.words[inflight_start(layout.OVERFLOW_ENTRY)] == 0.0
     assert lease.reader.untracked() == (0, 0.0)
     rest = [slot.header[cell] for cell in range(layout.PID, layout.HEADER_CELLS) if cell != layout.BOOTING_AT]
     assert (slot.header[layout.WORKER], slot.header[layout.BOOTING_AT]) == (worker, booting)
@@ -138,13 +138,13 @@ def test_totals_never_go_backwards() -> None:
 
 def test_a_corrupt_slot_is_not_leased_again() -> None:
     """Where something has written into a free slot, that is said twice, and then workers get other slots for ever."""
-    leases = Leases(lambda: Slot(100, 1000))
+    leases = SlotAllocator(lambda: Slot(100, 1000))
     lease = leases.take(1, 1.0)
     SlotWriter(lease.slot).add(FAILED.number, ("GET", "/", "ValueError"), 1)
     lease.slot.directory[:20] = b"x" * 20
     leases.give_back(lease)
     for _ in range(2):
-        with pytest.raises(CorruptDirectory):
+        with pytest.raises(CorruptIndex):
             leases.take(2, 2.0)
     assert [leases.take(worker, 3.0).number for worker in (3, 4)] == [1, 2]
 
@@ -152,7 +152,7 @@ def test_a_corrupt_slot_is_not_leased_again() -> None:
 def test_a_slot_that_has_become_too_small_is_not_leased_again() -> None:
     """A slot that no longer fits is left as it is, still read, and a larger one made once for all workers to come."""
     wanted = 100
-    leases = Leases(lambda: Slot(wanted, 1000), lambda slot: len(slot.cells) >= wanted)
+    leases = SlotAllocator(lambda: Slot(wanted, 1000), lambda slot: len(slot.cells) >= wanted)
     leases.give_back(leases.take(1, 1.0))
     wanted = 200
     for worker in range(2, 9):

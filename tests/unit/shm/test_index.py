@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.shm.index import CorruptDirectory, Entry, clean_label, decode, encode
+from gunicorn_prom_hooks.shm.index import CorruptIndex, Entry, clean_label, decode, encode
 from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES, MAX_LABEL_BYTES
 from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter
@@ -59,7 +59,7 @@ def test_corruption_of_any_byte_is_detected(some: list[Entry], data: st.DataObje
     raw = bytearray(written(some))
     at = data.draw(st.integers(0, len(raw) - 1))
     raw[at] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(CorruptDirectory):
+    with pytest.raises(CorruptIndex):
         list(decode(memoryview(raw), 0, len(raw)))
 
 
@@ -72,7 +72,7 @@ def test_corruption_of_a_label_is_detected(some: list[Entry], data: st.DataObjec
     start, end = len(written(some[:entry])) + struct.calcsize("=HHIIBB"), len(written(some[: entry + 1]))
     if start < end:
         raw[data.draw(st.integers(start, end - 1))] ^= data.draw(st.integers(1, 255))
-        with pytest.raises(CorruptDirectory):
+        with pytest.raises(CorruptIndex):
             list(decode(memoryview(raw), 0, len(raw)))
 
 
@@ -86,7 +86,7 @@ def test_garbage_is_no_directory(raw: bytes, labels: int, fits: bool) -> None:
         raw = struct.pack("=HHII", 12 + len(tail), 1, 0, zlib.crc32(head + bytes(4) + tail)) + tail
     try:
         list(decode(memoryview(raw), 0, len(raw)))
-    except CorruptDirectory:
+    except CorruptIndex:
         return
 
 
@@ -94,7 +94,7 @@ def test_half_an_entry_is_none() -> None:
     """An end that cuts an entry short, anywhere, raises CorruptDirectory."""
     raw = written([Entry(1, ("GET", "/"), 0, 20)])
     for end in range(1, len(raw)):
-        with pytest.raises(CorruptDirectory):
+        with pytest.raises(CorruptIndex):
             list(decode(memoryview(raw), 0, end))
 
 
@@ -106,7 +106,7 @@ def test_a_length_that_cannot_be_is_corruption(length: float) -> None:
     reader = SlotReader(slot)
     assert reader.update()
     slot.header[DIRECTORY_BYTES] = length
-    with pytest.raises(CorruptDirectory):
+    with pytest.raises(CorruptIndex):
         reader.update()
-    with pytest.raises(CorruptDirectory):
+    with pytest.raises(CorruptIndex):
         SlotWriter(slot)

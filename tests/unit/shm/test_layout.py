@@ -54,7 +54,7 @@ def in_flight(memory: bytes) -> list[tuple[float, str, str]]:
 def a_used_slot() -> tuple[Recorded, Any]:
     """A slot in which two requests were recorded, a third is in progress, and one to a path that is not known."""
     recorded = Recorded()
-    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.errors)
     request, environ, response = handled()
     for _ in range(2):
         pre_request(None, request)
@@ -97,7 +97,7 @@ def test_untracked_requests_as_the_docstring_has_them() -> None:
 def test_the_table_of_the_docstring_is_right() -> None:
     """The offsets in the docstring's table are the constants, and end where the slot ends."""
     offsets = [int(number.replace(",", "")) for number in re.findall(r"^([\d,]+)(?: \+ 8 \* C)?  ", TEXT, re.MULTILINE)]
-    nowhere = layout.INFLIGHT_AT + 256 * layout.NOWHERE
+    nowhere = layout.INFLIGHT_AT + 256 * layout.OVERFLOW_ENTRY
     assert offsets == [0, 8 * layout.HEADER_CELLS, nowhere, layout.CELLS_AT, layout.CELLS_AT]
     assert layout.INFLIGHT_AT == 512
     assert layout.CELLS_AT == 512 + 128 * 256 + 256
@@ -117,7 +117,7 @@ def test_the_header_says_what_the_docstring_says() -> None:
     assert 0 < header(memory, "DIRECTORY_BYTES") < len(recorded.slot.directory)
     assert layout.CELLS_AT % 8 == layout.INFLIGHT_AT % 8 == layout.INFLIGHT_BYTES % 8 == 0
     numbers = [value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)]
-    assert min(numbers) == layout.COUNTED == -2
+    assert min(numbers) == layout.EXPECTED_COUNT == -2
 
 
 def test_the_checksum_is_that_of_the_whole_entry() -> None:

@@ -6,7 +6,7 @@ import os
 import tracemalloc
 from pathlib import Path
 
-from gunicorn_prom_hooks.shm.allocator import Lease, Leases
+from gunicorn_prom_hooks.shm.allocator import Lease, SlotAllocator
 from gunicorn_prom_hooks.shm.schema import FAILED, REQUESTS
 from gunicorn_prom_hooks.shm.slot import Slot, SlotMaker
 from gunicorn_prom_hooks.worker.recording.recorder import Recorder
@@ -32,7 +32,7 @@ def test_what_is_kept_of_a_row_is_not_its_cells() -> None:
 
     A row has twenty cells. Of its labels there is one copy for all slots.
     """
-    leases = Leases(lambda: Slot(65536, 262144))
+    leases = SlotAllocator(lambda: Slot(65536, 262144))
     first = [leases.take(age, 1.0) for age in range(WORKERS)]
     count(first[0])
     totals(leases)  # what there is only once
@@ -54,7 +54,7 @@ def test_what_is_kept_of_a_row_is_not_its_cells() -> None:
 
 def test_a_process_forked_during_a_scrape_inherits_no_copy() -> None:
     """The copy is empty there, and whole here."""
-    leases = Leases(lambda: Slot(65536, 262144))
+    leases = SlotAllocator(lambda: Slot(65536, 262144))
     count(leases.take(1, 1.0))
     copy = leases.copy(leases.update())
     pid = os.fork()

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.shm.index import CorruptDirectory, Entry, encode
+from gunicorn_prom_hooks.shm.index import CorruptIndex, Entry, encode
 from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES
-from gunicorn_prom_hooks.shm.reader import InFlight, SlotReader
+from gunicorn_prom_hooks.shm.reader import InFlightRequest, SlotReader
 from gunicorn_prom_hooks.shm.slot import Slot, SlotFull, SlotWriter, inflight_start, write_out
 from tests.helpers.recording import entries, values
 
@@ -89,7 +89,7 @@ def test_an_entry_whose_cells_are_not_its_own(entry: Entry) -> None:
     slot.directory[at : at + len(data)] = data
     slot.header[DIRECTORY_BYTES] = at + len(data)
     for _ in range(2):
-        with pytest.raises(CorruptDirectory):
+        with pytest.raises(CorruptIndex):
             reader.update()
     assert reader.update() == []
     assert values(reader) == [0.0, 0.0]
@@ -195,4 +195,7 @@ def test_in_flight_requests_are_read_oldest_first() -> None:
         write_out(slot, inflight_start(number), method, path)
         slot.words[inflight_start(number)] = start
     reader = SlotReader(slot)
-    assert reader.in_flight() == [InFlight(5.0, "GET", "/new"), InFlight(7.0, "PUT", "/" + "é" * 107 + "\ufffd")]
+    assert reader.in_flight() == [
+        InFlightRequest(5.0, "GET", "/new"),
+        InFlightRequest(7.0, "PUT", "/" + "é" * 107 + "\ufffd"),
+    ]

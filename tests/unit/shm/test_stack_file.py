@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from gunicorn_prom_hooks.master import stack_requests as hangs
-from gunicorn_prom_hooks.master.stack_requests import WAIT_SECONDS, Hangs
-from gunicorn_prom_hooks.master.workers import Member
+from gunicorn_prom_hooks.master.stack_requests import WAIT_SECONDS, StackRequests
+from gunicorn_prom_hooks.master.workers import TrackedWorker
 from gunicorn_prom_hooks.shm import stack_file
-from gunicorn_prom_hooks.shm.allocator import Leases
+from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.layout import STACKS, STACKS_ARMED, STACKS_ASKED
 from gunicorn_prom_hooks.shm.stack_file import MAX_BYTES, SHOWN_BYTES, SIGNAL, SLOTS, Stacks
 from tests.helpers.recording import new_slot
@@ -33,8 +33,8 @@ STACKS_OF_ALL = Stacks()
 class Hung:
     """A child process that never comes back from one call, and what it is to the master."""
 
-    def __init__(self, hang: Callable[[Told], object], leases: Leases, *, arms: bool = True) -> None:
-        self.member = Member(SimpleNamespace(pid=0), "worker_1", leases.take(1, 0.0))
+    def __init__(self, hang: Callable[[Told], object], leases: SlotAllocator, *, arms: bool = True) -> None:
+        self.member = TrackedWorker(SimpleNamespace(pid=0), "worker_1", leases.take(1, 0.0))
         self.number = self.member.lease.number
         ready, go = os.pipe()
         self.pid = os.fork()
@@ -79,7 +79,7 @@ Fork = Callable[..., Hung]
 @pytest.fixture
 def fork() -> Iterator[Fork]:
     """Makes processes that hang, and ends them."""
-    leases = Leases(new_slot)
+    leases = SlotAllocator(new_slot)
     with contextlib.ExitStack() as stack:
 
         def make(hang: Callable[[Told], object], **keywords: Any) -> Hung:
@@ -113,7 +113,7 @@ def in_the_kernel(told: Told) -> None:
 def test_the_stacks_are_there_before_the_process_is_ended(hang: Callable[[Told], None], fork: Fork) -> None:
     """Wherever it hangs, its stack is whole when the master goes on, though what comes next ends it at once."""
     hung = fork(hang)
-    Hangs(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))
+    StackRequests(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))
     assert hung.abort() == signal.SIGABRT
     text = hung.text()
     assert text.startswith("Current thread 0x")
@@ -132,7 +132,7 @@ def test_a_deep_stack_is_waited_for(fork: Fork) -> None:
 
     for _ in range(20):
         hung = fork(deep)
-        Hangs(lambda hung=hung: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))  # type: ignore[misc]
+        StackRequests(lambda hung=hung: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))  # type: ignore[misc]
         assert hung.abort() == signal.SIGABRT
         assert hung.text().count(" in deep") == 91
 
@@ -140,7 +140,7 @@ def test_a_deep_stack_is_waited_for(fork: Fork) -> None:
 def test_who_is_not_asked(fork: Fork) -> None:
     """A process that has not armed itself is left alone, one is asked once, and other messages ask nobody."""
     unarmed, armed = fork(in_the_kernel, arms=False), fork(in_the_kernel)
-    asking = Hangs(lambda: [unarmed.member, armed.member], STACKS_OF_ALL)
+    asking = StackRequests(lambda: [unarmed.member, armed.member], STACKS_OF_ALL)
     for text, args in (
         (MESSAGE, (unarmed.pid,)),
         (MESSAGE, (1,)),
@@ -153,7 +153,7 @@ def test_who_is_not_asked(fork: Fork) -> None:
     assert armed.kill() == unarmed.kill() == signal.SIGKILL
 
     armed = fork(in_the_kernel)
-    asking = Hangs(lambda: [armed.member], STACKS_OF_ALL)
+    asking = StackRequests(lambda: [armed.member], STACKS_OF_ALL)
     asking.listen(f"WORKER TIMEOUT (pid:{armed.pid})", ())
     assert armed.text()
     asking.listen(MESSAGE, (armed.pid,))
@@ -165,7 +165,7 @@ def test_a_process_that_has_gone_is_not_asked(fork: Fork) -> None:
     hung = fork(in_the_kernel)
     pid = hung.pid
     hung.kill()
-    Hangs(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (pid,))
+    StackRequests(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (pid,))
     assert hung.text() == ""
 
 
@@ -174,7 +174,7 @@ def test_a_process_that_cannot_answer_costs_little(fork: Fork) -> None:
     first, second = fork(in_the_kernel), fork(in_the_kernel)
     for hung in (first, second):
         os.kill(hung.pid, signal.SIGSTOP)
-    asking = Hangs(lambda: [first.member, second.member], STACKS_OF_ALL)
+    asking = StackRequests(lambda: [first.member, second.member], STACKS_OF_ALL)
     start = time.monotonic()
     asking.listen(MESSAGE, (first.pid,))
     between = time.monotonic()
@@ -187,7 +187,7 @@ def test_without_proc_it_is_waited_for_too(fork: Fork, monkeypatch: pytest.Monke
     """Where the system does not tell which signals are pending, the text is there once it grows no more."""
     monkeypatch.setattr(hangs, "_is_writing", lambda pid: False)
     hung = fork(in_c)
-    Hangs(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))
+    StackRequests(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))
     assert " in in_c" in hung.text()
 
 
@@ -201,7 +201,7 @@ def test_each_process_writes_into_its_own_part(fork: Fork) -> None:
         in_the_kernel(told)
 
     several = [fork(first), fork(second), fork(first)]
-    asking = Hangs(lambda: [hung.member for hung in several], STACKS_OF_ALL)
+    asking = StackRequests(lambda: [hung.member for hung in several], STACKS_OF_ALL)
     for hung in several:
         asking.listen(MESSAGE, (hung.pid,))
     texts = [hung.text() for hung in several]
@@ -253,7 +253,7 @@ def test_what_is_in_the_part_from_before_is_not_shown(fork: Fork) -> None:
         assert time.monotonic() < deadline, "stacks that the master has not asked for"
         time.sleep(0.01)
     os.pwrite(STACKS_OF_ALL.fd, b"of the slot before\n" * 20_000, hung.number * MAX_BYTES)
-    Hangs(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))
+    StackRequests(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))
     text = hung.text()
     assert text.startswith("Current thread 0x")
     assert text.count(" in in_the_kernel\n") == 1

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from gunicorn_prom_hooks.master.exit_reason import DeathRecord
-from gunicorn_prom_hooks.model.server_snapshot import View
-from gunicorn_prom_hooks.shm.index import CorruptDirectory
-from gunicorn_prom_hooks.shm.reader import InFlight
+from gunicorn_prom_hooks.master.exit_reason import ExitRecord
+from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
+from gunicorn_prom_hooks.shm.index import CorruptIndex
+from gunicorn_prom_hooks.shm.reader import InFlightRequest
 from gunicorn_prom_hooks.shm.schema import FAILED
 from gunicorn_prom_hooks.status import document as model
 from gunicorn_prom_hooks.status.builder import Snapshots
@@ -28,7 +28,7 @@ class Processes:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
-    def __call__(self, view: View) -> list[Any]:
+    def __call__(self, view: ServerSnapshot) -> list[Any]:
         """Half of the CPU time is the system's."""
         memory = GaugeMetricFamily("gunicorn_worker_memory_bytes", "x", labels=("worker_id",))
         cpu = CounterMetricFamily("gunicorn_worker_cpu_seconds", "x", labels=("worker_id", "mode"))
@@ -48,7 +48,7 @@ class Listener:
         return "http://127.0.0.1:1"
 
 
-def failing(view: View) -> list[Any]:
+def failing(view: ServerSnapshot) -> list[Any]:
     """Fails."""
     raise RuntimeError("a bug")
 
@@ -201,8 +201,8 @@ def test_many_endpoints() -> None:
 
 def test_deaths(scene: Scene) -> None:
     """The ledger's latest, with how long their requests had run when the worker died."""
-    requests = [InFlight(70.0, "GET", "/a"), InFlight(79.5, "PUT", "/b")]
-    scene.ledger.remember(DeathRecord(40.0, 80.0, "worker_9", 77, "signal", "SIGKILL", requests, 3), news=True)
+    requests = [InFlightRequest(70.0, "GET", "/a"), InFlightRequest(79.5, "PUT", "/b")]
+    scene.ledger.remember(ExitRecord(40.0, 80.0, "worker_9", 77, "signal", "SIGKILL", requests, 3), news=True)
     assert Snapshots().take(scene.view()).deaths == [
         model.Death(
             time=40.0,
@@ -224,7 +224,7 @@ def test_a_part_that_fails_costs_itself_only(scene: Scene) -> None:
     assert {(row.memory_bytes, row.cpu_percent) for row in known(found.workers).rows} == {(None, None)}
 
 
-def broken(**parts: Any) -> Callable[[View], View]:
+def broken(**parts: Any) -> Callable[[ServerSnapshot], ServerSnapshot]:
     """Replaces parts of a view by what cannot be used."""
     return lambda view: dataclasses.replace(view, **parts)
 
@@ -239,7 +239,9 @@ def broken(**parts: Any) -> Callable[[View], View]:
     ],
     ids=["ledger", "build", "listeners", "workers"],
 )
-def test_parts_that_are_not_there(spoil: Callable[[View], View], missing: set[str], scene: Scene) -> None:
+def test_parts_that_are_not_there(
+    spoil: Callable[[ServerSnapshot], ServerSnapshot], missing: set[str], scene: Scene
+) -> None:
     """Each is None, and the others are not."""
     found = dataclasses.asdict(Snapshots().take(spoil(scene.view())))
     assert {name for name, part in found.items() if part is None} - {"traffic", "endpoints"} == missing
@@ -249,7 +251,7 @@ def test_a_corrupt_slot(scene: Scene) -> None:
     """Totals that cannot be added up are not there; the workers are. Rates go on when they are back."""
     snapshots = Snapshots()
     view = scene.view()
-    view.slots.error = CorruptDirectory("x")
+    view.slots.error = CorruptIndex("x")
     found = snapshots.take(view)
     assert (found.traffic, found.endpoints) == (None, None)
     assert len(known(found.workers).rows) == 2

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.paths import printable
+from gunicorn_prom_hooks.paths import escape_unprintable
 from gunicorn_prom_hooks.status.html import MAX_TEXT, document, tag
 
 NASTY = [
@@ -49,7 +49,7 @@ class Seen(HTMLParser):
 def test_nasty_text_is_text(text: str) -> None:
     """Markup, quotes, control characters, bidi overrides and lone surrogates are text, in contents and attributes."""
     seen = Seen(document(tag("p", text, title=text)))
-    shown = printable(text, MAX_TEXT)
+    shown = escape_unprintable(text, MAX_TEXT)
     assert seen.elements == ["p"]
     assert seen.attributes == [("title", shown)]
     assert seen.text == "\n" + shown
@@ -60,8 +60,8 @@ def test_nasty_text_is_text(text: str) -> None:
 def test_any_text_is_text(text: str) -> None:
     """Whatever the text, a parser sees one element and that text, made printable."""
     seen = Seen(document(tag("td", text, data_key=text)))
-    assert (seen.elements, seen.attributes) == (["td"], [("data-key", printable(text, MAX_TEXT))])
-    assert seen.text == "\n" + printable(text, MAX_TEXT)
+    assert (seen.elements, seen.attributes) == (["td"], [("data-key", escape_unprintable(text, MAX_TEXT))])
+    assert seen.text == "\n" + escape_unprintable(text, MAX_TEXT)
 
 
 def test_attributes() -> None:

@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from gunicorn_prom_hooks.master.exit_reason import DeathRecord
+from gunicorn_prom_hooks.master.exit_reason import ExitRecord
 from gunicorn_prom_hooks.model.response import Resource
-from gunicorn_prom_hooks.model.server_snapshot import View
+from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.index import clean_label
-from gunicorn_prom_hooks.shm.reader import InFlight
+from gunicorn_prom_hooks.shm.reader import InFlightRequest
 from gunicorn_prom_hooks.shm.schema import FAILED
 from gunicorn_prom_hooks.status import Site
 from gunicorn_prom_hooks.status import document as model
@@ -33,8 +33,10 @@ def scene() -> Scene:
     request(lease, recorder, labels=("GET", "/items/:id", 200))
     recorder.count(FAILED, "GET", "/items/:id", "ValueError")
     begin(lease, 98.5)
-    died_on = [InFlight(70.0, "GET", "/a")]
-    scene.ledger.remember(DeathRecord(40.0, 80.0, "worker_9", 77, "signal", "SIGKILL", died_on, 1), news=True)
+    interrupted_requests = [InFlightRequest(70.0, "GET", "/a")]
+    scene.ledger.remember(
+        ExitRecord(40.0, 80.0, "worker_9", 77, "signal", "SIGKILL", interrupted_requests, 1), news=True
+    )
     return scene
 
 
@@ -176,16 +178,18 @@ def page_with(text: str) -> Scene:
             return text
 
     class Nasty(Scene):
-        def view(self) -> View:
+        def view(self) -> ServerSnapshot:
             view = super().view()
-            workers = [dataclasses.replace(worker, in_flight=[InFlight(1.0, text, text)]) for worker in view.workers]
+            workers = [
+                dataclasses.replace(worker, in_flight=[InFlightRequest(1.0, text, text)]) for worker in view.workers
+            ]
             return dataclasses.replace(view, workers=workers, build=dict.fromkeys(view.build, text))
 
     scene = Nasty()
     lease, recorder = scene.hire(1)
     request(lease, recorder, labels=(clean_label(text), clean_label(text), 200))
     scene.listeners = [Listener()]
-    record = DeathRecord(40.0, 80.0, text, 77, text, text, [InFlight(70.0, text, text)], 0)
+    record = ExitRecord(40.0, 80.0, text, 77, text, text, [InFlightRequest(70.0, text, text)], 0)
     scene.ledger.remember(record, news=True)
     return scene
 

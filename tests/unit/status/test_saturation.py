@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gunicorn_prom_hooks.model.server_snapshot import View
+from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.layout import LOOP_DUE
 from gunicorn_prom_hooks.status import document as model
 from gunicorn_prom_hooks.status.builder import Snapshots
@@ -30,7 +30,7 @@ class Listener:
         return self._name
 
 
-def queues(view: View) -> Iterator[Metric]:
+def queues(view: ServerSnapshot) -> Iterator[Metric]:
     """A listener of which the kernel tells all, and one of which it does not tell what is unread."""
     values = {"backlog": (5, 7), "backlog_limit": (64, 64), "waiting_connections": (40,)}
     for name, of in values.items():
@@ -56,7 +56,7 @@ def scene() -> Scene:
     return scene
 
 
-def page(scene: Scene, view: View | None = None) -> bytes:
+def page(scene: Scene, view: ServerSnapshot | None = None) -> bytes:
     """The page, with these queues."""
     return render(Snapshots(queues=queues).take(view or scene.view()), str)
 

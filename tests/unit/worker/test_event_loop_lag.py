@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from gunicorn_prom_hooks.collectors.event_loop_lag import EventLoopLag
-from gunicorn_prom_hooks.errors import Guard
-from gunicorn_prom_hooks.model.server_snapshot import View
+from gunicorn_prom_hooks.errors import ErrorReporter
+from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm import loop_lag
 from gunicorn_prom_hooks.shm.layout import LOOP_DUE
 from gunicorn_prom_hooks.shm.schema import LAG_BUCKETS, LOOP_LAG
@@ -72,14 +72,14 @@ class Clock:
 class Loop:
     """A loop that the test runs by hand, with the timer in it."""
 
-    def __init__(self, recorded: Any, monkeypatch: pytest.MonkeyPatch, guard: Guard | None = None) -> None:
+    def __init__(self, recorded: Any, monkeypatch: pytest.MonkeyPatch, errors: ErrorReporter | None = None) -> None:
         self.calls: list[Any] = []
         self.fails = False
         self.beats = 0
         self.clock = Clock(monkeypatch)
         monkeypatch.setattr(event_loop_lag, "_running_loop", lambda worker: self.later)
         self.worker: Any = Worker(self)
-        self.timer = LoopTimer(recorded, guard or Guard())
+        self.timer = LoopTimer(recorded, errors or ErrorReporter())
         self.timer.start_with(self.worker)
 
     def later(self, call: Any) -> None:
@@ -196,21 +196,21 @@ def test_a_process_that_the_application_forks_counts_nothing(monkeypatch: pytest
 
 def test_a_failure_ends_in_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the heartbeat nor the loop gets to see that a timer cannot be set."""
-    guard = Guard()
-    loop = Loop(Recorded().recorder, monkeypatch, guard)
+    errors = ErrorReporter()
+    loop = Loop(Recorded().recorder, monkeypatch, errors)
     loop.fails = True
     assert loop.worker.notify() == "beat"
-    assert guard.counts == {"event_loop_lag": 1}
-    loop = Loop(Recorded().recorder, monkeypatch, guard)
+    assert errors.counts == {"event_loop_lag": 1}
+    loop = Loop(Recorded().recorder, monkeypatch, errors)
     loop.worker.notify()
     loop.fails = True
     loop.come(100.6)
-    assert guard.counts == {"event_loop_lag": 2}
+    assert errors.counts == {"event_loop_lag": 2}
 
 
 def test_a_worker_that_cannot_be_listened_to() -> None:
     """A class of somebody else's without a heartbeat, or with one that cannot be replaced, costs the lag alone."""
-    guard = Guard()
+    errors = ErrorReporter()
 
     class Fixed:
         __slots__ = ()
@@ -219,15 +219,15 @@ def test_a_worker_that_cannot_be_listened_to() -> None:
             """A heartbeat that nothing can be put in front of."""
 
     for worker in (object(), Fixed()):
-        LoopTimer(Recorded().recorder, guard).start_with(worker)
-    assert guard.counts == {"event_loop_lag": 2}
+        LoopTimer(Recorded().recorder, errors).start_with(worker)
+    assert errors.counts == {"event_loop_lag": 2}
 
 
 def test_a_worker_without_a_loop() -> None:
     """A worker that runs none has no timer, and its heartbeat is its own from the first one on."""
     recorded = Recorded()
     worker = Worker(SimpleNamespace(beats=0))  # type: ignore[arg-type]
-    LoopTimer(recorded.recorder, Guard()).start_with(worker)
+    LoopTimer(recorded.recorder, ErrorReporter()).start_with(worker)
     assert worker.notify() == "beat"
     assert "notify" not in vars(worker)
     assert recorded.slot.header[LOOP_DUE] == 0.0
@@ -237,7 +237,7 @@ def test_an_asyncio_loop_ends_with_the_timer_in_it() -> None:
     """No task is in the loop, nothing is said to its exception handler, and it closes at once."""
     recorded = Recorded()
     worker = Worker(SimpleNamespace(beats=0))  # type: ignore[arg-type]
-    LoopTimer(recorded.recorder, Guard()).start_with(worker)
+    LoopTimer(recorded.recorder, ErrorReporter()).start_with(worker)
     told: list[Any] = []
 
     async def serve() -> int:
@@ -255,7 +255,7 @@ import sys, time
 sys.path[:0] = sys.argv[1:]
 import gevent
 from tests.helpers.recording import Recorded
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.shm.schema import LOOP_LAG
 from gunicorn_prom_hooks.worker.event_loop_lag import LoopTimer
 
@@ -265,7 +265,7 @@ class Base:
 
 GeventWorker = type("GeventWorker", (Base,), {"__module__": "gunicorn.workers.ggevent"})
 recorded, worker = Recorded(), GeventWorker()
-LoopTimer(recorded.recorder, Guard()).start_with(worker)
+LoopTimer(recorded.recorder, ErrorReporter()).start_with(worker)
 worker.notify()
 gevent.sleep(1.3)
 ((total, *counts),) = recorded.series(LOOP_LAG).values()
@@ -326,7 +326,7 @@ class Late:
     def __init__(self, scene: Scene, loop: Loop, come: float) -> None:
         self._scene, self._loop, self._come = scene, loop, come
 
-    def view(self) -> View:
+    def view(self) -> ServerSnapshot:
         """Taken, and then the timer comes."""
         view = self._scene.view()
         self._loop.come(self._come)

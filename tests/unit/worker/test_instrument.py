@@ -25,7 +25,7 @@ class Loop:
     def __init__(self) -> None:
         self.recorded = Recorded()
         self.worker = SimpleNamespace(alive=True)
-        self.hooks = many_at_a_time(self.recorded.recorder, None, self.recorded.guard)
+        self.hooks = many_at_a_time(self.recorded.recorder, None, self.recorded.errors)
 
     def begin(self, path: bytes) -> Any:
         """Begins a request to this path."""
@@ -69,7 +69,7 @@ def test_a_request_that_is_cut_off(error: BaseException) -> None:
     loop.begin(b"/last")
     assert loop.in_flight() == ["/cut", "/last"]
     assert loop.recorded.requests() == {("GET", "/other", "200"): 1.0}
-    assert loop.recorded.guard.counts == {}
+    assert loop.recorded.errors.counts == {}
 
 
 @pytest.mark.parametrize("error", CUTS)
@@ -99,4 +99,4 @@ def test_a_request_that_is_not_cut_off(alive: bool, error: BaseException | None)
     failed = {} if error is None else {("GET", "/x", type(error).__name__): 1.0}
     assert loop.recorded.counts(FAILED) == failed
     assert loop.recorded.in_progress() == 0
-    assert loop.recorded.guard.counts == {}
+    assert loop.recorded.errors.counts == {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.settings import Settings
 from gunicorn_prom_hooks.shm.layout import (
     CAUSE_MAX_REQUESTS,
@@ -22,19 +22,19 @@ from gunicorn_prom_hooks.shm.layout import (
     QUIT_AT,
 )
 from gunicorn_prom_hooks.shm.reader import SlotReader
-from gunicorn_prom_hooks.worker.worker import WorkerSide
+from gunicorn_prom_hooks.worker.worker import WorkerRuntime
 from tests.helpers.recording import new_slot
 
 NEVER = sys.maxsize
 """gunicorn's max_requests of a worker that has none."""
 
 
-def handle_quit(side: WorkerSide, sig: int) -> None:
+def handle_quit(side: WorkerRuntime, sig: int) -> None:
     """Where gunicorn calls worker_int when a signal has come, by its name and that of its argument."""
     side.interrupted()
 
 
-def handle_changed(side: WorkerSide, sig: int) -> None:
+def handle_changed(side: WorkerRuntime, sig: int) -> None:
     """Where gunicorn's reloader calls worker_int."""
     side.interrupted()
 
@@ -42,7 +42,7 @@ def handle_changed(side: WorkerSide, sig: int) -> None:
 def leave(worker: Any, sig: int | None = None) -> list[float]:
     """Has the worker leave after this signal, 0 being a changed file; the cells with its word."""
     slot = new_slot()
-    side = WorkerSide(worker, SlotReader(slot), Settings(), Guard())
+    side = WorkerRuntime(worker, SlotReader(slot), Settings(), ErrorReporter())
     if sig is not None:
         (handle_quit if sig else handle_changed)(side, sig)
     side.leaving()

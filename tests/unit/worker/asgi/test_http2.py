@@ -14,7 +14,7 @@ from h2.exceptions import ProtocolError
 from gunicorn_prom_hooks.shm.schema import ERROR_HANDLING, FAILED, REQUEST_SIZE_SUM, REQUESTS
 from gunicorn_prom_hooks.worker.asgi.disconnects import is_cut_off
 from gunicorn_prom_hooks.worker.recording.event_loop_hooks import with_streams
-from gunicorn_prom_hooks.worker.recording.exceptions import client_left
+from gunicorn_prom_hooks.worker.recording.exceptions import is_client_disconnect
 from tests.helpers.recording import KINDS, MakeHooks, Recorded, handled
 
 
@@ -23,7 +23,7 @@ def served(
 ) -> Recorded:
     """What is recorded of a stream on which the application was sent so many bytes, and that ended like this."""
     recorded = Recorded()
-    pre_request, post_request = with_streams(make(recorded.recorder, None, recorded.guard), recorded.guard)
+    pre_request, post_request = with_streams(make(recorded.recorder, None, recorded.errors), recorded.errors)
     request, environ, response = handled()
     request.stream = SimpleNamespace(body_size=body)
     response.h2_conn = SimpleNamespace(is_closed=closed)
@@ -56,10 +56,10 @@ def refused_by_h2() -> BaseException:
 @pytest.mark.parametrize("error", [HTTP2StreamError(1), HTTP2ConnectionError(), HTTP2ProtocolError()])
 def test_a_stream_that_is_gone(make: MakeHooks, error: BaseException) -> None:
     """A stream, or its connection, that the client has ended is a 499, and nothing has failed."""
-    assert client_left(error)
+    assert is_client_disconnect(error)
     recorded = served(make, error, sent=True)
     assert recorded.requests() == {("GET", "/items/:id", "499"): 1.0}
-    assert recorded.counts(FAILED) == recorded.counts(ERROR_HANDLING) == recorded.guard.counts == {}
+    assert recorded.counts(FAILED) == recorded.counts(ERROR_HANDLING) == recorded.errors.counts == {}
 
 
 @pytest.mark.parametrize("make", KINDS[1:])
@@ -80,7 +80,7 @@ def test_what_h2_refuses_to_send(closed: bool, status: str) -> None:
 
 def test_misuse_is_no_client_that_left() -> None:
     """An application that asks gunicorn for what HTTP/2 has not got fails, also where the connection is closed."""
-    assert not client_left(HTTP2Error())
+    assert not is_client_disconnect(HTTP2Error())
     assert served(KINDS[1], HTTP2Error(), closed=True).requests() == {("GET", "/items/:id", "500"): 1.0}
 
 
@@ -102,13 +102,13 @@ def test_a_stream_that_is_not_as_we_know_it() -> None:
             raise RuntimeError("another gunicorn")
 
     recorded = Recorded()
-    pre_request, post_request = with_streams(KINDS[1](recorded.recorder, None, recorded.guard), recorded.guard)
+    pre_request, post_request = with_streams(KINDS[1](recorded.recorder, None, recorded.errors), recorded.errors)
     request, environ, response = handled()
     request.stream = Broken()
     pre_request(None, request)
     post_request(None, request, environ, response)
     assert recorded.requests() == {("GET", "/items/:id", "200"): 1.0}
-    assert recorded.guard.counts == {"post_request": 1}
+    assert recorded.errors.counts == {"post_request": 1}
 
 
 @pytest.mark.parametrize("closing", [False, True])

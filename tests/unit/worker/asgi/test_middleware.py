@@ -21,7 +21,7 @@ def test_the_usual_request(plain: bool) -> None:
         assert client.messages == [START, BODY]
     assert bench.requests() == {("GET", "/items/:id", "200"): 3.0}
     assert bench.in_progress() == 0
-    assert not bench.guard.counts
+    assert not bench.errors.counts
 
 
 @plain
@@ -111,13 +111,13 @@ def test_sizes_and_waiting(plain: bool) -> None:
 def test_no_room_in_the_table(plain: bool) -> None:
     """Where the in-flight table is full, or the scope is none, the request is served."""
     bench = Bench()
-    bench.calls.places.free.clear()
+    bench.calls.in_flight.free.clear()
     bench.call(sends(START, BODY), plain=plain)
     bench.call(sends(START, BODY), plain=plain)
     assert bench.requests() == {("GET", "/items/:id", "200"): 2.0}
     assert bench.in_progress() == 0
     assert bench.call(sends(START, BODY), plain=plain, path=None).messages == [START, BODY]
-    assert bench.guard.counts["asgi"] == 1
+    assert bench.errors.counts["asgi"] == 1
 
 
 def test_no_room_in_the_table_and_an_endpoint_of_the_framework() -> None:
@@ -125,12 +125,12 @@ def test_no_room_in_the_table_and_an_endpoint_of_the_framework() -> None:
     bench = Bench(lambda scope: "/things/{name}")
     for _ in range(2):
         bench.call(sends(START, BODY))
-    places = list(bench.calls.places.free)
-    bench.calls.places.free.clear()
+    places = list(bench.calls.in_flight.free)
+    bench.calls.in_flight.free.clear()
     bench.call(sends(START, BODY))
-    assert bench.calls.places.free == []
+    assert bench.calls.in_flight.free == []
     assert bench.in_progress() == 0
-    bench.calls.places.free += places
+    bench.calls.in_flight.free += places
     assert bench.requests() == {("GET", "/things/{name}", "200"): 3.0}
 
 

@@ -20,7 +20,7 @@ def test_a_second_response(plain: bool) -> None:
         bench.call(sends(START, BODY, START, BODY), plain=plain)
     assert bench.requests() == {("GET", "/items/:id", "200"): 3.0}
     assert bench.in_progress() == 0
-    assert len(set(bench.calls.places.free)) == len(bench.calls.places.free) == INFLIGHT_ENTRIES
+    assert len(set(bench.calls.in_flight.free)) == len(bench.calls.in_flight.free) == INFLIGHT_ENTRIES
 
 
 def test_odd_messages() -> None:
@@ -62,8 +62,8 @@ def test_headers_that_the_application_has_replaced(plain: bool, headers: Any) ->
     assert bench.call(app, plain=plain).messages == [START, BODY]
     assert bench.requests() == {("GET", "/items/:id", "200"): 2.0}
     assert bench.in_progress() == 0
-    assert len(bench.calls.places.free) == INFLIGHT_ENTRIES
-    assert bench.guard.counts == {"asgi": 1}
+    assert len(bench.calls.in_flight.free) == INFLIGHT_ENTRIES
+    assert bench.errors.counts == {"asgi": 1}
 
 
 @plain

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route, Router
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.shm.schema import FAILED
 from gunicorn_prom_hooks.worker.frameworks import FRAMEWORKS
 from gunicorn_prom_hooks.worker.frameworks.annotations import noted
@@ -43,11 +43,11 @@ from gunicorn_prom_hooks.worker.recording.endpoints import resolver
 from gunicorn_prom_hooks.worker.frameworks.annotations import noted
 
 before = set(sys.modules)
-guard = Guard()
-resolve = resolver(None, guard)
+errors = ErrorReporter()
+resolve = resolver(None, errors)
 assert resolve is noted, resolve
 assert resolve({"PATH_INFO": "/"}) is None
-assert not guard.counts, guard.counts
+assert not errors.counts, errors.counts
 assert set(sys.modules) == before, set(sys.modules) - before
 print(*sorted(set(asked) & {"bottle", "django", "falcon", "fastapi", "pyramid", "starlette"}))
 """
@@ -65,21 +65,21 @@ def test_a_framework_that_is_not_as_we_know_it(framework: Any, monkeypatch: pyte
     only(monkeypatch)
     monkeypatch.setitem(sys.modules, framework.MODULE, ModuleType(framework.MODULE))
     monkeypatch.setattr(framework, "prepare", lambda: sys.modules[framework.MODULE].nothing)
-    guard = Guard()
-    assert resolver(None, guard) is None
-    assert guard.counts == {framework.MODULE.partition(".")[0]: 1}
+    errors = ErrorReporter()
+    assert resolver(None, errors) is None
+    assert errors.counts == {framework.MODULE.partition(".")[0]: 1}
 
 
 def test_a_route_that_is_not_as_we_know_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be read is counted, and the path serves; the request is not lost."""
     only(monkeypatch, "starlette", "flask")
-    guard = Guard()
-    resolve = resolver(None, guard)
+    errors = ErrorReporter()
+    resolve = resolver(None, errors)
     assert resolve is not None
     router = Router()
     router.routes = None  # type: ignore[assignment]
     assert resolve({"type": "http", "router": router, "endpoint": object(), "path": "/"}) is None
-    assert guard.counts == {"starlette": 1}
+    assert errors.counts == {"starlette": 1}
 
 
 def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -231,7 +231,7 @@ def test_a_swallowed_exception_is_the_failure(make: MakeHooks, monkeypatch: pyte
             ("GET", "/503", "HTTP 503"): 1,
         }
         assert bench.requests()["GET", "/boom/<int:number>", "500"] == 2
-        assert not bench.guard.counts
+        assert not bench.errors.counts
 
 
 @pytest.mark.parametrize("make", KINDS)
@@ -249,7 +249,7 @@ def test_without_a_template_the_status_tells(make: MakeHooks, monkeypatch: pytes
         endpoints = {status: endpoint for _, endpoint, status in bench.requests()}
         assert {status for status, endpoint in endpoints.items() if endpoint == "<unmatched>"} == {"404", "405"}
         assert {endpoint for endpoint in endpoints.values() if endpoint != "<unmatched>"} == {"/:id/:id"}
-        assert not bench.guard.counts
+        assert not bench.errors.counts
 
 
 @pytest.mark.parametrize("make", KINDS)
@@ -264,21 +264,21 @@ def test_a_user_is_asked_once(make: MakeHooks, monkeypatch: pytest.MonkeyPatch) 
             raise KeyError("name")
         return None if environ["PATH_INFO"].startswith("/boom") else "mine"
 
-    guard = Guard()
-    with Bench(resolver(endpoint, guard), make=make) as bench:
+    errors = ErrorReporter()
+    with Bench(resolver(endpoint, errors), make=make) as bench:
         for path in (b"/boom/1", b"/503", b"/handled"):
             bench.get(path, wrongs())
         bench.send(b"GET / HTTP/9.9\r\n\r\n", wrongs())
         bench.send(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", wrongs())
         bench.send(b"GET /refused HTTP/1.1\r\nHost: x\r\nScript_Name: /mine\r\n\r\n", wrongs())
         assert calls == ["/boom/1", "/503", "/handled"]
-    assert guard.counts == {"endpoint": 1}
+    assert errors.counts == {"endpoint": 1}
 
 
 def test_a_user_without_a_framework(monkeypatch: pytest.MonkeyPatch) -> None:
     """None from the callable leaves the endpoint to the path."""
     only(monkeypatch)
-    resolve = resolver(lambda given: given["x"], Guard())
+    resolve = resolver(lambda given: given["x"], ErrorReporter())
     assert resolve is not None
     assert resolve({"x": None}) is None
     assert resolve({"x": "<unmatched>"}) == "<unmatched>"

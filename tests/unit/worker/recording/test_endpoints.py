@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.test import create_environ
 
-from gunicorn_prom_hooks.errors import Guard
-from gunicorn_prom_hooks.paths import REST, normalise
+from gunicorn_prom_hooks.errors import ErrorReporter
+from gunicorn_prom_hooks.paths import REST, normalize_path
 from gunicorn_prom_hooks.worker.recording.endpoints import resolver
 from tests.helpers.frameworks import only
 
@@ -32,8 +32,8 @@ paths = st.one_of(st.text(max_size=60), st.lists(segment, max_size=6).map(lambda
 @given(paths)
 def test_a_general_path_is_as_general_as_it_gets(path: str) -> None:
     """Normalising again changes nothing, and no path segment is added or lost."""
-    general = normalise(path)
-    assert normalise(general) == general
+    general = normalize_path(path)
+    assert normalize_path(general) == general
     assert general.count("/") == path.count("/") or general.endswith(REST)
 
 
@@ -42,7 +42,7 @@ def test_a_general_path_is_as_general_as_it_gets(path: str) -> None:
 def test_every_number_uuid_and_digest_is_replaced(parts: list[str]) -> None:
     """A segment that is digits only, a UUID, or long hex with a digit in it is replaced; words stay."""
     variable = re.compile(r"[0-9]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=.*[0-9])[0-9a-f]{8,}")
-    for before, after in zip(parts, normalise("/".join(parts)).split("/"), strict=bool(parts)):
+    for before, after in zip(parts, normalize_path("/".join(parts)).split("/"), strict=bool(parts)):
         if variable.fullmatch(before):
             assert after == ":id"
         if not re.search("[0-9]", before):
@@ -71,13 +71,13 @@ def test_every_number_uuid_and_digest_is_replaced(parts: list[str]) -> None:
 )
 def test_paths(path: str, general: str) -> None:
     """Numbers, UUIDs and digests become :id; numbers inside words stay."""
-    assert normalise(path) == general
+    assert normalize_path(path) == general
 
 
 def test_a_long_path_takes_no_long_time() -> None:
     """The pattern does not backtrack: a path as long as gunicorn lets through is done at once."""
     for path in ("/" + "a" * 8000 + "g", "/" + "1" * 8000 + "g", "/" + "1234-" * 1600, "/" + "12345678-1234-" * 570):
-        assert len(normalise(path)) <= len(path)
+        assert len(normalize_path(path)) <= len(path)
 
 
 @pytest.fixture(autouse=True)
@@ -86,19 +86,19 @@ def only_flask(monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "flask")
 
 
-def ask(endpoint: Any, environ: Mapping[str, Any] | None = None) -> tuple[str | None, Guard]:
+def ask(endpoint: Any, environ: Mapping[str, Any] | None = None) -> tuple[str | None, ErrorReporter]:
     """What a resolver made for the user's callable says, and the guard that it had."""
-    guard = Guard()
-    resolve = resolver(endpoint, guard)
+    errors = ErrorReporter()
+    resolve = resolver(endpoint, errors)
     assert resolve is not None
-    return resolve(environ or {}), guard
+    return resolve(environ or {}), errors
 
 
 def test_the_users_word_goes_first() -> None:
     """What the user's callable returns for the environ is the endpoint, whatever the framework says."""
-    answer, guard = ask(lambda environ: environ["x.endpoint"], {"x.endpoint": "mine"})
+    answer, errors = ask(lambda environ: environ["x.endpoint"], {"x.endpoint": "mine"})
     assert answer == "mine"
-    assert guard.counts == {}
+    assert errors.counts == {}
 
 
 def served_by_flask(path: str) -> dict[str, Any]:
@@ -121,17 +121,17 @@ def broken(environ: Mapping[str, Any]) -> str:
 )
 def test_no_answer_is_left_to_the_framework(endpoint: Any, failures: int) -> None:
     """A callable that returns None, raises or returns no text leaves the endpoint to others; the last two count."""
-    guard = Guard()
-    resolve = resolver(endpoint, guard)
+    errors = ErrorReporter()
+    resolve = resolver(endpoint, errors)
     assert resolve is not None
     assert resolve(served_by_flask("/items/7")) == "/items/<int:number>"
-    assert guard.counts == ({"endpoint": failures} if failures else {})
+    assert errors.counts == ({"endpoint": failures} if failures else {})
     assert ask(endpoint)[0] is None
 
 
 def test_flask_tells_its_rule() -> None:
     """Without a callable Flask's route template is the endpoint, and <unmatched> where Flask had no rule."""
-    resolve = resolver(None, Guard())
+    resolve = resolver(None, ErrorReporter())
     assert resolve is not None
     assert resolve(served_by_flask("/items/7")) == "/items/<int:number>"
     assert resolve(served_by_flask("/items/x")) == "<unmatched>"
@@ -141,14 +141,14 @@ def test_flask_tells_its_rule() -> None:
 def test_a_framework_that_is_not_as_we_know_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version of a framework that has not what we need costs a count, and its route templates."""
     monkeypatch.setitem(sys.modules, "flask", ModuleType("flask"))
-    guard = Guard()
-    assert resolver(None, guard) is None
-    assert guard.counts == {"flask": 1}
+    errors = ErrorReporter()
+    assert resolver(None, errors) is None
+    assert errors.counts == {"flask": 1}
 
 
 def test_without_callable_and_framework_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """An application that has imported no known framework gets no resolver at all, or the user's alone."""
     only(monkeypatch)
-    assert resolver(None, Guard()) is None
+    assert resolver(None, ErrorReporter()) is None
     answer, _ = ask(lambda environ: "mine", {"werkzeug.request": None})
     assert answer == "mine"

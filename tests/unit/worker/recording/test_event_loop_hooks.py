@@ -21,7 +21,7 @@ RAW = b"%s /items/%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc
 def test_more_than_the_table_holds_are_still_in_progress(excess: int) -> None:
     """Requests past the table's end are counted while they last, and not one remains when all have ended."""
     recorded = Recorded()
-    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.errors)
     count = INFLIGHT_ENTRIES + excess
     served = [handled(RAW % (b"POST", number)) for number in range(count)]
     for generation in (1, 2):
@@ -42,7 +42,7 @@ def test_more_than_the_table_holds_are_still_in_progress(excess: int) -> None:
 def test_requests_that_overlap_end_as_themselves() -> None:
     """What ends first need not have begun first: each request takes its own entry and labels with it."""
     recorded = Recorded()
-    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.errors)
     slow, quick = handled(b"GET /slow HTTP/1.1\r\n\r\n"), handled(b"PUT /quick HTTP/1.1\r\n\r\n")
     pre_request(None, slow[0])
     pre_request(None, quick[0])
@@ -57,7 +57,7 @@ def test_requests_that_overlap_end_as_themselves() -> None:
 def test_entries_are_used_again() -> None:
     """An entry that was freed serves the next request: one at a time never needs a second one."""
     recorded = Recorded()
-    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.errors)
     request, environ, response = handled()
     for _ in range(3 * INFLIGHT_ENTRIES):
         pre_request(None, request)
@@ -80,7 +80,7 @@ def resolve(environ):
     turn.set() if environ["PATH_INFO"] == "/last" else turn.wait()
     return "mine"
 
-pre_request, post_request = many_at_a_time(recorded.recorder, resolve, recorded.guard)
+pre_request, post_request = many_at_a_time(recorded.recorder, resolve, recorded.errors)
 
 def serve(method, path):
     request, environ, response = handled(b"%s %s HTTP/1.1\\r\\n\\r\\n" % (method, path))
@@ -89,7 +89,7 @@ def serve(method, path):
 
 pairs = (b"GET", b"/first"), (b"POST", b"/second"), (b"PUT", b"/last")
 gevent.joinall([gevent.spawn(serve, *pair) for pair in pairs], raise_error=True)
-print(sorted(recorded.requests().items()), recorded.in_progress(), dict(recorded.guard.counts))
+print(sorted(recorded.requests().items()), recorded.in_progress(), dict(recorded.errors.counts))
 """
 
 
@@ -113,7 +113,7 @@ def handle_request(post_request):
 def test_the_last_request_of_a_connection_is_a_usual_one() -> None:
     """gunicorn's gevent worker says goodbye with an exception: behind a proxy that keeps no connections, every time."""
     recorded = Recorded()
-    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.errors)
     request, environ, response = handled()
     gunicorns: dict[str, Any] = {"__name__": "gunicorn.workers.base_async"}
     exec(FAREWELL, gunicorns)  # a frame of gunicorn's, as far as anybody can see
@@ -133,5 +133,5 @@ def test_the_last_request_of_a_connection_is_a_usual_one() -> None:
                 gunicorns["handle_request"](lambda: post_request(None, request, environ, response))
         finally:
             sys.setprofile(before)
-    assert "unusual" not in called
+    assert "slow_path" not in called
     assert recorded.requests() == {("GET", "/items/:id", "200"): 3.0}

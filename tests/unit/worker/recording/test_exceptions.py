@@ -14,7 +14,7 @@ import pytest
 from gunicorn.util import write
 
 from gunicorn_prom_hooks.shm.schema import ERROR_HANDLING, FAILED, INVALID
-from gunicorn_prom_hooks.worker.recording.exceptions import client_left
+from gunicorn_prom_hooks.worker.recording.exceptions import is_client_disconnect
 from gunicorn_prom_hooks.worker.recording.interrupted import interrupted_by
 from tests.helpers.recording import KINDS, Bench, MakeHooks, Sink, answers, interruption, raises
 
@@ -28,7 +28,7 @@ def test_an_exception_is_a_failure(make: MakeHooks, error: BaseException) -> Non
         assert bench.requests() == {("GET", "/x", "500"): 1.0}
         assert bench.counts(FAILED) == {("GET", "/x", type(error).__name__): 1.0}
         assert bench.in_progress() == 0
-        assert bench.guard.counts == {}
+        assert bench.errors.counts == {}
 
 
 def test_an_exception_that_reaches_gunicorn_is_counted_there_once() -> None:
@@ -62,7 +62,7 @@ def test_a_client_that_left_is_no_failure() -> None:
         bench.send(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n", answers(), client_leaves=True)
         assert bench.requests() == {("GET", "/x", "499"): 1.0}
         assert bench.counts(FAILED) == bench.counts(ERROR_HANDLING) == {}
-        assert bench.guard.counts == {}
+        assert bench.errors.counts == {}
 
 
 def test_who_used_the_socket_tells_a_client_from_a_database() -> None:
@@ -74,8 +74,8 @@ def test_who_used_the_socket_tells_a_client_from_a_database() -> None:
             write(ours, b"x")
         with pytest.raises(BrokenPipeError) as applications:
             ours.sendall(b"x")
-    assert client_left(gunicorns.value, ours)
-    assert not client_left(applications.value, ours)
+    assert is_client_disconnect(gunicorns.value, ours)
+    assert not is_client_disconnect(applications.value, ours)
 
 
 def reset_by_peer() -> Any:
@@ -113,8 +113,8 @@ def test_the_kernel_has_the_last_word() -> None:
     with gone, client, other:
         with pytest.raises(BrokenPipeError) as error:
             write(gone, b"x")
-        assert client_left(error.value, gone)
-        assert not client_left(error.value, client)
+        assert is_client_disconnect(error.value, gone)
+        assert not is_client_disconnect(error.value, client)
 
 
 @pytest.mark.parametrize("code", [errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT])
@@ -179,7 +179,7 @@ def test_an_application_that_never_starts_its_response_is_counted(make: MakeHook
         bench.get(b"/x", never_starts)
         assert bench.requests() == {("GET", "/x", "500"): 1.0}
         assert sum(bench.counts(FAILED).values()) == 1.0
-        assert bench.guard.counts == {}
+        assert bench.errors.counts == {}
 
 
 def never_starts_then_raises(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
@@ -194,7 +194,7 @@ def test_an_application_that_never_starts_its_response_may_fail_too() -> None:
         bench.get(b"/x", never_starts_then_raises)
         assert bench.requests() == {("GET", "/x", "500"): 1.0}
         assert bench.counts(FAILED) == {("GET", "/x", "LookupError"): 1.0}
-        assert bench.guard.counts == {}
+        assert bench.errors.counts == {}
 
 
 SIGNALS = [("handle_abort", 31.0, "timeout"), ("handle_abort", 1.0, "abort"), ("handle_quit", 31.0, "shutdown")]
@@ -224,8 +224,8 @@ def test_a_request_that_a_signal_ends(
         bench.get(b"/x", app)
         failed = bench.counts(FAILED)
         assert failed == {("GET", "/x", error_type): 1.0}
-        assert bench.reader.died_on() != []
-        assert bench.guard.counts == {}
+        assert bench.reader.interrupted_requests() != []
+        assert bench.errors.counts == {}
 
 
 def test_an_error_handled_that_a_signal_caused() -> None:

@@ -54,12 +54,12 @@ def after_death(memory: bytes) -> tuple[int, int]:
     slot.memory[:] = memory
     reader = SlotReader(slot)
     reader.update()
-    died_on = reader.died_on()
-    assert all((request.method, request.path) == ("GET", "/items/7") for request in died_on)
-    reader.finish()
-    assert reader.finish() == 0, "it is counted once"
+    interrupted_requests = reader.interrupted_requests()
+    assert all((request.method, request.path) == ("GET", "/items/7") for request in interrupted_requests)
+    reader.commit_pending()
+    assert reader.commit_pending() == 0, "it is counted once"
     rows = tally(slot).series(REQUESTS.number).values()
-    return int(sum(sum(cells[COUNTS]) for cells in rows)), len(died_on) + reader.untracked().number
+    return int(sum(sum(cells[COUNTS]) for cells in rows)), len(interrupted_requests) + reader.untracked().number
 
 
 @pytest.mark.parametrize("make", KINDS)
@@ -67,7 +67,7 @@ def after_death(memory: bytes) -> tuple[int, int]:
 def test_killed_at_any_instruction(make: MakeHooks, before: int) -> None:
     """Whichever instruction is the last: first nothing, then in progress, then counted; new paths and known ones."""
     recorded = small()
-    pre_request, post_request = make(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = make(recorded.recorder, None, recorded.errors)
     request, environ, response = handled()
 
     def serve() -> None:
@@ -79,7 +79,7 @@ def test_killed_at_any_instruction(make: MakeHooks, before: int) -> None:
     seen = [after_death(memory) for memory in at_every_instruction(recorded.slot, serve)]
     assert seen == sorted(seen, key=[(before, 0), (before, 1), (before + 1, 0)].index)
     assert len(set(seen)) == 3
-    assert not recorded.guard.counts
+    assert not recorded.errors.counts
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["short", "stream"])
@@ -98,14 +98,14 @@ def test_killed_at_any_instruction_of_an_asgi_request(plain: bool, resolve: Reso
     seen = [after_death(memory) for memory in at_every_instruction(bench.slot, serve)]
     assert seen == sorted(seen, key=[(before, 0), (before, 1), (before + 1, 0)].index)
     assert len(set(seen)) == 3
-    assert not bench.guard.counts
+    assert not bench.errors.counts
 
 
 @pytest.mark.parametrize("make", [many_at_a_time, one_per_thread])
 def test_killed_at_any_instruction_without_an_entry(make: MakeHooks, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request beyond those that the table has room for is in progress and then counted, too, and never both."""
     recorded = small()
-    pre_request, post_request = make(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = make(recorded.recorder, None, recorded.errors)
     thread = 0
     monkeypatch.setattr("gunicorn_prom_hooks.worker.recording.event_loop_hooks.get_ident", lambda: thread)
     others = [handled() for _ in range(INFLIGHT_ENTRIES + 2)]
@@ -124,7 +124,7 @@ def test_killed_at_any_instruction_without_an_entry(make: MakeHooks, monkeypatch
     before, during, after = (1, INFLIGHT_ENTRIES + 1), (1, INFLIGHT_ENTRIES + 2), (2, INFLIGHT_ENTRIES + 1)
     assert seen == sorted(seen, key=[before, during, after].index)
     assert len(set(seen)) == 3
-    assert not recorded.guard.counts
+    assert not recorded.errors.counts
 
 
 def test_killed_at_any_instruction_of_an_asgi_request_without_an_entry() -> None:
@@ -141,13 +141,13 @@ def test_killed_at_any_instruction_of_an_asgi_request_without_an_entry() -> None
         stages = [(before, INFLIGHT_ENTRIES + 1), (before, INFLIGHT_ENTRIES + 2), (before + 1, INFLIGHT_ENTRIES + 1)]
         assert seen == sorted(seen, key=stages.index)
         assert len(set(seen)) == 3
-    assert not bench.guard.counts
+    assert not bench.errors.counts
 
 
 def test_what_was_counted_long_ago_is_not_counted_again() -> None:
     """Other threads went on counting in the cell that an idle thread counted in last: it needs no finishing."""
     recorded = small()
-    pre_request, post_request = KINDS[2](recorded.recorder, None, recorded.guard)
+    pre_request, post_request = KINDS[2](recorded.recorder, None, recorded.errors)
     some = [handled() for _ in range(3)]
     for request, _, _ in some:
         pre_request(None, request)
@@ -162,9 +162,9 @@ def test_a_request_that_ends_with_its_worker() -> None:
     One of the application's does not, also in a worker that has been told to quit.
     """
     ends: list[tuple[BaseException, int]] = [(SystemExit(1), 0), (interruption("handle_quit"), 1)]
-    for error, died_on in ends:
+    for error, interrupted_requests in ends:
         recorded = small()
-        pre_request, post_request = KINDS[0](recorded.recorder, None, recorded.guard)
+        pre_request, post_request = KINDS[0](recorded.recorder, None, recorded.errors)
         request, environ, response = handled()
         pre_request(None, request)
         recorded.slot.header[QUIT_AT] = 1700000000.0
@@ -172,7 +172,7 @@ def test_a_request_that_ends_with_its_worker() -> None:
             raise error
         except SystemExit:
             post_request(None, request, environ, response)
-        assert after_death(bytes(recorded.slot.memory)) == (1, died_on)
+        assert after_death(bytes(recorded.slot.memory)) == (1, interrupted_requests)
 
 
 def test_garbage_is_not_counted() -> None:
@@ -184,7 +184,7 @@ def test_garbage_is_not_counted() -> None:
     for start in (-1.0, -1e300, -0.5, float("nan"), float("-inf"), -4192.5):
         recorded.slot.words[64 + 31] = start
         recorded.slot.words[64 + 29] = 1.0
-        assert reader.finish() == 0
-        reader.died_on()
+        assert reader.commit_pending() == 0
+        reader.interrupted_requests()
     recorded.slot.header[EXIT_CAUSE] = float("nan")
     assert values(reader) == before

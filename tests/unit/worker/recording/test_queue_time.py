@@ -166,14 +166,14 @@ def serve(hooks: Any, clock: Clock, *headers: str, took: float = 0.0) -> None:
 def test_the_wait_is_recorded(make: Any, clock: Clock) -> None:
     """The wait goes into its bucket and into the sum, without the time that the request then took."""
     recorded = Recorded()
-    hooks = make(recorded.recorder, None, recorded.guard, queue_header=KEY)
+    hooks = make(recorded.recorder, None, recorded.errors, queue_header=KEY)
     serve(hooks, clock, f"X-Request-Start: t={NOW - 0.375:.3f}", took=2.0)
     assert queue(recorded) == (0.375, buckets(le_0_5=1.0))
     for wait in (0.375, 0.5, 90.0, -3.0):
         serve(hooks, clock, f"X-Request-Start: {(clock.now - wait) * 1000.0:.0f}", took=20.0)
     assert queue(recorded) == (91.25, buckets(le_0_005=1.0, le_0_5=3.0, more=1.0))
     assert recorded.requests() == {("GET", "/x", "200"): 5.0}
-    assert recorded.guard.counts == {}
+    assert recorded.errors.counts == {}
 
 
 @pytest.mark.parametrize("make", KINDS)
@@ -191,17 +191,17 @@ def test_the_wait_is_recorded(make: Any, clock: Clock) -> None:
 def test_a_request_that_does_not_say(headers: tuple[str, ...], make: Any, clock: Clock) -> None:
     """A request without the header, or with nonsense in it, is recorded as ever, but for the wait."""
     recorded = Recorded()
-    serve(make(recorded.recorder, None, recorded.guard, queue_header=KEY), clock, *headers)
+    serve(make(recorded.recorder, None, recorded.errors, queue_header=KEY), clock, *headers)
     assert queue(recorded) is None
     assert recorded.requests() == {("GET", "/x", "200"): 1.0}
-    assert recorded.guard.counts == {}
+    assert recorded.errors.counts == {}
 
 
 @pytest.mark.parametrize("make", KINDS)
 def test_no_header_is_looked_at(make: Any, clock: Clock) -> None:
     """Where the setting is empty, a request that says since when it waits records no wait."""
     recorded = Recorded()
-    serve(make(recorded.recorder, None, recorded.guard), clock, "X-Request-Start: t=1699999999")
+    serve(make(recorded.recorder, None, recorded.errors), clock, "X-Request-Start: t=1699999999")
     assert queue(recorded) is None
     assert recorded.requests() == {("GET", "/x", "200"): 1.0}
 
@@ -209,7 +209,7 @@ def test_no_header_is_looked_at(make: Any, clock: Clock) -> None:
 def test_of_two_headers_the_first_counts(clock: Clock) -> None:
     """Of two proxies that both say since when, the first one to have had the request is believed."""
     recorded = Recorded()
-    hooks = one_at_a_time(recorded.recorder, None, recorded.guard, queue_header=KEY)
+    hooks = one_at_a_time(recorded.recorder, None, recorded.errors, queue_header=KEY)
     serve(hooks, clock, "X-Request-Start: t=1699999998", "X-Request-Start: t=1699999999")
     assert queue(recorded) == (2.0, buckets(le_2_5=1.0))
 
@@ -217,7 +217,7 @@ def test_of_two_headers_the_first_counts(clock: Clock) -> None:
 def test_requests_with_and_without_share_their_series(clock: Clock) -> None:
     """The header makes no difference to how a request is counted otherwise, in whatever order they come."""
     recorded = Recorded()
-    hooks = one_at_a_time(recorded.recorder, None, recorded.guard, queue_header=KEY)
+    hooks = one_at_a_time(recorded.recorder, None, recorded.errors, queue_header=KEY)
     for number in range(6):
         serve(hooks, clock, *["X-Request-Start: t=1699999998"] * (number % 2))
     assert queue(recorded) == (6.0, buckets(le_2_5=3.0))
@@ -231,13 +231,13 @@ def test_every_outcome_records_the_wait(app: Any, clock: Clock) -> None:
         bench.send(b"GET /x HTTP/1.1\r\nHost: localhost\r\nX-Request-Start: t=1699999998\r\n\r\n", app)
         assert queue(bench) == (2.0, buckets(le_2_5=1.0))
         assert sum(bench.requests().values()) == 1.0
-        assert bench.guard.counts == {}
+        assert bench.errors.counts == {}
 
 
 def test_a_successor_counts_on(clock: Clock) -> None:
     """The next worker in the slot adds to what its predecessor has recorded."""
     first = Recorded()
     for recorded in (first, Recorded(slot=first.slot)):
-        hooks = one_at_a_time(recorded.recorder, None, recorded.guard, queue_header=KEY)
+        hooks = one_at_a_time(recorded.recorder, None, recorded.errors, queue_header=KEY)
         serve(hooks, clock, "X-Request-Start: t=1699999998")
     assert queue(first) == (4.0, buckets(le_2_5=2.0))

@@ -37,7 +37,7 @@ def test_an_ordinary_request() -> None:
         assert bench.in_progress() == 0
         for family in (FAILED, ERROR_HANDLING, INVALID, OVERFLOWED):
             assert bench.counts(family) == {}
-        assert bench.guard.counts == {}
+        assert bench.errors.counts == {}
 
 
 @pytest.mark.parametrize("make", KINDS)

@@ -72,7 +72,7 @@ def test_more_than_max_endpoints_are_other_and_counted(generation: int) -> None:
 def test_a_scanner_leaves_the_number_of_series_where_it_was() -> None:
     """Thousands of random paths, found or not, make no more series than the bound says."""
     recorded = Recorded(max_endpoints=20)
-    pre_request, post_request = one_at_a_time(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = one_at_a_time(recorded.recorder, None, recorded.errors)
     for number in range(3000):
         path = b"/x%dx" % number + b"y" * (number % 300)
         request, environ, response = handled(RAW % (b"GET", path), "200 OK" if number % 2 else "404 Not Found")
@@ -105,7 +105,7 @@ def test_a_full_slot_loses_nothing_of_the_total(cells: int, directory: int) -> N
         assert counts["GET", "<other>", "200"] > 0.0
         assert counts["GET", "/a", "200"] == 2.0
         assert bench.counts(OVERFLOWED)["series",] > 0.0
-        assert bench.guard.counts == {}
+        assert bench.errors.counts == {}
 
 
 def test_a_reserve_that_is_used_up_loses_nothing_either() -> None:
@@ -117,7 +117,7 @@ def test_a_reserve_that_is_used_up_loses_nothing_either() -> None:
         counts = bench.requests()
         assert sum(counts.values()) == 900.0
         assert len(counts) < 900
-        assert bench.guard.counts == {}
+        assert bench.errors.counts == {}
 
 
 def test_the_rows_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

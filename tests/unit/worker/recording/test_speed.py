@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 10.0
 def test_a_request_costs_at_most_a_microsecond_and_a_half() -> None:
     """pre_request and post_request of a sync worker: the least of many short repeats, as others only ever add to it."""
     recorded = Recorded()
-    pre_request, post_request = one_at_a_time(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = one_at_a_time(recorded.recorder, None, recorded.errors)
     request, environ, response = handled()
 
     def loop() -> None:
@@ -29,4 +29,4 @@ def test_a_request_costs_at_most_a_microsecond_and_a_half() -> None:
     while least > LIMIT_NANOSECONDS and time.monotonic() < deadline:
         least = min(least, min(timeit.repeat(loop, number=1, repeat=REPEATS)) / CALLS * 1e9)
     assert least <= LIMIT_NANOSECONDS
-    assert recorded.guard.counts == {}
+    assert recorded.errors.counts == {}

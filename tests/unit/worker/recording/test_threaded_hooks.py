@@ -12,7 +12,7 @@ from typing import Any
 from gunicorn_prom_hooks.shm.layout import INFLIGHT_ENTRIES
 from gunicorn_prom_hooks.shm.schema import FAILED, REQUEST_SIZE_SUM, REQUESTS, RESPONSE_SIZE_SUM
 from gunicorn_prom_hooks.worker.recording.event_loop_hooks import one_per_thread
-from gunicorn_prom_hooks.worker.recording.in_flight import NOWHERE_AT
+from gunicorn_prom_hooks.worker.recording.in_flight import OVERFLOW_AT
 from tests.helpers.recording import Recorded, handled
 
 THREADS = 32
@@ -36,7 +36,7 @@ def quick_switches() -> Iterator[None]:
 def test_not_one_update_is_lost() -> None:
     """32 threads that begin and end requests all at once: every count and sum is exact, and nothing is in progress."""
     recorded = Recorded()
-    pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.errors)
     together = threading.Barrier(THREADS, timeout=30.0)
     served = [
         [handled(RAW % (METHODS[number % 4].encode(), n), STATUSES[n % 10 == 0]) for n in range(EACH)]
@@ -66,13 +66,13 @@ def test_not_one_update_is_lost() -> None:
     assert sum(row[REQUEST_SIZE_SUM] for row in rows) == 3 * total
     assert sum(row[RESPONSE_SIZE_SUM] for row in rows) == 2 * total
     assert recorded.in_progress() == 0
-    assert recorded.guard.counts == {}
+    assert recorded.errors.counts == {}
 
 
 def test_threads_have_entries_of_their_own() -> None:
     """While threads are at their requests, each has its own in-flight entry, with its own method and path."""
     recorded = Recorded()
-    pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.errors)
     served = [handled(RAW % (METHODS[number % 4].encode(), number)) for number in range(THREADS)]
     together = threading.Barrier(THREADS + 1, timeout=30.0)
 
@@ -107,7 +107,7 @@ def test_each_thread_has_the_label_that_its_own_request_got() -> None:
         together.wait()
         return str(environ["PATH_INFO"])
 
-    pre_request, post_request = one_per_thread(recorded.recorder, resolve, recorded.guard)
+    pre_request, post_request = one_per_thread(recorded.recorder, resolve, recorded.errors)
     served = [handled(RAW % (b"POST", number)) for number in range(4)]
 
     def serve(number: int) -> None:
@@ -127,7 +127,7 @@ def test_each_thread_has_the_label_that_its_own_request_got() -> None:
 def test_more_threads_than_entries() -> None:
     """With more threads than the in-flight table has entries, the surplus is in progress too, and ends as well."""
     recorded = Recorded()
-    pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.guard)
+    pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.errors)
     count = INFLIGHT_ENTRIES + 20
     served = [handled(RAW % (b"POST", number)) for number in range(count)]
     together = threading.Barrier(count + 1, timeout=30.0)
@@ -154,4 +154,4 @@ def test_more_threads_than_entries() -> None:
         thread.join()
     assert recorded.in_progress() == 0
     assert recorded.requests() == {("POST", "/items/:id", "200"): float(count)}
-    assert recorded.slot.words[NOWHERE_AT] == 0.0, "nothing is left there that could be finished in another's name"
+    assert recorded.slot.words[OVERFLOW_AT] == 0.0, "nothing is left there that could be finished in another's name"

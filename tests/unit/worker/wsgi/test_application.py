@@ -57,7 +57,7 @@ class Bench(Recorded):
 
     def begin(self, app: wsgi.Application, start: Start = lambda *_: lambda data: None) -> Iterable[bytes]:
         """The body of a response."""
-        hooks = many_at_a_time(self.recorder, None, self.guard)
+        hooks = many_at_a_time(self.recorder, None, self.errors)
         environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/items/7"}
         return wsgi.recorded(app, Worker(), hooks)(environ, start)
 
