@@ -239,10 +239,10 @@ def prepare_worker(gunicorn_worker: Any) -> None:
     """
     global _prepared, _side_of
     if type(gunicorn_worker) is not _prepared:
-        from .worker import instrument as ways
+        from .worker import instrument
         from .worker.worker import WorkerRuntime
 
-        ways.prepare(type(gunicorn_worker))
+        instrument.prepare(type(gunicorn_worker))
         _prepared, _side_of = type(gunicorn_worker), WorkerRuntime
 
 

@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from . import _state as runtime
+from . import _state
 from .composition import Parts, do_nothing, mark_hook, run
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
@@ -49,14 +49,14 @@ def _guarded(hook: Callable[..., None], name: str) -> Callable[..., None]:
         try:
             hook(*args)
         except Exception:  # noqa: BLE001 - never harm the server
-            runtime.errors.report(name)
+            _state.errors.report(name)
 
     return guarded
 
 
 def _serve(server: Any, worker: Any = None) -> None:
     """Start the exporter, or have it follow the settings. The user's hook has taken the ports that it wants by now."""
-    runtime.in_master(server).serve(again=worker is None)
+    _state.in_master(server).serve(again=worker is None)
 
 
 def _before_fork(server: Any, worker: Any) -> None:
@@ -65,17 +65,17 @@ def _before_fork(server: Any, worker: Any) -> None:
     A reload forks hundreds of workers a second, and what is touched in between is copied for each. So all else is
     looked after less often.
     """
-    if runtime.is_due or not runtime.is_in_place(server.cfg):
+    if _state.is_due or not _state.is_in_place(server.cfg):
         # Where a when_ready below the install line has replaced ours, pre_fork is the first that is called.
         _serve(server, worker)
 
 
 def _compose_again(server: Any, worker: Any) -> None:
-    runtime.reinstall_hooks(worker.cfg)
+    _state.reinstall_hooks(worker.cfg)
 
 
 def _close(server: Any) -> None:
-    master = runtime.master()
+    master = _state.master()
     if master is not None:
         master.close_all()
 
@@ -83,53 +83,53 @@ def _close(server: Any) -> None:
 @_hook()
 def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
     """In the master, at its start and at every reload, before the application is loaded."""
-    runtime.in_master(server).resized(new_value)
+    _state.in_master(server).resized(new_value)
 
 
 @_hook()
 def on_starting(server: Any) -> None:
     """In the master, before it listens."""
-    runtime.in_master(server)
+    _state.in_master(server)
 
 
 @_hook(after=_serve)
 def when_ready(server: Any) -> None:
     """In the master, when it listens and before the first worker."""
-    runtime.in_master(server)
+    _state.in_master(server)
 
 
 @_hook(after=_serve)
 def on_reload(server: Any) -> None:
     """In the master, after a HUP has read the configuration anew and before the new workers."""
-    runtime.in_master(server)
-    runtime.count_reload()
+    _state.in_master(server)
+    _state.count_reload()
 
 
 @_hook(after=_before_fork)
 def pre_fork(server: Any, worker: Any) -> None:
     """In the master, before each fork."""
-    master = runtime.forking(server)
-    master.forking(worker, look=runtime.is_due)
-    runtime.prepare_worker(worker)
+    master = _state.forking(server)
+    master.forking(worker, look=_state.is_due)
+    _state.prepare_worker(worker)
 
 
 @_hook(after=_compose_again)
 def post_fork(server: Any, worker: Any) -> None:
     """In the worker, first thing."""
-    runtime.begin_worker(worker)
+    _state.begin_worker(worker)
 
 
-@_hook(after=runtime.ready_worker)
+@_hook(after=_state.ready_worker)
 def post_worker_init(worker: Any) -> None:
     """In the worker, when the application is loaded. The user's hook sees the application as it was loaded."""
-    runtime.say_if_missed(worker)
+    _state.say_if_missed(worker)
 
 
 @_hook()
 def worker_int(worker: Any) -> None:
     """In the worker, on SIGINT and SIGQUIT."""
-    runtime.say_if_missed(worker)
-    side = runtime.worker()
+    _state.say_if_missed(worker)
+    side = _state.worker()
     if side is not None:
         side.interrupted()
 
@@ -137,8 +137,8 @@ def worker_int(worker: Any) -> None:
 @_hook()
 def worker_abort(worker: Any) -> None:
     """In the worker, on SIGABRT: the master's way to end one that has timed out."""
-    runtime.say_if_missed(worker)
-    side = runtime.worker()
+    _state.say_if_missed(worker)
+    side = _state.worker()
     if side is not None:
         side.aborting()
 
@@ -146,8 +146,8 @@ def worker_abort(worker: Any) -> None:
 @_hook()
 def worker_exit(server: Any, worker: Any) -> None:
     """In the worker, last thing; in the master instead of ``child_exit`` where a worker could not be signalled."""
-    runtime.say_if_missed(worker)
-    side, master = runtime.worker(), runtime.master()
+    _state.say_if_missed(worker)
+    side, master = _state.worker(), _state.master()
     if side is not None:
         side.leaving()
     elif master is not None:
@@ -157,8 +157,8 @@ def worker_exit(server: Any, worker: Any) -> None:
 @_hook()
 def child_exit(server: Any, worker: Any) -> None:
     """In the master, when a worker has ended."""
-    runtime.say_if_missed(worker)
-    master = runtime.master()
+    _state.say_if_missed(worker)
+    master = _state.master()
     if master is not None:
         master.left(worker)
 
@@ -166,26 +166,26 @@ def child_exit(server: Any, worker: Any) -> None:
 @_hook(after=_close)
 def on_exit(server: Any) -> None:
     """In the master, last thing. The user's hook still has the exporter and the application's metrics."""
-    runtime.say_if_missed(server)
-    master = runtime.master()
+    _state.say_if_missed(server)
+    master = _state.master()
     if master is not None:
         master.exiting()
 
 
 def pre_request(worker: Any, req: Any) -> None:
     """In the worker, before each request. Under ``install`` the hook made for this worker stands in its place."""
-    if runtime.by_name is not None:
-        runtime.by_name[0](worker, req)
+    if _state.by_name is not None:
+        _state.by_name[0](worker, req)
     else:
-        runtime.say_if_missed(worker)
+        _state.say_if_missed(worker)
 
 
 def post_request(worker: Any, req: Any, environ: Any = None, resp: Any = None) -> None:
     """In the worker, after each request. Under ``install`` the hook made for this worker stands in its place."""
-    if runtime.by_name is not None:
-        runtime.by_name[1](worker, req, environ, resp)
+    if _state.by_name is not None:
+        _state.by_name[1](worker, req, environ, resp)
     else:
-        runtime.say_if_missed(worker)
+        _state.say_if_missed(worker)
 
 
 # Not behind a guard of their own: they hand on to what is guarded.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any, Final
 
-from . import _state as runtime
-from . import hooks
+from . import _state, hooks
 from .composition import Composition
 
 HOOKS: Final = tuple(hooks.PARTS)
@@ -27,8 +26,8 @@ def install(namespace: MutableMapping[str, Any], /, **settings: Any) -> None:
     Raises:
         InvalidSetting: when gunicorn starts. At a reload the bad setting is logged and the old ones stay.
     """
-    composition = Composition(hooks.PARTS, runtime.load_settings(settings))
-    runtime.installed(composition)
+    composition = Composition(hooks.PARTS, _state.load_settings(settings))
+    _state.installed(composition)
     for name in HOOKS:
         try:
             namespace[name] = composition.compose(name, namespace.get(name))

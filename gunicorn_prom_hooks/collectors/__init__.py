@@ -15,8 +15,7 @@ from ..concurrency import new_lock
 from ..errors import ErrorReporter
 from ..inherited_descriptors import Opened, below, descriptors, is_sock_diag, transient
 from ..model.server_snapshot import ServerSnapshot
-from . import backlog, exporter, log_messages, master, requests, websockets, worker_states
-from . import worker_exits as deaths
+from . import backlog, exporter, log_messages, master, requests, websockets, worker_exits, worker_states
 from .dirty import DirtyWorkers
 from .event_loop_lag import EventLoopLag
 from .name_conflicts import Clashes
@@ -52,7 +51,7 @@ def all_collectors(note: Callable[[str], None] = backlog.ignore) -> tuple[tuple[
         ("worker_states", worker_states.collect),
         ("event_loop_lag", EventLoopLag()),
         ("worker_processes", WorkerProcesses()),
-        ("deaths", deaths.collect),
+        ("deaths", worker_exits.collect),
         ("backlog", functools.partial(backlog.collect, note=note)),
         ("dirty", DirtyWorkers()),
         ("log_messages", log_messages.collect),

@@ -118,7 +118,7 @@ class Master:
             # Late: importing the package must not import prometheus_client, which reads the environment only once.
             from ..exporter.manager import Serving
             from ..exporter.opening import Opening
-            from . import snapshot as looking  # noqa: F401 - so that no scrape imports it, with the lock held
+            from . import snapshot  # noqa: F401 - so that no scrape imports it, with the lock held
 
             lock, errors, log = self.lock, self._errors, self.server.log
             opening = Opening(self.view, lock.hold, errors, log, self._application and self._application.collect)

@@ -10,9 +10,7 @@ from prometheus_client.metrics_core import Metric
 from ..collectors import backlog
 from ..collectors.worker_processes import WorkerProcesses
 from ..model.server_snapshot import ServerSnapshot
-from . import document as model
-from . import inputs as counting
-from . import sections as parts
+from . import inputs, page_data, sections
 from .history import Counted, Past
 
 T = TypeVar("T")
@@ -35,29 +33,29 @@ class Snapshots:
         self._queues = queues
         self._past = Past()
 
-    def take(self, view: ServerSnapshot) -> model.Snapshot:
+    def take(self, view: ServerSnapshot) -> page_data.Snapshot:
         """What there is to say of this view."""
-        processes = _part(lambda: counting.figures(self._processes(view))) or {}
-        queues = _part(lambda: counting.figures(self._queues(view))) or {}
-        durations = _part(lambda: counting.durations(view))
-        failures = _part(lambda: counting.failures(view))
+        processes = _part(lambda: inputs.figures(self._processes(view))) or {}
+        queues = _part(lambda: inputs.figures(self._queues(view))) or {}
+        durations = _part(lambda: inputs.durations(view))
+        failures = _part(lambda: inputs.failures(view))
         before = self._past.before(view.clock)
         uptime = max(1.0, view.clock - view.since)
-        period = model.Rates(uptime if before is None else view.clock - before.clock, before is None)
+        period = page_data.Rates(uptime if before is None else view.clock - before.clock, before is None)
         before = before or Counted(view.clock - uptime, 0.0, 0.0, {}, {})
-        counted = _part(lambda: counting.counted(view, _known(durations), _known(failures), processes))
+        counted = _part(lambda: inputs.counted(view, _known(durations), _known(failures), processes))
         if counted is not None:
             self._past.keep(counted)
-        return model.Snapshot(
+        return page_data.Snapshot(
             time=round(view.now, 3),
-            rates=model.Rates(round(period.seconds, 3), period.since_start),
-            server=_part(lambda: parts.server(view)),
-            listeners=_part(lambda: parts.listeners(view, queues)),
-            load=_part(lambda: parts.load(view)),
-            traffic=_part(lambda: parts.traffic(_known(durations), _known(failures), before, period)),
-            workers=_part(lambda: parts.workers(view, processes, before, period)),
-            endpoints=_part(lambda: parts.endpoints(_known(durations), _known(failures), before, period)),
-            deaths=_part(lambda: parts.deaths(view)),
+            rates=page_data.Rates(round(period.seconds, 3), period.since_start),
+            server=_part(lambda: sections.server(view)),
+            listeners=_part(lambda: sections.listeners(view, queues)),
+            load=_part(lambda: sections.load(view)),
+            traffic=_part(lambda: sections.traffic(_known(durations), _known(failures), before, period)),
+            workers=_part(lambda: sections.workers(view, processes, before, period)),
+            endpoints=_part(lambda: sections.endpoints(_known(durations), _known(failures), before, period)),
+            deaths=_part(lambda: sections.deaths(view)),
         )
 
 

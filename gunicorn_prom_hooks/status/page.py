@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from . import document as model
-from . import tables
+from . import page_data, tables
 from .formatting import UNKNOWN, count, duration, machine_moment, moment, of, rate
 from .html import Element, Node, document, tag
 
 T = TypeVar("T")
 
 
-def render(snapshot: model.Snapshot, address: Callable[[str], str]) -> bytes:
+def render(snapshot: page_data.Snapshot, address: Callable[[str], str]) -> bytes:
     """The page.
 
     Args:
@@ -54,7 +53,7 @@ def _header() -> Element:
     )
 
 
-def _main(snapshot: model.Snapshot) -> list[Node]:
+def _main(snapshot: page_data.Snapshot) -> list[Node]:
     timeout = snapshot.server.timeout_seconds if snapshot.server else 0.0
     return [
         tag(
@@ -88,7 +87,7 @@ def _main(snapshot: model.Snapshot) -> list[Node]:
     ]
 
 
-def _period(rates: model.Rates) -> str:
+def _period(rates: page_data.Rates) -> str:
     span = duration(rates.seconds)
     return f"averages since the server's start, {span} ago" if rates.since_start else f"averages over the last {span}"
 
@@ -99,7 +98,7 @@ def _section(name: str, title: str, found: T | None, table: Callable[[T], Node],
     return tag("section", heading, content, aria_labelledby=name)
 
 
-def _tiles(snapshot: model.Snapshot) -> Element:
+def _tiles(snapshot: page_data.Snapshot) -> Element:
     traffic, load, server = snapshot.traffic, snapshot.load, snapshot.server
     waiting = [row for row in snapshot.listeners or () if row.queue is not None]
     queue = sum(row.queue or 0 for row in waiting)
@@ -147,12 +146,12 @@ def _meter(value: int, most: int | None, what: str) -> Element | None:
     return tag("meter", value=min(value, most), min=0, max=max(1, most), aria_label=f"{what}: {value} of {most}")
 
 
-def _others(server: model.Server) -> str | None:
+def _others(server: page_data.Server) -> str | None:
     others = {"booting": server.workers_booting, "stopping": server.workers_stopping}
     return ", ".join(f"{number:,} {state}" for state, number in others.items() if number) or None
 
 
-def _facts(server: model.Server) -> Element:
+def _facts(server: page_data.Server) -> Element:
     facts = {
         "Master PID": str(server.pid),
         "Worker class": server.worker_class,

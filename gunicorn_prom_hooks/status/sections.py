@@ -13,7 +13,7 @@ from ..collectors.worker_states import phase_of
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
 from ..shm.reader import InFlightRequest
 from ..shm.schema import COUNTS, DURATION_BUCKETS, FAILED
-from . import document as model
+from . import page_data
 from .history import Counted, Key
 from .inputs import Durations, Failures, Figures
 from .quantile import quantile
@@ -28,10 +28,10 @@ def _rate(now: float, before: float, seconds: float) -> float:
     return round(max(0.0, now - before) / seconds, 3)
 
 
-def server(view: ServerSnapshot) -> model.Server:
+def server(view: ServerSnapshot) -> page_data.Server:
     """The master, and how many workers it has."""
     phases = Counter(phase_of(worker) for worker in view.workers)
-    return model.Server(
+    return page_data.Server(
         gunicorn=view.build["gunicorn"],
         python=view.build["python"],
         gunicorn_prom_hooks=view.build["version"],
@@ -47,31 +47,31 @@ def server(view: ServerSnapshot) -> model.Server:
     )
 
 
-def listeners(view: ServerSnapshot, queues: Figures) -> list[model.Listener]:
+def listeners(view: ServerSnapshot, queues: Figures) -> list[page_data.Listener]:
     """Each listening socket; one whose queue nobody can tell of has none."""
     waiting = queues.get("gunicorn_listener_backlog", {})
     limits = queues.get("gunicorn_listener_backlog_limit", {})
     unread = queues.get("gunicorn_listener_waiting_connections", {})
     names = dict.fromkeys(name for name in map(listener_name, view.listeners) if name is not None)
     return [
-        model.Listener(name, _whole(waiting.get(name)), _whole(limits.get(name)), _whole(unread.get(name)))
+        page_data.Listener(name, _whole(waiting.get(name)), _whole(limits.get(name)), _whole(unread.get(name)))
         for name in names
     ]
 
 
-def load(view: ServerSnapshot) -> model.Load:
+def load(view: ServerSnapshot) -> page_data.Load:
     """Requests in progress."""
-    return model.Load(
+    return page_data.Load(
         in_progress=sum(counts.in_progress for counts in view.counts.values()),
         capacity=_whole(view.capacity),
     )
 
 
-def traffic(durations: Durations, failures: Failures, before: Counted, period: model.Rates) -> model.Traffic:
+def traffic(durations: Durations, failures: Failures, before: Counted, period: page_data.Rates) -> page_data.Traffic:
     """Requests so far, and lately."""
     requests = sum(map(sum, durations.values()))
     failed = sum(failures.values())
-    return model.Traffic(
+    return page_data.Traffic(
         requests=int(requests),
         failed=int(failed),
         per_second=_rate(requests, before.requests, period.seconds),
@@ -79,21 +79,21 @@ def traffic(durations: Durations, failures: Failures, before: Counted, period: m
     )
 
 
-def workers(view: ServerSnapshot, figures: Figures, before: Counted, period: model.Rates) -> model.Workers:
+def workers(view: ServerSnapshot, figures: Figures, before: Counted, period: page_data.Rates) -> page_data.Workers:
     """The live workers, but for those that are too many."""
     rows = [_worker(view, worker, figures, before, period) for worker in view.workers[:MAX_WORKERS]]
-    return model.Workers(rows, max(0, len(view.workers) - MAX_WORKERS))
+    return page_data.Workers(rows, max(0, len(view.workers) - MAX_WORKERS))
 
 
 def _worker(
-    view: ServerSnapshot, worker: WorkerSnapshot, figures: Figures, before: Counted, period: model.Rates
-) -> model.Worker:
+    view: ServerSnapshot, worker: WorkerSnapshot, figures: Figures, before: Counted, period: page_data.Rates
+) -> page_data.Worker:
     counts = view.counts[worker.worker_id]
     uptime = _span(view.clock, worker.lease.since)
     seconds = figures.get("gunicorn_worker_cpu_seconds_total", {}).get(worker.worker_id)
     beat = worker.heartbeat_age
     blocked = blocked_seconds(view, worker)
-    return model.Worker(
+    return page_data.Worker(
         worker_id=worker.worker_id,
         age=worker.lease.worker,
         pid=worker.pid,
@@ -111,7 +111,7 @@ def _worker(
     )
 
 
-def _cpu_percent(seconds: float | None, before: float | None, uptime: float, period: model.Rates) -> float | None:
+def _cpu_percent(seconds: float | None, before: float | None, uptime: float, period: page_data.Rates) -> float | None:
     if seconds is None:
         return None
     if before is not None:
@@ -121,7 +121,9 @@ def _cpu_percent(seconds: float | None, before: float | None, uptime: float, per
     return round(100.0 * _rate(seconds, 0.0, max(1.0, uptime)), 1)
 
 
-def endpoints(durations: Durations, failures: Failures, before: Counted, period: model.Rates) -> model.Endpoints:
+def endpoints(
+    durations: Durations, failures: Failures, before: Counted, period: page_data.Rates
+) -> page_data.Endpoints:
     """The busiest endpoints."""
     requests = {key: sum(counts) for key, counts in durations.items()}
 
@@ -131,7 +133,7 @@ def endpoints(durations: Durations, failures: Failures, before: Counted, period:
     # Those that are busy now are shown, but by their totals: an order that changes at every look cannot be read.
     busiest = heapq.nlargest(MAX_ENDPOINTS, requests, key=lately)
     rows = [
-        model.Endpoint(
+        page_data.Endpoint(
             method=key[0],
             endpoint=key[1],
             requests=int(requests[key]),
@@ -144,17 +146,17 @@ def endpoints(durations: Durations, failures: Failures, before: Counted, period:
         for key in sorted(busiest, key=lambda key: (-requests[key], key))
         if requests[key]
     ]
-    return model.Endpoints(rows, max(0, len(requests) - MAX_ENDPOINTS))
+    return page_data.Endpoints(rows, max(0, len(requests) - MAX_ENDPOINTS))
 
 
 def _latency(q: float, counts: Sequence[float]) -> float:
     return round(quantile(q, DURATION_BUCKETS, counts), 6)
 
 
-def deaths(view: ServerSnapshot) -> list[model.Death]:
+def deaths(view: ServerSnapshot) -> list[page_data.Death]:
     """The latest deaths."""
     return [
-        model.Death(
+        page_data.Death(
             time=round(record.when, 3),
             worker_id=record.worker_id,
             pid=record.pid,
@@ -166,9 +168,9 @@ def deaths(view: ServerSnapshot) -> list[model.Death]:
     ]
 
 
-def _requests(found: Sequence[InFlightRequest], clock: float, limit: int, others: int) -> model.Requests:
-    rows = [model.Request(request.method, request.path, _span(clock, request.start)) for request in found[:limit]]
-    return model.Requests(rows, max(0, len(found) - limit) + others)
+def _requests(found: Sequence[InFlightRequest], clock: float, limit: int, others: int) -> page_data.Requests:
+    rows = [page_data.Request(request.method, request.path, _span(clock, request.start)) for request in found[:limit]]
+    return page_data.Requests(rows, max(0, len(found) - limit) + others)
 
 
 def _span(now: float, then: float) -> float:

@@ -7,7 +7,7 @@ from typing import Final
 
 from ..shm.loop_lag import PERIOD_SECONDS
 from ..shm.schema import DURATION_BUCKETS
-from . import document as model
+from . import page_data
 from .formatting import count, duration, latency, machine_moment, memory, moment, of, percent, rate
 from .html import Element, Node, tag
 
@@ -16,7 +16,7 @@ _ALARMING: Final = ("timeout", "oom", "signal", "error", "boot")
 _MOST: Final = DURATION_BUCKETS[-1]
 
 
-def listeners(rows: Sequence[model.Listener]) -> Node:
+def listeners(rows: Sequence[page_data.Listener]) -> Node:
     """Each listening socket, its queue, and what waits in workers."""
     heads = _heads("Listener", "#Accept queue", "#Limit", "#Waiting in workers")
     body = [
@@ -33,7 +33,7 @@ def listeners(rows: Sequence[model.Listener]) -> Node:
     return _table("listeners", "Listening sockets and the connections that wait", heads, body)
 
 
-def workers(found: model.Workers, timeout: float) -> Node:
+def workers(found: page_data.Workers, timeout: float) -> Node:
     """Each live worker, and what it is at."""
     have_loops = any(row.loop_blocked_seconds is not None for row in found.rows)
     heads = _heads(
@@ -74,7 +74,7 @@ def workers(found: model.Workers, timeout: float) -> Node:
     return _table("workers", "Live workers, in the order of their slots", heads, body, more=found.more, noun="worker")
 
 
-def endpoints(found: model.Endpoints) -> Node:
+def endpoints(found: page_data.Endpoints) -> Node:
     """Each endpoint, and how long requests to it take."""
     heads = _heads("Endpoint", "Method", "#Requests", "#Per second", "#Failed", "#p50", "#p90", "#p99")
     body = [
@@ -95,7 +95,7 @@ def endpoints(found: model.Endpoints) -> Node:
     )
 
 
-def deaths(found: Sequence[model.Death], now: float) -> Node:
+def deaths(found: Sequence[page_data.Death], now: float) -> Node:
     """Each of the latest ends of workers, and the requests that it took along."""
     heads = _heads(
         "When", "#Ago", "Worker", "#PID", "Reason", "Detail", "Requests it died on, and how long they had run"
@@ -144,7 +144,7 @@ def _loop(blocked: float | None) -> Element:
     return _number(duration(blocked), "warn" if blocked and blocked >= PERIOD_SECONDS else None)
 
 
-def _requests(found: model.Requests) -> Iterable[Node]:
+def _requests(found: page_data.Requests) -> Iterable[Node]:
     if not found.rows and not found.more:
         return [tag("span", "none", class_="took")]
     rows = [

@@ -71,9 +71,9 @@ def record(
     if is_a(cls, GREENLETS) and getattr(worker, "server_class", None) is None:
         return _streams_too(worker, many_at_a_time(recorder, resolve, errors, key), errors)
     if is_a(cls, GREENLETS):
-        from .wsgi import application as wsgi
+        from .wsgi import application
 
-        wsgi.record(worker, many_at_a_time(recorder, resolve, errors, key))
+        application.record(worker, many_at_a_time(recorder, resolve, errors, key))
     elif is_a(cls, TORNADO):
         from .wsgi import tornado
 
@@ -81,9 +81,9 @@ def record(
             worker, _asgi_requests(recorder, resolve, errors, name), many_at_a_time(recorder, resolve, errors, key)
         )
     elif is_a(cls, ASGI):
-        from .asgi import middleware as asgi
+        from .asgi import middleware
 
-        asgi.record(worker, _asgi_requests(recorder, resolve, errors, name))
+        middleware.record(worker, _asgi_requests(recorder, resolve, errors, name))
     return None
 
 

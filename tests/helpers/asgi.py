@@ -10,7 +10,7 @@ import pytest
 
 from gunicorn_prom_hooks.shm.schema import FAILED, REQUESTS
 from gunicorn_prom_hooks.shm.slot import Slot
-from gunicorn_prom_hooks.worker.asgi import middleware as asgi
+from gunicorn_prom_hooks.worker.asgi import middleware
 from gunicorn_prom_hooks.worker.asgi.disconnects import Application, Message, Receive, Scope, Send
 from gunicorn_prom_hooks.worker.asgi.request_recorder import AsgiRequests
 from gunicorn_prom_hooks.worker.recording.endpoints import Resolve
@@ -80,7 +80,7 @@ class Bench(Recorded):
         client: Client | None = None,
         *,
         plain: bool = False,
-        clients: asgi.Clients = asgi.GUNICORN,
+        clients: middleware.Clients = middleware.GUNICORN,
         **scope: Any,
     ) -> Client:
         """One request; ``plain``: the server gives plain functions, as for HTTP/2."""
@@ -92,7 +92,7 @@ class Bench(Recorded):
             async def receive() -> Message:
                 return await client.receive()
 
-        application = asgi.recorded(app, self.worker, self.calls, clients)
+        application = middleware.recorded(app, self.worker, self.calls, clients)
         asyncio.run(_awaited(application(whole, receive, client.send)))
         return client
 

@@ -17,7 +17,7 @@ import requests
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from tests.helpers import framework_apps as apps
+from tests.helpers import framework_apps
 from tests.helpers.places import TOP
 from tests.helpers.servers import Samples, Server, eventually
 from tests.helpers.worker_exits import busy_worker, hanging, killed
@@ -61,20 +61,20 @@ WORKERS = {
 }
 ASGI = ("asgi", "uvicorn_worker.UvicornWorker")
 WSGI_FRAMEWORKS = {
-    "Flask": apps.FLASK,
-    "Flask-SocketIO": apps.FLASK_SOCKETIO,
-    "Django": apps.DJANGO_WSGI,
-    "Falcon": apps.FALCON_WSGI,
-    "Pyramid": apps.PYRAMID,
-    "Bottle": apps.BOTTLE,
+    "Flask": framework_apps.FLASK,
+    "Flask-SocketIO": framework_apps.FLASK_SOCKETIO,
+    "Django": framework_apps.DJANGO_WSGI,
+    "Falcon": framework_apps.FALCON_WSGI,
+    "Pyramid": framework_apps.PYRAMID,
+    "Bottle": framework_apps.BOTTLE,
 }
 ASGI_FRAMEWORKS = {
-    "Starlette": apps.STARLETTE,
-    "FastAPI": apps.FASTAPI,
-    "Litestar": apps.LITESTAR,
-    "Quart": apps.QUART,
-    "Django": apps.DJANGO_ASGI,
-    "Falcon": apps.FALCON_ASGI,
+    "Starlette": framework_apps.STARLETTE,
+    "FastAPI": framework_apps.FASTAPI,
+    "Litestar": framework_apps.LITESTAR,
+    "Quart": framework_apps.QUART,
+    "Django": framework_apps.DJANGO_ASGI,
+    "Falcon": framework_apps.FALCON_ASGI,
 }
 FRAMEWORKS = tuple(dict.fromkeys((*WSGI_FRAMEWORKS, *ASGI_FRAMEWORKS)))
 YES, NO, NONE = "yes", "no", "\N{EN DASH}"

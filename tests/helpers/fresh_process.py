@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-from gunicorn_prom_hooks import _state as runtime
-from gunicorn_prom_hooks import hooks
+from gunicorn_prom_hooks import _state, hooks
 from gunicorn_prom_hooks.composition import Composition
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.install import HOOKS
@@ -26,10 +25,10 @@ ARITY = {
 def fresh(monkeypatch: pytest.MonkeyPatch) -> ErrorReporter:
     """For the rest of the test nothing is installed; the guard of that state."""
     errors = ErrorReporter()
-    monkeypatch.setattr(runtime, "errors", errors)
+    monkeypatch.setattr(_state, "errors", errors)
     for name in ("_latest", "_composition", "_missed", "_master", "_worker", "_prepared", "by_name"):
-        monkeypatch.setattr(runtime, name, None)
-    monkeypatch.setattr(runtime, "_reload_due", False)
+        monkeypatch.setattr(_state, name, None)
+    monkeypatch.setattr(_state, "_reload_due", False)
     return errors
 
 

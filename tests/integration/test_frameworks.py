@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.helpers import framework_apps as apps
+from tests.helpers import framework_apps
 from tests.helpers.servers import Server
 from tests.integration.conftest import Serve
 
@@ -20,20 +20,20 @@ ASGI_WORKERS = {
     "uvicorn": "worker_class = 'uvicorn_worker.UvicornWorker'\n",
 }
 WSGI = {
-    "flask": (apps.FLASK, "/items/<int:number>", "LookupError"),
-    "flask-socketio": (apps.FLASK_SOCKETIO, "/items/<int:number>", "LookupError"),
-    "django": (apps.DJANGO_WSGI, "/items/<int:number>", "LookupError"),
-    "falcon": (apps.FALCON_WSGI, "/items/{number:int}", "LookupError"),
-    "pyramid": (apps.PYRAMID, "/items/{number}", "LookupError"),
-    "bottle": (apps.BOTTLE, "/items/<number:int>", "HTTP 500"),
+    "flask": (framework_apps.FLASK, "/items/<int:number>", "LookupError"),
+    "flask-socketio": (framework_apps.FLASK_SOCKETIO, "/items/<int:number>", "LookupError"),
+    "django": (framework_apps.DJANGO_WSGI, "/items/<int:number>", "LookupError"),
+    "falcon": (framework_apps.FALCON_WSGI, "/items/{number:int}", "LookupError"),
+    "pyramid": (framework_apps.PYRAMID, "/items/{number}", "LookupError"),
+    "bottle": (framework_apps.BOTTLE, "/items/<number:int>", "HTTP 500"),
 }
 ASGI = {
-    "starlette": (apps.STARLETTE, "/items/{number:int}", "LookupError"),
-    "fastapi": (apps.FASTAPI, "/items/{number}", "LookupError"),
-    "django": (apps.DJANGO_ASGI, "/items/<int:number>", "LookupError"),
-    "falcon": (apps.FALCON_ASGI, "/items/{number:int}", "LookupError"),
-    "litestar": (apps.LITESTAR, "/items/{number}", "LookupError"),
-    "quart": (apps.QUART, "/items/<int:number>", "LookupError"),
+    "starlette": (framework_apps.STARLETTE, "/items/{number:int}", "LookupError"),
+    "fastapi": (framework_apps.FASTAPI, "/items/{number}", "LookupError"),
+    "django": (framework_apps.DJANGO_ASGI, "/items/<int:number>", "LookupError"),
+    "falcon": (framework_apps.FALCON_ASGI, "/items/{number:int}", "LookupError"),
+    "litestar": (framework_apps.LITESTAR, "/items/{number}", "LookupError"),
+    "quart": (framework_apps.QUART, "/items/<int:number>", "LookupError"),
 }
 CASES = [
     pytest.param(config, *WSGI[framework], id=f"{framework}-{worker}")
@@ -99,9 +99,11 @@ def test_a_framework(serve: Serve, config: str, app: str, item: str, boom: str) 
 
 def test_two_frameworks(serve: Serve) -> None:
     """Flask beside Django, loaded and frozen before the fork: each request counts under the template of its own."""
-    flask = apps.FLASK.replace("app", "other").replace("shop", "shelf")
-    app = flask + apps.DJANGO_WSGI.replace('{"/v2": app}', '{"/flask": other}').replace(apps.MOUNTED, "")
-    app += apps.MOUNTED.replace('{"/v2": app}', '{"/flask": other}')
+    flask = framework_apps.FLASK.replace("app", "other").replace("shop", "shelf")
+    app = flask + framework_apps.DJANGO_WSGI.replace('{"/v2": app}', '{"/flask": other}').replace(
+        framework_apps.MOUNTED, ""
+    )
+    app += framework_apps.MOUNTED.replace('{"/v2": app}', '{"/flask": other}')
     freeze = "import gc\ndef when_ready(server):\n    gc.freeze()\n"
     server = serve(freeze + "install(globals(), port=METRICS_PORT)\npreload_app = True\nworkers = 2\n", app=app)
     for path in ("/items/1", "/flask/items/1", "/flask/no/where", "/boom", "/flask/boom"):
@@ -198,7 +200,7 @@ def name(scope):
 install(globals(), port=METRICS_PORT, endpoint=name)
 worker_class = "asgi"
 """,
-        app=apps.STARLETTE,
+        app=framework_apps.STARLETTE,
     )
     for path in ("/stream", "/handled", "/items/7"):
         server.get(path)
@@ -213,12 +215,14 @@ worker_class = "asgi"
 
 FACTORIES = {
     "django": (
-        apps.DJANGO_ASGI.replace("async def app(", "async def served(").replace("site = get_asgi_application()", "")
+        framework_apps.DJANGO_ASGI.replace("async def app(", "async def served(").replace(
+            "site = get_asgi_application()", ""
+        )
         + "\ndef app():\n    global site\n    site = get_asgi_application()\n    return served\n",
         "/items/<int:number>",
     ),
     "falcon": (
-        apps.FALCON_ASGI.replace("\napp = ", "\ndef app():\n    app = ").replace("\napp.", "\n    app.")
+        framework_apps.FALCON_ASGI.replace("\napp = ", "\ndef app():\n    app = ").replace("\napp.", "\n    app.")
         + "    return app\n",
         "/items/{number:int}",
     ),

@@ -8,17 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from gunicorn_prom_hooks import settings
-from gunicorn_prom_hooks.collectors import runner as patience
-from gunicorn_prom_hooks.exporter import bound_sockets as listeners
-from gunicorn_prom_hooks.exporter import connection as client
-from gunicorn_prom_hooks.exporter import event_loop as connections
-from gunicorn_prom_hooks.exporter import render_queue as rendering
-from gunicorn_prom_hooks.master import exit_reason as ledger
+from gunicorn_prom_hooks.collectors import runner
+from gunicorn_prom_hooks.exporter import bound_sockets, connection, event_loop, render_queue
+from gunicorn_prom_hooks.master import exit_reason
 from gunicorn_prom_hooks.paths import MAX_LENGTH, MAX_SEGMENTS
-from gunicorn_prom_hooks.shm import layout
-from gunicorn_prom_hooks.shm import schema as families
-from gunicorn_prom_hooks.status import history as past
-from gunicorn_prom_hooks.status import sections as parts
+from gunicorn_prom_hooks.shm import layout, schema
+from gunicorn_prom_hooks.status import history, sections
 from gunicorn_prom_hooks.worker.asgi.request_recorder import INCOMPLETE
 from gunicorn_prom_hooks.worker.asgi.uvicorn import ERROR_TYPE
 from gunicorn_prom_hooks.worker.recording import interrupted
@@ -63,10 +58,10 @@ def test_settings() -> None:
 @pytest.mark.parametrize(
     ("metric", "bounds"),
     [
-        ("gunicorn_request_duration_seconds", families.DURATION_BUCKETS),
-        ("gunicorn_worker_request_duration_seconds", families.WORKER_DURATION_BUCKETS),
-        ("gunicorn_worker_boot_seconds", ledger.BOOT_BUCKETS),
-        ("gunicorn_worker_lifetime_seconds", ledger.LIFETIME_BUCKETS),
+        ("gunicorn_request_duration_seconds", schema.DURATION_BUCKETS),
+        ("gunicorn_worker_request_duration_seconds", schema.WORKER_DURATION_BUCKETS),
+        ("gunicorn_worker_boot_seconds", exit_reason.BOOT_BUCKETS),
+        ("gunicorn_worker_lifetime_seconds", exit_reason.LIFETIME_BUCKETS),
     ],
 )
 def test_buckets(metric: str, bounds: Sequence[float]) -> None:
@@ -83,7 +78,7 @@ def page_lines(name: str) -> str:
 def test_sizes() -> None:
     """The bounds of sizes are given in units of 1024 bytes."""
     [listed] = re.findall(r"Buckets: 1024 times ([\d ]+)\.", page("docs/metrics.md"))
-    assert tuple(1024.0 * int(bound) for bound in listed.split()) == families.SIZE_BUCKETS
+    assert tuple(1024.0 * int(bound) for bound in listed.split()) == schema.SIZE_BUCKETS
 
 
 def test_label_values() -> None:
@@ -93,7 +88,7 @@ def test_label_values() -> None:
     assert webdav is not None
     standard = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
     assert set(webdav[1].split(", ")) == METHODS - standard
-    for reason in ledger.REASONS:
+    for reason in exit_reason.REASONS:
         assert f"`{reason}`" in metrics[metrics.index("**reason** of an exit") :]
     for error_type in (interrupted.TIMEOUT, interrupted.SHUTDOWN, interrupted.ABORT, INCOMPLETE, ERROR_TYPE):
         assert f"`{error_type}`:" in metrics
@@ -107,26 +102,26 @@ def test_label_values() -> None:
         ("docs/metrics.md", "the 128 that a worker names at a time", layout.INFLIGHT_ENTRIES, 128),
         ("docs/design.md", "100 error types", MAX_ERROR_TYPES, 100),
         ("docs/design.md", "128 requests in the in-flight table", layout.INFLIGHT_ENTRIES, 128),
-        ("docs/design.md", "The 257th drives one out", connections.MAX_CONNECTIONS, 256),
-        ("docs/design.md", "a quarter of these", connections.SHARE_OF_FILES, 0.25),
-        ("docs/design.md", "beyond 32 MB", connections.MAX_HELD_BYTES, 32 << 20),
-        ("docs/design.md", "up to a quarter of a second", rendering.LONGEST_PAUSE_SECONDS, 0.25),
-        ("docs/design.md", "nothing for a second", patience.HANG_SECONDS, 1.0),
-        ("docs/design.md", "has computed for five", patience.LONGEST_SECONDS, 5.0),
-        ("SECURITY.md", "256 connections and no more", connections.MAX_CONNECTIONS, 256),
-        ("SECURITY.md", "5 seconds for a TLS handshake and a request", client.HEAD_SECONDS, 5.0),
-        ("SECURITY.md", "20 seconds to take the answer", client.BODY_SECONDS, 20.0),
-        ("SECURITY.md", "32 MB for answers", connections.MAX_HELD_BYTES, 32 << 20),
-        ("docs/troubleshooting.md", "tries again every second", listeners.RETRY_SECONDS, 1.0),
-        ("docs/status.md", "at most one a second", past.SPACING_SECONDS, 1.0),
-        ("docs/status.md", "kept for a minute", past.KEEP_SECONDS, 60.0),
-        ("docs/status.md", "at least ten seconds old", past.WANTED_SECONDS, 10.0),
-        ("docs/status.md", "100 workers, 5 requests of each", (parts.MAX_WORKERS, parts.MAX_REQUESTS), (100, 5)),
-        ("docs/status.md", "the 50 endpoints", parts.MAX_ENDPOINTS, 50),
-        ("docs/status.md", "20 deaths that are news", ledger.MAX_NEWS, 20),
-        ("docs/status.md", "and 5 ordinary ones", ledger.MAX_ROUTINE, 5),
-        ("docs/status.md", "10 requests of each", ledger.MAX_REQUESTS, 10),
-        ("docs/status.md", "60, the last of the buckets", families.DURATION_BUCKETS[-1], 60.0),
+        ("docs/design.md", "The 257th drives one out", event_loop.MAX_CONNECTIONS, 256),
+        ("docs/design.md", "a quarter of these", event_loop.SHARE_OF_FILES, 0.25),
+        ("docs/design.md", "beyond 32 MB", event_loop.MAX_HELD_BYTES, 32 << 20),
+        ("docs/design.md", "up to a quarter of a second", render_queue.LONGEST_PAUSE_SECONDS, 0.25),
+        ("docs/design.md", "nothing for a second", runner.HANG_SECONDS, 1.0),
+        ("docs/design.md", "has computed for five", runner.LONGEST_SECONDS, 5.0),
+        ("SECURITY.md", "256 connections and no more", event_loop.MAX_CONNECTIONS, 256),
+        ("SECURITY.md", "5 seconds for a TLS handshake and a request", connection.HEAD_SECONDS, 5.0),
+        ("SECURITY.md", "20 seconds to take the answer", connection.BODY_SECONDS, 20.0),
+        ("SECURITY.md", "32 MB for answers", event_loop.MAX_HELD_BYTES, 32 << 20),
+        ("docs/troubleshooting.md", "tries again every second", bound_sockets.RETRY_SECONDS, 1.0),
+        ("docs/status.md", "at most one a second", history.SPACING_SECONDS, 1.0),
+        ("docs/status.md", "kept for a minute", history.KEEP_SECONDS, 60.0),
+        ("docs/status.md", "at least ten seconds old", history.WANTED_SECONDS, 10.0),
+        ("docs/status.md", "100 workers, 5 requests of each", (sections.MAX_WORKERS, sections.MAX_REQUESTS), (100, 5)),
+        ("docs/status.md", "the 50 endpoints", sections.MAX_ENDPOINTS, 50),
+        ("docs/status.md", "20 deaths that are news", exit_reason.MAX_NEWS, 20),
+        ("docs/status.md", "and 5 ordinary ones", exit_reason.MAX_ROUTINE, 5),
+        ("docs/status.md", "10 requests of each", exit_reason.MAX_REQUESTS, 10),
+        ("docs/status.md", "60, the last of the buckets", schema.DURATION_BUCKETS[-1], 60.0),
     ],
 )
 def test_limits(name: str, words: str, actual: object, expected: object) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks import inherited_descriptors as module
+from gunicorn_prom_hooks import inherited_descriptors
 from gunicorn_prom_hooks.collectors.sock_diag import _NETLINK_SOCK_DIAG
 from gunicorn_prom_hooks.inherited_descriptors import below, close_inherited, descriptors, is_sock_diag, transient
 
@@ -90,7 +90,7 @@ def test_what_is_closed(tmp_path: Path) -> None:
             assert left() == [[True] * 3, [True] * 2], "the parent has them still"
         assert in_fork(left) == [[True] * 3, [True] * 2], "nobody opens anything now"
         os.close(closed[2])
-    assert module._notes == {}
+    assert inherited_descriptors._notes == {}
 
 
 def test_sockets() -> None:

@@ -11,8 +11,7 @@ import pytest
 from gunicorn.config import Config
 
 import gunicorn_prom_hooks
-from gunicorn_prom_hooks import InvalidSetting, hooks, install
-from gunicorn_prom_hooks import _state as runtime
+from gunicorn_prom_hooks import InvalidSetting, _state, hooks, install
 from gunicorn_prom_hooks.composition import Parts
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.install import HOOKS
@@ -73,7 +72,7 @@ def test_ours_fails_and_the_users_still_runs(name: str, errors: ErrorReporter, m
         raise RuntimeError("a bug of ours")
 
     for entry in ("in_master", "begin_worker", "reinstall_hooks", "worker", "master"):
-        monkeypatch.setattr(runtime, entry, broken)
+        monkeypatch.setattr(_state, entry, broken)
     calls: list[Any] = []
     namespace = {name: users(calls, name)}
     install(namespace)

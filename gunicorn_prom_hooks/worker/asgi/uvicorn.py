@@ -9,7 +9,7 @@ from typing import Any, Final
 from ...errors import ErrorReporter
 from ...shm.schema import ERROR_HANDLING, INVALID, OTHER, UNMATCHED
 from ..recording.recorder import Recorder
-from . import middleware as asgi
+from . import middleware
 from .request_recorder import AsgiRequests
 
 REFUSES: Final = "Invalid HTTP request received."
@@ -35,7 +35,7 @@ def record(worker: Any, recorder: Recorder, errors: ErrorReporter, begin: Callab
 
     def record_loaded() -> None:
         try:
-            config.loaded_app = asgi.recorded(config.loaded_app, worker, begin(), asgi.UVICORN)
+            config.loaded_app = middleware.recorded(config.loaded_app, worker, begin(), middleware.UVICORN)
         except Exception:  # noqa: BLE001 - it must be served, recorded or not
             errors.report("asgi")
 

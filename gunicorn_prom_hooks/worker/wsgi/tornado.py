@@ -8,7 +8,7 @@ from typing import Any
 
 from ..asgi.request_recorder import AsgiRequests
 from ..recording.request_hooks import Hooks
-from . import application as wsgi
+from . import application
 
 
 def record(worker: Any, requests: AsgiRequests, hooks: Hooks) -> None:
@@ -35,7 +35,7 @@ def _record_served(app: Any, worker: Any, requests: AsgiRequests, hooks: Hooks) 
     if isinstance(app, sys.modules["tornado.web"].Application):
         _record_ends(app, requests)
     elif getattr(app, "executor", None) in (None, sys.modules["tornado.concurrent"].dummy_executor):
-        app.wsgi_application = wsgi.recorded(app.wsgi_application, worker, hooks)
+        app.wsgi_application = application.recorded(app.wsgi_application, worker, hooks)
 
 
 def _record_ends(app: Any, requests: AsgiRequests) -> None:

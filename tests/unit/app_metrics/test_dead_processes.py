@@ -20,7 +20,7 @@ import pytest
 from gunicorn.config import Config
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess
 
-from gunicorn_prom_hooks.app_metrics import dead_processes as gone
+from gunicorn_prom_hooks.app_metrics import dead_processes
 from gunicorn_prom_hooks.app_metrics.dead_processes import Retired, hand_over, remove_live
 from gunicorn_prom_hooks.app_metrics.leftovers import find
 from gunicorn_prom_hooks.app_metrics.reading.rewriting import User
@@ -147,7 +147,7 @@ KINDS = ["counter", "histogram", "summary", "sum", "min", "max"]
 
 def test_programs_that_are_gone_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When there are many, in one file of each kind; a name that somebody has seen can still be opened for a while."""
-    monkeypatch.setattr(gone, "MOST_FILES", 20)
+    monkeypatch.setattr(dead_processes, "MOST_FILES", 20)
     clock = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     bounded = Retired("-7", ME, contextlib.nullcontext)
@@ -277,10 +277,10 @@ def tidied_away(temporary: str, what: str, shared: str) -> dict[str, Any]:
     actions = {"count": count, "fork": fork, "own": own, "late": new_kind}
     count()
     metrics.forking(look=True)
-    gone = Worker(lambda: metrics.become_worker(1), actions)
-    gone.do("count")
-    gone.do("fork")
-    gone.end()
+    dead_processes = Worker(lambda: metrics.become_worker(1), actions)
+    dead_processes.do("count")
+    dead_processes.do("fork")
+    dead_processes.end()
     metrics.worker_gone(1)
     metrics.forking(look=True)
     worker = Worker(lambda: metrics.become_worker(0), actions)

@@ -10,8 +10,7 @@ from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gunicorn_prom_hooks.collectors import Page
-from gunicorn_prom_hooks.collectors import name_conflicts as clashes
+from gunicorn_prom_hooks.collectors import Page, name_conflicts
 from gunicorn_prom_hooks.collectors.name_conflicts import MAX_TOLD, Clashes
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.exporter.http import ENCODERS
@@ -105,7 +104,7 @@ def test_what_clashes(errors: ErrorReporter, theirs: Metric, ours: Metric, stays
         (gauge("a.b"), gauge("a_c"), True),
     ],
 )
-@pytest.mark.skipif(not clashes._ESCAPINGS, reason="this prometheus_client escapes no names")
+@pytest.mark.skipif(not name_conflicts._ESCAPINGS, reason="this prometheus_client escapes no names")
 @pytest.mark.parametrize("both_theirs", [False, True])
 def test_what_clashes_once_escaped(
     errors: ErrorReporter, theirs: Metric, ours: Metric, stays: bool, both_theirs: bool
@@ -133,7 +132,7 @@ def test_a_page_has_each_name_once(errors: ErrorReporter, accept: str) -> None:
 @pytest.mark.parametrize(
     ("labels", "stays"), [(["a.b", "a_b"], False), (["a-b", "a.b"], False), (["a.b", "a_c"], True), (["a", "b"], True)]
 )
-@pytest.mark.skipif(not clashes._ESCAPINGS, reason="this prometheus_client escapes no names")
+@pytest.mark.skipif(not name_conflicts._ESCAPINGS, reason="this prometheus_client escapes no names")
 def test_labels_that_are_one_once_escaped(errors: ErrorReporter, log: Log, labels: list[str], stays: bool) -> None:
     """A sample with two labels of one name would cost the whole page: the family is left out, and that is said."""
     family = GaugeMetricFamily("shop_orders", "Help.", labels=labels)
@@ -177,7 +176,7 @@ def test_without_a_log(errors: ErrorReporter) -> None:
 @pytest.mark.parametrize("most", [3, MAX_TOLD])
 def test_what_is_told_is_bounded(errors: ErrorReporter, log: Log, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Beyond so many names nothing is logged or kept; they are left out nevertheless."""
-    monkeypatch.setattr(clashes, "MAX_TOLD", most)
+    monkeypatch.setattr(name_conflicts, "MAX_TOLD", most)
     found = Clashes(errors)
     families = [gauge(f"a{number}") for number in range(most + 20)]
     for _ in range(2):

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.collectors import runner as patience
+from gunicorn_prom_hooks.collectors import runner
 from gunicorn_prom_hooks.collectors.runner import Task, TaskRunner, TaskTimeout
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of a second is a hang."""
-    monkeypatch.setattr(patience, "HANG_SECONDS", 0.25)
-    monkeypatch.setattr(patience, "LONGEST_SECONDS", 1.0)
+    monkeypatch.setattr(runner, "HANG_SECONDS", 0.25)
+    monkeypatch.setattr(runner, "LONGEST_SECONDS", 1.0)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_without_another_thread_it_is_done_in_this_one(monkeypatch: pytest.Monke
     def none_left(module: str, name: str) -> object:
         return raises(RuntimeError("can't start new thread")) if name == "start_new_thread" else threading.get_ident
 
-    monkeypatch.setattr(patience, "unpatched", lambda module, name: lambda *_: none_left(module, name)())  # type: ignore[operator]
+    monkeypatch.setattr(runner, "unpatched", lambda module, name: lambda *_: none_left(module, name)())  # type: ignore[operator]
     task = Task("a", threading.get_ident)
     told: list[str] = []
     TaskRunner(lambda: told.append("no thread")).run([task])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.collectors import requests as over_all
+from gunicorn_prom_hooks.collectors import requests
 from gunicorn_prom_hooks.collectors.histogram import coarser, cumulative
 from gunicorn_prom_hooks.collectors.worker_requests import WorkerRequests
 from gunicorn_prom_hooks.shm.schema import BUCKETS, DURATION_BUCKETS, SIZE_BUCKETS, WORKER_DURATION_BUCKETS
@@ -54,7 +54,7 @@ def test_each_worker_starts_at_zero() -> None:
     assert one(found, "gunicorn_worker_request_duration_seconds_count", **own) == 2.0
     assert one(found, "gunicorn_worker_request_duration_seconds_sum", **own) == pytest.approx(61.1)
     assert not [labels for _, labels in found if ("worker_id", "worker_1") in labels]
-    totals = samples(over_all.collect(scene.view()))
+    totals = samples(requests.collect(scene.view()))
     assert one(totals, "gunicorn_requests_total", method="GET", endpoint="/x", status=200) == 3.0
 
 
@@ -102,7 +102,7 @@ def test_what_is_in_progress() -> None:
     assert one(found, "gunicorn_worker_oldest_request_seconds", **W1) == 7.5
     assert one(found, BUSY, **W1) == 10.5 + 18.0
     assert one(found, "gunicorn_worker_oldest_request_seconds", worker_id="worker_2") == 0.0
-    totals = samples(over_all.collect(scene.view()))
+    totals = samples(requests.collect(scene.view()))
     assert one(totals, "gunicorn_requests_in_progress") == 6.0
 
 
@@ -141,7 +141,7 @@ def test_requests_over_all_are_one_sum() -> None:
         lease, recorder = scene.hire(age)
         request(lease, recorder, bucket=1, seconds=0.01, labels=("GET", "/x", 200), sizes=(0, 2))
         request(lease, recorder, bucket=2, seconds=0.02, labels=("GET", "/x", 404), sizes=(8, 7))
-    found = samples(over_all.collect(scene.view()))
+    found = samples(requests.collect(scene.view()))
     where = {"method": "GET", "endpoint": "/x"}
     assert one(found, "gunicorn_requests_total", status=200, **where) == 2.0
     assert one(found, "gunicorn_requests_total", status=404, **where) == 2.0

@@ -21,8 +21,7 @@ import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.exporter import connection as client
-from gunicorn_prom_hooks.exporter import event_loop as connections
+from gunicorn_prom_hooks.exporter import connection, event_loop
 from gunicorn_prom_hooks.exporter.auth import Credentials
 from gunicorn_prom_hooks.exporter.bound_sockets import Candidate, Listeners
 from gunicorn_prom_hooks.exporter.event_loop import Connections, Service
@@ -245,8 +244,8 @@ def test_a_head_without_end(loop: Loop) -> None:
 
 def test_who_is_too_slow_is_closed(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a request in time, or without reading the answer in time, the connection is closed."""
-    monkeypatch.setattr(client, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(client, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "BODY_SECONDS", 0.3)
     with loop.connect() as idle, loop.connect(keeps=65536) as reader:
         idle.sendall(b"GET /metr")
         reader.sendall(b"GET /big HTTP/1.1\r\n\r\n")
@@ -262,7 +261,7 @@ def test_who_says_more_than_a_request(loop: Loop) -> None:
 
 def test_so_many_and_no_more(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle clients give way to new ones, which are served while many idle ones come and come."""
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(event_loop, "MAX_CONNECTIONS", 20)
     with contextlib.ExitStack() as stack:
         for _ in range(60):
             stack.enter_context(loop.connect())
@@ -274,7 +273,7 @@ def test_so_many_and_no_more(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_is_kept_for_clients_is_bounded(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that do not read, each another rendering, are closed when it is too much, the oldest first."""
-    monkeypatch.setattr(connections, "MAX_HELD_BYTES", 3 * len(BODY))
+    monkeypatch.setattr(event_loop, "MAX_HELD_BYTES", 3 * len(BODY))
     with contextlib.ExitStack() as stack:
         readers = []
         for _ in range(8):

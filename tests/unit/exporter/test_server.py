@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from gunicorn_prom_hooks.errors import ErrorReporter
-from gunicorn_prom_hooks.exporter import bound_sockets as listeners
-from gunicorn_prom_hooks.exporter import server as exporter_module
+from gunicorn_prom_hooks.exporter import bound_sockets, server
 from gunicorn_prom_hooks.exporter.auth import Credentials
 from gunicorn_prom_hooks.exporter.bound_sockets import Candidate, Listeners
 from gunicorn_prom_hooks.exporter.event_loop import Connections
@@ -53,8 +52,8 @@ class House:
             return [found for address in addresses for found in real(address, *args, **kwargs)]
 
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-        monkeypatch.setattr(listeners, "RETRY_SECONDS", 0.05)
-        monkeypatch.setattr(exporter_module, "RETRY_SECONDS", 0.05)
+        monkeypatch.setattr(bound_sockets, "RETRY_SECONDS", 0.05)
+        monkeypatch.setattr(server, "RETRY_SECONDS", 0.05)
         self.log, self.errors = Log(), ErrorReporter()
         self.errors.log = self.log
         self.port = unused_port()
@@ -191,7 +190,7 @@ def test_a_thread_that_cannot_start_leaves_no_port_behind(
 
     with monkeypatch.context() as patch:
         if isinstance(error, OSError):
-            patch.setattr(exporter_module, "WakeupPipe", fails)
+            patch.setattr(server, "WakeupPipe", fails)
         else:
             patch.setattr(_thread, "start_new_thread", fails)
         for _ in range(5):
@@ -237,7 +236,7 @@ def test_a_loop_that_fails_serves_again(build: Build, monkeypatch: pytest.Monkey
             raise error
         return real(*args)
 
-    monkeypatch.setattr(exporter_module, "Connections", connections)
+    monkeypatch.setattr(server, "Connections", connections)
     house.exporter.start()
     house.until(lambda: house.status("127.0.0.1") == 200)
     assert house.errors.counts == {"exporter": 2}

@@ -16,7 +16,7 @@ import pytest
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from gunicorn_prom_hooks import _state as runtime
+from gunicorn_prom_hooks import _state
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master.exit_log import MAX_ENDS, ExitLogParser
 
@@ -227,15 +227,15 @@ def test_wrong_arguments_end_with_the_guard(
 ) -> None:
     """Where the arguments of a message do not fit, the log call it is in does not fail, and nothing is made up."""
     ends = ExitLogParser()
-    monkeypatch.setattr(runtime, "errors", ErrorReporter())
-    monkeypatch.setattr(runtime, "_worker", None)
-    monkeypatch.setattr(runtime, "_master", SimpleNamespace(pid=os.getpid(), listen=ends.listen))
-    runtime._listen(text, args)
-    assert runtime.errors.counts == {"messages": 1}
+    monkeypatch.setattr(_state, "errors", ErrorReporter())
+    monkeypatch.setattr(_state, "_worker", None)
+    monkeypatch.setattr(_state, "_master", SimpleNamespace(pid=os.getpid(), listen=ends.listen))
+    _state._listen(text, args)
+    assert _state.errors.counts == {"messages": 1}
     assert ends.messages == {}
     assert ends._ends == {}
     assert not ends.stopping
-    runtime._listen(GUNICORN_27, (PID, "SIGKILL"))
+    _state._listen(GUNICORN_27, (PID, "SIGKILL"))
     assert ends.take(PID) == "SIGKILL"
 
 
@@ -274,25 +274,25 @@ def test_whom_a_process_tells(
     here, elsewhere = os.getpid(), os.getppid()
     master = Side(here if process == "master" else elsewhere)
     worker = Side(here if process == "worker" else elsewhere)
-    monkeypatch.setattr(runtime, "errors", ErrorReporter())
-    monkeypatch.setattr(runtime, "_master", None if process.startswith("before") else master)
-    monkeypatch.setattr(runtime, "_worker", worker if "worker" in process else None)
-    runtime._count("error")
-    runtime._listen("text", ())
+    monkeypatch.setattr(_state, "errors", ErrorReporter())
+    monkeypatch.setattr(_state, "_master", None if process.startswith("before") else master)
+    monkeypatch.setattr(_state, "_worker", worker if "worker" in process else None)
+    _state._count("error")
+    _state._listen("text", ())
     assert (master.stop_reason, worker.stop_reason) == (masters, workers)
-    assert runtime.errors.counts == {}
+    assert _state.errors.counts == {}
 
 
 def test_a_failure_of_ours_is_not_the_log_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails while a message is counted or listened to ends with the guard."""
     master = Side(os.getpid(), fails=True)
-    monkeypatch.setattr(runtime, "errors", ErrorReporter())
-    monkeypatch.setattr(runtime, "_worker", None)
-    monkeypatch.setattr(runtime, "_master", master)
-    runtime._count("error")
-    runtime._listen("text", ())
+    monkeypatch.setattr(_state, "errors", ErrorReporter())
+    monkeypatch.setattr(_state, "_worker", None)
+    monkeypatch.setattr(_state, "_master", master)
+    _state._count("error")
+    _state._listen("text", ())
     assert master.stop_reason == ["error", "text"]
-    assert runtime.errors.counts == {"messages": 2}
+    assert _state.errors.counts == {"messages": 2}
 
 
 def test_memory_is_bounded() -> None:

@@ -13,7 +13,7 @@ from greenlet import GreenletExit  # type: ignore[import-untyped]
 
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
-from gunicorn_prom_hooks.master import workers as roster
+from gunicorn_prom_hooks.master import workers
 from gunicorn_prom_hooks.master.exit_reason import MAX_ROUTINE, ExitStats
 from gunicorn_prom_hooks.master.exits import MAX_LINES, WorkerExits
 from gunicorn_prom_hooks.master.workers import TrackedWorker
@@ -123,7 +123,7 @@ class House:
 
 def it_is(monkeypatch: pytest.MonkeyPatch, now: float, monotonic: float) -> None:
     """Sets both clocks."""
-    monkeypatch.setattr(roster, "time", SimpleNamespace(monotonic=lambda: monotonic, time=lambda: now))
+    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: monotonic, time=lambda: now))
 
 
 @pytest.fixture(autouse=True)

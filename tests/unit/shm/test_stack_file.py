@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.master import stack_requests as hangs
+from gunicorn_prom_hooks.master import stack_requests
 from gunicorn_prom_hooks.master.stack_requests import WAIT_SECONDS, StackRequests
 from gunicorn_prom_hooks.master.workers import TrackedWorker
 from gunicorn_prom_hooks.shm import stack_file
@@ -185,7 +185,7 @@ def test_a_process_that_cannot_answer_costs_little(fork: Fork) -> None:
 
 def test_without_proc_it_is_waited_for_too(fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system does not tell which signals are pending, the text is there once it grows no more."""
-    monkeypatch.setattr(hangs, "_is_writing", lambda pid: False)
+    monkeypatch.setattr(stack_requests, "_is_writing", lambda pid: False)
     hung = fork(in_c)
     StackRequests(lambda: [hung.member], STACKS_OF_ALL).listen(MESSAGE, (hung.pid,))
     assert " in in_c" in hung.text()

@@ -15,7 +15,7 @@ from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.index import CorruptIndex
 from gunicorn_prom_hooks.shm.reader import InFlightRequest
 from gunicorn_prom_hooks.shm.schema import FAILED
-from gunicorn_prom_hooks.status import document as model
+from gunicorn_prom_hooks.status import page_data
 from gunicorn_prom_hooks.status.builder import Snapshots
 from gunicorn_prom_hooks.status.sections import MAX_ENDPOINTS, MAX_REQUESTS, MAX_WORKERS
 from gunicorn_prom_hooks.worker.recording.in_flight import UntrackedRequests
@@ -74,7 +74,7 @@ def later(scene: Scene, seconds: float) -> None:
     scene.now += seconds
 
 
-def known(value: model.Traffic | model.Workers | model.Endpoints | None) -> Any:
+def known(value: page_data.Traffic | page_data.Workers | page_data.Endpoints | None) -> Any:
     """The part, which is there."""
     assert value is not None
     return value
@@ -83,10 +83,10 @@ def known(value: model.Traffic | model.Workers | model.Endpoints | None) -> Any:
 def test_totals(scene: Scene) -> None:
     """Requests, failures, load and phases are those of the view; without an earlier look rates are since the start."""
     found = Snapshots().take(scene.view())
-    assert found.traffic == model.Traffic(requests=10, failed=2, per_second=0.5, failed_per_second=0.1)
-    assert found.rates == model.Rates(seconds=20.0, since_start=True)
-    assert found.load == model.Load(in_progress=1, capacity=2)
-    assert found.server == model.Server(
+    assert found.traffic == page_data.Traffic(requests=10, failed=2, per_second=0.5, failed_per_second=0.1)
+    assert found.rates == page_data.Rates(seconds=20.0, since_start=True)
+    assert found.load == page_data.Load(in_progress=1, capacity=2)
+    assert found.server == page_data.Server(
         gunicorn="1",
         python="2",
         gunicorn_prom_hooks="0",
@@ -119,12 +119,12 @@ def test_rates_are_of_the_recent_past(scene: Scene) -> None:
     recorder.count(FAILED, "GET", "/x", "ValueError")
     processes.seconds = {"worker_1": 5.0, "worker_2": 6.0, "worker_3": 1.0}
     found = snapshots.take(scene.view())
-    assert found.rates == model.Rates(seconds=4.0, since_start=False)
-    assert found.traffic == model.Traffic(requests=22, failed=3, per_second=3.0, failed_per_second=0.25)
+    assert found.rates == page_data.Rates(seconds=4.0, since_start=False)
+    assert found.traffic == page_data.Traffic(requests=22, failed=3, per_second=3.0, failed_per_second=0.25)
     assert [row.cpu_percent for row in known(found.workers).rows] == [25.0, 0.0, 50.0]
     assert {row.endpoint: row.per_second for row in known(found.endpoints).rows} == {"/x": 3.0, "/y": 0.0}
     later(scene, 300.0)
-    assert snapshots.take(scene.view()).rates == model.Rates(seconds=324.0, since_start=True)
+    assert snapshots.take(scene.view()).rates == page_data.Rates(seconds=324.0, since_start=True)
 
 
 def test_cpu_of_a_worker_that_could_not_be_asked_before(scene: Scene) -> None:
@@ -146,8 +146,8 @@ def test_workers(scene: Scene) -> None:
     assert (row.requests, row.failed, row.in_progress, row.capacity) == (5, 1, 1, 1)
     assert row.memory_bytes > 1_000_000
     assert row.cpu_percent >= 0.0
-    assert row.at == model.Requests([model.Request("GET", "/x", 1.5)], 0)
-    assert found.rows[0].at == model.Requests([], 0)
+    assert row.at == page_data.Requests([page_data.Request("GET", "/x", 1.5)], 0)
+    assert found.rows[0].at == page_data.Requests([], 0)
 
 
 def test_many_requests_in_progress(scene: Scene) -> None:
@@ -177,8 +177,8 @@ def test_endpoints(scene: Scene) -> None:
     """By total, with failures and percentiles of their histograms."""
     found = known(Snapshots().take(scene.view()).endpoints)
     assert found.rows == [
-        model.Endpoint("GET", "/x", 8, 0, 0.4, 0.0025, 0.0045, 0.00495),
-        model.Endpoint("POST", "/y", 2, 2, 0.1, 0.0625, 0.0725, 0.07475),
+        page_data.Endpoint("GET", "/x", 8, 0, 0.4, 0.0025, 0.0045, 0.00495),
+        page_data.Endpoint("POST", "/y", 2, 2, 0.1, 0.0625, 0.0725, 0.07475),
     ]
     assert found.more == 0
 
@@ -204,13 +204,13 @@ def test_deaths(scene: Scene) -> None:
     requests = [InFlightRequest(70.0, "GET", "/a"), InFlightRequest(79.5, "PUT", "/b")]
     scene.ledger.remember(ExitRecord(40.0, 80.0, "worker_9", 77, "signal", "SIGKILL", requests, 3), news=True)
     assert Snapshots().take(scene.view()).deaths == [
-        model.Death(
+        page_data.Death(
             time=40.0,
             worker_id="worker_9",
             pid=77,
             reason="signal",
             detail="SIGKILL",
-            at=model.Requests([model.Request("GET", "/a", 10.0), model.Request("PUT", "/b", 0.5)], 3),
+            at=page_data.Requests([page_data.Request("GET", "/a", 10.0), page_data.Request("PUT", "/b", 0.5)], 3),
         )
     ]
 
@@ -220,7 +220,7 @@ def test_a_part_that_fails_costs_itself_only(scene: Scene) -> None:
     whole = Snapshots(Processes(), lambda view: []).take(scene.view())
     found = Snapshots(failing, failing).take(scene.view())
     assert found == whole
-    assert found.listeners == [model.Listener("http://127.0.0.1:1", None, None, None)]
+    assert found.listeners == [page_data.Listener("http://127.0.0.1:1", None, None, None)]
     assert {(row.memory_bytes, row.cpu_percent) for row in known(found.workers).rows} == {(None, None)}
 
 

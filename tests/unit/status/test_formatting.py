@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from gunicorn_prom_hooks.status import formatting as units
+from gunicorn_prom_hooks.status import formatting
 from gunicorn_prom_hooks.status.history import KEEP_SECONDS, SPACING_SECONDS, WANTED_SECONDS, Counted, Past
 from gunicorn_prom_hooks.status.quantile import quantile
 
@@ -104,33 +104,33 @@ def test_endpoints_that_come_later() -> None:
 @pytest.mark.parametrize(
     ("show", "value", "expected"),
     [
-        (units.duration, None, "n/a"),
-        (units.duration, 0.0, "0 ms"),
-        (units.duration, 0.0422, "42 ms"),
-        (units.duration, 0.9996, "1.0 s"),
-        (units.duration, 1.84, "1.8 s"),
-        (units.duration, 9.96, "10 s"),
-        (units.duration, 59.4, "59 s"),
-        (units.duration, 59.6, "1 min 0 s"),
-        (units.duration, 3599.6, "1 h 0 min"),
-        (units.duration, 7325.0, "2 h 2 min"),
-        (units.duration, 90_000.0, "1 d 1 h"),
-        (units.latency, 0.00251, "2.5 ms"),
-        (units.latency, 0.681, "681 ms"),
-        (units.latency, 60.0, "1 min 0 s"),
-        (units.count, 1234567, "1,234,567"),
-        (units.count, None, "n/a"),
-        (units.rate, 0.0, "0"),
-        (units.rate, 0.123, "0.12"),
-        (units.rate, 12.34, "12.3"),
-        (units.rate, 12345.6, "12,346"),
-        (units.percent, 12.34, "12.3 %"),
-        (units.percent, None, "n/a"),
-        (units.memory, 3 * 2**19, "1.5 MiB"),
-        (units.memory, 3 * 2**30, "3.00 GiB"),
-        (units.memory, None, "n/a"),
-        (units.moment, 1700000000.9, "2023-11-14 22:13:20 UTC"),
-        (units.machine_moment, 1700000000.9, "2023-11-14T22:13:20Z"),
+        (formatting.duration, None, "n/a"),
+        (formatting.duration, 0.0, "0 ms"),
+        (formatting.duration, 0.0422, "42 ms"),
+        (formatting.duration, 0.9996, "1.0 s"),
+        (formatting.duration, 1.84, "1.8 s"),
+        (formatting.duration, 9.96, "10 s"),
+        (formatting.duration, 59.4, "59 s"),
+        (formatting.duration, 59.6, "1 min 0 s"),
+        (formatting.duration, 3599.6, "1 h 0 min"),
+        (formatting.duration, 7325.0, "2 h 2 min"),
+        (formatting.duration, 90_000.0, "1 d 1 h"),
+        (formatting.latency, 0.00251, "2.5 ms"),
+        (formatting.latency, 0.681, "681 ms"),
+        (formatting.latency, 60.0, "1 min 0 s"),
+        (formatting.count, 1234567, "1,234,567"),
+        (formatting.count, None, "n/a"),
+        (formatting.rate, 0.0, "0"),
+        (formatting.rate, 0.123, "0.12"),
+        (formatting.rate, 12.34, "12.3"),
+        (formatting.rate, 12345.6, "12,346"),
+        (formatting.percent, 12.34, "12.3 %"),
+        (formatting.percent, None, "n/a"),
+        (formatting.memory, 3 * 2**19, "1.5 MiB"),
+        (formatting.memory, 3 * 2**30, "3.00 GiB"),
+        (formatting.memory, None, "n/a"),
+        (formatting.moment, 1700000000.9, "2023-11-14 22:13:20 UTC"),
+        (formatting.machine_moment, 1700000000.9, "2023-11-14T22:13:20Z"),
     ],
 )
 def test_numbers_for_people(show: Callable[[float | None], str], value: float | None, expected: str) -> None:

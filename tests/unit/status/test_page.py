@@ -15,8 +15,7 @@ from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.index import clean_label
 from gunicorn_prom_hooks.shm.reader import InFlightRequest
 from gunicorn_prom_hooks.shm.schema import FAILED
-from gunicorn_prom_hooks.status import Site
-from gunicorn_prom_hooks.status import document as model
+from gunicorn_prom_hooks.status import Site, page_data
 from tests.helpers.places import TOP
 from tests.helpers.snapshots import Scene, begin, request
 from tests.unit.status.test_html import NASTY, Seen
@@ -140,7 +139,7 @@ def test_json_is_the_snapshot(scene: Scene) -> None:
     """The fields are those of the model, and it is plain ASCII."""
     body = resource(scene, "/status.json").body
     found = json.loads(body.decode("ascii"))
-    assert list(found) == [field.name for field in dataclasses.fields(model.Snapshot)]
+    assert list(found) == [field.name for field in dataclasses.fields(page_data.Snapshot)]
     [worker] = found["workers"]["rows"]
     assert worker["at"] == {"rows": [{"method": "GET", "path": "/x", "seconds": 1.5}], "more": 0}
     [death] = found["deaths"]
@@ -223,7 +222,7 @@ def test_the_documentation_has_every_field() -> None:
     """The table in the documentation names each field of the JSON, as the model has it, and no other."""
     page = (TOP / "docs" / "status.md").read_text()
     documented = set(re.findall(r"^\| `([a-z0-9_.\[\]]+)` \|", page, re.MULTILINE))
-    assert documented == set(fields_of(model.Snapshot))
+    assert documented == set(fields_of(page_data.Snapshot))
 
 
 def fields_of(cls: Any, prefix: str = "") -> list[str]:
@@ -232,7 +231,7 @@ def fields_of(cls: Any, prefix: str = "") -> list[str]:
     for field in dataclasses.fields(cls):
         kind = str(field.type).removesuffix(" | None")
         rows = kind.startswith("Sequence[")
-        inside = getattr(model, kind.removeprefix("Sequence[").removesuffix("]"), None)
+        inside = getattr(page_data, kind.removeprefix("Sequence[").removesuffix("]"), None)
         name = f"{prefix}{field.name}{'[]' if rows else ''}"
         found += [name] if inside is None else fields_of(inside, f"{name}.")
     return found

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.layout import LOOP_DUE
-from gunicorn_prom_hooks.status import document as model
+from gunicorn_prom_hooks.status import page_data
 from gunicorn_prom_hooks.status.builder import Snapshots
 from gunicorn_prom_hooks.status.page import render
 from tests.helpers.snapshots import Scene, begin
@@ -64,7 +64,7 @@ def page(scene: Scene, view: ServerSnapshot | None = None) -> bytes:
 def test_what_waits_in_workers(scene: Scene) -> None:
     """It is in the row of its listener, and its sum is a tile; what is not known is no 0."""
     found = Snapshots(queues=queues).take(scene.view())
-    assert found.listeners == [model.Listener("one", 5, 64, 40), model.Listener("two", 7, 64, None)]
+    assert found.listeners == [page_data.Listener("one", 5, 64, 40), page_data.Listener("two", 7, 64, None)]
     html = page(scene)
     assert text(html, '<table><caption id="listeners-caption">', "</table>")[1:] == [
         *("Listener", "Accept queue", "Limit", "Waiting in workers"),
@@ -108,7 +108,7 @@ def test_no_capacity(scene: Scene) -> None:
     workers = [view.workers[0], dataclasses.replace(view.workers[1], capacity=None)]
     view = dataclasses.replace(view, workers=workers)
     found = Snapshots(queues=queues).take(view)
-    assert found.load == model.Load(in_progress=1, capacity=None)
+    assert found.load == page_data.Load(in_progress=1, capacity=None)
     assert found.workers is not None
     assert [row.capacity for row in found.workers.rows] == [1, None]
     assert text(page(scene, view), 'data-key="In progress">', "</div>") == ["In progress", "1"]

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from gunicorn.http2.errors import HTTP2ConnectionError
 
-from gunicorn_prom_hooks.worker.asgi import middleware as asgi
+from gunicorn_prom_hooks.worker.asgi import middleware
 from gunicorn_prom_hooks.worker.asgi.disconnects import Receive, Scope, Send
 from tests.helpers.asgi import BODY, MORE, START, Bench, Client, Transport, plain, sends
 
@@ -27,8 +27,8 @@ def test_dropped_without_a_word() -> None:
     assert bench.failures() == {}
 
 
-@pytest.mark.parametrize("clients", [asgi.GUNICORN, asgi.UVICORN], ids=["gunicorn", "uvicorn"])
-def test_cut_off_in_mid_response(clients: asgi.Clients) -> None:
+@pytest.mark.parametrize("clients", [middleware.GUNICORN, middleware.UVICORN], ids=["gunicorn", "uvicorn"])
+def test_cut_off_in_mid_response(clients: middleware.Clients) -> None:
     """A transport that could not write closes itself before the server knows: no 200, not of a known path, either."""
     bench = Bench()
     for _ in range(3):
@@ -126,10 +126,10 @@ ERRORS = (TimeoutError(), FileNotFoundError("x"), ConnectionResetError(), Broken
 
 
 @plain
-@pytest.mark.parametrize("clients", [asgi.GUNICORN, asgi.UVICORN], ids=["gunicorn", "uvicorn"])
+@pytest.mark.parametrize("clients", [middleware.GUNICORN, middleware.UVICORN], ids=["gunicorn", "uvicorn"])
 @pytest.mark.parametrize("wrapper", ["", "ClientDisconnect", "RequestAborted"])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_errors_of_files_and_databases(plain: bool, clients: asgi.Clients, wrapper: str, error: OSError) -> None:
+def test_errors_of_files_and_databases(plain: bool, clients: middleware.Clients, wrapper: str, error: OSError) -> None:
     """What is raised while the client is there is a failure, under its own name, whatever a framework takes it for."""
     bench = Bench()
 
@@ -165,8 +165,8 @@ def test_a_disconnect_that_nobody_was_told_of(plain: bool) -> None:
 
 
 @plain
-@pytest.mark.parametrize("clients", [asgi.GUNICORN, asgi.UVICORN], ids=["gunicorn", "uvicorn"])
-def test_cancelled_by_the_application(plain: bool, clients: asgi.Clients) -> None:
+@pytest.mark.parametrize("clients", [middleware.GUNICORN, middleware.UVICORN], ids=["gunicorn", "uvicorn"])
+def test_cancelled_by_the_application(plain: bool, clients: middleware.Clients) -> None:
     """Where no server has cancelled anything, a request that comes out cancelled is the application's failure."""
     bench = Bench()
 
@@ -211,5 +211,5 @@ def test_uvicorns_client_leaves_before_an_empty_last_piece(chunked: bool, left: 
         client.disconnected = True
         await send({**BODY, "body": b""})
 
-    bench.call(app, client, clients=asgi.UVICORN)
+    bench.call(app, client, clients=middleware.UVICORN)
     assert bench.requests() == {("GET", "/items/:id", status): 1.0}
