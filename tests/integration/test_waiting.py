@@ -173,12 +173,12 @@ REFUSING = """
 import errno, socket
 from gunicorn_prom_hooks.collectors import sock_diag
 
-def original(module, name):
+def unpatched(module, name):
     if name == "socket":
         raise OSError(errno.EPERM, "Operation not permitted")
     return getattr(socket, name)
 
-sock_diag.original = original
+sock_diag.unpatched = unpatched
 """
 
 

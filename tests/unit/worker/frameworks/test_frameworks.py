@@ -38,7 +38,7 @@ class Records:
 
 sys.meta_path.insert(0, Records())
 import flask
-from gunicorn_prom_hooks.errors import Guard
+from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.worker.recording.endpoints import resolver
 from gunicorn_prom_hooks.worker.frameworks.annotations import noted
 
