@@ -134,7 +134,7 @@ def test_imports_point_down(file: str) -> None:
         ("shm/slot.py", "def f():\n    from gunicorn.config import Config"),
         ("shm/slot.py", "import psutil"),
         ("shm/slot.py", "from .. import __version__"),
-        ("composition.py", "from .guard import Guard"),
+        ("composition.py", "from .errors import ErrorReporter"),
         ("errors.py", "from .scoreboard.slot import Slot"),
         ("new_module.py", "from .hooks import pre_fork"),
     ],

@@ -86,12 +86,12 @@ def ports(cfg: Any) -> set[int]:
 
 BY_NAME = """
 from gunicorn_prom_hooks import *
-from gunicorn_prom_hooks import _state as runtime
+from gunicorn_prom_hooks import _state
 install(globals())
 calls = []
-runtime.in_master = calls.append
+_state.in_master = calls.append
 nworkers_changed("server", 2, None)
-runtime.begin_worker = calls.append
+_state.begin_worker = calls.append
 post_fork("server", "worker")
 print(calls)
 """
