@@ -33,7 +33,7 @@ DEFAULTS = {
     "status_page": "on",
     "worker_label": "`age`",
 }
-"""The words of the README for the defaults that are no text or number."""
+"""The words of docs/settings.md for the defaults that are no text or number."""
 
 
 def page(name: str) -> str:
@@ -42,8 +42,10 @@ def page(name: str) -> str:
 
 
 def test_settings() -> None:
-    """The README's table has each setting's environment variable and default."""
-    rows = re.findall(r"^\| `(\w+)` \| (?:`(\w+)`)? ?\| ([^|]*) \|", (TOP / "README.md").read_text(), re.MULTILINE)
+    """The table of docs/settings.md has each setting's environment variable and default."""
+    rows = re.findall(
+        r"^\| `(\w+)` \| (?:`(\w+)`)? ?\| ([^|]*) \|", (TOP / "docs" / "settings.md").read_text(), re.MULTILINE
+    )
     expected = []
     for name, (variable, _) in settings._CHECKS.items():
         default = DEFAULTS.get(name, str(getattr(settings.Settings(), name)))
