@@ -21,7 +21,7 @@ from .render_queue import RenderQueue
 from .tls import Transport
 
 MAX_CONNECTIONS: Final = 256
-"""One more, and one of them is closed; ``crowd`` says which. Fewer where the process may open few files."""
+"""One more, and one of them is closed; ``eviction`` says which. Fewer where the process may open few files."""
 SHARE_OF_FILES: Final = 0.25
 MAX_HELD_BYTES: Final = 32 * 1024 * 1024
 """Of answers that clients have not read yet."""

@@ -117,7 +117,7 @@ def record(worker: Any, requests: AsgiRequests) -> None:
 def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Clients) -> Application:
     """The application, with its HTTP requests and websockets recorded, and its lifespan left alone.
 
-    As in ``requests``, one long function that calls nothing that need not be called.
+    As in ``request_hooks``, one long function that calls nothing that need not be called.
 
     Args:
         app: an ASGI 3 application.

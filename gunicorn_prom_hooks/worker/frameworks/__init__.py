@@ -11,9 +11,9 @@ from .annotations import ERROR, notes
 class Framework(Protocol):
     """What a module of this package has. It never imports the framework: it takes it from ``sys.modules``.
 
-    What a framework tells while it is at a request is left in the environ or the scope, see ``notes``; the exceptions
-    that it makes a response of, too. ``route`` is then ``notes.noted``. Where the framework leaves something there
-    itself, ``route`` reads that.
+    What a framework tells while it is at a request is left in the environ or the scope, see ``annotations``; the
+    exceptions that it makes a response of, too. ``route`` is then ``annotations.noted``. Where the framework leaves
+    something there itself, ``route`` reads that.
     """
 
     @property
