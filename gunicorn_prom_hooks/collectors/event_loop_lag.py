@@ -9,7 +9,6 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
-from ..shm.layout import LOOP_DUE
 from ..shm.loop_lag import samples
 from ..shm.schema import LAG_BUCKETS, LOOP_LAG
 from .histogram import cumulative
@@ -20,11 +19,10 @@ _WORKER = ("worker_id",)
 def blocked_seconds(view: ServerSnapshot, worker: WorkerSnapshot) -> float | None:
     """Return for how long the timer in the worker's event loop has been due; None if it has no such timer.
 
-    The slot is read now, later than the view was taken. A timer that has come since then is due after the view's
-    ``clock``, and counts as not late: it is missing from one scrape, and never in it twice.
+    The time is read after the slots are copied. A timer that has fired in between counts as not late: its sample is
+    missing from one scrape, and never in it twice.
     """
-    due = worker.lease.slot.header[LOOP_DUE]
-    return max(0.0, view.clock - due) if due else None
+    return None if worker.loop_due is None else max(0.0, view.clock - worker.loop_due)
 
 
 class EventLoopLag:
@@ -61,8 +59,8 @@ class EventLoopLag:
                 cells = list(map(operator.add, cells, found))
             missed, _, seconds = samples(late) if late else (0, 0.0, 0.0)
             count, total = sum(cells[1:]) + missed, cells[0] + seconds
-            before = self._said.get(worker.lease.worker, (0.0, 0.0))
-            said[worker.lease.worker] = count, total = max(count, before[0]), max(total, before[1])
+            before = self._said.get(worker.serial, (0.0, 0.0))
+            said[worker.serial] = count, total = max(count, before[0]), max(total, before[1])
             buckets = [*cumulative(LAG_BUCKETS, cells[1:])[:-1], ("+Inf", count)]
             lags.add_metric((worker.worker_id,), buckets, total)
             blocked.add_metric((worker.worker_id,), late)

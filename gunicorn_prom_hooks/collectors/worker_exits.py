@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import Durations, ServerSnapshot
+from ..model.exits import Histogram
+from ..model.server_snapshot import ServerSnapshot
 from .histogram import cumulative
 
 
@@ -18,7 +19,7 @@ def collect(view: ServerSnapshot) -> Iterator[Metric]:
         "Workers that ended; detail is the name of a signal or an exit code.",
         labels=("reason", "detail"),
     )
-    for labels, count in view.ledger.exits.items():
+    for labels, count in view.exit_stats.exits.items():
         exits.add_metric(labels, count)
     yield exits
 
@@ -27,7 +28,7 @@ def collect(view: ServerSnapshot) -> Iterator[Metric]:
         "Workers that ended: restart for an orderly end, timeout, or error for any other.",
         labels=("reason",),
     )
-    for reason, count in view.ledger.restarts.items():
+    for reason, count in view.exit_stats.restarts.items():
         restarts.add_metric((reason,), count)
     yield restarts
 
@@ -36,17 +37,19 @@ def collect(view: ServerSnapshot) -> Iterator[Metric]:
         "Requests that were in progress when their worker ended.",
         labels=("method", "endpoint", "reason"),
     )
-    for which, count in view.ledger.killed.items():
+    for which, count in view.exit_stats.killed.items():
         killed.add_metric(which, count)
     yield killed
 
-    yield _durations("gunicorn_worker_boot_seconds", "Time from the fork to the loaded application.", view.ledger.boots)
     yield _durations(
-        "gunicorn_worker_lifetime_seconds", "Time from the fork to the end of the worker.", view.ledger.lifetimes
+        "gunicorn_worker_boot_seconds", "Time from the fork to the loaded application.", view.exit_stats.boots
+    )
+    yield _durations(
+        "gunicorn_worker_lifetime_seconds", "Time from the fork to the end of the worker.", view.exit_stats.lifetimes
     )
 
 
-def _durations(name: str, documentation: str, durations: Durations) -> Metric:
+def _durations(name: str, documentation: str, durations: Histogram) -> Metric:
     family = HistogramMetricFamily(name, documentation)
     family.add_metric((), cumulative(durations.bounds, durations.counts), durations.seconds)
     return family

@@ -55,7 +55,7 @@ class WorkerProcesses:
             "gunicorn_worker_cpu_seconds", "CPU time of the worker.", labels=("worker_id", "mode")
         )
         files = GaugeMetricFamily("gunicorn_worker_open_fds", "Open file descriptors of the worker.", labels=_WORKER)
-        live = {worker.worker_id: (worker.pid, worker.lease.since) for worker in view.workers if worker.pid is not None}
+        live = {worker.worker_id: (worker.pid, worker.since) for worker in view.workers if worker.pid is not None}
         self._watched = {worker_id: seen for worker_id, seen in self._watched.items() if worker_id in live}
         for worker_id, (pid, since) in live.items():
             try:

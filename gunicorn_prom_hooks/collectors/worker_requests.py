@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.server_snapshot import ServerSnapshot, WorkerCounts
+from ..model.counts import WorkerCounts
+from ..model.server_snapshot import ServerSnapshot
 from ..shm.schema import COUNTS, DURATION_BUCKETS, DURATION_SUM, ERROR_HANDLING, FAILED, WORKER_DURATION_BUCKETS, Family
 from .histogram import coarser
 
@@ -46,7 +47,7 @@ class WorkerRequests:
             labels=_WORKER,
         )
         self._busy = {
-            worker.lease.worker: self._busy_seconds(view, worker.lease.worker, view.counts[worker.worker_id])
+            worker.serial: self._busy_seconds(view, worker.serial, view.counts[worker.worker_id])
             for worker in view.workers
         }
         for worker in view.workers:
@@ -59,7 +60,7 @@ class WorkerRequests:
                 coarser(DURATION_BUCKETS, buckets, WORKER_DURATION_BUCKETS),
                 counts.requests[DURATION_SUM],
             )
-            busy.add_metric(labels, self._busy[worker.lease.worker])
+            busy.add_metric(labels, self._busy[worker.serial])
             in_progress.add_metric(labels, counts.in_progress)
             oldest.add_metric(labels, _oldest_seconds(view, counts))
         yield from (requests, durations, busy, in_progress, oldest)

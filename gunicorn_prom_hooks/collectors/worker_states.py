@@ -54,13 +54,13 @@ def collect(view: ServerSnapshot) -> Iterator[Metric]:
         "gunicorn_worker_info", "What the worker is; always 1.", labels=("worker_id", "pid", "slot", "worker_class")
     )
     for worker in view.workers:
-        uptime.add_metric((worker.worker_id,), max(0.0, view.clock - worker.lease.since))
+        uptime.add_metric((worker.worker_id,), max(0.0, view.clock - worker.since))
         if worker.capacity is not None:
             threads.add_metric((worker.worker_id,), worker.capacity)
         if worker.heartbeat_age is not None:
             heartbeat.add_metric((worker.worker_id,), worker.heartbeat_age)
         if worker.pid is not None:
-            info.add_metric((worker.worker_id, str(worker.pid), str(worker.lease.number), worker.worker_class), 1.0)
+            info.add_metric((worker.worker_id, str(worker.pid), str(worker.slot), worker.worker_class), 1.0)
     yield from (uptime, heartbeat, threads, info)
 
 

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import signal
-from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ..model.exits import ExitReason, ExitRecord, ExitStatsSnapshot, Histogram
 from ..shm.layout import CAUSE_MAX_REQUESTS, CAUSE_RELOADER, CAUSE_SIGNAL, CAUSE_UNCOUNTED, CAUSE_UNKNOWN
-from ..shm.reader import InFlightRequest
 from ..shm.schema import OTHER
 
-REASONS: Final = ("max_requests", "reload", "scale_down", "shutdown", "timeout", "oom", "signal", "error", "boot")
-"""Why a worker may end."""
 BOOT_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 LIFETIME_BUCKETS: Final = (1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 6 * 3600.0, 86400.0, 7 * 86400.0)
 """Upper bounds in seconds."""
 
 _COARSE: Final = {
-    "max_requests": "restart",
-    "reload": "restart",
-    "scale_down": "restart",
-    "shutdown": "restart",
-    "timeout": "timeout",
+    ExitReason.MAX_REQUESTS: "restart",
+    ExitReason.RELOAD: "restart",
+    ExitReason.SCALE_DOWN: "restart",
+    ExitReason.SHUTDOWN: "restart",
+    ExitReason.TIMEOUT: "timeout",
 }
 _USUAL: Final = (
-    *(("max_requests", "0"), ("reload", "0"), ("scale_down", "0"), ("shutdown", "0"), ("shutdown", "SIGKILL")),
-    *(("timeout", "SIGABRT"), ("timeout", "SIGKILL"), ("oom", "SIGKILL"), ("error", "1"), ("boot", "1")),
-    *(("signal", "SIGKILL"), ("signal", "SIGSEGV"), ("signal", "SIGTERM")),
+    (ExitReason.MAX_REQUESTS, "0"),
+    (ExitReason.RELOAD, "0"),
+    (ExitReason.SCALE_DOWN, "0"),
+    (ExitReason.SHUTDOWN, "0"),
+    (ExitReason.SHUTDOWN, "SIGKILL"),
+    (ExitReason.TIMEOUT, "SIGABRT"),
+    (ExitReason.TIMEOUT, "SIGKILL"),
+    (ExitReason.OOM, "SIGKILL"),
+    (ExitReason.ERROR, "1"),
+    (ExitReason.BOOT, "1"),
+    (ExitReason.SIGNAL, "SIGKILL"),
+    (ExitReason.SIGNAL, "SIGSEGV"),
+    (ExitReason.SIGNAL, "SIGTERM"),
 )
 """There from the beginning: Prometheus sees no increase in a series that begins with 1."""
 MAX_NEWS: Final = 20
@@ -60,36 +67,11 @@ class Death:
     booted: bool = True
     orderly: bool = False
     cause: float = CAUSE_UNKNOWN
-    stop_reason: str = ""
+    stop_reason: ExitReason | None = None
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class ExitRecord:
-    """A death as it is remembered.
-
-    Attributes:
-        when: unix time.
-        clock: the same on the clock that requests are stamped with.
-        worker_id: the label.
-        pid: of the worker; None if its fork never told.
-        reason: why it ended.
-        detail: name of a signal, or exit code.
-        requests: those that it died on, oldest first.
-        others: how many more.
-    """
-
-    when: float
-    clock: float
-    worker_id: str
-    pid: int | None
-    reason: str
-    detail: str
-    requests: Sequence[InFlightRequest]
-    others: int
-
-
-def classify_exit(death: Death, oom: Callable[[], bool]) -> tuple[str, str]:
+def classify_exit(death: Death, oom: Callable[[], bool]) -> tuple[ExitReason, str]:
     """Reason and detail of an end, the detail being a signal's name or an exit code.
 
     Args:
@@ -98,32 +80,32 @@ def classify_exit(death: Death, oom: Callable[[], bool]) -> tuple[str, str]:
     """
     if death.aborted:
         # On SIGABRT gunicorn's sync worker answers the request and exits with 0, the others exit with 1.
-        return "timeout", death.end if isinstance(death.end, str) else "SIGABRT"
+        return ExitReason.TIMEOUT, death.end if isinstance(death.end, str) else "SIGABRT"
     if isinstance(death.end, str):
         return _killed(death.end, death.stop_reason, oom)
     detail = "unknown" if death.end is None else str(death.end)
     if death.end == 0 and death.orderly and death.cause == CAUSE_MAX_REQUESTS:
-        reason = "max_requests"
+        reason = ExitReason.MAX_REQUESTS
     elif death.end == 0 and death.orderly and death.stop_reason:
         reason = death.stop_reason
     elif death.end == 0 and death.orderly and death.cause == CAUSE_UNCOUNTED:
-        reason = "max_requests"
+        reason = ExitReason.MAX_REQUESTS
     elif death.end == 0 and death.orderly and death.cause == CAUSE_RELOADER:
-        reason = "reload"
+        reason = ExitReason.RELOAD
     elif death.end == 0 and death.orderly and death.cause >= CAUSE_SIGNAL:
-        reason, detail = "signal", _signal_name(death.cause - CAUSE_SIGNAL)
+        reason, detail = ExitReason.SIGNAL, _signal_name(death.cause - CAUSE_SIGNAL)
     else:
-        reason = "error" if death.booted else "boot"
+        reason = ExitReason.ERROR if death.booted else ExitReason.BOOT
     return reason, detail
 
 
-def _killed(name: str, stop_reason: str, oom: Callable[[], bool]) -> tuple[str, str]:
+def _killed(name: str, stop_reason: ExitReason | None, oom: Callable[[], bool]) -> tuple[ExitReason, str]:
     if name == "SIGKILL":
         if oom():
-            return "oom", name
+            return ExitReason.OOM, name
         # gunicorn itself kills what has not left by the end of a shutdown.
-        return ("shutdown" if stop_reason == "shutdown" else "signal"), name
-    return (stop_reason if stop_reason and name in _ASKED else "signal"), name
+        return (stop_reason if stop_reason is ExitReason.SHUTDOWN else ExitReason.SIGNAL), name
+    return (stop_reason if stop_reason and name in _ASKED else ExitReason.SIGNAL), name
 
 
 def _signal_name(number: float) -> str:
@@ -131,38 +113,6 @@ def _signal_name(number: float) -> str:
         return signal.Signals(int(number)).name
     except (ValueError, OverflowError):  # something else has written into the slot
         return "unknown"
-
-
-class Histogram:
-    """Durations counted by bucket, not cumulative, the last one +Inf."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0.0] * (len(bounds) + 1)
-        self.seconds = 0.0
-
-    def copy(self) -> Histogram:
-        """The same as it is now."""
-        copy = Histogram(self.bounds)
-        copy.counts, copy.seconds = list(self.counts), self.seconds
-        return copy
-
-    def observe(self, seconds: float) -> None:
-        """Counts one."""
-        self.counts[bisect_left(self.bounds, seconds)] += 1.0
-        self.seconds += seconds
-
-
-@dataclass(frozen=True)
-class ExitStatsSnapshot:
-    """A copy of what is in the ledger."""
-
-    exits: Mapping[tuple[str, str], int]
-    restarts: Mapping[str, int]
-    killed: Mapping[tuple[str, str, str], int]
-    boots: Histogram
-    lifetimes: Histogram
-    latest: Sequence[ExitRecord]
 
 
 class ExitStats:
@@ -176,11 +126,11 @@ class ExitStats:
     def __init__(self, oom: Callable[[], bool], endpoint: Callable[[str], str]) -> None:
         self._oom = oom
         self._endpoint = endpoint
-        self.exits: dict[tuple[str, str], int] = Counter(dict.fromkeys(_USUAL, 0))
+        self.exits: dict[tuple[ExitReason, str], int] = Counter(dict.fromkeys(_USUAL, 0))
         """By reason and detail."""
         self.restarts = {"restart": 0, "timeout": 0, "error": 0}
         """The same, coarser."""
-        self.killed: dict[tuple[str, str, str], int] = Counter()
+        self.killed: dict[tuple[str, str, ExitReason], int] = Counter()
         """Requests that went down with their worker, by method, endpoint and reason."""
         self.boots = Histogram(BOOT_BUCKETS)
         self.lifetimes = Histogram(LIFETIME_BUCKETS)
@@ -212,7 +162,7 @@ class ExitStats:
         )
         (self._news if news else self._routine).append(cut)
 
-    def book(self, death: Death, requests: Iterable[tuple[str, str]], unnamed: int = 0) -> tuple[str, str]:
+    def book(self, death: Death, requests: Iterable[tuple[str, str]], unnamed: int = 0) -> tuple[ExitReason, str]:
         """Books the end of a worker; its reason and detail.
 
         Args:

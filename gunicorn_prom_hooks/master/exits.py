@@ -7,23 +7,22 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ..errors import ErrorReporter
+from ..model.exits import ExitReason, ExitRecord
+from ..model.requests import InFlightRequest
 from ..paths import normalize_path
 from ..shm.aggregate import EndpointCap
 from ..shm.index import clean_label
 from ..shm.layout import ABORT_AT, EXIT_CAUSE, EXIT_MARK, RUNNING_AT, RUNNING_CLOCK, STACKS, STACKS_ASKED
-from ..shm.reader import InFlightRequest
 from ..shm.schema import OTHER
 from ..shm.stack_file import Stacks
 from .exit_log import ExitLogParser
-from .exit_reason import Death, ExitRecord, ExitStats
+from .exit_reason import Death, ExitStats
 from .obituary import obituary
 from .oom import OomKills
 from .workers import TrackedWorker, unix_time
 
 MAX_LINES: Final = 200
 """More than this many lines that nobody has had the time to log; the oldest are forgotten."""
-_EXPECTED: Final = ("max_requests", "reload", "scale_down", "shutdown")
-"""Reasons that are no news, unless a request went down with the worker."""
 
 
 class WorkerExits:
@@ -40,7 +39,7 @@ class WorkerExits:
         self._stacks = stacks
         self.ends = ExitLogParser()
         self.oom = OomKills()
-        self.ledger = ExitStats(self.oom.claim, self._endpoint)
+        self.exit_stats = ExitStats(self.oom.claim, self._endpoint)
         self._cap = EndpointCap(max_endpoints, {0: 0}, frozenset({OTHER}), OTHER, remember=False)
         self._log = log
         self._lines: deque[tuple[str, str]] = deque(maxlen=MAX_LINES)
@@ -79,14 +78,14 @@ class WorkerExits:
             booted=member.booted,
             orderly=bool(mark),
             cause=header[EXIT_CAUSE],
-            stop_reason="shutdown" if self.ends.stopping else member.stop_reason,
+            stop_reason=ExitReason.SHUTDOWN if self.ends.stopping else member.stop_reason,
             seconds=max(0.0, clock - member.lease.since),
         )
-        how = self.ledger.book(death, [(request.method, request.path) for request in requests], unnamed)
-        expected = how[0] in _EXPECTED or (how[0] == "signal" and death.orderly and death.end == 0)
+        how = self.exit_stats.book(death, [(request.method, request.path) for request in requests], unnamed)
+        expected = how[0].is_expected or (how[0] is ExitReason.SIGNAL and death.orderly and death.end == 0)
         news = bool(requests or unnamed or not expected)
         pid = member.worker.pid if isinstance(member.worker.pid, int) else None
-        self.ledger.remember(
+        self.exit_stats.remember(
             ExitRecord(unix_time(clock), clock, member.worker_id, pid, *how, requests, unnamed), news=news
         )
         stacks = self._stacks.take(member.lease.number) if header[STACKS] == STACKS_ASKED else ""
@@ -125,7 +124,7 @@ class WorkerExits:
         header = member.lease.slot.header
         if header[RUNNING_AT]:
             member.booted = True
-            self.ledger.boots.observe(max(0.0, header[RUNNING_CLOCK] - member.lease.since))
+            self.exit_stats.boots.observe(max(0.0, header[RUNNING_CLOCK] - member.lease.since))
 
     def _endpoint(self, path: str) -> str:
         return self._cap(0, (clean_label(normalize_path(path)),))[0]

@@ -11,6 +11,7 @@ from gunicorn import __version__ as gunicorn_version
 from ..errors import ErrorReporter
 from ..fork_lock import ForkLock
 from ..inherited_descriptors import close_inherited
+from ..model.exits import ExitReason
 from ..settings import Settings
 from ..shm.aggregate import EndpointCap
 from ..shm.allocator import SlotAllocator
@@ -81,14 +82,14 @@ class Master:
         too_many = len(self.server.WORKERS) - workers
         if too_many > 0:
             with self.lock.hold():
-                self._workers.tell("scale_down", too_many)
+                self._workers.tell(ExitReason.SCALE_DOWN, too_many)
         self._deaths.tell()
 
     def reloaded(self) -> None:
         """Notes that gunicorn has read its configuration anew: it replaces all workers that there are."""
         with self.lock.hold():
             self._reloads += 1
-            self._workers.tell("reload")
+            self._workers.tell(ExitReason.RELOAD)
 
     def message(self, level: str) -> None:
         """Counts a message to gunicorn's error log."""

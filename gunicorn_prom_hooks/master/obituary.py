@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from ..model.exits import ExitReason
+from ..model.requests import InFlightRequest
 from ..paths import escape_unprintable
-from ..shm.reader import InFlightRequest
 
 MAX_REQUESTS: Final = 3
 """So many requests are named, the oldest ones."""
 
 
 def obituary(
-    pid: object, worker_id: str, how: tuple[str, str], requests: Sequence[InFlightRequest], unnamed: int, now: float
+    pid: object,
+    worker_id: str,
+    how: tuple[ExitReason, str],
+    requests: Sequence[InFlightRequest],
+    unnamed: int,
+    now: float,
 ) -> str:
     """One line of plain text.
 

@@ -14,10 +14,12 @@ from .. import _version
 from .._gunicorn import GREENLETS, SYNC, is_a
 from ..collectors.listeners import workers_listeners
 from ..errors import ErrorReporter
+from ..model.counts import WorkerCounts
+from ..model.requests import InFlightRequest
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
 from ..shm.aggregate import EndpointCap
 from ..shm.index import CorruptIndex
-from ..shm.reader import InFlightRequest
+from ..shm.layout import LOOP_DUE
 from .exits import WorkerExits
 from .workers import TrackedWorker, WorkerRegistry
 
@@ -50,7 +52,9 @@ def look(
     # In this order. A worker takes a request out of the in-flight table before it counts it: whoever reads the counts
     # first may miss a request that ends in between, but never sees one that is finished and still in progress.
     slots = registry.leases.copy(corrupt)
-    workers = [_worker(member, is_stopping(member)) for member in registry.members()]
+    members = registry.members()
+    workers = [_worker(member, is_stopping(member)) for member in members]
+    leased = [(member.lease.number, member.lease.baseline) for member in members]
     return ServerSnapshot(
         pid=os.getpid(),
         since=since,
@@ -58,9 +62,12 @@ def look(
         clock=time.monotonic(),
         workers=workers,
         departed=list(registry.departed.values()),
-        slots=slots,
-        rename=cap,
-        ledger=deaths.ledger.copy(),
+        read_totals=lambda: slots.totals(cap),
+        read_counts=lambda: {
+            worker.worker_id: WorkerCounts(*slots.own(number, baseline, cap), worker.in_flight, worker.untracked)
+            for worker, (number, baseline) in zip(workers, leased, strict=True)
+        },
+        exit_stats=deaths.exit_stats.copy(),
         messages=dict(deaths.ends.messages),
         reloads=reloads,
         errors=dict(errors.counts),
@@ -82,12 +89,15 @@ def _worker(member: TrackedWorker, stopping: bool) -> WorkerSnapshot:
     worker = member.worker
     return WorkerSnapshot(
         worker_id=member.worker_id,
-        lease=member.lease,
+        serial=member.lease.worker,
+        slot=member.lease.number,
+        since=member.lease.since,
         pid=worker.pid if isinstance(worker.pid, int) else None,
         worker_class=type(worker).__name__,
         capacity=_capacity(worker),
         states=member.states,
         heartbeat_age=member.heartbeat_age,
+        loop_due=member.lease.slot.header[LOOP_DUE] or None,
         stopping=stopping,
         in_flight=_in_flight(member),
         untracked=member.lease.reader.untracked(),

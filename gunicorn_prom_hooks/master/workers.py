@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..model.exits import ExitReason
 from ..pids import process_exists
 from ..shm.allocator import Lease, SlotAllocator
 from ..shm.layout import ABORT_AT, BOOTING_AT, QUIT_AT, RUNNING_AT
@@ -20,14 +21,14 @@ class TrackedWorker:
     """A worker of gunicorn's, from before its fork until its end is booked.
 
     Attributes:
-        told: why the master wants it to leave, reload or scale_down; empty if it does not.
+        stop_reason: why the master wants it to exit, RELOAD or SCALE_DOWN; None if it does not.
         booted: it has been seen to have loaded the application.
     """
 
     worker: Any
     worker_id: str
     lease: Lease
-    stop_reason: str = ""
+    stop_reason: ExitReason | None = None
     booted: bool = False
 
     @property
@@ -93,12 +94,12 @@ class WorkerRegistry:
         """The live workers, by slot."""
         return sorted(self._members.values(), key=lambda member: member.lease.number)
 
-    def tell(self, why: str, oldest: int | None = None) -> None:
+    def tell(self, why: ExitReason, oldest: int | None = None) -> None:
         """Notes why the master wants these workers to leave; they are all there are, or the oldest ones."""
         members = sorted(self._members.values(), key=lambda member: member.worker.age)
         for member in members[:oldest]:
             # A reload replaces all workers, those included that had to go anyway.
-            if why == "reload" or not member.stop_reason:
+            if why is ExitReason.RELOAD or not member.stop_reason:
                 member.stop_reason = why
 
     def book(self, *, forking: bool = False) -> None:

@@ -5,44 +5,22 @@ from __future__ import annotations
 import contextlib
 import mmap
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from math import fsum
-from operator import add, sub
+from operator import sub
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .index import CorruptIndex, Labels
+from ..model.counts import Labels, Rename, Tally
+from .index import CorruptIndex
 from .schema import PER_WORKER, REQUESTS
 from .series import Index, Series
 
 if TYPE_CHECKING:
     from .reader import SlotReader
 
-Rename = Callable[[int, Labels], Labels]
-"""Family number and label values, to the label values they are shown under; always the same ones for the same."""
-
 MADV_WIPEONFORK: Final = 18
 """Linux's; the module ``mmap`` has no name for it."""
-
-
-class Tally:
-    """Cells by family number and label values, added up."""
-
-    def __init__(self, rename: Rename) -> None:
-        self._rename = rename
-        self._families: dict[int, dict[Labels, list[float]]] = {}
-
-    def series(self, family: int) -> dict[Labels, list[float]]:
-        """Return the series of a family: label values to cells."""
-        return self._families.get(family, {})
-
-    def add(self, family: int, labels: Labels, cells: Sequence[float]) -> None:
-        """Add the cells of a series. One that is all zero is left out."""
-        if any(cells):
-            shown = self._rename(family, labels)
-            series = self._families.setdefault(family, {})
-            known = series.get(shown)
-            series[shown] = list(cells) if known is None else list(map(add, known, cells))
 
 
 class Summary(NamedTuple):

@@ -32,7 +32,7 @@ class Lease:
         number: of the slot, from 0.
         worker: serial number of the worker, from 1.
         since: monotonic seconds at which it was taken.
-        base: what was in the slot at that moment; what the worker did itself is the difference to it.
+        baseline: what was in the slot at that moment; what the worker did itself is the difference to it.
         is_new: no worker has had the slot before.
     """
 
@@ -40,7 +40,7 @@ class Lease:
     worker: int
     since: float
     reader: SlotReader
-    base: Summary = field(repr=False)
+    baseline: Summary = field(repr=False)
     is_new: bool = False
 
     @property
@@ -84,13 +84,13 @@ class SlotAllocator:
             if self._corrupt >= MAX_CORRUPT:
                 raise CorruptIndex("too many slots are lost to what else writes into them")
             self.readers.append(SlotReader(self._make_slot(), number, self._index))
-        reader, base, is_new = self.readers[number], _NOTHING, not self._free
+        reader, baseline, is_new = self.readers[number], _NOTHING, not self._free
         if not is_new:
             reader.update()
-            base = summarize(reader.series, reader.cells)
+            baseline = summarize(reader.series, reader.cells)
             heappop(self._free)
             _wipe(reader.slot)
-        lease = Lease(number, worker, time.monotonic(), reader, base, is_new)
+        lease = Lease(number, worker, time.monotonic(), reader, baseline, is_new)
         reader.slot.header[WORKER] = worker
         reader.slot.header[BOOTING_AT] = now
         self._taken[number] = lease

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from ..model.counts import Labels
 from .layout import ENTRY, LABEL, MAX_LABEL_BYTES
 
-Labels = tuple[str, ...]
-"""Label values."""
 SHARED_LABELS: Final = 65536
 """Of so many different series the label values are kept once, and not once per slot."""
 

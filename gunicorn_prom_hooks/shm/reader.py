@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
+from ..model.requests import InFlightRequest, Untracked
 from .index import CorruptIndex, Entry, decode, written
 from .layout import (
     CELLS_AT,
@@ -30,30 +31,6 @@ _READS: Final = 100
 """Attempts to read the same state of the untracked requests twice in a row."""
 _PLAUSIBLE: Final = 1e9
 """More untracked requests than this is a number that no writer of ours wrote."""
-
-
-class Untracked(NamedTuple):
-    """Requests in progress without an entry in the in-flight table.
-
-    Attributes:
-        number: of requests.
-        starts: sum of their starts in monotonic seconds; infinite if it could not be read.
-    """
-
-    number: int
-    starts: float
-
-    def seconds(self, clock: float) -> float:
-        """Return the sum of their ages in seconds at this time of the monotonic clock."""
-        return max(0.0, self.number * clock - self.starts)
-
-
-class InFlightRequest(NamedTuple):
-    """A request that a worker is at: start in monotonic seconds, method and path as text, cut to fit."""
-
-    start: float
-    method: str
-    path: str
 
 
 class SlotReader:

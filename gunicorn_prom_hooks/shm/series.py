@@ -6,7 +6,8 @@ from array import array
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from .index import Entry, Labels
+from ..model.counts import Labels
+from .index import Entry
 
 
 class Series:

@@ -10,7 +10,8 @@ from itertools import repeat
 from operator import floordiv
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .index import Entry, Labels, decode, encode, written
+from ..model.counts import Labels
+from .index import Entry, decode, encode, written
 from .layout import (
     CELLS,
     CELLS_AT,

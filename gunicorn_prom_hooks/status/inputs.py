@@ -51,5 +51,5 @@ def counted(view: ServerSnapshot, durations: Durations, failures: Failures, figu
     """What there is to remember of this look."""
     requests = {key: sum(counts) for key, counts in durations.items()}
     seconds = figures.get("gunicorn_worker_cpu_seconds_total", {})
-    cpu = {w.lease.worker: seconds[w.worker_id] for w in view.workers if w.worker_id in seconds}
+    cpu = {w.serial: seconds[w.worker_id] for w in view.workers if w.worker_id in seconds}
     return Counted(view.clock, sum(requests.values()), sum(failures.values()), requests, cpu)

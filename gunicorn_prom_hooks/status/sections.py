@@ -10,8 +10,8 @@ from typing import Final
 from ..collectors.event_loop_lag import blocked_seconds
 from ..collectors.listeners import listener_name
 from ..collectors.worker_states import phase_of
+from ..model.requests import InFlightRequest
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
-from ..shm.reader import InFlightRequest
 from ..shm.schema import COUNTS, DURATION_BUCKETS, FAILED
 from . import page_data
 from .history import Counted, Key
@@ -89,19 +89,19 @@ def _worker(
     view: ServerSnapshot, worker: WorkerSnapshot, figures: Figures, before: Counted, period: page_data.Rates
 ) -> page_data.Worker:
     counts = view.counts[worker.worker_id]
-    uptime = _span(view.clock, worker.lease.since)
+    uptime = _span(view.clock, worker.since)
     seconds = figures.get("gunicorn_worker_cpu_seconds_total", {}).get(worker.worker_id)
     beat = worker.heartbeat_age
     blocked = blocked_seconds(view, worker)
     return page_data.Worker(
         worker_id=worker.worker_id,
-        age=worker.lease.worker,
+        age=worker.serial,
         pid=worker.pid,
         state=phase_of(worker),
         uptime_seconds=uptime,
         heartbeat_age_seconds=None if beat is None else round(beat, 3),
         memory_bytes=_whole(figures.get("gunicorn_worker_memory_bytes", {}).get(worker.worker_id)),
-        cpu_percent=_cpu_percent(seconds, before.cpu.get(worker.lease.worker), uptime, period),
+        cpu_percent=_cpu_percent(seconds, before.cpu.get(worker.serial), uptime, period),
         requests=int(sum(counts.requests[COUNTS])),
         failed=int(sum(cells[0] for cells in counts.tally.series(FAILED.number).values())),
         capacity=_whole(worker.capacity),
@@ -160,11 +160,11 @@ def deaths(view: ServerSnapshot) -> list[page_data.Death]:
             time=round(record.when, 3),
             worker_id=record.worker_id,
             pid=record.pid,
-            reason=record.reason,
+            reason=record.reason.value,
             detail=record.detail,
             at=_requests(record.requests, record.clock, len(record.requests), record.others),
         )
-        for record in view.ledger.latest
+        for record in view.exit_stats.latest
     ]
 
 

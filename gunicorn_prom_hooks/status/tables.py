@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from ..model.exits import ExitReason
 from ..shm.loop_lag import PERIOD_SECONDS
 from ..shm.schema import DURATION_BUCKETS
 from . import page_data
 from .formatting import count, duration, latency, machine_moment, memory, moment, of, percent, rate
 from .html import Element, Node, tag
 
-_ALARMING: Final = ("timeout", "oom", "signal", "error", "boot")
-"""Reasons of a death that nobody wanted."""
 _MOST: Final = DURATION_BUCKETS[-1]
 
 
@@ -107,7 +106,7 @@ def deaths(found: Sequence[page_data.Death], now: float) -> Node:
             _number(duration(now - row.time) if now - row.time >= 1.0 else "now"),
             tag("td", row.worker_id),
             _number("n/a" if row.pid is None else str(row.pid)),
-            tag("td", tag("span", row.reason, class_="badge bad" if row.reason in _ALARMING else "badge")),
+            tag("td", tag("span", row.reason, class_="badge" if ExitReason(row.reason).is_expected else "badge bad")),
             tag("td", row.detail),
             tag("td", *_requests(row.at), class_="requests"),
             data_key=f"{row.time} {row.worker_id}",

@@ -16,9 +16,10 @@ from gunicorn.http.wsgi import create
 from gunicorn.workers.sync import SyncWorker
 
 from gunicorn_prom_hooks.errors import ErrorReporter
-from gunicorn_prom_hooks.shm.aggregate import Own, Rename, SlotsCopy, Tally
+from gunicorn_prom_hooks.model.counts import Labels, Rename, Tally
+from gunicorn_prom_hooks.shm.aggregate import Own, SlotsCopy
 from gunicorn_prom_hooks.shm.allocator import Lease, SlotAllocator
-from gunicorn_prom_hooks.shm.index import Entry, Labels
+from gunicorn_prom_hooks.shm.index import Entry
 from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.schema import COUNTS, REQUESTS, Family
 from gunicorn_prom_hooks.shm.series import Index
@@ -50,7 +51,7 @@ def totals(leases: SlotAllocator) -> Tally:
 
 def own(leases: SlotAllocator, lease: Lease) -> Own:
     """What the worker that has this lease did itself."""
-    return leases.copy(leases.update()).own(lease.number, lease.base, same)
+    return leases.copy(leases.update()).own(lease.number, lease.baseline, same)
 
 
 def tally(*slots: Slot, rename: Rename = same) -> Tally:

@@ -28,7 +28,7 @@ from gunicorn_prom_hooks.shm.schema import DURATION_SUM, FIRST_BUCKET, OTHER, RE
 from gunicorn_prom_hooks.shm.slot import inflight_start, write_out
 from gunicorn_prom_hooks.shm.stack_file import Stacks
 from gunicorn_prom_hooks.worker.recording.recorder import Recorder
-from tests.helpers.recording import new_slot, same
+from tests.helpers.recording import new_slot
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -54,8 +54,8 @@ class Scene:
         self._deaths = WorkerExits(SimpleNamespace(), ErrorReporter(), 200, Stacks())
         self._deaths.ends.count("error")
         self._deaths.ends.count("error")
-        self.ledger = self._deaths.ledger
-        self.ledger.restarts["restart"] = 3
+        self.exit_stats = self._deaths.exit_stats
+        self.exit_stats.restarts["restart"] = 3
         self._workers = WorkerRegistry(self.leases, lambda *_: None)
 
     def hire(self, age: int, pid: int | None = None) -> tuple[Lease, Recorder]:
@@ -90,7 +90,7 @@ class Scene:
             dirty_arbiter_pid=self.dirty_arbiter_pid,
             cfg=Config(),
         )
-        cap = EndpointCap(200, {}, frozenset(), OTHER)
+        cap = EndpointCap(200, {}, frozenset(), OTHER)  # renames nothing
         errors = ErrorReporter()
         errors.counts.update(self.errors)
         corrupt = self.leases.update()
@@ -111,7 +111,6 @@ class Scene:
             clock=self.clock,
             workers=[dataclasses.replace(worker, heartbeat_age=0.5) for worker in seen.workers],
             departed=self.departed,
-            rename=same,
             folded=lambda: 4,
             build={"version": "0", "gunicorn": "1", "python": "2", "worker_class": "sync"},
         )

@@ -18,8 +18,9 @@ import gunicorn_prom_hooks
 from gunicorn_prom_hooks.collectors import Page
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
-from gunicorn_prom_hooks.master.exit_reason import ExitRecord, ExitStats
+from gunicorn_prom_hooks.master.exit_reason import ExitStats
 from gunicorn_prom_hooks.master.master import Master
+from gunicorn_prom_hooks.model.exits import ExitReason, ExitRecord
 from gunicorn_prom_hooks.settings import Settings
 from gunicorn_prom_hooks.status.builder import Snapshots
 from gunicorn_prom_hooks.worker.worker import WorkerRuntime
@@ -103,18 +104,18 @@ def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeyp
         del server.WORKERS[worker.pid]
         master._workers.left(worker)
         view = master.view()
-        assert {how: count for how, count in view.ledger.exits.items() if count} == {("signal", "SIGKILL"): 1}
+        assert {how: count for how, count in view.exit_stats.exits.items() if count} == {("signal", "SIGKILL"): 1}
         lived = time.monotonic() - start
-        assert 0.0 < view.ledger.boots.seconds <= view.ledger.lifetimes.seconds <= lived
-        assert 0.0 <= view.clock - view.ledger.latest[0].clock <= lived
+        assert 0.0 < view.exit_stats.boots.seconds <= view.exit_stats.lifetimes.seconds <= lived
+        assert 0.0 <= view.clock - view.exit_stats.latest[0].clock <= lived
     finally:
         worker.tmp._tmp.close()
 
 
 def test_the_latest_death_is_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deaths are shown in the order in which they came, whatever the wall clock said at each."""
-    ledger = ExitStats(lambda: False, str)
+    exit_stats = ExitStats(lambda: False, str)
     for number, when in enumerate((3000.0, 1000.0, 2000.0)):
-        record = ExitRecord(when, float(number), f"worker_{number}", 1, "signal", "SIGKILL", (), 0)
-        ledger.remember(record, news=bool(number % 2))
-    assert [record.worker_id for record in ledger.latest] == ["worker_2", "worker_1", "worker_0"]
+        record = ExitRecord(when, float(number), f"worker_{number}", 1, ExitReason.SIGNAL, "SIGKILL", (), 0)
+        exit_stats.remember(record, news=bool(number % 2))
+    assert [record.worker_id for record in exit_stats.latest] == ["worker_2", "worker_1", "worker_0"]

@@ -11,6 +11,7 @@ from gunicorn_prom_hooks import settings
 from gunicorn_prom_hooks.collectors import runner
 from gunicorn_prom_hooks.exporter import bound_sockets, connection, event_loop, render_queue
 from gunicorn_prom_hooks.master import exit_reason
+from gunicorn_prom_hooks.model.exits import ExitReason
 from gunicorn_prom_hooks.paths import MAX_LENGTH, MAX_SEGMENTS
 from gunicorn_prom_hooks.shm import layout, schema
 from gunicorn_prom_hooks.status import history, sections
@@ -90,7 +91,7 @@ def test_label_values() -> None:
     assert webdav is not None
     standard = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
     assert set(webdav[1].split(", ")) == METHODS - standard
-    for reason in exit_reason.REASONS:
+    for reason in ExitReason:
         assert f"`{reason}`" in metrics[metrics.index("**reason** of an exit") :]
     for error_type in (interrupted.TIMEOUT, interrupted.SHUTDOWN, interrupted.ABORT, INCOMPLETE, ERROR_TYPE):
         assert f"`{error_type}`:" in metrics

@@ -18,9 +18,10 @@ from gunicorn_prom_hooks.collectors.name_conflicts import MAX_TOLD, Clashes
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
 from gunicorn_prom_hooks.master.exit_log import MAX_ENDS
-from gunicorn_prom_hooks.master.exit_reason import MAX_NEWS, MAX_REQUESTS, MAX_ROUTINE, REASONS, Death
+from gunicorn_prom_hooks.master.exit_reason import MAX_NEWS, MAX_REQUESTS, MAX_ROUTINE, Death
 from gunicorn_prom_hooks.master.exits import MAX_LINES
 from gunicorn_prom_hooks.master.master import Master
+from gunicorn_prom_hooks.model.exits import ExitReason
 from gunicorn_prom_hooks.settings import Settings
 from gunicorn_prom_hooks.shm.allocator import MAX_CORRUPT, SlotAllocator
 from gunicorn_prom_hooks.shm.index import CorruptIndex
@@ -35,7 +36,7 @@ from tests.helpers.snapshots import begin, request
 
 ENDPOINTS, WORKERS = 20, 3
 LABELS = (len(METHODS) + 1) * (ENDPOINTS + 2)
-ENDS = len(REASONS) * (256 + 65)
+ENDS = len(ExitReason) * (256 + 65)
 """Reasons, and exit codes and signals."""
 
 
@@ -152,12 +153,12 @@ def walked(name: str, thing: Any, seen: set[int]) -> Iterator[tuple[str, int]]:
 BOUNDS = {
     "master._deaths.ends._ends": MAX_ENDS,
     "master._deaths.ends.messages": 5,
-    "master._deaths.ledger.exits": ENDS,
-    "master._deaths.ledger.restarts": 3,
-    "master._deaths.ledger.killed": LABELS * len(REASONS),
-    "master._deaths.ledger._news": MAX_NEWS,
-    "master._deaths.ledger._routine": MAX_ROUTINE,
-    "master._deaths.ledger._news[].requests": MAX_REQUESTS,
+    "master._deaths.exit_stats.exits": ENDS,
+    "master._deaths.exit_stats.restarts": 3,
+    "master._deaths.exit_stats.killed": LABELS * len(ExitReason),
+    "master._deaths.exit_stats._news": MAX_NEWS,
+    "master._deaths.exit_stats._routine": MAX_ROUTINE,
+    "master._deaths.exit_stats._news[].requests": MAX_REQUESTS,
     "master._deaths._lines": MAX_LINES,
     "master._deaths._cap._shown": ENDPOINTS,
     "master._deaths._cap.folded": 0,
@@ -205,7 +206,7 @@ def test_everything_has_a_bound(house: House) -> None:
     unnamed = {where: size for where, size in after.items() if where not in BOUNDS and size > 64}
     assert unnamed == {}
     # Reasons, signals, codes and methods come up as chance has it; nothing else is new after so many generations.
-    by_chance = ("master._deaths.ledger.exits", "master._deaths.ledger.killed")
+    by_chance = ("master._deaths.exit_stats.exits", "master._deaths.exit_stats.killed")
     grown = {where: (before.get(where, 0), size) for where, size in after.items() if size > before.get(where, 0)}
     assert {where: sizes for where, sizes in grown.items() if where not in by_chance} == {}
 
@@ -213,23 +214,23 @@ def test_everything_has_a_bound(house: House) -> None:
 def test_killed_requests_leave_no_paths_behind(house: House) -> None:
     """However many different paths killed requests had, so many are kept as there may be endpoints."""
     for number in range(100_000):
-        house.master._deaths.ledger.book(Death(end="SIGKILL"), [("GET", f"/report/{'x' * 100}-{number:x}")])
-    killed = house.master._deaths.ledger.killed
+        house.master._deaths.exit_stats.book(Death(end="SIGKILL"), [("GET", f"/report/{'x' * 100}-{number:x}")])
+    killed = house.master._deaths.exit_stats.killed
     assert sum(killed.values()) == 100_000
     assert len(killed) <= ENDPOINTS + 1
     sizes = {where: size for where, size in house.sizes().items() if where.startswith("master._deaths.")}
-    assert max(sizes.values()) <= max(ENDPOINTS + 1, len(house.master._deaths.ledger.exits))
+    assert max(sizes.values()) <= max(ENDPOINTS + 1, len(house.master._deaths.exit_stats.exits))
 
 
 def test_a_raised_limit_of_killed_endpoints_counts_on() -> None:
     """What was counted as another endpoint stays so, what comes now has its own: no series goes backwards."""
     books = deaths.WorkerExits(Log(), ErrorReporter(), 1, Stacks())
     for path in ("/a", "/b", "/c"):
-        books.ledger.book(Death(end="SIGKILL"), [("GET", path)])
+        books.exit_stats.book(Death(end="SIGKILL"), [("GET", path)])
     books.limit_endpoints(3)
     for path in ("/b", "/a"):
-        books.ledger.book(Death(end="SIGKILL"), [("GET", path)])
-    found = {endpoint: count for (_, endpoint, _), count in books.ledger.killed.items()}
+        books.exit_stats.book(Death(end="SIGKILL"), [("GET", path)])
+    found = {endpoint: count for (_, endpoint, _), count in books.exit_stats.killed.items()}
     assert found == {"/a": 2, "<other>": 2, "/b": 1}
 
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.master.obituary import MAX_REQUESTS, obituary
+from gunicorn_prom_hooks.model.exits import ExitReason
+from gunicorn_prom_hooks.model.requests import InFlightRequest
 from gunicorn_prom_hooks.paths import MAX_PATH, escape_unprintable
-from gunicorn_prom_hooks.shm.reader import InFlightRequest
 
 anything = st.text(st.characters(exclude_categories=()), max_size=2 * MAX_PATH)
 """Text, control characters and lone surrogates included."""
@@ -16,7 +17,7 @@ anything = st.text(st.characters(exclude_categories=()), max_size=2 * MAX_PATH)
 
 def line(*requests: InFlightRequest, unnamed: int = 0) -> str:
     """The line about the end of one worker at 110.0."""
-    return obituary(4711, "worker_7_1700000000", ("signal", "SIGSEGV"), requests, unnamed, 110.0)
+    return obituary(4711, "worker_7_1700000000", (ExitReason.SIGNAL, "SIGSEGV"), requests, unnamed, 110.0)
 
 
 @pytest.mark.parametrize(

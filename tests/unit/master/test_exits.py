@@ -17,6 +17,7 @@ from gunicorn_prom_hooks.master import workers
 from gunicorn_prom_hooks.master.exit_reason import MAX_ROUTINE, ExitStats
 from gunicorn_prom_hooks.master.exits import MAX_LINES, WorkerExits
 from gunicorn_prom_hooks.master.workers import TrackedWorker
+from gunicorn_prom_hooks.model.exits import ExitReason
 from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.layout import (
     CAUSE_MAX_REQUESTS,
@@ -89,9 +90,9 @@ class House:
         self.leases = SlotAllocator(new_slot)
 
     @property
-    def ledger(self) -> ExitStats:
-        """The ledger."""
-        return self.deaths.ledger
+    def exit_stats(self) -> ExitStats:
+        """The exit_stats."""
+        return self.deaths.exit_stats
 
     @property
     def kernel(self) -> Any:
@@ -108,10 +109,10 @@ class House:
 
     def bury(self, member: TrackedWorker, *, reported: bool = True) -> tuple[str, str]:
         """Has its end booked, at GONE, and told; the one reason and detail that this has counted."""
-        before = Counter(self.ledger.exits)
+        before = Counter(self.exit_stats.exits)
         self.deaths.ended(member, GONE, reported=reported)
         self.deaths.tell()
-        ((how, count),) = (Counter(self.ledger.exits) - before).items()
+        ((how, count),) = (Counter(self.exit_stats.exits) - before).items()
         assert count == 1
         return how
 
@@ -190,7 +191,7 @@ class End:
             house.deaths.ends.listen(text, args)
         if "code" in state:
             left(member, state["code"], state.get("cause", 0.0))
-        member.stop_reason = state.get("stop_reason", "")
+        member.stop_reason = state.get("stop_reason")
         member.worker.aborted = state.get("aborted", False)
         if not state.get("booted", True):
             member.lease.slot.header[RUNNING_AT] = 0.0
@@ -201,17 +202,21 @@ class End:
 STOP = ("Handling signal: %s", ("term",))
 ENDS = {
     "max_requests": End(("max_requests", "0"), "warning", code=0, cause=CAUSE_MAX_REQUESTS),
-    "reload": End(("reload", "0"), "warning", code=0, stop_reason="reload"),
-    "reload, in a signal": End(("reload", "SIGTERM"), "warning", (KILLED, (PID, "SIGTERM")), stop_reason="reload"),
+    "reload": End(("reload", "0"), "warning", code=0, stop_reason=ExitReason.RELOAD),
+    "reload, in a signal": End(
+        ("reload", "SIGTERM"), "warning", (KILLED, (PID, "SIGTERM")), stop_reason=ExitReason.RELOAD
+    ),
     "reloader": End(("reload", "0"), "warning", code=0, cause=CAUSE_RELOADER),
-    "scale_down": End(("scale_down", "0"), "warning", code=0, stop_reason="scale_down"),
+    "scale_down": End(("scale_down", "0"), "warning", code=0, stop_reason=ExitReason.SCALE_DOWN),
     "shutdown": End(("shutdown", "0"), "warning", STOP, code=0),
-    "shutdown of what is told to go": End(("shutdown", "0"), "warning", STOP, code=0, stop_reason="reload"),
+    "shutdown of what is told to go": End(("shutdown", "0"), "warning", STOP, code=0, stop_reason=ExitReason.RELOAD),
     "shutdown, killed": End(("shutdown", "SIGKILL"), "warning", STOP, (KILLED, (PID, "SIGKILL"))),
     "told by a stranger": End(("signal", "SIGTERM"), "warning", code=0, cause=CAUSE_SIGNAL + signal.SIGTERM),
     "for no reason": End(("error", "0"), "error+", code=0),
     "max_requests, uncounted": End(("max_requests", "0"), "warning", code=0, cause=CAUSE_UNCOUNTED),
-    "uncounted, stop_reason": End(("reload", "0"), "warning", code=0, cause=CAUSE_UNCOUNTED, stop_reason="reload"),
+    "uncounted, stop_reason": End(
+        ("reload", "0"), "warning", code=0, cause=CAUSE_UNCOUNTED, stop_reason=ExitReason.RELOAD
+    ),
     "timeout": End(("timeout", "SIGABRT"), "error+", (KILLED, (PID, "SIGABRT")), aborted=True),
     "timeout, in good order": End(("timeout", "SIGABRT"), "error+", aborted=True, code=0),
     "timeout, exit": End(("timeout", "SIGABRT"), "error+", (EXITED, (PID, 1)), aborted=True, code=1),
@@ -220,23 +225,25 @@ ENDS = {
     "oom at a shutdown": End(("oom", "SIGKILL"), "error+", STOP, (KILLED, (PID, "SIGKILL")), kills=1),
     "killed": End(("signal", "SIGKILL"), "error+", (KILLED + " Perhaps out of memory?", (PID, "SIGKILL"))),
     "killed on its way out": End(
-        ("signal", "SIGKILL"), "error+", (KILLED, (PID, "SIGKILL")), code=0, stop_reason="reload"
+        ("signal", "SIGKILL"), "error+", (KILLED, (PID, "SIGKILL")), code=0, stop_reason=ExitReason.RELOAD
     ),
-    "crash": End(("signal", "SIGSEGV"), "error+", (KILLED, (PID, "SIGSEGV")), stop_reason="reload"),
+    "crash": End(("signal", "SIGSEGV"), "error+", (KILLED, (PID, "SIGSEGV")), stop_reason=ExitReason.RELOAD),
     "killed by a stranger": End(("signal", "SIGTERM"), "error+", (KILLED, (PID, "SIGTERM"))),
     "error": End(("error", "1"), "error+", (EXITED, (PID, 1))),
-    "error, in good order": End(("error", "7"), "error+", (EXITED, (PID, 7)), code=7, stop_reason="reload"),
+    "error, in good order": End(("error", "7"), "error+", (EXITED, (PID, 7)), code=7, stop_reason=ExitReason.RELOAD),
     "error that nobody told": End(("error", "7"), "error+", code=7, reported=False),
     "boot": End(("boot", "1"), "error+", (EXITED, (PID, 1)), booted=False),
     "boot, halts the server": End(("boot", "3"), "error+", (EXITED, (PID, 3)), booted=False, reported=False),
     "os._exit(0)": End(("error", "0"), "error+"),
     "nobody listens": End(("error", "unknown"), "error+", listening=False),
     "nobody listens, booting": End(("boot", "unknown"), "error+", listening=False, booted=False),
-    "nobody listens, in good order": End(("reload", "0"), "warning", listening=False, code=0, stop_reason="reload"),
+    "nobody listens, in good order": End(
+        ("reload", "0"), "warning", listening=False, code=0, stop_reason=ExitReason.RELOAD
+    ),
     "nobody listens, timeout": End(("timeout", "SIGABRT"), "error+", listening=False, aborted=True),
     "just not there any more": End(("error", "unknown"), "error+", reported=False),
     "never there": End(("boot", "unknown"), "error+", reported=False, booted=False),
-    "in good order, not told": End(("reload", "0"), "warning", code=0, stop_reason="reload", reported=False),
+    "in good order, not told": End(("reload", "0"), "warning", code=0, stop_reason=ExitReason.RELOAD, reported=False),
     "another one's end": End(("error", "0"), "error+", (KILLED, (PID + 1, "SIGKILL"))),
 }
 
@@ -251,7 +258,7 @@ def test_an_end_without_requests(end: End, house: House) -> None:
         f"{end.how[0]} ({end.how[1]}), in the middle of no request"
     )
     assert house.log.lines == ([(end.level, line)] if end.always else [])
-    assert house.ledger.killed == {}
+    assert house.exit_stats.killed == {}
     assert house.errors.counts == {}
 
 
@@ -266,17 +273,17 @@ def test_an_end_in_the_middle_of_a_request(end: End, house: House) -> None:
         f"{end.how[0]} ({end.how[1]}), in the middle of GET /items/7 (7.500 s in flight)"
     )
     assert house.log.lines == [(end.level, line)]
-    assert house.ledger.killed == {("GET", "/items/:id", end.how[0]): 1}
+    assert house.exit_stats.killed == {("GET", "/items/:id", end.how[0]): 1}
     assert house.errors.counts == {}
 
 
 def test_lifetimes(house: House) -> None:
     """A worker's life is from its lease to its end, never less than nothing."""
     house.bury(house.hire())
-    assert house.ledger.lifetimes.seconds == GONE - SINCE
+    assert house.exit_stats.lifetimes.seconds == GONE - SINCE
     house.deaths.ended(house.hire(2), SINCE - 1.0, reported=True)
-    assert house.ledger.lifetimes.seconds == GONE - SINCE
-    assert sum(house.ledger.lifetimes.counts) == 2.0
+    assert house.exit_stats.lifetimes.seconds == GONE - SINCE
+    assert sum(house.exit_stats.lifetimes.counts) == 2.0
 
 
 def test_several_requests_and_some_without_a_name(house: House) -> None:
@@ -284,7 +291,7 @@ def test_several_requests_and_some_without_a_name(house: House) -> None:
     member = house.hire()
     leave_in_flight(member, *[f"/items/{number}" for number in range(INFLIGHT_ENTRIES)], *["/lost"] * 3)
     house.bury(member)
-    assert house.ledger.killed == {
+    assert house.exit_stats.killed == {
         ("GET", "/items/:id", "error"): INFLIGHT_ENTRIES,
         ("<other>", "<other>", "error"): 3,
     }
@@ -303,7 +310,7 @@ def test_a_request_without_a_name_alone_is_news(house: House) -> None:
     for number in range(INFLIGHT_ENTRIES):
         member.lease.slot.words[inflight_start(number)] = 0.0
     ENDS["reload"].befall(house, member)
-    assert house.ledger.killed == {("<other>", "<other>", "reload"): 1}
+    assert house.exit_stats.killed == {("<other>", "<other>", "reload"): 1}
     assert [level for level, _ in house.log.lines] == ["warning"]
     assert house.log.lines[0][1].endswith("in the middle of 1 other request")
 
@@ -317,7 +324,7 @@ def test_a_request_that_the_master_knows_by_number(house: House) -> None:
     post_request(None, request, environ, response)
     pre_request(None, request)
     house.bury(member)
-    assert house.ledger.killed == {("GET", "/items/:id", "error"): 1}
+    assert house.exit_stats.killed == {("GET", "/items/:id", "error"): 1}
     assert "in the middle of GET /items/7 (" in house.log.lines[0][1]
 
 
@@ -329,12 +336,12 @@ def test_endpoints_are_capped(house: House) -> None:
         leave_in_flight(member, *paths)
         house.bury(member)
     named = {("GET", "/a/:id", "error"): 2, ("GET", "/b", "error"): 2}
-    assert house.ledger.killed == {**named, ("GET", "<other>", "error"): 2}
+    assert house.exit_stats.killed == {**named, ("GET", "<other>", "error"): 2}
     house.deaths.limit_endpoints(3)
     member = house.hire(4)
     leave_in_flight(member, "/e", "/f")
     house.bury(member)
-    assert house.ledger.killed == {**named, ("GET", "/e", "error"): 1, ("GET", "<other>", "error"): 3}
+    assert house.exit_stats.killed == {**named, ("GET", "/e", "error"): 1, ("GET", "<other>", "error"): 3}
 
 
 @pytest.mark.parametrize(
@@ -345,7 +352,7 @@ def test_paths_of_every_kind(path: str, house: House) -> None:
     member = house.hire()
     leave_in_flight(member, path)
     house.bury(member)
-    (((_, endpoint, _), count),) = house.ledger.killed.items()
+    (((_, endpoint, _), count),) = house.exit_stats.killed.items()
     assert count == 1
     assert 0 < len(endpoint.encode()) <= 256
     assert house.log.lines[0][1].isprintable()
@@ -373,7 +380,7 @@ def test_a_request_that_was_answered_is_counted(scraped: bool, house: House) -> 
         assert house.counted() == {}
     house.bury(member)
     assert house.counted() == {("GET", "/x", "200"): 1.0}
-    assert house.ledger.killed == {}
+    assert house.exit_stats.killed == {}
     house.deaths.ended(member, GONE, reported=True)
     assert house.counted() == {("GET", "/x", "200"): 1.0}
 
@@ -392,7 +399,7 @@ def test_a_request_that_the_workers_own_end_ended(handler: str, reason: str, hou
     member.worker.aborted = handler == "handle_abort"
     left(member, 1)
     house.bury(member)
-    assert house.ledger.killed == {("GET", "/x", reason): 1}
+    assert house.exit_stats.killed == {("GET", "/x", reason): 1}
     assert "in the middle of GET /x (" in house.log.lines[0][1]
 
 
@@ -432,8 +439,8 @@ def test_nothing_is_logged_until_it_is_told(house: House) -> None:
         house.deaths.ended(house.hire(age), GONE, reported=True)
     assert house.log.lines == []
     house.deaths.tell()
-    stop_reason = [line.split()[2] for _, line in house.log.lines]
-    assert stop_reason == ["worker_1_50", "worker_2_50", "worker_3_50"]
+    named = [line.split()[2] for _, line in house.log.lines]
+    assert named == ["worker_1_50", "worker_2_50", "worker_3_50"]
     house.deaths.tell()
     assert len(house.log.lines) == 3
 
@@ -463,8 +470,8 @@ def test_a_death_in_the_middle_of_telling(house: House, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(house.log, "error", interrupted)
     house.deaths.tell()
-    stop_reason = [line.split()[2] for _, line in house.log.lines]
-    assert stop_reason == ["worker_1_50", "worker_2_50", "worker_3_50"]
+    named = [line.split()[2] for _, line in house.log.lines]
+    assert named == ["worker_1_50", "worker_2_50", "worker_3_50"]
 
 
 @pytest.mark.parametrize("error", [interruption("handle_abort"), GreenletExit()])
@@ -481,9 +488,9 @@ def test_a_request_that_a_gevent_worker_cuts_off(error: BaseException, house: Ho
     except (SystemExit, GreenletExit):
         post_request(worker, request, environ, response)
     left(member)
-    member.stop_reason = "reload"
+    member.stop_reason = ExitReason.RELOAD
     assert house.bury(member) == ("reload", "0")
-    assert house.ledger.killed == {("GET", "/x", "reload"): 1}
+    assert house.exit_stats.killed == {("GET", "/x", "reload"): 1}
     assert house.counted() == {}
     assert [level for level, _ in house.log.lines] == ["warning"]
 
@@ -491,7 +498,7 @@ def test_a_request_that_a_gevent_worker_cuts_off(error: BaseException, house: Ho
 def test_a_shutdown_is_for_all(house: House) -> None:
     """Whatever they were told before, workers that leave once the server stops are part of the shutdown."""
     members = [house.hire(age) for age in (1, 2, 3)]
-    for member, stop_reason in zip(members, ("", "reload", "scale_down"), strict=True):
+    for member, stop_reason in zip(members, (None, ExitReason.RELOAD, ExitReason.SCALE_DOWN), strict=True):
         member.stop_reason = stop_reason
         left(member)
     house.deaths.ends.listen(*STOP)
@@ -526,8 +533,8 @@ def test_a_logger_that_fails(end: str, log: Any) -> None:
     member = house.hire()
     leave_in_flight(member, "/x")
     assert ENDS[end].befall(house, member) == ENDS[end].how
-    assert house.ledger.killed == {("GET", "/x", ENDS[end].how[0]): 1}
-    assert sum(house.ledger.lifetimes.counts) == 1.0
+    assert house.exit_stats.killed == {("GET", "/x", ENDS[end].how[0]): 1}
+    assert sum(house.exit_stats.lifetimes.counts) == 1.0
     assert house.errors.counts == {"log": 1}
 
 
@@ -537,13 +544,13 @@ def test_boots_are_observed_once(house: House) -> None:
     for _ in range(3):
         house.deaths.look(members)
     assert [member.booted for member in members] == [True, False]
-    assert (sum(house.ledger.boots.counts), house.ledger.boots.seconds) == (1.0, 2.0)
+    assert (sum(house.exit_stats.boots.counts), house.exit_stats.boots.seconds) == (1.0, 2.0)
     header = members[1].lease.slot.header
     header[RUNNING_CLOCK], header[RUNNING_AT] = SINCE + 0.5, WALL - 3600.0
     house.deaths.look(members)
     for member in members:
         house.bury(member)
-    assert (sum(house.ledger.boots.counts), house.ledger.boots.seconds) == (2.0, 2.5)
+    assert (sum(house.exit_stats.boots.counts), house.exit_stats.boots.seconds) == (2.0, 2.5)
 
 
 def test_a_boot_that_nobody_looked_at(house: House) -> None:
@@ -551,14 +558,14 @@ def test_a_boot_that_nobody_looked_at(house: House) -> None:
     member = house.hire()
     house.deaths.ends.listen(EXITED, (PID, 1))
     assert house.bury(member) == ("error", "1")
-    assert (sum(house.ledger.boots.counts), house.ledger.boots.seconds) == (1.0, 2.0)
+    assert (sum(house.exit_stats.boots.counts), house.exit_stats.boots.seconds) == (1.0, 2.0)
 
 
 def test_a_worker_that_never_booted(house: House) -> None:
     """A worker that died while it loaded the application has no boot time."""
     house.deaths.ends.listen(EXITED, (PID, 1))
     assert house.bury(house.hire(booted=False)) == ("boot", "1")
-    assert sum(house.ledger.boots.counts) == 0.0
+    assert sum(house.exit_stats.boots.counts) == 0.0
 
 
 def test_a_clock_that_was_set_back(house: House) -> None:
@@ -568,7 +575,7 @@ def test_a_clock_that_was_set_back(house: House) -> None:
     member.lease.since = time.monotonic() - 60.0
     member.lease.slot.header[RUNNING_CLOCK] = member.lease.since + 2.0
     house.deaths.look([member])
-    assert (sum(house.ledger.boots.counts), house.ledger.boots.seconds) == (1.0, 2.0)
+    assert (sum(house.exit_stats.boots.counts), house.exit_stats.boots.seconds) == (1.0, 2.0)
     house.deaths.ends.listen(KILLED, (PID, "SIGKILL"))
     assert house.bury(member) == ("signal", "SIGKILL")
 
@@ -583,13 +590,13 @@ def test_each_look_looks_at_the_kernels_count(house: House) -> None:
 @pytest.mark.parametrize("cell", [EXIT_MARK, EXIT_CAUSE, INTERRUPTED_REQUEST, DIRECTORY_BYTES])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -7.5, 1e300])
 def test_a_slot_that_something_else_has_written_into(cell: int, value: float, house: House) -> None:
-    """Nonsense in the slot costs what was in there, and not the entry in the ledger."""
+    """Nonsense in the slot costs what was in there, and not the entry in the exit_stats."""
     member = house.hire()
     killed_before_the_last_store(house, member)
     member.lease.slot.header[cell] = value
     house.bury(member)
-    assert sum(house.ledger.exits.values()) == 1
-    assert sum(house.ledger.restarts.values()) == 1
+    assert sum(house.exit_stats.exits.values()) == 1
+    assert sum(house.exit_stats.restarts.values()) == 1
 
 
 def test_a_death_is_remembered(house: House) -> None:
@@ -598,7 +605,7 @@ def test_a_death_is_remembered(house: House) -> None:
     leave_in_flight(member, "/a", "/b")
     house.deaths.ends.listen(KILLED, (PID, "SIGKILL"))
     house.bury(member)
-    ((record,)) = house.ledger.latest
+    ((record,)) = house.exit_stats.latest
     assert (record.when, record.clock, record.worker_id, record.pid) == (2000.0, GONE, "worker_1_50", PID)
     assert (record.reason, record.detail, record.others) == ("signal", "SIGKILL", 0)
     assert [(request.start, request.path) for request in record.requests] == [(100.0, "/a"), (101.0, "/b")]
@@ -611,7 +618,7 @@ def test_ordinary_deaths_do_not_push_out_what_is_news(house: House) -> None:
     for age in range(2, 40):
         member = house.hire(age)
         left(member)
-        member.stop_reason = "reload"
+        member.stop_reason = ExitReason.RELOAD
         house.bury(member)
-    assert [record.detail for record in house.ledger.latest].count("SIGSEGV") == 1
-    assert len(house.ledger.latest) == 1 + MAX_ROUTINE
+    assert [record.detail for record in house.exit_stats.latest].count("SIGSEGV") == 1
+    assert len(house.exit_stats.latest) == 1 + MAX_ROUTINE

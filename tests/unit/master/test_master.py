@@ -14,6 +14,7 @@ from gunicorn.workers.sync import SyncWorker
 
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master.master import Master
+from gunicorn_prom_hooks.model.exits import ExitReason
 from gunicorn_prom_hooks.settings import Settings
 from gunicorn_prom_hooks.shm.layout import QUIT_AT, RUNNING_AT
 
@@ -54,7 +55,7 @@ def test_a_scrape_between_pre_fork_and_the_fork_takes_no_slot_away(master: Maste
     master.forking(booting[0])
     view = master.view()
     assert master.member(booting[0]) is not None
-    assert sum(view.ledger.exits.values()) == 0
+    assert sum(view.exit_stats.exits.values()) == 0
 
 
 def test_a_fork_that_failed_is_booked_at_the_next_one(master: Master, booting: list[Any]) -> None:
@@ -98,8 +99,8 @@ def test_ready_is_who_was_heard_of_within_the_timeout(master: Master, booting: l
     assert not master.is_ready()
     master.server.timeout = 0
     assert master.is_ready()
-    member.stop_reason = "reload"
+    member.stop_reason = ExitReason.RELOAD
     assert not master.is_ready()
-    member.stop_reason = ""
+    member.stop_reason = None
     member.lease.slot.header[QUIT_AT] = 1.0
     assert not master.is_ready()

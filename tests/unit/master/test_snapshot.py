@@ -16,6 +16,7 @@ from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
 from gunicorn_prom_hooks.master.master import Master
 from gunicorn_prom_hooks.master.workers import TrackedWorker
+from gunicorn_prom_hooks.model.exits import ExitReason
 from gunicorn_prom_hooks.settings import Settings
 from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.layout import EXIT_MARK, RUNNING_AT
@@ -79,7 +80,7 @@ class House:
 
     def exits(self) -> dict[tuple[str, str], int]:
         """Ends by reason and detail that have been booked."""
-        return {how: count for how, count in self.master.view().ledger.exits.items() if count}
+        return {how: count for how, count in self.master.view().exit_stats.exits.items() if count}
 
 
 @pytest.fixture
@@ -94,15 +95,17 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 @pytest.mark.parametrize(
     ("said", "stop_reason", "aborted", "stopping"),
     [
-        (None, "", False, False),
-        (("Handling signal: %s", ("hup",)), "", False, False),
-        (STOP, "", False, True),
-        (("Worker (pid:%s) exited with code %s.", (1, 3)), "", False, True),
-        (None, "reload", False, True),
-        (None, "", True, True),
+        (None, None, False, False),
+        (("Handling signal: %s", ("hup",)), None, False, False),
+        (STOP, None, False, True),
+        (("Worker (pid:%s) exited with code %s.", (1, 3)), None, False, True),
+        (None, ExitReason.RELOAD, False, True),
+        (None, None, True, True),
     ],
 )
-def test_whether_a_worker_is_to_leave(said: Any, stop_reason: str, aborted: bool, stopping: bool, house: House) -> None:
+def test_whether_a_worker_is_to_leave(
+    said: Any, stop_reason: ExitReason | None, aborted: bool, stopping: bool, house: House
+) -> None:
     """It is when the server shuts down, when it was told to, and when gunicorn has run out of patience with it."""
     if said is not None:
         house.master.listen(*said)
@@ -122,7 +125,7 @@ def test_a_worker_that_outlives_the_shutdown(said: list[Any], how: tuple[str, st
     begin(house.member.lease, 1.0)
     house.master.exiting()
     assert house.exits() == {how: 1}
-    assert house.master.view().ledger.killed == {("GET", "/x", how[0]): 1}
+    assert house.master.view().exit_stats.killed == {("GET", "/x", how[0]): 1}
     assert house.master.view().workers == []
     assert slot.header[EXIT_MARK] == 0.0
     ((line),) = house.log.lines
@@ -165,7 +168,7 @@ def test_a_view_is_a_copy(house: House) -> None:
     assert view.counts[worker_id].in_progress == 3
     assert [(found.start, found.path) for found in view.workers[0].in_flight] == [(1.0, "/x")]
     assert (view.messages, view.reloads, view.departed) == ({"error": 1}, 0, [])
-    assert not any(view.ledger.exits.values())
+    assert not any(view.exit_stats.exits.values())
     found = samples(Page(house.master.view, ErrorReporter()).collect_from(view))
     assert one(found, "gunicorn_requests_total", method="GET", endpoint="/x", status=200) == 1.0
     assert one(found, "gunicorn_requests_in_progress") == 3.0

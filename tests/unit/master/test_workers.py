@@ -8,6 +8,7 @@ import time
 import pytest
 
 from gunicorn_prom_hooks.master.workers import TrackedWorker, WorkerRegistry
+from gunicorn_prom_hooks.model.exits import ExitReason
 from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.layout import ABORT_AT, EXIT_MARK, QUIT_AT, RUNNING_AT
 from gunicorn_prom_hooks.shm.slot import Slot
@@ -71,14 +72,14 @@ def test_why_a_worker_is_to_leave() -> None:
     roster = a_roster()
     for age in (3, 1, 2):
         roster.arrive(Worker(age, os.getpid()), "age")
-    roster.tell("scale_down", 1)
-    assert {member.worker.age: member.stop_reason for member in roster.members()} == {1: "scale_down", 2: "", 3: ""}
-    roster.tell("reload")
-    roster.tell("scale_down", 2)
+    roster.tell(ExitReason.SCALE_DOWN, 1)
+    assert {member.worker.age: member.stop_reason for member in roster.members()} == {1: "scale_down", 2: None, 3: None}
+    roster.tell(ExitReason.RELOAD)
+    roster.tell(ExitReason.SCALE_DOWN, 2)
     roster.arrive(Worker(4, os.getpid()), "age")
     assert {member.worker.age: member.stop_reason for member in roster.members()} == {
         **dict.fromkeys((1, 2, 3), "reload"),
-        4: "",
+        4: None,
     }
 
 

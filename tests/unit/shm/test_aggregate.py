@@ -10,7 +10,8 @@ from unittest.mock import ANY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.shm.aggregate import EndpointCap, Tally, columns_added
+from gunicorn_prom_hooks.model.counts import Tally
+from gunicorn_prom_hooks.shm.aggregate import EndpointCap, columns_added
 from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.schema import FAILED, REQUESTS, WEBSOCKETS, Family
 from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter
@@ -112,7 +113,7 @@ def test_a_copy_is_of_one_moment() -> None:
     other.slot.cells[SlotWriter(other.slot).add(FAILED.number, ("GET", "/a", "500"), 1)] = 4.0
     assert leases.update() is None
     assert copy.totals(same).series(FAILED.number) == {("GET", "/a", "500"): [1.0]}
-    assert copy.own(0, lease.base, same).tally.series(FAILED.number) == {("GET", "/a", "500"): [1.0]}
+    assert copy.own(0, lease.baseline, same).tally.series(FAILED.number) == {("GET", "/a", "500"): [1.0]}
     assert totals(leases).series(FAILED.number) == {("GET", "/a", "500"): [6.0], ("GET", "/b", "500"): [3.0]}
 
 

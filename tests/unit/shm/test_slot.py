@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gunicorn_prom_hooks.model.requests import InFlightRequest
 from gunicorn_prom_hooks.shm.index import CorruptIndex, Entry, encode
 from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES
-from gunicorn_prom_hooks.shm.reader import InFlightRequest, SlotReader
+from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.slot import Slot, SlotFull, SlotWriter, inflight_start, write_out
 from tests.helpers.recording import entries, values
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from gunicorn_prom_hooks.master.exit_reason import ExitRecord
+from gunicorn_prom_hooks.model.exits import ExitReason, ExitRecord
+from gunicorn_prom_hooks.model.requests import InFlightRequest
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.index import CorruptIndex
-from gunicorn_prom_hooks.shm.reader import InFlightRequest
 from gunicorn_prom_hooks.shm.schema import FAILED
 from gunicorn_prom_hooks.status import page_data
 from gunicorn_prom_hooks.status.builder import Snapshots
@@ -202,7 +202,9 @@ def test_many_endpoints() -> None:
 def test_deaths(scene: Scene) -> None:
     """The ledger's latest, with how long their requests had run when the worker died."""
     requests = [InFlightRequest(70.0, "GET", "/a"), InFlightRequest(79.5, "PUT", "/b")]
-    scene.ledger.remember(ExitRecord(40.0, 80.0, "worker_9", 77, "signal", "SIGKILL", requests, 3), news=True)
+    scene.exit_stats.remember(
+        ExitRecord(40.0, 80.0, "worker_9", 77, ExitReason.SIGNAL, "SIGKILL", requests, 3), news=True
+    )
     assert Snapshots().take(scene.view()).deaths == [
         page_data.Death(
             time=40.0,
@@ -232,12 +234,12 @@ def broken(**parts: Any) -> Callable[[ServerSnapshot], ServerSnapshot]:
 @pytest.mark.parametrize(
     ("spoil", "missing"),
     [
-        (broken(ledger=None), {"deaths"}),
+        (broken(exit_stats=None), {"deaths"}),
         (broken(build={}), {"server"}),
         (broken(listeners=None), {"listeners"}),
         (broken(workers=None), {"server", "load", "workers"}),
     ],
-    ids=["ledger", "build", "listeners", "workers"],
+    ids=["exit_stats", "build", "listeners", "workers"],
 )
 def test_parts_that_are_not_there(
     spoil: Callable[[ServerSnapshot], ServerSnapshot], missing: set[str], scene: Scene
@@ -250,9 +252,11 @@ def test_parts_that_are_not_there(
 def test_a_corrupt_slot(scene: Scene) -> None:
     """Totals that cannot be added up are not there; the workers are. Rates go on when they are back."""
     snapshots = Snapshots()
-    view = scene.view()
-    view.slots.error = CorruptIndex("x")
-    found = snapshots.take(view)
+
+    def fail() -> NoReturn:
+        raise CorruptIndex("x")
+
+    found = snapshots.take(dataclasses.replace(scene.view(), read_totals=fail))
     assert (found.traffic, found.endpoints) == (None, None)
     assert len(known(found.workers).rows) == 2
     later(scene, 4.0)

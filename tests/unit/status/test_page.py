@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from gunicorn_prom_hooks.master.exit_reason import ExitRecord
+from gunicorn_prom_hooks.model.exits import ExitReason, ExitRecord
+from gunicorn_prom_hooks.model.requests import InFlightRequest
 from gunicorn_prom_hooks.model.response import Resource
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.index import clean_label
-from gunicorn_prom_hooks.shm.reader import InFlightRequest
 from gunicorn_prom_hooks.shm.schema import FAILED
 from gunicorn_prom_hooks.status import Site, page_data
 from tests.helpers.places import TOP
@@ -33,8 +33,8 @@ def scene() -> Scene:
     recorder.count(FAILED, "GET", "/items/:id", "ValueError")
     begin(lease, 98.5)
     interrupted_requests = [InFlightRequest(70.0, "GET", "/a")]
-    scene.ledger.remember(
-        ExitRecord(40.0, 80.0, "worker_9", 77, "signal", "SIGKILL", interrupted_requests, 1), news=True
+    scene.exit_stats.remember(
+        ExitRecord(40.0, 80.0, "worker_9", 77, ExitReason.SIGNAL, "SIGKILL", interrupted_requests, 1), news=True
     )
     return scene
 
@@ -188,8 +188,8 @@ def page_with(text: str) -> Scene:
     lease, recorder = scene.hire(1)
     request(lease, recorder, labels=(clean_label(text), clean_label(text), 200))
     scene.listeners = [Listener()]
-    record = ExitRecord(40.0, 80.0, text, 77, text, text, [InFlightRequest(70.0, text, text)], 0)
-    scene.ledger.remember(record, news=True)
+    record = ExitRecord(40.0, 80.0, text, 77, ExitReason.ERROR, text, [InFlightRequest(70.0, text, text)], 0)
+    scene.exit_stats.remember(record, news=True)
     return scene
 
 
@@ -199,7 +199,7 @@ def test_a_page_without_anything() -> None:
     assert "None so far." in text
     nothing: Any = None
     view = dataclasses.replace(
-        Scene().view(), workers=nothing, slots=nothing, ledger=nothing, build={}, listeners=nothing
+        Scene().view(), workers=nothing, read_totals=nothing, exit_stats=nothing, build={}, listeners=nothing
     )
     found = Site().resource("/", lambda: view)
     assert found is not None

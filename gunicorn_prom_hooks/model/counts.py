@@ -1,0 +1,55 @@
+"""What workers counted, as sums of the cells of shared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import add
+
+from .requests import InFlightRequest, Untracked
+
+Labels = tuple[str, ...]
+Rename = Callable[[int, Labels], Labels]
+"""From a family's number and label values to the label values to show; always the same for the same arguments."""
+
+
+class Tally:
+    """Cells by family number and label values, added up."""
+
+    def __init__(self, rename: Rename) -> None:
+        self._rename = rename
+        self._families: dict[int, dict[Labels, list[float]]] = {}
+
+    def series(self, family: int) -> dict[Labels, list[float]]:
+        """Return the series of a family: label values to cells."""
+        return self._families.get(family, {})
+
+    def add(self, family: int, labels: Labels, cells: Sequence[float]) -> None:
+        """Add the cells of a series. One that is all zero is left out."""
+        if any(cells):
+            shown = self._rename(family, labels)
+            series = self._families.setdefault(family, {})
+            known = series.get(shown)
+            series[shown] = list(cells) if known is None else list(map(add, known, cells))
+
+
+@dataclass(frozen=True)
+class WorkerCounts:
+    """What a live worker counted, without its predecessors in the same slot, and what it is processing.
+
+    Attributes:
+        requests: the rows of all its requests added up, cell by cell, in the layout of the schema's ``REQUESTS``.
+        tally: the families in the schema's ``PER_WORKER``.
+        in_flight: as of ``WorkerSnapshot``.
+        untracked: as of ``WorkerSnapshot``.
+    """
+
+    requests: Sequence[float]
+    tally: Tally
+    in_flight: Sequence[InFlightRequest]
+    untracked: Untracked
+
+    @property
+    def in_progress(self) -> int:
+        """The number of requests in progress, those without an entry in the in-flight table included."""
+        return len(self.in_flight) + self.untracked.number
