@@ -10,9 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-from ..concurrency import unpatched
-from ..fork_lock import ForkLock
-from ..wakeup_pipe import WakeupPipe
+from ..concurrency import ForkLock, WakeupPipe, unpatched
 from .bound_sockets import Listeners
 from .connection import MAX_HEAD_BYTES, Client, State
 from .eviction import next_to_go, too_much

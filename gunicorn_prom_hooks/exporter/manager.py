@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..concurrency import ForkLock
 from ..errors import ErrorReporter
-from ..fork_lock import ForkLock
 from ..settings import Settings
 from .opening import Opening
 from .server import Exporter

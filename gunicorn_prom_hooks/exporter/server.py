@@ -9,10 +9,8 @@ from http import HTTPStatus
 from socket import SocketType
 from typing import Any, Final, NamedTuple
 
-from ..concurrency import new_lock, unpatched
+from ..concurrency import ForkLock, WakeupPipe, new_lock, unpatched
 from ..errors import ErrorReporter
-from ..fork_lock import ForkLock
-from ..wakeup_pipe import WakeupPipe
 from .auth import Credentials
 from .bound_sockets import RETRY_SECONDS, Attempt, Listeners, where
 from .event_loop import Connections, Service

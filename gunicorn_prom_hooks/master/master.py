@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from gunicorn import __version__ as gunicorn_version
 
+from ..concurrency import ForkLock
 from ..errors import ErrorReporter
-from ..fork_lock import ForkLock
 from ..inherited_descriptors import close_inherited
 from ..settings import Settings
 from ..shm.aggregate import EndpointCap

@@ -21,6 +21,7 @@ import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gunicorn_prom_hooks.concurrency import ForkLock, WakeupPipe
 from gunicorn_prom_hooks.exporter import connection, event_loop
 from gunicorn_prom_hooks.exporter.auth import Credentials
 from gunicorn_prom_hooks.exporter.bound_sockets import Candidate, Listeners
@@ -28,8 +29,6 @@ from gunicorn_prom_hooks.exporter.event_loop import Connections, Service
 from gunicorn_prom_hooks.exporter.http import RenderKey, Reply, RequestParser, respond
 from gunicorn_prom_hooks.exporter.render_queue import RenderQueue
 from gunicorn_prom_hooks.exporter.tls import BadCertificate, Plain, Tls, server_context
-from gunicorn_prom_hooks.fork_lock import ForkLock
-from gunicorn_prom_hooks.wakeup_pipe import WakeupPipe
 
 LOCK = ForkLock(lambda: None)
 GET = b"GET /metrics HTTP/1.1\r\n\r\n"
