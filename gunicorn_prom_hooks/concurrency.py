@@ -123,7 +123,7 @@ class ForkLock:
 
 
 class _Held:
-    """Context manager of ``ForkLock.hold``. A class, since a generator takes more code, and a fork copies more memory."""
+    """Context manager of ``ForkLock.hold``. A class: a generator takes more code, and a fork copies more memory."""
 
     __slots__ = ("_held", "_lock")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Collection
 from enum import Enum
 from ipaddress import ip_address
 from typing import Any, Final
@@ -148,3 +149,46 @@ def peer_key(peer: Any) -> str:
     if address.version == 4:
         return str(address)
     return str(address.ipv4_mapped or int(address) >> 64)
+
+
+def next_to_evict(clients: Collection[Client], new_peer: str = "") -> Client | None:
+    """Return the client to close for a new one, or None if the new one has to be closed.
+
+    Clients that have their response are closed first, the oldest before the others. Next come clients that send their
+    request or take their response: of those from the peer with most connections, the one that has done so for
+    longest. So each client has some time, however many connect. Clients waiting for a response are evicted only if
+    all of them wait and the new peer has fewer connections.
+
+    Args:
+        clients: all open connections.
+        new_peer: ``peer_key`` of the new client.
+    """
+    lingering = [client for client in clients if client.state is State.LINGERING]
+    if lingering:
+        return min(lingering, key=lambda client: client.since)
+    peers = Counter(client.peer_key for client in clients)
+    slow = [client for client in clients if client.state is not State.WAITING]
+    if slow:
+        return min(slow, key=lambda client: (-peers[client.peer_key], client.since))
+    crowded = [client for client in clients if peers[client.peer_key] > peers[new_peer] + 1]
+    return max(crowded, key=lambda client: (peers[client.peer_key], client.since)) if crowded else None
+
+
+def over_memory_limit(clients: Collection[Client], limit: int) -> list[Client]:
+    """Return the clients to close so that no more than ``limit`` bytes of response bodies are kept.
+
+    A body counts once, however many clients it goes to. The oldest are closed first, the newest never.
+    """
+    readers: dict[int, list[Client]] = {}
+    for client in sorted(clients, key=lambda client: client.deadline):
+        if client.body:
+            readers.setdefault(id(client.body), []).append(client)
+    groups = list(readers.values())
+    held = sum(len(group[0].body) for group in groups)
+    evicted = []
+    for group in groups[:-1]:
+        if held <= limit:
+            break
+        held -= len(group[0].body)
+        evicted += group
+    return evicted

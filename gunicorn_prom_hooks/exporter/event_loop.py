@@ -12,14 +12,13 @@ from typing import Any, Final, NamedTuple
 
 from ..concurrency import ForkLock, WakeupPipe, unpatched
 from .bound_sockets import Listeners
-from .connection import MAX_HEAD_BYTES, Client, State
-from .eviction import next_to_go, too_much
+from .connection import MAX_HEAD_BYTES, Client, State, next_to_evict, over_memory_limit
 from .http import RenderKey, Reply, error_response
 from .render_queue import RenderQueue
 from .tls import Transport
 
 MAX_CONNECTIONS: Final = 256
-"""One more, and one of them is closed; ``eviction`` says which. Fewer where the process may open few files."""
+"""One more, and one of them is closed; ``next_to_evict`` says which. Fewer where the process may open few files."""
 SHARE_OF_FILES: Final = 0.25
 MAX_HELD_BYTES: Final = 32 * 1024 * 1024
 """Of answers that clients have not read yet."""
@@ -56,14 +55,14 @@ class Connections:
     Args:
         listeners: the listening sockets, of which more may come.
         waker: wakes when something is rendered, or ``serve`` is to return.
-        lock: held while a client is accepted, so that no fork copies a socket that is not in the books yet.
+        fork_lock: held while a client is accepted, so that no fork copies a socket that is not in the books yet.
         service: what clients get.
     """
 
-    def __init__(self, listeners: Listeners, wakeup_pipe: WakeupPipe, lock: ForkLock, service: Service) -> None:
+    def __init__(self, listeners: Listeners, wakeup_pipe: WakeupPipe, fork_lock: ForkLock, service: Service) -> None:
         self._listeners = listeners
         self._wakeup_pipe = wakeup_pipe
-        self._lock = lock
+        self._fork_lock = fork_lock
         self._service = service
         self._open: dict[int, Client] = {}
         self._poll: Any = unpatched("select", "poll")()
@@ -102,7 +101,7 @@ class Connections:
                 self._listen()
             next_try = self._listeners.next_try
             if next_try is not None and next_try <= now:
-                with self._lock.hold():
+                with self._fork_lock.hold():
                     if not self._service.stopping():
                         self._service.bind()
                 self._listen()
@@ -132,7 +131,7 @@ class Connections:
     def _accept_some(self, listener: Any) -> None:
         """Accepts a few, and reads at once what has come with them: in a flood a request is not left behind."""
         for _ in range(ACCEPT_AT_ONCE):
-            with self._lock.hold():
+            with self._fork_lock.hold():
                 fd = self._accept(listener)
             if fd is None:
                 return
@@ -152,7 +151,7 @@ class Connections:
         sock.setblocking(False)
         client = Client(sock, peer, self._service.transport())
         if len(self._open) >= _most():
-            victim = next_to_go(self._open.values(), client.peer_key)
+            victim = next_to_evict(self._open.values(), client.peer_key)
             if victim is None:
                 _close_quietly(sock)
                 return None
@@ -163,7 +162,7 @@ class Connections:
         return int(fd)
 
     def _make_room(self) -> None:
-        victim = next_to_go(self._open.values())
+        victim = next_to_evict(self._open.values())
         if victim is not None:
             self._close(victim.sock.fileno())
         else:
@@ -205,7 +204,7 @@ class Connections:
         pop_completed = self._service.render_queue.pop_completed()
         for client, reply in pop_completed:
             client.answer(reply)
-        for client in too_much(self._open.values(), MAX_HELD_BYTES) if pop_completed else ():
+        for client in over_memory_limit(self._open.values(), MAX_HELD_BYTES) if pop_completed else ():
             self._close(client.sock.fileno())
         for client, _ in pop_completed:
             if client.state is State.WRITING and client.sock.fileno() in self._open:

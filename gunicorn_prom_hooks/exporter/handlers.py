@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -12,8 +11,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ..collectors import Page
+from ..concurrency import ForkLock
 from ..errors import ErrorReporter
-from ..model.response import Resource
+from ..model.response import Response
 from ..model.server_snapshot import ServerSnapshot
 from .http import ENCODERS, METRICS, RenderKey, Reply, error_response, not_found, respond
 
@@ -21,39 +21,37 @@ _VARY: Final = ("Vary", "Accept, Accept-Encoding")
 _COMPRESSED: Final = ("Content-Encoding", "gzip")
 
 
-class Site(Protocol):
+class StatusPage(Protocol):
     """The status page."""
 
     @property
     def paths(self) -> Collection[str]:
         """All there are."""
 
-    def resource(self, path: str, look: Callable[[], ServerSnapshot]) -> Resource | None:
+    def resource(self, path: str, look: Callable[[], ServerSnapshot]) -> Response | None:
         """What is at this path; None if nothing is. ``look`` takes a view of the server."""
 
 
-class Pages:
+class Renderer:
     """Renders what is wished for. What several wishes have in common is done once.
 
     Args:
         page: the metrics.
-        site: the status page, if there is one.
-        hold: held while anything is logged.
+        status_page: the status page, if there is one.
+        fork_lock: held while anything is logged.
         errors: where failures end.
     """
 
-    def __init__(
-        self, page: Page, site: Site | None, hold: Callable[[], AbstractContextManager[None]], errors: ErrorReporter
-    ) -> None:
+    def __init__(self, page: Page, status_page: StatusPage | None, fork_lock: ForkLock, errors: ErrorReporter) -> None:
         self._page = page
-        self._site = site
-        self._hold = hold
+        self._status_page = status_page
+        self._fork_lock = fork_lock
         self._errors = errors
 
     @property
     def paths(self) -> Collection[str]:
         """Where the status page and its files are; empty if there is none."""
-        return () if self._site is None else self._site.paths
+        return () if self._status_page is None else self._status_page.paths
 
     def render(self, keys: Iterable[RenderKey]) -> dict[RenderKey, Reply]:
         """The reply to each wish, all of the same moment. Never raises."""
@@ -64,7 +62,7 @@ class Pages:
         try:
             return metrics.reply(key) if key.path == METRICS else self._resource(key)
         except Exception:  # noqa: BLE001 - one bad scrape must not cost the others
-            with self._hold():
+            with self._fork_lock.hold():
                 self._errors.report("scrape")
             return error_response(HTTPStatus.INTERNAL_SERVER_ERROR)
 
@@ -72,10 +70,10 @@ class Pages:
         return list(self._page.collect_from(self._page.look()))
 
     def _resource(self, key: RenderKey) -> Reply:
-        site = self._site
-        if site is None:
+        status_page = self._status_page
+        if status_page is None:
             return not_found(status_page=False)
-        found = self._page.in_time("status", lambda: site.resource(key.path, self._page.look))
+        found = self._page.in_time("status", lambda: status_page.resource(key.path, self._page.look))
         if found is None:
             return not_found(status_page=True)
         body, headers = found.body, list(found.headers.items())

@@ -14,7 +14,7 @@ from ..errors import ErrorReporter
 from .auth import Credentials
 from .bound_sockets import RETRY_SECONDS, Attempt, Listeners, where
 from .event_loop import Connections, Service
-from .handlers import Pages
+from .handlers import Renderer
 from .http import RenderKey, Reply, RequestParser, error_response
 from .render_queue import RenderQueue
 from .tls import Plain, Tls, Transport
@@ -32,12 +32,12 @@ class ExporterConfig(NamedTuple):
     Attributes:
         credentials: what a client has to send.
         context: TLS; None for plain HTTP.
-        pages: what there is to see.
+        renderer: renders metrics and status page.
     """
 
     credentials: Credentials
     context: ssl.SSLContext | None
-    pages: Pages
+    renderer: Renderer
 
     @property
     def is_unprotected(self) -> bool:
@@ -52,11 +52,11 @@ class Exporter:
     again where ``is_running`` is false.
 
     Attributes:
-        access: who gets what; may be replaced at any time, and counts from the next request or connection on.
+        config: who gets what; may be replaced at any time, and counts from the next request or connection on.
 
     Args:
         ready: whether the server can take requests; called without the lock.
-        lock: held while anything is logged, and while a client is accepted.
+        fork_lock: held while anything is logged, and while a client is accepted.
         log: gunicorn's logger.
 
     Raises:
@@ -65,18 +65,18 @@ class Exporter:
 
     def __init__(
         self,
-        access: ExporterConfig,
+        config: ExporterConfig,
         ready: Callable[[], bool],
-        lock: ForkLock,
+        fork_lock: ForkLock,
         errors: ErrorReporter,
         log: Any,
         address: str,
         port: int,
     ) -> None:
-        self.access = access
+        self.config = config
         self.where = where(address, port)
         self._ready = ready
-        self._lock = lock
+        self._fork_lock = fork_lock
         self._errors = errors
         self._log = log
         self._listeners = Listeners.of_name(address, port)
@@ -87,11 +87,6 @@ class Exporter:
         self._stopping = False
         self._running = new_lock()
         """Held by the thread, from before it is started."""
-
-    @property
-    def url(self) -> str:
-        """Where the metrics are."""
-        return self._url(self.where)
 
     @property
     def is_local(self) -> bool:
@@ -159,7 +154,7 @@ class Exporter:
         try:
             render_queue = RenderQueue(self._render, wakeup_pipe.wake, self._failed)
             service = Service(self._transport, self._answer, render_queue, lambda: self._stopping, self._bind_again)
-            self._connections = Connections(self._listeners, wakeup_pipe, self._lock, service)
+            self._connections = Connections(self._listeners, wakeup_pipe, self._fork_lock, service)
             self._connections.serve()
             return True
         except Exception:  # noqa: BLE001 - whatever it is, there is to be an exporter
@@ -207,7 +202,7 @@ class Exporter:
             )
 
     def _url(self, place: str) -> str:
-        return f"{'http' if self.access.context is None else 'https'}://{place}/metrics"
+        return f"{'http' if self.config.context is None else 'https'}://{place}/metrics"
 
     def _say(self, level: str, message: str, *args: object) -> None:
         try:
@@ -216,27 +211,27 @@ class Exporter:
             self._errors.report("log")
 
     def _transport(self) -> Transport:
-        context = self.access.context
-        return Plain() if context is None else Tls(context, self._lock.hold)
+        context = self.config.context
+        return Plain() if context is None else Tls(context, self._fork_lock)
 
     def _render(self, keys: Iterable[RenderKey]) -> Mapping[RenderKey, Reply]:
-        return self.access.pages.render(keys)
+        return self.config.renderer.render(keys)
 
     def _answer(self, raw: bytes) -> tuple[Reply | RenderKey, bool]:
-        access = self.access
+        config = self.config
         try:
-            exchange = RequestParser(
+            parser = RequestParser(
                 raw,
-                access.credentials,
+                config.credentials,
                 self._ready,
-                status_paths=access.pages.paths,
-                local_only=self.is_local and access.is_unprotected,
+                status_paths=config.renderer.paths,
+                local_only=self.is_local and config.is_unprotected,
             )
         except Exception:  # noqa: BLE001 - one bad scrape must not end the thread
             self._failed("scrape")
             return error_response(HTTPStatus.INTERNAL_SERVER_ERROR), False
-        return exchange.outcome, exchange.head_only
+        return parser.outcome, parser.head_only
 
     def _failed(self, where: str) -> None:
-        with self._lock.hold():
+        with self._fork_lock.hold():
             self._errors.report(where)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Final, Protocol
+
+from ..concurrency import ForkLock
 
 _READ_BYTES: Final = 64 * 1024
 
@@ -72,13 +72,13 @@ class Tls:
 
     Args:
         context: as made by ``server_context``.
-        hold: held for each step.
+        fork_lock: held for each step.
     """
 
     piece_bytes = 16 * 1024
 
-    def __init__(self, context: ssl.SSLContext, hold: Callable[[], AbstractContextManager[None]]) -> None:
-        self._hold = hold
+    def __init__(self, context: ssl.SSLContext, fork_lock: ForkLock) -> None:
+        self._fork_lock = fork_lock
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._context = context
         self._tls: ssl.SSLObject | None = None
@@ -91,7 +91,7 @@ class Tls:
             ConnectionError: no TLS, or no certificate that is let in, or more behind the notice that no more will come.
         """
         plain = b""
-        with self._hold():
+        with self._fork_lock.hold():
             tls = self._object()
             if self._in.pending:  # behind that notice OpenSSL takes nothing any more, and it would pile up here
                 raise ConnectionAbortedError("more after the end")
@@ -114,7 +114,7 @@ class Tls:
         Raises:
             ConnectionError: the connection is not one any more.
         """
-        with self._hold():
+        with self._fork_lock.hold():
             try:
                 self._object().write(data)
             except ssl.SSLError as error:
@@ -127,7 +127,7 @@ class Tls:
 
     def finish(self) -> bytes:
         """The notice that no more will come."""
-        with self._hold():
+        with self._fork_lock.hold():
             with contextlib.suppress(OSError):
                 self._object().unwrap()
             return self._out.read()

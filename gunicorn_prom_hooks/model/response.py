@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 
-class Resource(NamedTuple):
+class Response(NamedTuple):
     """An answer with status 200.
 
     Attributes:

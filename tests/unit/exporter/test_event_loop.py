@@ -50,7 +50,7 @@ class Loop:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         self.port = listener.getsockname()[1]
         service = Service(
-            lambda: Plain() if context is None else Tls(context, LOCK.hold),
+            lambda: Plain() if context is None else Tls(context, LOCK),
             self._answer,
             RenderQueue(self._render, self.wakeup_pipe.wake, print),
             lambda: self.stopping,
@@ -339,7 +339,7 @@ def test_certificates_that_cannot_be_used(files: Path, cert: str, key: str, ca: 
 
 def test_what_is_no_tls_is_a_broken_connection(files: Path) -> None:
     """Garbage raises what the loop takes for a broken connection, and leaves an alert to be sent."""
-    transport = Tls(server_context(str(files / "both.pem"), "", ""), LOCK.hold)
+    transport = Tls(server_context(str(files / "both.pem"), "", ""), LOCK)
     with pytest.raises(ConnectionError):
         transport.feed(b"\x16\x03\x01\x00\x05garbage")
     assert transport.outgoing().startswith(b"\x15")
