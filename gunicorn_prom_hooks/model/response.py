@@ -1,4 +1,4 @@
-"""What the exporter serves beside the metrics: a body and what HTTP says about it."""
+"""A response of the exporter other than the metrics: its body and its headers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 
 class Response(NamedTuple):
-    """An answer with status 200.
+    """A response with status 200.
 
     Attributes:
-        body: as it is sent.
-        content_type: header of that name.
+        body: bytes as they are sent, before compression.
+        content_type: value of the header ``Content-Type``.
         headers: further headers.
     """
 
