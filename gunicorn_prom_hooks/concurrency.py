@@ -1,19 +1,27 @@
-"""The real ones: threads, locks, sockets and polling as they are under gevent's monkey patches.
+"""Unpatched primitives of threads, the lock around forks, a pipe that wakes a poll, and a check for a process.
 
-A config file may call ``gevent.monkey.patch_all()``. A "thread" started in the master after that is a greenlet: it
+A config file may call ``gevent.monkey.patch_all()``. A "thread" started in the master after that is a greenlet. It
 runs only when the master waits, and every worker inherits a copy that answers scrapes from the worker's own
-memory (seen with gunicorn 27 and gevent 26). What the master's exporter uses comes from here, unpatched.
+memory (seen with gunicorn 27 and gevent 26). The master's exporter therefore uses the unpatched primitives.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+
+WAIT_SECONDS = 2.0
+"""How long a fork or a hook waits for the lock before it goes on without it."""
 
 
 def unpatched(module: str, name: str) -> Any:
-    """``module.name`` as it was before gevent patched it; never imports gevent."""
+    """Return ``module.name`` as it was before gevent patched it. Never imports gevent."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
         return monkey.get_original(module, name)
@@ -21,10 +29,146 @@ def unpatched(module: str, name: str) -> Any:
 
 
 def new_lock() -> Any:
-    """A lock of the operating system's threads."""
+    """Return a lock of the operating system's threads."""
     return unpatched("_thread", "allocate_lock")()
 
 
 def new_reentrant_lock() -> Any:
-    """One that the thread which holds it may take again."""
+    """Return a lock that the thread holding it may take again."""
     return unpatched("_thread", "RLock")()
+
+
+def process_exists(pid: int) -> bool:
+    """Return whether a process has this pid, be it another user's or a zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+class ForkLock:
+    """One lock around the master's shared state and around every fork, so that no worker inherits a held lock.
+
+    gunicorn's own control socket guards its thread in the same way. Fork handlers cannot be unregistered. They stay
+    for the life of the process, so one ``ForkLock`` serves for all reloads.
+
+    A thread that waits for the lock holds a turnstile meanwhile. So a thread that takes the lock again and again, as
+    the exporter's does in a flood of connections, cannot keep a fork waiting for more than one turn.
+
+    Args:
+        in_child: called in every forked child, where the lock is new and free.
+    """
+
+    def __init__(self, in_child: Callable[[], None]) -> None:
+        self._lock: Any = new_lock()
+        self._turnstile: Any = new_lock()
+        self._held_for_fork = False
+        self._in_child = in_child
+        os.register_at_fork(before=self._before, after_in_parent=self._after, after_in_child=self._child)
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Return a context manager that holds the lock. After ``WAIT_SECONDS`` it goes on without the lock."""
+        return _Held(self)
+
+    @contextmanager
+    def try_hold(self, seconds: float) -> Iterator[bool]:
+        """Hold the lock if it can be had within this time; yield whether it is held."""
+        # With no time to wait the caller may be a signal handler that has interrupted a thread inside the turnstile.
+        held = self._acquire(seconds) if seconds else self._lock.acquire(False)
+        try:
+            yield held
+        finally:
+            if held:
+                self._lock.release()
+
+    def acquire(self) -> bool:
+        """Take the lock; return whether it could be had within ``WAIT_SECONDS``."""
+        return self._acquire(WAIT_SECONDS)
+
+    def release(self) -> None:
+        """Release the lock."""
+        self._lock.release()
+
+    def _acquire(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        if not self._turnstile.acquire(timeout=seconds):
+            return False
+        try:
+            return bool(self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())))
+        finally:
+            self._turnstile.release()
+
+    def _before(self) -> None:
+        self._held_for_fork = self._acquire(WAIT_SECONDS)
+
+    def _after(self) -> None:
+        if self._held_for_fork:
+            self._held_for_fork = False
+            self._lock.release()
+
+    def _child(self) -> None:
+        # As a rule the fork held the lock and no other thread was in the turnstile: then no memory is touched for new
+        # locks.
+        if self._held_for_fork:
+            self._held_for_fork = False
+            self._lock.release()
+        else:
+            self._lock = new_lock()
+        if self._turnstile.locked():
+            self._turnstile = new_lock()
+        self._in_child()
+
+
+class _Held:
+    """Context manager of ``ForkLock.hold``. A class: a generator takes more code, and a fork copies more memory."""
+
+    __slots__ = ("_held", "_lock")
+
+    def __init__(self, lock: ForkLock) -> None:
+        self._lock = lock
+        self._held = False
+
+    def __enter__(self) -> None:
+        self._held = self._lock.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        if self._held:
+            self._lock.release()
+
+
+class WakeupPipe:
+    """A pipe: a write into it, from any thread, wakes the thread that polls its ``fd``."""
+
+    def __init__(self) -> None:
+        self.fd, self._write_fd = os.pipe()
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._write_fd, False)
+        self._closed = False
+        self._lock = new_lock()
+
+    def wake(self) -> None:
+        """Wake the polling thread. Does nothing on a closed pipe: a rendering may outlast its exporter."""
+        with self._lock, contextlib.suppress(OSError):
+            if not self._closed:
+                os.write(self._write_fd, b"x")
+
+    def drain(self) -> None:
+        """Read what has been written so far, so that the next poll waits."""
+        with contextlib.suppress(OSError):
+            while os.read(self.fd, 4096):
+                pass
+
+    def close(self) -> None:
+        """Close both ends, once no thread polls any more."""
+        with self._lock:
+            self.close_in_child()
+
+    def close_in_child(self) -> None:
+        """Close both ends in a forked child, without the lock, which a thread of the parent may have held."""
+        if not self._closed:
+            self._closed = True
+            os.closerange(self.fd, self.fd + 1)  # errors are ignored
+            os.closerange(self._write_fd, self._write_fd + 1)

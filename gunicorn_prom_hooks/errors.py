@@ -1,4 +1,4 @@
-"""Never harm the server: a failure of ours is logged at a bounded rate, counted, and that is all."""
+"""Failures of this package: counted, logged at a bounded rate, and never raised into the server."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ LOG_EVERY_SECONDS = 60.0
 
 
 class Log(Protocol):
-    """The part of gunicorn's logger that we use."""
+    """The part of gunicorn's logger that is used here."""
 
     def error(self, msg: str, *args: object, **kwargs: object) -> None:
-        """Logs at level error."""
+        """Log a message at level error."""
 
 
 class ErrorReporter:
-    """Where our own failures end. One per process, handed to whatever may fail.
+    """Reporter of this package's own failures. One per process, handed to every component that may fail.
 
     Args:
         clock: monotonic seconds.
@@ -28,14 +28,14 @@ class ErrorReporter:
         self._clock = clock
         self._last: dict[str, float] = {}
         self.log: Log | None = None
-        """gunicorn's logger, once there is one."""
+        """gunicorn's logger; None until gunicorn has made it."""
         self.counts: Counter[str] = Counter()
-        """Failures by where they happened."""
+        """Number of failures by component."""
         self.publish: Callable[[str], None] | None = None
-        """In a worker: counts a failure in the slot, for the master to see."""
+        """In a worker: counts a failure in the slot, which the master reads."""
 
     def report(self, where: str) -> None:
-        """Books the exception being handled. Never raises. ``where`` is one of a fixed few names."""
+        """Count and log the exception being handled. Never raises. ``where`` is one of a few fixed names."""
         try:
             self.counts[where] += 1
             now = self._clock()
@@ -43,10 +43,10 @@ class ErrorReporter:
             if self.log is not None and (last is None or now - last >= LOG_EVERY_SECONDS):
                 self._last[where] = now
                 self.log.error("gunicorn_prom_hooks: %s failed; the server goes on", where, exc_info=True)
-        except Exception:  # noqa: BLE001, S110 - nothing of ours may reach gunicorn, a failing log least of all
+        except Exception:  # noqa: BLE001, S110 - no failure of this package may reach gunicorn, nor one of its log
             pass
         try:
             if self.publish is not None:
                 self.publish(where)
-        except Exception:  # noqa: BLE001, S110 - nor may a slot that is broken
+        except Exception:  # noqa: BLE001, S110 - nor may a failure of a broken slot
             pass

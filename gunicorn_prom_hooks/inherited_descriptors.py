@@ -1,8 +1,8 @@
-"""Files that a thread of the master has open for a moment: a process that the master forks meanwhile closes them.
+"""Files that a thread of the master opens for a moment, and that a process forked meanwhile has to close.
 
-Holding a lock from opening to closing would have a fork wait for a slow file system. And which descriptor a file has, a
-thread learns only after it is open: a fork may come in between. So a thread notes where the files are that it is
-going to open, and the forked process goes through the descriptors that it has inherited.
+A lock held from opening to closing would make a fork wait for a slow file system. A thread learns the descriptor of a
+file only after it is open, and a fork may come in between. So a thread records which files it is going to open, and
+the forked process searches the descriptors that it has inherited.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 Match = Callable[[int, str], bool]
-"""Whether a descriptor, with what ``/proc/self/fd`` says of it, is one that a thread opens for a moment."""
+"""Returns whether a descriptor, with its link in ``/proc/self/fd``, is one that a thread opens for a moment."""
 
 _DESCRIPTORS: Final = "/proc/self/fd"
-"""Where there is no such directory, nothing is closed."""
+"""Without this directory nothing is closed."""
 _NETLINK_SOCK_DIAG: Final = 4  # linux/netlink.h
 
 
 Opened = frozenset[tuple[int, str]]
-"""Descriptors and what they are of. The number alone may soon be that of another file."""
+"""Descriptors with their links. The number alone may soon belong to another file."""
 
 
-class _Note(NamedTuple):
+class _Transient(NamedTuple):
     before: Opened
     matches: tuple[Match, ...]
 
 
-_notes: dict[object, _Note] = {}
-"""Of what is going on at this moment."""
+_transients: dict[object, _Transient] = {}
+"""One entry per running ``transient`` block."""
 
 
 def descriptors() -> Opened:
-    """Return what is open."""
+    """Return all open descriptors."""
     itself = f"/proc/{os.getpid()}/fd"
     found = set()
     try:
@@ -44,46 +44,46 @@ def descriptors() -> Opened:
     except OSError:
         return frozenset()
     for number in numbers:
-        with contextlib.suppress(OSError):  # closed meanwhile, as the one with which these were listed
+        with contextlib.suppress(OSError):  # closed meanwhile, as is the descriptor of the listing itself
             found.add((int(number), os.readlink(f"{_DESCRIPTORS}/{number}")))
     return frozenset(found)
 
 
 def below(directory: str) -> Match:
-    """Match the directory, by its real path, and all that is in it."""
+    """Return a match for the directory, given by its real path, and everything in it."""
     inside = directory.rstrip("/") + "/"
     return lambda _, link: f"{link.removesuffix(' (deleted)')}/".startswith(inside)
 
 
 def is_sock_diag(descriptor: int, link: str) -> bool:
-    """Match a socket that asks the kernel about sockets."""
+    """Return whether the descriptor is a netlink socket that queries the kernel about sockets."""
     if not link.startswith("socket:") or not hasattr(socket, "AF_NETLINK"):
         return False
-    with socket.socket(fileno=os.dup(descriptor)) as asking:
-        return asking.family == socket.AF_NETLINK and asking.proto == _NETLINK_SOCK_DIAG
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        return sock.family == socket.AF_NETLINK and sock.proto == _NETLINK_SOCK_DIAG
 
 
 @contextlib.contextmanager
 def transient(matches: Iterable[Match], before: Opened | None = None) -> Iterator[None]:
-    """Have forked processes close what the ``with`` block opens.
+    """Make forked processes close the files that the ``with`` block opens.
 
     Args:
-        matches: what it opens.
-        before: what was open at a moment before, and is kept. None: what is open now.
+        matches: recognize the files that the block opens.
+        before: descriptors that were open before, and are kept. None: those open now.
     """
     key = object()
-    _notes[key] = _Note(descriptors() if before is None else before, tuple(matches))
+    _transients[key] = _Transient(descriptors() if before is None else before, tuple(matches))
     try:
         yield
     finally:
-        _notes.pop(key, None)
+        _transients.pop(key, None)
 
 
 def close_inherited() -> None:
-    """Close what threads had open that this process, just forked, does not have. Never raises."""
-    notes = list(_notes.values())
-    _notes.clear()
-    for opened in descriptors() if notes else ():
+    """Close files that threads of the parent had open for a moment, in a process just forked. Never raises."""
+    entries = list(_transients.values())
+    _transients.clear()
+    for opened in descriptors() if entries else ():
         with contextlib.suppress(OSError):
-            if any(opened not in note.before and any(match(*opened) for match in note.matches) for note in notes):
+            if any(opened not in entry.before and any(match(*opened) for match in entry.matches) for entry in entries):
                 os.close(opened[0])

@@ -1,4 +1,4 @@
-"""What gunicorn's error log is told, whether or not its level lets it through."""
+"""Observer of all messages to gunicorn's error log, including those that its level suppresses."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from threading import get_ident
 from typing import Any, Final
 
 Count = Callable[[str], None]
-"""Told the level of each message. Must not raise."""
+"""Called with the level of each message. Must not raise."""
 Listen = Callable[[object, Any], None]
-"""Told text and arguments of each message of gunicorn's own, before anybody formats or alters it. Must not raise."""
+"""Called with text and arguments of each of gunicorn's own messages, before it is formatted. Must not raise."""
 
 _METHODS: Final = {
     "critical": logging.CRITICAL,
@@ -22,13 +22,13 @@ _METHODS: Final = {
     "warning": logging.WARNING,
     "info": logging.INFO,
 }
-"""Methods of gunicorn's logger. Not its debug: it is called with every request, and costs next to nothing hidden."""
+"""Methods of gunicorn's logger. Without debug, which is called with every request and is cheap while suppressed."""
 _LOGGING: Final = logging.info.__code__.co_filename
-"""The file whose frames logging leaves out when it looks for the caller of a method."""
+"""File whose frames logging skips when it looks for the caller of a method."""
 
 
 def level_name(number: int) -> str:
-    """The level's name, that of the next lower one for a level in between."""
+    """Return the name of a level, or of the next lower named level."""
     for name in ("critical", "error", "warning", "info"):
         if number >= _METHODS[name]:
             return name
@@ -36,12 +36,11 @@ def level_name(number: int) -> str:
 
 
 class LogObserver(logging.Filter):
-    """Counts every message to gunicorn's error log, and listens to gunicorn's own.
+    """Counter of all messages to gunicorn's error log, and listener to gunicorn's own messages.
 
-    A filter on the log, which filters nothing out, counts what its level lets through. The methods of gunicorn's
-    logger object, the only ones that gunicorn calls, are called through functions of ours: all of them in the master,
-    which listens; in a worker those whose level is hidden, to be counted. That is on this one object; no class is
-    touched.
+    A filter on the log, which drops nothing, counts the messages that pass the level. The methods of gunicorn's
+    logger object, the only ones that gunicorn calls, are wrapped. In the master, which listens, all of them are. In a
+    worker only those are whose level is suppressed, to be counted. Only this one object is changed, no class.
 
     Args:
         count: see ``Count``.
@@ -55,22 +54,22 @@ class LogObserver(logging.Filter):
         self._inside: set[int] = set()
         self._log: Any = None
         self._watching: dict[str, tuple[Any, Any]] = {}
-        """By method of this logger: our function, and the method behind it."""
+        """By name of the method: the wrapper, and the wrapped method."""
         self._functions: list[Any] = []
-        """These functions, in the same order."""
+        """The wrappers, in the same order."""
         self._error_log: Any = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Counts it, and lets it through."""
+        """Count the record, and let it pass."""
         self._count(level_name(record.levelno))
         return True
 
     def attach(self, log: Any, *, listening: bool) -> None:
-        """Watches a logger; to be done again after a reload, and in each worker.
+        """Observe a logger. To be called again after a reload, and in each worker.
 
         Args:
-            log: gunicorn's logger; one that is not derived from gunicorn's is listened to and counted all the same.
-            listening: in the master.
+            log: gunicorn's logger. It need not be derived from gunicorn's class.
+            listening: whether all messages are listened to, as in the master.
         """
         if listening and log is self._log and self._is_in_place():
             return
@@ -88,7 +87,7 @@ class LogObserver(logging.Filter):
             watched = function is not None and method is function
             wanted = listening or error_log is None or not error_log.isEnabledFor(number)
             if watched and not wanted:
-                if getattr(behind, "__self__", None) is log:  # the class's own, which is there again without ours
+                if getattr(behind, "__self__", None) is log:  # the class's own, visible again without the wrapper
                     delattr(log, name)
                 else:
                     setattr(log, name, behind)
@@ -100,7 +99,7 @@ class LogObserver(logging.Filter):
         self._functions = [function for function, _ in self._watching.values()]
 
     def _is_in_place(self) -> bool:
-        """Return whether all methods of gunicorn's logger are watched still. Asked before each fork: mostly in C."""
+        """Return whether all methods of the logger are still wrapped. Called before each fork: runs mostly in C."""
         own: Mapping[str, Any] = getattr(self._log, "__dict__", {})
         error_log: Any = self._error_log
         return (
@@ -118,7 +117,7 @@ class LogObserver(logging.Filter):
             ident = get_ident()
             if ident in self._inside or (error_log is not None and error_log.isEnabledFor(number)):
                 return method(msg, *args, **kwargs)
-            # A logger class of the user's may pass a message on to another of these methods: it is one message.
+            # A user's logger class may pass a message on to another of these methods: it counts once.
             self._inside.add(ident)
             try:
                 self._count(level_name(number))
@@ -126,8 +125,8 @@ class LogObserver(logging.Filter):
             finally:
                 self._inside.discard(ident)
 
-        # A logger class of the user's may ask who has called its method. To logging, and to all else that leaves out
-        # frames as logging does, this function is a part of logging.
+        # A user's logger class may look for the caller of its method. With this file name the wrapper is skipped by
+        # logging, and by all code that skips frames as logging does.
         function: Any = watching
         function.__code__ = function.__code__.replace(co_filename=_LOGGING)
         return watching

@@ -1,4 +1,4 @@
-"""Paths of requests: made general, for want of anything better to call an endpoint, and made fit to be shown."""
+"""Paths of requests: normalized to the name of an endpoint that has no route, and escaped for display."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from typing import Final
 
 MAX_PATH: Final = 200
-"""Characters of a path that are shown."""
+"""Number of characters of a path that are displayed."""
 MAX_SEGMENTS: Final = 16
 MAX_LENGTH: Final = 200
-"""In characters. What a path has beyond these bounds becomes one last segment."""
+"""In characters. The part of a path beyond these bounds becomes one last segment."""
 REST: Final = ":rest"
 
 _VARIABLE = re.compile(
@@ -24,10 +24,10 @@ _VARIABLE = re.compile(
 
 
 def normalize_path(path: str) -> str:
-    """The path with every number, UUID and long hex string replaced: ``/items/7`` gives ``/items/:id``.
+    """Return the path with every number, UUID and long hex string replaced: ``/items/7`` gives ``/items/:id``.
 
-    A number inside a word stays: ``/v1/items``. Of a path that has too many segments, or that is too long, the
-    first ones stay and the others become one: ``/a/b/:rest``.
+    A number inside a word stays: ``/v1/items``. A path that has too many segments, or that
+    is too long, keeps the first ones; the others become one: ``/a/b/:rest``.
     """
     general = _VARIABLE.sub(":id", path)
     if len(general) <= MAX_LENGTH and general.count("/") <= MAX_SEGMENTS:
@@ -40,6 +40,6 @@ def normalize_path(path: str) -> str:
 
 
 def escape_unprintable(text: str, limit: int = MAX_PATH) -> str:
-    """The text with what would not show, or would do worse where it is shown, escaped; cut to ``limit``."""
+    """Return the text with unprintable characters escaped, cut to ``limit`` characters."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:limit])
     return shown[:limit]

@@ -1,4 +1,4 @@
-"""Who may read the metrics: a bearer token, a user and password, or everybody."""
+"""Authentication of clients: by bearer token, by user and password, or none."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _REALM: Final = 'realm="gunicorn metrics"'
 
 
 class Credentials:
-    """What a client has to send. Either is enough where both are set.
+    """Credentials that a client has to send. Where both are set, either is enough.
 
     Args:
-        token: of the scheme Bearer; empty: none.
-        basic_auth: ``user:password`` of the scheme Basic; empty: none.
+        token: token of the scheme Bearer; empty: none.
+        basic_auth: ``user:password`` for the scheme Basic; empty: none.
     """
 
     def __init__(self, token: str = "", basic_auth: str = "") -> None:
@@ -24,17 +24,17 @@ class Credentials:
 
     @property
     def wanted(self) -> bool:
-        """Whether a client has to send anything."""
+        """Return whether a client has to send credentials."""
         return bool(self._token or self._basic)
 
     @property
     def challenges(self) -> tuple[str, ...]:
-        """Values of ``WWW-Authenticate``, one per scheme that is accepted."""
+        """Return the values of ``WWW-Authenticate``, one per accepted scheme."""
         bearer = (f"Bearer {_REALM}",) if self._token else ()
         return (*bearer, f'Basic {_REALM}, charset="UTF-8"') if self._basic else bearer
 
     def admit(self, authorization: str) -> bool:
-        """Whether a request with this header ``Authorization`` is let in. Takes as long for a near miss as for any."""
+        """Return whether a header ``Authorization`` is accepted. Compares in constant time."""
         if not self.wanted:
             return True
         scheme, _, value = authorization.partition(" ")

@@ -1,4 +1,4 @@
-"""The listening sockets of the exporter: one per address that the configured name has."""
+"""The listening sockets of the exporter: one per address of the configured name."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, Final, NamedTuple
 from ..concurrency import unpatched
 
 RETRY_SECONDS: Final = 1.0
-"""An address that cannot be bound is tried again this often."""
+"""Time between two attempts to bind an address."""
 BACKLOG: Final = 1024
 SEND_BUFFER_BYTES: Final = 256 * 1024
-"""The kernel would give each client that does not read several megabytes."""
+"""Without it the kernel would buffer several megabytes for each client that does not read."""
 
 
 class Candidate(NamedTuple):
-    """An address to bind: a family, a kind and a protocol of sockets, and the address as ``bind`` takes it."""
+    """An address to bind: family, type and protocol of the socket, and the address as ``bind`` takes it."""
 
     family: int
     kind: int
@@ -27,16 +27,16 @@ class Candidate(NamedTuple):
 
     @property
     def where(self) -> str:
-        """Address and port, as in a URL."""
+        """Return address and port, as in a URL."""
         return where(self.sockaddr[0], self.sockaddr[1])
 
 
 class Attempt(NamedTuple):
-    """What one call of ``Listeners.bind`` came to.
+    """The result of one call of ``Listeners.bind``.
 
     Attributes:
-        bound: addresses that have a listening socket since this call.
-        failed: those that have none, and the error of each.
+        bound: addresses whose socket listens since this call.
+        failed: addresses without a socket, and the error of each.
     """
 
     bound: list[Candidate]
@@ -44,10 +44,10 @@ class Attempt(NamedTuple):
 
 
 class Listeners:
-    """Binds every address, each on its own: one that is taken or absent does not keep the others closed.
+    """The listening sockets of all addresses. An address that is taken or absent does not affect the others.
 
     Attributes:
-        open: sockets that listen, by file descriptor. Non-blocking, and the original ones under gevent's patches.
+        open: listening sockets by file descriptor, non-blocking and not patched by gevent.
 
     Args:
         candidates: the addresses; one that comes twice is bound once.
@@ -73,17 +73,17 @@ class Listeners:
 
     @property
     def is_single(self) -> bool:
-        """Whether there is one address only."""
+        """Return whether there is only one address."""
         return len(self._candidates) == 1
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach them."""
+        """Return whether all addresses are loopback addresses."""
         return all(_is_loopback(candidate.sockaddr[0]) for candidate in self._candidates)
 
     @property
     def next_try(self) -> float | None:
-        """Monotonic seconds at which ``bind`` is to be called again; None if every address is bound."""
+        """Return the monotonic time of the next call of ``bind``, in seconds; None if every address is bound."""
         return self._next_try if len(self._bound) < len(self._candidates) else None
 
     def bind(self) -> Attempt:
@@ -129,9 +129,9 @@ class Listeners:
         return sock
 
     def _shares_wildcard(self, candidate: Candidate) -> bool:
-        """Whether this is ``::``, which would take the port of ``0.0.0.0``, and that one is wanted too.
+        """Return whether this is ``::`` beside addresses of IPv4, whose port it would take.
 
-        On its own ``::`` is left as the system has it: on Linux it then takes IPv4 as well.
+        Alone, ``::`` keeps the system's default: on Linux it then accepts IPv4 as well.
         """
         others = [other for other in self._candidates if other.family != candidate.family]
         return candidate.family == unpatched("socket", "AF_INET6") and candidate.sockaddr[0] == "::" and bool(others)

@@ -1,4 +1,4 @@
-"""The exporter's connections: one thread, non-blocking sockets, a deadline on each, so many and no more."""
+"""The exporter's event loop: one thread, non-blocking sockets, a deadline and a limit for connections."""
 
 from __future__ import annotations
 
@@ -10,39 +10,36 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-from ..concurrency import unpatched
-from ..fork_lock import ForkLock
-from ..wakeup_pipe import WakeupPipe
+from ..concurrency import ForkLock, WakeupPipe, unpatched
 from .bound_sockets import Listeners
-from .connection import MAX_HEAD_BYTES, Client, State
-from .eviction import next_to_go, too_much
+from .connection import MAX_HEAD_BYTES, Client, State, next_to_evict, over_memory_limit
 from .http import RenderKey, Reply, error_response
 from .render_queue import RenderQueue
 from .tls import Transport
 
 MAX_CONNECTIONS: Final = 256
-"""One more, and one of them is closed; ``eviction`` says which. Fewer where the process may open few files."""
+"""Beyond this one is closed, chosen by ``next_to_evict``. Lower where the limit of open files is low."""
 SHARE_OF_FILES: Final = 0.25
 MAX_HELD_BYTES: Final = 32 * 1024 * 1024
-"""Of answers that clients have not read yet."""
+"""Limit of response bodies that clients have not read yet."""
 ACCEPT_AT_ONCE: Final = 16
 ACCEPT_PAUSE_SECONDS: Final = 0.1
-"""Where the process has no file descriptors left."""
+"""Pause when the process has no file descriptors left."""
 
 _LATER: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
-_NOT_OURS: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EPERM})
+_CLIENT_ERRORS: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EPERM})
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Service(NamedTuple):
-    """What connections are served with.
+    """Functions that the event loop calls to serve a connection.
 
     Attributes:
-        channel: for a new connection.
-        answer: from the bytes of a request to its outcome, and whether the body is left out. Never raises.
-        renderings: of what is not answered at once.
-        stopping: whether ``serve`` is to return.
-        bind: tries the addresses that have no socket; called with the lock held.
+        transport: returns the transport of a new connection.
+        answer: takes the bytes of a request; returns its outcome, and whether the body is omitted. Never raises.
+        render_queue: renders the responses that are not answered at once.
+        stopping: returns whether ``serve`` has to return.
+        bind: tries to bind the addresses without a socket; called with the lock held.
     """
 
     transport: Callable[[], Transport]
@@ -53,19 +50,19 @@ class Service(NamedTuple):
 
 
 class Connections:
-    """Accepts, reads, answers, closes.
+    """All connections of the exporter: accepts, reads, writes and closes them.
 
     Args:
-        listeners: the listening sockets, of which more may come.
-        waker: wakes when something is rendered, or ``serve`` is to return.
-        lock: held while a client is accepted, so that no fork copies a socket that is not in the books yet.
-        service: what clients get.
+        listeners: the listening sockets; more may be bound later.
+        wakeup_pipe: wakes the loop when a rendering is completed, or ``serve`` has to return.
+        fork_lock: held while a client is accepted, so that no fork copies an unregistered socket.
+        service: see ``Service``.
     """
 
-    def __init__(self, listeners: Listeners, wakeup_pipe: WakeupPipe, lock: ForkLock, service: Service) -> None:
+    def __init__(self, listeners: Listeners, wakeup_pipe: WakeupPipe, fork_lock: ForkLock, service: Service) -> None:
         self._listeners = listeners
         self._wakeup_pipe = wakeup_pipe
-        self._lock = lock
+        self._fork_lock = fork_lock
         self._service = service
         self._open: dict[int, Client] = {}
         self._poll: Any = unpatched("select", "poll")()
@@ -76,19 +73,19 @@ class Connections:
         self._listen()
 
     def serve(self) -> None:
-        """Serves until it is to stop.
+        """Serve until the exporter stops.
 
         Raises:
-            OSError: a listening socket, or the waker, is broken.
+            OSError: a listening socket or the wakeup pipe is broken.
         """
         while True:
-            for fd, events in self._poll.poll(self._patience()):
+            for fd, events in self._poll.poll(self._poll_timeout()):
                 if fd == self._wakeup_pipe.fd:
                     if events & ~self._in:
-                        raise OSError(errno.EBADF, "the waker is broken")
+                        raise OSError(errno.EBADF, "the wakeup pipe is broken")
                     self._wakeup_pipe.drain()
                 elif fd in self._listeners.open:
-                    if not self._paused_until:  # another one may have found no room just now
+                    if not self._paused_until:  # another listener may have run out of descriptors just now
                         self._accept_some(self._listeners.open[fd])
                 elif fd in self._open:
                     self._advance(fd, events)
@@ -104,13 +101,13 @@ class Connections:
                 self._listen()
             next_try = self._listeners.next_try
             if next_try is not None and next_try <= now:
-                with self._lock.hold():
+                with self._fork_lock.hold():
                     if not self._service.stopping():
                         self._service.bind()
                 self._listen()
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Close every connection."""
         for client in list(self._open.values()):
             _close_quietly(client.sock)
 
@@ -119,12 +116,12 @@ class Connections:
         return [client.sock for client in self._open.values()]
 
     def _listen(self) -> None:
-        """Polls every listening socket, unless nothing is accepted at the moment."""
+        """Poll every listening socket, unless accepting is paused."""
         for fd in () if self._paused_until else self._listeners.open:
             self._poll.register(fd, self._in)
 
-    def _patience(self) -> float | None:
-        """Milliseconds until there is something to do."""
+    def _poll_timeout(self) -> float | None:
+        """Return the milliseconds until the next deadline; None without one."""
         moments = [client.deadline for client in self._open.values()]
         moments += [due for due in (self._service.render_queue.due(), self._listeners.next_try) if due is not None]
         if self._paused_until:
@@ -132,9 +129,9 @@ class Connections:
         return max(0.0, (min(moments) - time.monotonic()) * 1000.0) + 1.0 if moments else None
 
     def _accept_some(self, listener: Any) -> None:
-        """Accepts a few, and reads at once what has come with them: in a flood a request is not left behind."""
+        """Accept a few clients and read their requests at once, so that a flood does not delay a request."""
         for _ in range(ACCEPT_AT_ONCE):
-            with self._lock.hold():
+            with self._fork_lock.hold():
                 fd = self._accept(listener)
             if fd is None:
                 return
@@ -142,19 +139,19 @@ class Connections:
 
     def _accept(self, listener: Any) -> int | None:
         try:
-            # accept() of a socket object makes one of whatever class gevent has put into the socket module.
+            # accept() of a socket object returns an instance of the class that gevent has put into the socket module.
             fd, peer = listener._accept()  # noqa: SLF001
         except OSError as error:
             if error.errno in _NO_ROOM:
                 self._make_room()
-            elif error.errno not in _LATER | _NOT_OURS:
+            elif error.errno not in _LATER | _CLIENT_ERRORS:
                 raise
             return None
         sock = unpatched("socket", "socket")(fileno=fd)
         sock.setblocking(False)
         client = Client(sock, peer, self._service.transport())
-        if len(self._open) >= _most():
-            victim = next_to_go(self._open.values(), client.peer_key)
+        if len(self._open) >= _connection_limit():
+            victim = next_to_evict(self._open.values(), client.peer_key)
             if victim is None:
                 _close_quietly(sock)
                 return None
@@ -165,7 +162,7 @@ class Connections:
         return int(fd)
 
     def _make_room(self) -> None:
-        victim = next_to_go(self._open.values())
+        victim = next_to_evict(self._open.values())
         if victim is not None:
             self._close(victim.sock.fileno())
         else:
@@ -176,13 +173,13 @@ class Connections:
     def _advance(self, fd: int, events: int) -> None:
         client = self._open[fd]
         try:
-            # Of one that waits, or writes, nothing is polled that would be read.
+            # A client in WAITING or WRITING is not polled for reading.
             readable = events & ~self._out and client.state is not State.WRITING
             if client.state is State.WAITING or (readable and not client.read()):
                 self._close(fd)
                 return
             if client.state is State.READING:
-                self._understand(client)
+                self._handle_request(client)
             if client.wants_to_write:
                 client.write()
         except OSError as error:
@@ -191,7 +188,7 @@ class Connections:
                 return
         self._watch(fd, client)
 
-    def _understand(self, client: Client) -> None:
+    def _handle_request(self, client: Client) -> None:
         if b"\n\r\n" in client.head or b"\n\n" in client.head:
             outcome, client.head_only = self._service.answer(bytes(client.head))
             if isinstance(outcome, RenderKey):
@@ -203,13 +200,13 @@ class Connections:
             client.answer(error_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
 
     def _deliver(self) -> None:
-        """Sends what has been rendered to those who wait for it."""
-        pop_completed = self._service.render_queue.pop_completed()
-        for client, reply in pop_completed:
+        """Send completed renderings to the clients that wait for them."""
+        completed = self._service.render_queue.pop_completed()
+        for client, reply in completed:
             client.answer(reply)
-        for client in too_much(self._open.values(), MAX_HELD_BYTES) if pop_completed else ():
+        for client in over_memory_limit(self._open.values(), MAX_HELD_BYTES) if completed else ():
             self._close(client.sock.fileno())
-        for client, _ in pop_completed:
+        for client, _ in completed:
             if client.state is State.WRITING and client.sock.fileno() in self._open:
                 self._advance(client.sock.fileno(), self._out)
 
@@ -224,7 +221,7 @@ class Connections:
     def _close(self, fd: int) -> None:
         with contextlib.suppress(KeyError, OSError):
             self._poll.unregister(fd)
-        # First closed, then forgotten: a child forked in between finds it closed, not open and unknown.
+        # Closed before it is removed: a child forked in between finds it closed, not open and unregistered.
         client = self._open[fd]
         _close_quietly(client.sock)
         del self._open[fd]
@@ -232,8 +229,8 @@ class Connections:
             self._service.render_queue.cancel(client.key, client)
 
 
-def _most() -> int:
-    """How many clients there may be. With no file left for its next worker, gunicorn's master would end itself."""
+def _connection_limit() -> int:
+    """Return the limit of connections. Without a descriptor for its next worker, gunicorn's master would exit."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, int(files * SHARE_OF_FILES))
 

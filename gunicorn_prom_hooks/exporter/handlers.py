@@ -1,10 +1,9 @@
-"""From what clients want to what they get: metrics encoded and compressed, parts of the status page."""
+"""Rendering of responses: metrics, encoded and compressed, and the files of the status page."""
 
 from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -12,8 +11,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ..collectors import Page
+from ..concurrency import ForkLock
 from ..errors import ErrorReporter
-from ..model.response import Resource
+from ..model.response import Response
 from ..model.server_snapshot import ServerSnapshot
 from .http import ENCODERS, METRICS, RenderKey, Reply, error_response, not_found, respond
 
@@ -21,50 +21,48 @@ _VARY: Final = ("Vary", "Accept, Accept-Encoding")
 _COMPRESSED: Final = ("Content-Encoding", "gzip")
 
 
-class Site(Protocol):
-    """The status page."""
+class StatusPage(Protocol):
+    """The status page and its files."""
 
     @property
     def paths(self) -> Collection[str]:
-        """All there are."""
+        """Return the paths of the page and its files."""
 
-    def resource(self, path: str, look: Callable[[], ServerSnapshot]) -> Resource | None:
-        """What is at this path; None if nothing is. ``look`` takes a view of the server."""
+    def resource(self, path: str, look: Callable[[], ServerSnapshot]) -> Response | None:
+        """Return the response for a path, or None. ``look`` takes a snapshot of the server."""
 
 
-class Pages:
-    """Renders what is wished for. What several wishes have in common is done once.
+class Renderer:
+    """Renderer of responses. Work that several keys have in common is done once.
 
     Args:
-        page: the metrics.
-        site: the status page, if there is one.
-        hold: held while anything is logged.
-        errors: where failures end.
+        page: collects the metrics.
+        status_page: the status page; None without one.
+        fork_lock: held while anything is logged.
+        errors: reports failures.
     """
 
-    def __init__(
-        self, page: Page, site: Site | None, hold: Callable[[], AbstractContextManager[None]], errors: ErrorReporter
-    ) -> None:
+    def __init__(self, page: Page, status_page: StatusPage | None, fork_lock: ForkLock, errors: ErrorReporter) -> None:
         self._page = page
-        self._site = site
-        self._hold = hold
+        self._status_page = status_page
+        self._fork_lock = fork_lock
         self._errors = errors
 
     @property
     def paths(self) -> Collection[str]:
-        """Where the status page and its files are; empty if there is none."""
-        return () if self._site is None else self._site.paths
+        """Return the paths of the status page and its files; empty without one."""
+        return () if self._status_page is None else self._status_page.paths
 
     def render(self, keys: Iterable[RenderKey]) -> dict[RenderKey, Reply]:
-        """The reply to each wish, all of the same moment. Never raises."""
+        """Return the reply to each key, all from the same snapshot of the metrics. Never raises."""
         metrics = _Metrics(self._collect)
         return {key: self._one(key, metrics) for key in keys}
 
     def _one(self, key: RenderKey, metrics: _Metrics) -> Reply:
         try:
             return metrics.reply(key) if key.path == METRICS else self._resource(key)
-        except Exception:  # noqa: BLE001 - one bad scrape must not cost the others
-            with self._hold():
+        except Exception:  # noqa: BLE001 - one failing key must not affect the others
+            with self._fork_lock.hold():
                 self._errors.report("scrape")
             return error_response(HTTPStatus.INTERNAL_SERVER_ERROR)
 
@@ -72,10 +70,10 @@ class Pages:
         return list(self._page.collect_from(self._page.look()))
 
     def _resource(self, key: RenderKey) -> Reply:
-        site = self._site
-        if site is None:
+        status_page = self._status_page
+        if status_page is None:
             return not_found(status_page=False)
-        found = self._page.in_time("status", lambda: site.resource(key.path, self._page.look))
+        found = self._page.in_time("status", lambda: status_page.resource(key.path, self._page.look))
         if found is None:
             return not_found(status_page=True)
         body, headers = found.body, list(found.headers.items())
@@ -85,7 +83,7 @@ class Pages:
 
 
 class _Metrics(Collector):
-    """The metrics of one moment, collected when they are first asked for, encoded once per format."""
+    """The metrics of one rendering, collected on first use, encoded once per format."""
 
     def __init__(self, collect: Callable[[], list[Metric]]) -> None:
         self._collect = collect
@@ -93,17 +91,17 @@ class _Metrics(Collector):
         self._texts: dict[str, bytes] = {}
 
     def collect(self) -> list[Metric]:
-        """The families."""
+        """Return the metric families."""
         if self._families is None:
             self._families = self._collect()
         return self._families
 
     def reply(self, key: RenderKey) -> Reply:
-        """The page in one format."""
+        """Return the metrics in the format of ``key``."""
         text = self._texts.get(key.content_type)
         if text is None:
             text = self._texts[key.content_type] = ENCODERS[key.content_type](self)
         if key.gzip:
-            compressed = gzip.compress(text, compresslevel=1, mtime=0)  # no clock: it may show anything
+            compressed = gzip.compress(text, compresslevel=1, mtime=0)  # no time: it may be out of gzip's range
             return respond(HTTPStatus.OK, key.content_type, compressed, _VARY, _COMPRESSED)
         return respond(HTTPStatus.OK, key.content_type, text, _VARY)

@@ -1,4 +1,4 @@
-"""One HTTP request to the exporter: from its bytes to an answer, or to what is to be rendered for it."""
+"""Parsing of one HTTP request to the exporter, and the responses that need no rendering."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _UNLESS_GIVEN: Final = (("X-Content-Type-Options", "nosniff"), ("Cache-Control",
 
 
 class RenderKey(NamedTuple):
-    """What a client wants rendered. Clients with the same wish get the same bytes.
+    """Key of a rendering. Clients with the same key get the same bytes.
 
     Attributes:
-        path: ``/metrics``, or one of the status page's.
-        content_type: of the metrics, one of ``ENCODERS``; else empty.
-        gzip: whether compressed.
+        path: ``/metrics``, or a path of the status page.
+        content_type: format of the metrics, one of ``ENCODERS``; empty for the status page.
+        gzip: whether the body is compressed.
     """
 
     path: str
@@ -37,7 +37,7 @@ class RenderKey(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A whole response."""
+    """A complete response, as bytes."""
 
     head: bytes
     body: bytes
@@ -57,26 +57,26 @@ def _encoders() -> dict[str, Callable[[Collector], bytes]]:
 
 
 ENCODERS: Final[Mapping[str, Callable[[Collector], bytes]]] = _encoders()
-"""prometheus_client's encoders by content type: so many ways to have the page, and no more."""
+"""prometheus_client's encoders by content type. They bound the number of render keys."""
 
 
 class RequestParser(BaseHTTPRequestHandler):
-    """Understands the request in ``raw``. One request a connection.
+    """Parser of the request in ``raw``. One request per connection.
 
-    The standard library's handler, on a buffer instead of a socket: the socket belongs to the exporter's loop.
+    The standard library's handler on a buffer: the socket belongs to the event loop.
 
     Attributes:
-        outcome: the answer, or what is to be rendered.
-        head_only: the answer goes without its body.
+        outcome: the response, or the key to render.
+        head_only: whether the response is sent without its body.
 
     Args:
-        raw: up to the empty line, at least.
-        credentials: what everything but the health checks asks for.
-        ready: whether the server can take requests.
-        status_paths: where the status page and its files are; empty: there is none.
-        local_only: whether its reader is this machine, with nothing else to show for it: then a name that somebody's
-            web page has had resolved to this machine is not answered, or that page could read it in a browser here.
-            Over TLS there is no such page: the certificate is not for its name.
+        raw: bytes of the request, at least up to the empty line.
+        credentials: required for all paths except the health checks.
+        ready: returns whether the server can take requests.
+        status_paths: paths of the status page and its files; empty without a status page.
+        local_only: whether access is protected only by a loopback address. Then the status page is served only
+            under an IP address or localhost. This stops DNS rebinding: a web page whose name resolves to this
+            machine could otherwise read it in a local browser. Over TLS the certificate prevents that.
     """
 
     protocol_version = default_request_version = "HTTP/1.1"
@@ -107,22 +107,22 @@ class RequestParser(BaseHTTPRequestHandler):
             self.outcome = self._answer()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the base class finds wrong with a request."""
+        """Set the outcome for an error that the base class has found."""
         self.outcome = error_response(HTTPStatus(code))
 
     def handle_expect_100(self) -> bool:
-        """No body is waited for."""
+        """Continue without a ``100 Continue``: no body is read."""
         return True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's signature
-        """Scrapes are not logged."""
+        """Log nothing: scrapes are not logged."""
 
     def _answer(self) -> Reply | RenderKey:
         path = _path(self.path)
         checks = {"/healthz": self._health, "/readyz": self._readiness}
-        refused = self._with_body() or (None if path in checks else self._unauthorized()) or self._with_other_method()
-        if refused is not None:
-            return refused
+        error = self._check_no_body() or (None if path in checks else self._check_credentials()) or self._check_method()
+        if error is not None:
+            return error
         if path in checks:
             return checks[path]()
         compressed = gzip_accepted(self.headers.get("Accept-Encoding", ""))
@@ -130,12 +130,12 @@ class RequestParser(BaseHTTPRequestHandler):
             return RenderKey(path, _content_type(str(self.headers.get("Accept", ""))), compressed)
         if self._local_only and not _is_this_machine(str(self.headers.get("Host", ""))):
             return text(HTTPStatus.FORBIDDEN, "Ask for this page by an IP address or as localhost, or set a token.\n")
-        # So there are only so many different wishes, and nobody waits for what there is not.
+        # Only known paths are rendered: this bounds the keys, and an unknown path is answered at once.
         if path in self._status_paths:
             return RenderKey(path, "", compressed)
         return not_found(status_page=bool(self._status_paths))
 
-    def _with_body(self) -> Reply | None:
+    def _check_no_body(self) -> Reply | None:
         lengths = [length.strip() for length in self.headers.get_all("Content-Length", [])]
         if not all(length.isdecimal() for length in lengths):
             return error_response(HTTPStatus.BAD_REQUEST)
@@ -143,13 +143,13 @@ class RequestParser(BaseHTTPRequestHandler):
             return error_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         return None
 
-    def _unauthorized(self) -> Reply | None:
+    def _check_credentials(self) -> Reply | None:
         if self._credentials.admit(str(self.headers.get("Authorization", ""))):
             return None
         challenges = [("WWW-Authenticate", challenge) for challenge in self._credentials.challenges]
         return error_response(HTTPStatus.UNAUTHORIZED, *challenges)
 
-    def _with_other_method(self) -> Reply | None:
+    def _check_method(self) -> Reply | None:
         if self.command in _METHODS:
             return None
         return error_response(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", ", ".join(_METHODS)))
@@ -162,10 +162,10 @@ class RequestParser(BaseHTTPRequestHandler):
 
 
 def _content_type(accept: str) -> str:
-    """Which of ``ENCODERS`` a client gets."""
+    """Return the content type, one of ``ENCODERS``, for a header ``Accept``."""
     try:
         _, content_type = choose_encoder(accept)
-    except (TypeError, ValueError):  # a version that is none, seen with prometheus_client 0.26
+    except (TypeError, ValueError):  # an invalid version, seen with prometheus_client 0.26
         content_type = ""
     if content_type in ENCODERS:
         return content_type
@@ -173,7 +173,7 @@ def _content_type(accept: str) -> str:
 
 
 def _path(target: str) -> str:
-    """The path of a request target, which may be a whole URL."""
+    """Return the path of a request target, which may be an absolute URL."""
     try:
         return urlsplit(target).path
     except ValueError:
@@ -181,7 +181,7 @@ def _path(target: str) -> str:
 
 
 def _is_this_machine(host: str) -> bool:
-    """Whether a header ``Host`` has an address or the name localhost; old clients send none."""
+    """Return whether a header ``Host`` is an IP address, localhost or empty, as old clients send it."""
     try:
         name = urlsplit(f"//{host}").hostname
         if name is not None and name != "localhost":
@@ -192,7 +192,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def respond(status: HTTPStatus, content_type: str, body: bytes, *more: tuple[str, str]) -> Reply:
-    """A whole response, after which the connection closes."""
+    """Return a complete response, after which the connection closes."""
     given = {name.lower() for name, _ in more}
     headers = [
         ("Date", formatdate(usegmt=True)),
@@ -208,17 +208,17 @@ def respond(status: HTTPStatus, content_type: str, body: bytes, *more: tuple[str
 
 
 def text(status: HTTPStatus, body: str, *more: tuple[str, str]) -> Reply:
-    """A response in words."""
+    """Return a plain text response."""
     return respond(status, "text/plain; charset=utf-8", body.encode(), *more)
 
 
 def error_response(status: HTTPStatus, *more: tuple[str, str]) -> Reply:
-    """A response that refuses a request."""
+    """Return a response whose body is the status line's code and phrase."""
     return text(status, f"{status.value} {status.phrase}\n", *more)
 
 
 def not_found(*, status_page: bool) -> Reply:
-    """What there is instead."""
+    """Return a 404 that names the existing paths."""
     page = "The status page is at /. " if status_page else ""
     return text(
         HTTPStatus.NOT_FOUND, f"The metrics are at /metrics. {page}Health checks are at /healthz and /readyz.\n"

@@ -1,77 +1,132 @@
-"""The exporter through every reload: started, moved to another address, given other settings, ended."""
+"""The exporter through every reload: started, moved to another address, given other settings, stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from prometheus_client.metrics_core import Metric
+
+from ..collectors import Page
+from ..concurrency import ForkLock
 from ..errors import ErrorReporter
-from ..fork_lock import ForkLock
+from ..model.server_snapshot import ServerSnapshot
 from ..settings import Settings
-from .opening import Opening
-from .server import Exporter
+from .auth import Credentials
+from .handlers import Renderer, StatusPage
+from .server import Exporter, ExporterConfig
+from .tls import BadCertificate, server_context
 
 
-class Serving:
-    """One per master process.
+class ExporterManager:
+    """The exporter of a master process. Its collectors outlive a reload: they remember what must not decrease.
 
     Args:
-        opening: one for all exporters, since collectors remember what must not go backwards.
-        is_ready: whether the server can answer requests.
-        lock: held while the server is looked at.
-        errors: where failures end.
-        log: gunicorn's logger.
+        take_snapshot: takes a snapshot of the server. Called without the lock, which it takes itself.
+        is_ready: returns whether the server can answer requests. Called without the lock.
+        fork_lock: held while anything is logged, and while a client is accepted.
+        errors: reports failures.
+        log: logger of the server.
+        collect_app_metrics: collects the application's own metrics; None if there are none.
     """
 
     def __init__(
-        self, opening: Opening, is_ready: Callable[[], bool], lock: ForkLock, errors: ErrorReporter, log: Any
+        self,
+        take_snapshot: Callable[[], ServerSnapshot],
+        is_ready: Callable[[], bool],
+        fork_lock: ForkLock,
+        errors: ErrorReporter,
+        log: Any,
+        collect_app_metrics: Callable[[], Iterable[Metric]] | None = None,
     ) -> None:
-        self._opening = opening
         self._is_ready = is_ready
-        self._lock = lock
+        self._fork_lock = fork_lock
         self._errors = errors
         self._log = log
+        self._page = Page(take_snapshot, errors, collect_app_metrics, fork_lock.hold, log.warning)
+        self._status_page: StatusPage | None = None
         self._exporter: Exporter | None = None
         self._settings: Settings | None = None
 
-    def serve(self, settings: Settings) -> None:
-        """Goes on as the settings say, at another address if need be. What cannot be is logged, and not served."""
-        before = self._exporter
-        access = self._opening.access(settings, None if before is None else before.access)
-        if access is None:
+    def apply(self, settings: Settings) -> None:
+        """Serve as the settings say, at another address if need be. Log what cannot be served."""
+        previous = self._exporter
+        config = self._config(settings, None if previous is None else previous.config)
+        if config is None:
             self.close()
             return
-        if before is not None:
-            before.access = access
+        if previous is not None:
+            previous.config = config
         current = self._settings
         if current is not None and (current.address, current.port) == (settings.address, settings.port):
             self._settings = settings
-            self.revive()
+            self.restart_if_stopped()
             return
         address, log = settings.address, self._log
         try:
-            exporter = Exporter(access, self._is_ready, self._lock, self._errors, log, address, settings.port)
+            exporter = Exporter(config, self._is_ready, self._fork_lock, self._errors, log, address, settings.port)
         except OSError as error:
             log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
             return
         self.close()
         self._settings, self._exporter = settings, exporter
         exporter.start()
-        self._opening.warn(exporter)
+        self._warn_if_exposed(exporter)
 
-    def revive(self) -> None:
-        """Start the exporter's thread again if it could not start, or has died."""
+    def restart_if_stopped(self) -> None:
+        """Start the exporter's thread again if it could not start, or has ended."""
         if self._exporter is not None:
             self._exporter.start()
 
     def close(self) -> None:
-        """Ends the exporter."""
+        """Stop the exporter."""
         exporter, self._exporter, self._settings = self._exporter, None, None
         if exporter is not None:
             exporter.stop()
 
     def close_in_child(self) -> None:
-        """Lets go of what a forked child has inherited of the exporter."""
+        """Close what a forked child has inherited of the exporter."""
         if self._exporter is not None:
-            # It is kept: to free what a child has inherited is to copy all the memory that it lies in.
+            # The object is kept: to free it in a child is to copy all the memory that it lies in.
             self._exporter.close_in_child()
+
+    def _config(self, settings: Settings, previous: ExporterConfig | None) -> ExporterConfig | None:
+        """Return the exporter's configuration; None if the certificate cannot be used: never plain text instead.
+
+        A certificate that cannot be used leaves the previous one in place, unless the previous one requires less of
+        a client than the settings do.
+        """
+        context = None
+        if settings.certfile:
+            try:
+                context = server_context(settings.certfile, settings.keyfile, settings.client_cafile)
+            except BadCertificate as error:
+                old = None if previous is None else previous.context
+                if old is None or (settings.client_cafile and not old.verify_mode):
+                    self._log.error("gunicorn_prom_hooks: no metrics: %s; a reload tries again", error)
+                    return None
+                self._log.error("gunicorn_prom_hooks: %s; the previous certificate stays in use", error)
+                context = old
+        status_page = self._load_status_page() if settings.status_page else None
+        renderer = Renderer(self._page, status_page, self._fork_lock, self._errors)
+        return ExporterConfig(Credentials(settings.token, settings.basic_auth), context, renderer)
+
+    def _warn_if_exposed(self, exporter: Exporter) -> None:
+        if exporter.config.is_unprotected and not exporter.is_local:
+            self._log.warning(
+                "gunicorn_prom_hooks: any client that can reach %s can read the metrics: set token, basic_auth or "
+                "certfile, or keep the port behind a firewall",
+                exporter.where,
+            )
+
+    def _load_status_page(self) -> StatusPage | None:
+        """Return the status page, the same one for all exporters; None if it fails to load."""
+        if self._status_page is None:
+            try:
+                # Imported late: a server without a status page does not need its modules.
+                from .. import status
+
+                self._status_page = status.Site()
+            except Exception:  # noqa: BLE001 - metrics without a status page are better than none
+                self._errors.report("status")
+        return self._status_page

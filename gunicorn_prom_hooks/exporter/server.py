@@ -1,4 +1,4 @@
-"""The exporter: a thread of the master that holds the metrics port and answers scrapes."""
+"""The exporter: a thread of the master that listens on the metrics port and answers scrapes."""
 
 from __future__ import annotations
 
@@ -9,57 +9,55 @@ from http import HTTPStatus
 from socket import SocketType
 from typing import Any, Final, NamedTuple
 
-from ..concurrency import new_lock, unpatched
+from ..concurrency import ForkLock, WakeupPipe, new_lock, unpatched
 from ..errors import ErrorReporter
-from ..fork_lock import ForkLock
-from ..wakeup_pipe import WakeupPipe
 from .auth import Credentials
 from .bound_sockets import RETRY_SECONDS, Attempt, Listeners, where
 from .event_loop import Connections, Service
-from .handlers import Pages
+from .handlers import Renderer
 from .http import RenderKey, Reply, RequestParser, error_response
 from .render_queue import RenderQueue
 from .tls import Plain, Tls, Transport
 
 STOP_SECONDS: Final = 2.0
 CLOSE: Final = SocketType.close
-"""``close`` of the operating system's sockets, which those of Python and of gevent are derived from."""
+"""``close`` of the C socket class, from which the sockets of Python and of gevent are derived."""
 _ABSENT: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-"""Errors of an address that this machine does not have, IPv6 where it is switched off."""
+"""Errors for an address that this machine does not have, as IPv6 where it is disabled."""
 
 
 class ExporterConfig(NamedTuple):
-    """Who gets what, and how. A reload replaces it as a whole.
+    """Configuration of the exporter. A reload replaces it as a whole.
 
     Attributes:
-        credentials: what a client has to send.
-        context: TLS; None for plain HTTP.
-        pages: what there is to see.
+        credentials: credentials that a client has to send.
+        context: TLS context; None for plain HTTP.
+        renderer: renders metrics and status page.
     """
 
     credentials: Credentials
     context: ssl.SSLContext | None
-    pages: Pages
+    renderer: Renderer
 
     @property
     def is_unprotected(self) -> bool:
-        """Whether anybody may read, and everybody in between too."""
+        """Return whether neither TLS nor credentials are required."""
         return self.context is None and not self.credentials.wanted
 
 
 class Exporter:
-    """Serves pages at one name or address until it is stopped.
+    """HTTP server of the metrics, at one name or address, until it is stopped.
 
-    A port that is taken is tried again every second. Without its thread it does not listen: ``start`` is to be called
-    again where ``is_running`` is false.
+    A port that is taken is tried again every second. Without its thread it does not listen. ``start`` has to be
+    called again while ``is_running`` is false.
 
     Attributes:
-        access: who gets what; may be replaced at any time, and counts from the next request or connection on.
+        config: may be replaced at any time; takes effect with the next request or connection.
 
     Args:
-        ready: whether the server can take requests; called without the lock.
-        lock: held while anything is logged, and while a client is accepted.
-        log: gunicorn's logger.
+        ready: returns whether the server can take requests; called without the lock.
+        fork_lock: held while anything is logged, and while a client is accepted.
+        log: logger of the server.
 
     Raises:
         OSError: the address is a name that has no address.
@@ -67,48 +65,43 @@ class Exporter:
 
     def __init__(
         self,
-        access: ExporterConfig,
+        config: ExporterConfig,
         ready: Callable[[], bool],
-        lock: ForkLock,
+        fork_lock: ForkLock,
         errors: ErrorReporter,
         log: Any,
         address: str,
         port: int,
     ) -> None:
-        self.access = access
+        self.config = config
         self.where = where(address, port)
         self._ready = ready
-        self._lock = lock
+        self._fork_lock = fork_lock
         self._errors = errors
         self._log = log
         self._listeners = Listeners.of_name(address, port)
-        self._told: set[str] = set()
-        """What has been logged as missing and has not come since: addresses, and the thread."""
+        self._logged_missing: set[str] = set()
+        """Addresses, and the thread, logged as missing and still missing."""
         self._connections: Connections | None = None
         self._wakeup_pipe: WakeupPipe | None = None
         self._stopping = False
         self._running = new_lock()
-        """Held by the thread, from before it is started."""
-
-    @property
-    def url(self) -> str:
-        """Where the metrics are."""
-        return self._url(self.where)
+        """Held from before the thread starts until it ends."""
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Return whether it listens on loopback addresses only."""
         return self._listeners.is_local
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread is there."""
+        """Return whether the thread is running."""
         return bool(self._running.locked())
 
     def start(self) -> None:
-        """Bind, and start the thread; a real one, whatever gevent has made of the threading module.
+        """Bind, and start the thread, which is not patched by gevent.
 
-        Where the system has no thread to give the port is closed again, and one line says so.
+        If no thread can be started, the port is closed again, and one line is logged.
         """
         if self.is_running:
             return
@@ -117,13 +110,13 @@ class Exporter:
             self._wakeup_pipe = self._wakeup_pipe or WakeupPipe()
             attempt = self._listeners.bind()
             unpatched("_thread", "start_new_thread")(self._run, (self._wakeup_pipe,))
-        except Exception as error:  # noqa: BLE001 - no thread, memory or file descriptor; the server needs none of ours
+        except Exception as error:  # noqa: BLE001 - no thread, memory or file descriptor: the server runs without the exporter
             self._listeners.close()
             self._running.release()
-            self._cannot_start(error)
+            self._log_start_failure(error)
         else:
-            self._told.discard("thread")
-            self._tell(attempt)
+            self._logged_missing.discard("thread")
+            self._log_attempt(attempt)
 
     def stop(self) -> None:
         """End the thread and close its sockets. A rendering in progress is not waited for."""
@@ -135,10 +128,10 @@ class Exporter:
                 self._wakeup_pipe.close()
 
     def close_in_child(self) -> None:
-        """Let go of the port and the clients in a forked child, where there is no such thread.
+        """Close the sockets of the port and of the clients in a forked child, which has no exporter thread.
 
-        Every worker does it. Each function that is called there has memory copied that is shared until then: hence the
-        methods in C, without a function around them.
+        Every worker does it. Each Python function called there copies memory that was shared until then. So the
+        methods in C are called directly.
         """
         if self._connections is not None:
             for sock in self._connections.sockets():
@@ -157,14 +150,14 @@ class Exporter:
             self._running.release()
 
     def _serve(self, wakeup_pipe: WakeupPipe) -> bool:
-        """Serve until it is stopped. False if it failed, with the port given up, to be bound again."""
+        """Serve until the exporter is stopped; return False after a failure, with the port closed for a new bind."""
         try:
             render_queue = RenderQueue(self._render, wakeup_pipe.wake, self._failed)
             service = Service(self._transport, self._answer, render_queue, lambda: self._stopping, self._bind_again)
-            self._connections = Connections(self._listeners, wakeup_pipe, self._lock, service)
+            self._connections = Connections(self._listeners, wakeup_pipe, self._fork_lock, service)
             self._connections.serve()
             return True
-        except Exception:  # noqa: BLE001 - whatever it is, there is to be an exporter
+        except Exception:  # noqa: BLE001 - the exporter starts again after any failure
             self._failed("exporter")
             return self._stopping
         finally:
@@ -174,33 +167,33 @@ class Exporter:
             self._listeners.close()
 
     def _bind_again(self) -> None:
-        """Try the addresses that have no socket. With the lock held."""
-        self._tell(self._listeners.bind())
+        """Try to bind the addresses without a socket. The caller holds the lock."""
+        self._log_attempt(self._listeners.bind())
 
-    def _tell(self, attempt: Attempt) -> None:
-        """Log what is served since this attempt, and, once, what is not."""
+    def _log_attempt(self, attempt: Attempt) -> None:
+        """Log the addresses bound by this attempt, and, once, those that could not be bound."""
         named = self._listeners.is_single or (not attempt.failed and len(attempt.bound) == len(self._listeners.open))
         missing = {self.where if named else candidate.where: error for candidate, error in attempt.failed}
         for place, error in missing.items():
-            if place not in self._told:
-                self._told.add(place)
+            if place not in self._logged_missing:
+                self._logged_missing.add(place)
                 absent = error.errno in _ABSENT and bool(self._listeners.open)
-                self._say(
+                self._write_log(
                     "info" if absent else "warning",
                     "gunicorn_prom_hooks: no metrics at %s yet: %s; trying again every second, the server goes on",
                     place,
                     error.strerror or error,
                 )
         numeric = [candidate.where for candidate in attempt.bound]
-        self._told.difference_update(numeric, [self.where] if numeric else ())
+        self._logged_missing.difference_update(numeric, [self.where] if numeric else ())
         for place in [self.where] if named and numeric else numeric:
-            self._say("info", "gunicorn_prom_hooks: metrics at %s", self._url(place))
+            self._write_log("info", "gunicorn_prom_hooks: metrics at %s", self._url(place))
 
-    def _cannot_start(self, error: Exception) -> None:
+    def _log_start_failure(self, error: Exception) -> None:
         self._errors.counts["exporter"] += 1
-        if "thread" not in self._told:
-            self._told.add("thread")
-            self._say(
+        if "thread" not in self._logged_missing:
+            self._logged_missing.add("thread")
+            self._write_log(
                 "error",
                 "gunicorn_prom_hooks: no metrics at %s: the exporter cannot start: %s; the next fork or reload tries "
                 "again, the server goes on",
@@ -209,36 +202,36 @@ class Exporter:
             )
 
     def _url(self, place: str) -> str:
-        return f"{'http' if self.access.context is None else 'https'}://{place}/metrics"
+        return f"{'http' if self.config.context is None else 'https'}://{place}/metrics"
 
-    def _say(self, level: str, message: str, *args: object) -> None:
+    def _write_log(self, level: str, message: str, *args: object) -> None:
         try:
             getattr(self._log, level)(message, *args)
-        except Exception:  # noqa: BLE001 - the user's logger may fail; the exporter must not for that
+        except Exception:  # noqa: BLE001 - a failing user logger must not stop the exporter
             self._errors.report("log")
 
     def _transport(self) -> Transport:
-        context = self.access.context
-        return Plain() if context is None else Tls(context, self._lock.hold)
+        context = self.config.context
+        return Plain() if context is None else Tls(context, self._fork_lock)
 
     def _render(self, keys: Iterable[RenderKey]) -> Mapping[RenderKey, Reply]:
-        return self.access.pages.render(keys)
+        return self.config.renderer.render(keys)
 
     def _answer(self, raw: bytes) -> tuple[Reply | RenderKey, bool]:
-        access = self.access
+        config = self.config
         try:
-            exchange = RequestParser(
+            parser = RequestParser(
                 raw,
-                access.credentials,
+                config.credentials,
                 self._ready,
-                status_paths=access.pages.paths,
-                local_only=self.is_local and access.is_unprotected,
+                status_paths=config.renderer.paths,
+                local_only=self.is_local and config.is_unprotected,
             )
-        except Exception:  # noqa: BLE001 - one bad scrape must not end the thread
+        except Exception:  # noqa: BLE001 - one failing request must not end the thread
             self._failed("scrape")
             return error_response(HTTPStatus.INTERNAL_SERVER_ERROR), False
-        return exchange.outcome, exchange.head_only
+        return parser.outcome, parser.head_only
 
     def _failed(self, where: str) -> None:
-        with self._lock.hold():
+        with self._fork_lock.hold():
             self._errors.report(where)

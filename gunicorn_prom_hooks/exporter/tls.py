@@ -1,100 +1,100 @@
-"""TLS on the exporter's non-blocking sockets: records come in and go out as bytes, the sockets stay the loop's.
+"""TLS on bytes in memory: the event loop alone reads and writes the sockets.
 
-OpenSSL has locks of its own, some of them global. Each of its steps here is short, since it never waits for a
-client, and is taken with the master's lock held: no worker is forked in the middle of one.
+OpenSSL has internal locks, some of them global. Each step here is short, since it never waits for a client. It holds
+the fork lock, so that no worker is forked in the middle of a step.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Final, Protocol
+
+from ..concurrency import ForkLock
 
 _READ_BYTES: Final = 64 * 1024
 
 
 class BadCertificate(Exception):
-    """A file that cannot be used. Its text is one line: which one, and why."""
+    """A certificate file that cannot be used. The text is one line with file and reason."""
 
 
 class Transport(Protocol):
-    """What is between the bytes of a connection and those of its request and answer.
+    """Translation between the bytes of a connection and those of its request and response.
 
     Attributes:
-        piece_bytes: how much of an answer to seal at a time.
+        piece_bytes: bytes of a response to encrypt at a time.
     """
 
     piece_bytes: int
 
     def feed(self, data: bytes) -> bytes:
-        """From what came in to what of it is the request's.
+        """Return the bytes of the request contained in received bytes.
 
         Raises:
-            ConnectionError: the client does not speak as it should.
+            ConnectionError: the client violates the protocol.
         """
 
     def encrypt(self, data: memoryview) -> memoryview:
-        """From a piece of the answer to what is to be sent for it."""
+        """Return the bytes to send for a piece of the response."""
 
     def outgoing(self) -> bytes:
-        """What is to be sent of the channel's own accord."""
+        """Return the bytes that the transport itself has to send."""
 
     def finish(self) -> bytes:
-        """What is to be sent at the end."""
+        """Return the bytes to send at the end of the connection."""
 
 
 class Plain:
-    """No TLS."""
+    """Transport without TLS."""
 
     piece_bytes = 256 * 1024
 
     def feed(self, data: bytes) -> bytes:
-        """As it came."""
+        """Return the bytes unchanged."""
         return data
 
     def encrypt(self, data: memoryview) -> memoryview:
-        """As it is."""
+        """Return the bytes unchanged."""
         return data
 
     def outgoing(self) -> bytes:
-        """Nothing."""
+        """Return no bytes."""
         return b""
 
     def finish(self) -> bytes:
-        """Nothing."""
+        """Return no bytes."""
         return b""
 
 
 class Tls:
-    """The server's side of one TLS connection.
+    """Server side of one TLS connection.
 
     Args:
         context: as made by ``server_context``.
-        hold: held for each step.
+        fork_lock: held for each step.
     """
 
     piece_bytes = 16 * 1024
 
-    def __init__(self, context: ssl.SSLContext, hold: Callable[[], AbstractContextManager[None]]) -> None:
-        self._hold = hold
+    def __init__(self, context: ssl.SSLContext, fork_lock: ForkLock) -> None:
+        self._fork_lock = fork_lock
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._context = context
         self._tls: ssl.SSLObject | None = None
         self._established = False
 
     def feed(self, data: bytes) -> bytes:
-        """Goes on with the handshake, or decrypts.
+        """Continue the handshake, or decrypt.
 
         Raises:
-            ConnectionError: no TLS, or no certificate that is let in, or more behind the notice that no more will come.
+            ConnectionError: not TLS, no accepted client certificate, or bytes after ``close_notify``.
         """
         plain = b""
-        with self._hold():
+        with self._fork_lock.hold():
             tls = self._object()
-            if self._in.pending:  # behind that notice OpenSSL takes nothing any more, and it would pile up here
-                raise ConnectionAbortedError("more after the end")
+            if self._in.pending:  # after close_notify OpenSSL reads nothing, and bytes would pile up
+                raise ConnectionAbortedError("bytes after close_notify")
             self._in.write(data)
             try:
                 if not self._established:
@@ -103,18 +103,18 @@ class Tls:
                 while piece := tls.read(_READ_BYTES):
                     plain += piece
             except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
-                pass  # for the moment, or for ever: then the socket will say so
+                pass  # no more bytes for now, or at all: then the socket reports the end
             except ssl.SSLError as error:
                 raise ConnectionAbortedError(error.reason) from error
         return plain
 
     def encrypt(self, data: memoryview) -> memoryview:
-        """Encrypts.
+        """Return the encrypted bytes.
 
         Raises:
-            ConnectionError: the connection is not one any more.
+            ConnectionError: the TLS connection is broken.
         """
-        with self._hold():
+        with self._fork_lock.hold():
             try:
                 self._object().write(data)
             except ssl.SSLError as error:
@@ -122,12 +122,12 @@ class Tls:
             return memoryview(self._out.read())
 
     def outgoing(self) -> bytes:
-        """What the handshake has to say, alerts included."""
+        """Return the bytes of the handshake, alerts included."""
         return self._out.read()
 
     def finish(self) -> bytes:
-        """The notice that no more will come."""
-        with self._hold():
+        """Return the alert ``close_notify``."""
+        with self._fork_lock.hold():
             with contextlib.suppress(OSError):
                 self._object().unwrap()
             return self._out.read()
@@ -139,12 +139,12 @@ class Tls:
 
 
 def server_context(certfile: str, keyfile: str, client_cafile: str) -> ssl.SSLContext:
-    """TLS 1.2 and newer with this certificate; with ``client_cafile``, for clients that have one from there.
+    """Return a context for TLS 1.2 and newer; ``client_cafile`` requires client certificates issued by that CA.
 
     Raises:
-        BadCertificate: naming the file.
+        BadCertificate: a file cannot be used; names the file.
     """
-    # Not the original under gevent: there the class of the standard library calls itself without end.
+    # Not unpatched(): under gevent the class of the standard library would recurse without end.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -170,7 +170,7 @@ def server_context(certfile: str, keyfile: str, client_cafile: str) -> ssl.SSLCo
 
 
 def _no_password() -> str:
-    # OpenSSL would ask at the terminal.
+    # Without it OpenSSL would ask for a password at the terminal.
     raise ValueError("the private key is encrypted")
 
 

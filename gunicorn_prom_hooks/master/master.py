@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from gunicorn import __version__ as gunicorn_version
 
+from ..concurrency import ForkLock
 from ..errors import ErrorReporter
-from ..fork_lock import ForkLock
 from ..inherited_descriptors import close_inherited
 from ..model.exits import ExitReason
 from ..settings import Settings
@@ -109,7 +109,7 @@ class Master:
         settings = self.settings
         if settings is self._tried and not again:
             if self._serving is not None:
-                self._serving.revive()
+                self._serving.restart_if_stopped()
             return
         self._tried = settings
         if not settings.port:
@@ -117,14 +117,13 @@ class Master:
             return
         if self._serving is None:
             # Late: importing the package must not import prometheus_client, which reads the environment only once.
-            from ..exporter.manager import Serving
-            from ..exporter.opening import Opening
+            from ..exporter.manager import ExporterManager
             from . import snapshot  # noqa: F401 - so that no scrape imports it, with the lock held
 
             lock, errors, log = self.lock, self._errors, self.server.log
-            opening = Opening(self.view, lock.hold, errors, log, self._application and self._application.collect)
-            self._serving = Serving(opening, self.is_ready, lock, errors, log)
-        self._serving.serve(settings)
+            app_metrics = self._application and self._application.collect
+            self._serving = ExporterManager(self.view, self.is_ready, lock, errors, log, app_metrics)
+        self._serving.apply(settings)
 
     def is_ready(self) -> bool:
         """Whether a worker has booted, is to stay, and has been heard of lately. Takes no lock: any thread may ask."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..concurrency import process_exists
 from ..model.exits import ExitReason
-from ..pids import process_exists
 from ..shm.allocator import Lease, SlotAllocator
 from ..shm.layout import ABORT_AT, BOOTING_AT, QUIT_AT, RUNNING_AT
 

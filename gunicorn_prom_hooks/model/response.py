@@ -1,4 +1,4 @@
-"""What the exporter serves beside the metrics: a body and what HTTP says about it."""
+"""A response of the exporter other than the metrics: its body and its headers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 
-class Resource(NamedTuple):
-    """An answer with status 200.
+class Response(NamedTuple):
+    """A response with status 200.
 
     Attributes:
-        body: as it is sent.
-        content_type: header of that name.
+        body: bytes as they are sent, before compression.
+        content_type: value of the header ``Content-Type``.
         headers: further headers.
     """
 

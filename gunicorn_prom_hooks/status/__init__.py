@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ..model.response import Resource
+from ..model.response import Response
 from ..model.server_snapshot import ServerSnapshot
 from .builder import Snapshots
 from .page import render
@@ -48,7 +48,7 @@ class Site:
         self._files = {name: pkgutil.get_data(__name__, name) or b"" for name in _FILES}
         self._versions = {name: hashlib.sha256(body).hexdigest()[:16] for name, body in self._files.items()}
 
-    def resource(self, path: str, look: Callable[[], ServerSnapshot]) -> Resource | None:
+    def resource(self, path: str, look: Callable[[], ServerSnapshot]) -> Response | None:
         """What is at this path, None if nothing is.
 
         Args:
@@ -56,13 +56,13 @@ class Site:
             look: takes a view of the server; called for the paths that show it.
         """
         if path == "/":
-            return Resource(render(self._snapshots.take(look()), self._address), "text/html; charset=utf-8", _DATA)
+            return Response(render(self._snapshots.take(look()), self._address), "text/html; charset=utf-8", _DATA)
         if path == "/status.json":
-            return Resource(_json(dataclasses.asdict(self._snapshots.take(look()))), "application/json", _DATA)
+            return Response(_json(dataclasses.asdict(self._snapshots.take(look()))), "application/json", _DATA)
         name = path.removeprefix("/")
         if name != path and name in _FILES:
             headers = {**_CACHEABLE, "ETag": f'"{self._versions[name]}"'}
-            return Resource(self._files[name], _FILES[name], headers)
+            return Response(self._files[name], _FILES[name], headers)
         return None
 
     def _address(self, name: str) -> str:

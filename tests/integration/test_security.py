@@ -137,12 +137,12 @@ def test_hup_reads_certificates_anew(serve: Serve, certificates: Certificates) -
     second = eventually(lambda: (now := serial(server, certificates.ca)) != first and now, "another certificate")
     certificates.cert.write_text("no certificate\n")
     server.signal(signal.SIGHUP)
-    eventually(lambda: "the certificate from before stays" in server.log, "a line in the log")
+    eventually(lambda: "the previous certificate stays in use" in server.log, "a line in the log")
     assert serial(server, certificates.ca) == second
     certificates.renew()
     server.signal(signal.SIGHUP)
     eventually(lambda: serial(server, certificates.ca) not in (first, second), "the mended certificate")
-    assert server.log.count("the certificate from before stays") == 1
+    assert server.log.count("the previous certificate stays in use") == 1
 
 
 @pytest.mark.parametrize("broken", ["missing", "garbage", "another key", "encrypted"])
@@ -343,7 +343,7 @@ def test_ready_without_a_timeout(serve: Serve) -> None:
 
 SITE = """
 import sys, types
-from gunicorn_prom_hooks.model.response import Resource
+from gunicorn_prom_hooks.model.response import Response
 
 class Site:
     paths = ("/",)
@@ -351,7 +351,7 @@ class Site:
     def resource(self, path, look):
         if path != "/":
             return None
-        return Resource(f"{len(look().workers)} workers".encode() * 100, "text/html", {"X-Site": "yes"})
+        return Response(f"{len(look().workers)} workers".encode() * 100, "text/html", {"X-Site": "yes"})
 
 module = types.ModuleType("gunicorn_prom_hooks.status")
 module.Site = Site

@@ -90,7 +90,7 @@ def test_what_is_closed(tmp_path: Path) -> None:
             assert left() == [[True] * 3, [True] * 2], "the parent has them still"
         assert in_fork(left) == [[True] * 3, [True] * 2], "nobody opens anything now"
         os.close(closed[2])
-    assert inherited_descriptors._notes == {}
+    assert inherited_descriptors._transients == {}
 
 
 def test_sockets() -> None:

@@ -12,8 +12,8 @@ import gunicorn_prom_hooks
 PACKAGE = "gunicorn_prom_hooks"
 ROOT = Path(gunicorn_prom_hooks.__file__).parent
 FREE = {
-    *("_gunicorn", "_version", "composition", "concurrency", "errors", "fork_lock", "inherited_descriptors"),
-    *("log_observer", "paths", "pids", "settings", "wakeup_pipe"),
+    *("_gunicorn", "_version", "composition", "concurrency", "errors", "inherited_descriptors"),
+    *("log_observer", "paths", "settings"),
 }
 LEVELS = {
     "": 10,

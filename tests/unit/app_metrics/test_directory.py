@@ -33,7 +33,7 @@ from gunicorn_prom_hooks.app_metrics.directory import (
     _sweep,
 )
 from gunicorn_prom_hooks.app_metrics.locks import MasterLock, door, living_masters
-from gunicorn_prom_hooks.pids import process_exists
+from gunicorn_prom_hooks.concurrency import process_exists
 
 SPAWN = multiprocessing.get_context("spawn")
 DEADLINE_SECONDS = 60.0

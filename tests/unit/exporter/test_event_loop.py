@@ -21,6 +21,7 @@ import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gunicorn_prom_hooks.concurrency import ForkLock, WakeupPipe
 from gunicorn_prom_hooks.exporter import connection, event_loop
 from gunicorn_prom_hooks.exporter.auth import Credentials
 from gunicorn_prom_hooks.exporter.bound_sockets import Candidate, Listeners
@@ -28,8 +29,6 @@ from gunicorn_prom_hooks.exporter.event_loop import Connections, Service
 from gunicorn_prom_hooks.exporter.http import RenderKey, Reply, RequestParser, respond
 from gunicorn_prom_hooks.exporter.render_queue import RenderQueue
 from gunicorn_prom_hooks.exporter.tls import BadCertificate, Plain, Tls, server_context
-from gunicorn_prom_hooks.fork_lock import ForkLock
-from gunicorn_prom_hooks.wakeup_pipe import WakeupPipe
 
 LOCK = ForkLock(lambda: None)
 GET = b"GET /metrics HTTP/1.1\r\n\r\n"
@@ -51,7 +50,7 @@ class Loop:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         self.port = listener.getsockname()[1]
         service = Service(
-            lambda: Plain() if context is None else Tls(context, LOCK.hold),
+            lambda: Plain() if context is None else Tls(context, LOCK),
             self._answer,
             RenderQueue(self._render, self.wakeup_pipe.wake, print),
             lambda: self.stopping,
@@ -340,7 +339,7 @@ def test_certificates_that_cannot_be_used(files: Path, cert: str, key: str, ca: 
 
 def test_what_is_no_tls_is_a_broken_connection(files: Path) -> None:
     """Garbage raises what the loop takes for a broken connection, and leaves an alert to be sent."""
-    transport = Tls(server_context(str(files / "both.pem"), "", ""), LOCK.hold)
+    transport = Tls(server_context(str(files / "both.pem"), "", ""), LOCK)
     with pytest.raises(ConnectionError):
         transport.feed(b"\x16\x03\x01\x00\x05garbage")
     assert transport.outgoing().startswith(b"\x15")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from email.parser import BytesParser
 from http import HTTPStatus
 from typing import Any
@@ -20,12 +19,14 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.concurrency import ForkLock
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.exporter.auth import Credentials
-from gunicorn_prom_hooks.exporter.handlers import Pages
+from gunicorn_prom_hooks.exporter.handlers import Renderer
 from gunicorn_prom_hooks.exporter.http import ENCODERS, RenderKey, Reply, RequestParser, error_response
-from gunicorn_prom_hooks.model.response import Resource
+from gunicorn_prom_hooks.model.response import Response
 
+LOCK = ForkLock(lambda: None)
 EXPECTED_COUNT = CollectorRegistry()
 Counter("asked", "Times.", registry=EXPECTED_COUNT)
 PLAIN, OPEN = generate_latest(EXPECTED_COUNT), generate_openmetrics(EXPECTED_COUNT)  # type: ignore[no-untyped-call]
@@ -53,21 +54,21 @@ class FakeSite:
 
     paths = ("/", "/status.css", "/broken")
 
-    def resource(self, path: str, look: Callable[[], object]) -> Resource | None:
+    def resource(self, path: str, look: Callable[[], object]) -> Response | None:
         """One that looks at the server, and one that does not."""
         if path == "/":
             look()
-            return Resource(
+            return Response(
                 b"<p>up</p>" * 50, "text/html; charset=utf-8", {"Content-Security-Policy": "default-src 'none'"}
             )
         if path == "/broken":
             raise RuntimeError("a bug")
-        return Resource(b"p{}", "text/css", {"Cache-Control": "max-age=60"}) if path == "/status.css" else None
+        return Response(b"p{}", "text/css", {"Cache-Control": "max-age=60"}) if path == "/status.css" else None
 
 
-def pages(site: FakeSite | None = None, errors: ErrorReporter | None = None) -> Pages:
+def pages(site: FakeSite | None = None, errors: ErrorReporter | None = None) -> Renderer:
     """What there is to see."""
-    return Pages(Counted(errors or ErrorReporter()), site, nullcontext, errors or ErrorReporter())
+    return Renderer(Counted(errors or ErrorReporter()), site, LOCK, errors or ErrorReporter())
 
 
 def exchange(
@@ -248,7 +249,7 @@ def test_one_look_for_all_wishes_of_a_moment() -> None:
     keys = [
         RenderKey("/metrics", content_type, compressed) for content_type in ENCODERS for compressed in (True, False)
     ]
-    replies = Pages(page, None, nullcontext, ErrorReporter()).render(keys)
+    replies = Renderer(page, None, LOCK, ErrorReporter()).render(keys)
     assert page.looks == 1
     assert all(reply.head.startswith(b"HTTP/1.1 200 ") for reply in replies.values())
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
+from gunicorn_prom_hooks.concurrency import ForkLock
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.exporter import bound_sockets, server
 from gunicorn_prom_hooks.exporter.auth import Credentials
 from gunicorn_prom_hooks.exporter.bound_sockets import Candidate, Listeners
 from gunicorn_prom_hooks.exporter.event_loop import Connections
 from gunicorn_prom_hooks.exporter.server import Exporter, ExporterConfig
-from gunicorn_prom_hooks.fork_lock import ForkLock
 
 LOCK = ForkLock(lambda: None)
 NAME = "metrics.test"

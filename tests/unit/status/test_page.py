@@ -11,7 +11,7 @@ import pytest
 
 from gunicorn_prom_hooks.model.exits import ExitReason, ExitRecord
 from gunicorn_prom_hooks.model.requests import InFlightRequest
-from gunicorn_prom_hooks.model.response import Resource
+from gunicorn_prom_hooks.model.response import Response
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.index import clean_label
 from gunicorn_prom_hooks.shm.schema import FAILED
@@ -39,7 +39,7 @@ def scene() -> Scene:
     return scene
 
 
-def resource(scene: Scene, path: str) -> Resource:
+def resource(scene: Scene, path: str) -> Response:
     """What a new site has there."""
     found = Site().resource(path, scene.view)
     assert found is not None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gunicorn_prom_hooks.exporter.connection import Client, State, peer_key
-from gunicorn_prom_hooks.exporter.eviction import next_to_go, too_much
+from gunicorn_prom_hooks.exporter.connection import Client, State, next_to_evict, over_memory_limit, peer_key
 from gunicorn_prom_hooks.exporter.tls import Plain
 
 
@@ -30,26 +29,26 @@ LINGERING, READING, WRITING, WAITING = State.LINGERING, State.READING, State.WRI
 def test_from_one_address(states: list[tuple[State, float]], expected: int) -> None:
     """Who has its answer goes first, then who has been at its request or its answer for longest."""
     clients = [client(state, moved) for state, moved in states]
-    assert next_to_go(clients) is clients[expected]
+    assert next_to_evict(clients) is clients[expected]
 
 
 def test_who_waits_for_us_stays() -> None:
     """Where everybody has asked and is waiting, a new one from the same place is turned away."""
     clients = [client(WAITING, moved) for moved in range(5)]
-    assert next_to_go(clients, "10.0.0.1") is None
-    assert next_to_go(clients, "10.0.0.2") is clients[4]
+    assert next_to_evict(clients, "10.0.0.1") is None
+    assert next_to_evict(clients, "10.0.0.2") is clients[4]
 
 
 def test_the_crowd_makes_room() -> None:
     """One from elsewhere is not driven out by many from one place, whatever it is at."""
     alone = client(READING, 0.0, "10.0.0.2")
     crowd = [client(WRITING, moved) for moved in (3.0, 2.0)]
-    assert next_to_go([alone, *crowd]) is crowd[1]
+    assert next_to_evict([alone, *crowd]) is crowd[1]
 
 
 def test_nobody_is_there() -> None:
     """Without clients there is none to close."""
-    assert next_to_go([]) is None
+    assert next_to_evict([]) is None
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_answers_are_counted_once_and_the_oldest_go() -> None:
     """However many clients read an answer, it is kept once; the oldest goes when it is too much, the newest never."""
     old, new = b"o" * 100, b"n" * 100
     readers = [client(WRITING, 1, body=old), client(WRITING, 2, body=old), client(WRITING, 3, body=new)]
-    assert too_much(readers, 200) == []
-    assert too_much(readers, 150) == readers[:2]
-    assert too_much(readers, 0) == readers[:2]
-    assert too_much([client(WAITING, 1)], 0) == []
+    assert over_memory_limit(readers, 200) == []
+    assert over_memory_limit(readers, 150) == readers[:2]
+    assert over_memory_limit(readers, 0) == readers[:2]
+    assert over_memory_limit([client(WAITING, 1)], 0) == []

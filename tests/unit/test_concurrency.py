@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from gunicorn_prom_hooks.fork_lock import ForkLock
+from gunicorn_prom_hooks.concurrency import ForkLock
 
 
 @pytest.fixture(scope="module")
