@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from ..collectors import Page
+from ..collectors import MetricsPage
 from ..errors import ErrorReporter
 from ..model.response import Resource
 from ..model.server_snapshot import ServerSnapshot
@@ -43,7 +43,11 @@ class Pages:
     """
 
     def __init__(
-        self, page: Page, site: Site | None, hold: Callable[[], AbstractContextManager[None]], errors: ErrorReporter
+        self,
+        page: MetricsPage,
+        site: Site | None,
+        hold: Callable[[], AbstractContextManager[None]],
+        errors: ErrorReporter,
     ) -> None:
         self._page = page
         self._site = site

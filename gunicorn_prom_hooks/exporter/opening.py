@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-from ..collectors import Page
+from ..collectors import MetricsPage
 from ..errors import ErrorReporter
 from ..model.server_snapshot import ServerSnapshot
 from ..settings import Settings
@@ -40,7 +40,7 @@ class Opening:
         self._hold = hold
         self._errors = errors
         self._log = log
-        self._page = Page(look, errors, application, hold, log.warning)
+        self._page = MetricsPage(look, errors, application, hold, log.warning)
         self._sites: list[Site] = []
 
     def access(self, settings: Settings, before: ExporterConfig | None) -> ExporterConfig | None:
@@ -82,7 +82,7 @@ class Opening:
                 # Late: only who has a status page needs what makes it.
                 from .. import status
 
-                self._sites.append(status.Site())
+                self._sites.append(status.StatusPage())
             except Exception:  # noqa: BLE001 - metrics without a status page are better than none
                 self._errors.report("status")
                 return None

@@ -8,7 +8,7 @@ from typing import TypeVar
 from prometheus_client.metrics_core import Metric
 
 from ..collectors import backlog
-from ..collectors.worker_processes import WorkerProcesses
+from ..collectors.processes import WorkerProcesses
 from ..model.server_snapshot import ServerSnapshot
 from . import inputs, page_data, sections
 from .history import Counted, Past

@@ -9,7 +9,7 @@ from typing import Final
 
 from ..collectors.event_loop_lag import blocked_seconds
 from ..collectors.listeners import listener_name
-from ..collectors.worker_states import phase_of
+from ..collectors.workers import phase_of
 from ..model.requests import InFlightRequest
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
 from ..shm.schema import COUNTS, DURATION_BUCKETS, FAILED

@@ -15,7 +15,7 @@ from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master.exits import WorkerExits
 from gunicorn_prom_hooks.master.snapshot import look
@@ -115,9 +115,9 @@ class Scene:
             build={"version": "0", "gunicorn": "1", "python": "2", "worker_class": "sync"},
         )
 
-    def page(self, errors: ErrorReporter | None = None) -> Page:
+    def page(self, errors: ErrorReporter | None = None) -> MetricsPage:
         """The page of this server."""
-        return Page(self.view, errors or ErrorReporter())
+        return MetricsPage(self.view, errors or ErrorReporter())
 
 
 def request(
@@ -154,7 +154,7 @@ def samples(families: Iterable[Metric]) -> Samples:
     return found
 
 
-def scraped(page: Page) -> Samples:
+def scraped(page: MetricsPage) -> Samples:
     """The samples of a page, by way of its text."""
     return samples(text_string_to_metric_families(generate_latest(page).decode()))
 

@@ -264,8 +264,8 @@ def reader(server: Server) -> Iterator[None]:
 
 SLOW = """
 import time
-from gunicorn_prom_hooks.collectors import Page
-inner = Page.look
+from gunicorn_prom_hooks.collectors import MetricsPage
+inner = MetricsPage.look
 
 def look(self):
     open("rendering", "w").close()
@@ -277,7 +277,7 @@ def collect_from(self, view):
         pass
     return ()
 
-Page.look, Page.collect_from = look, collect_from
+MetricsPage.look, MetricsPage.collect_from = look, collect_from
 """
 
 
@@ -338,7 +338,7 @@ def test_signals_do_not_wait(serve: Serve, rendering: bool) -> None:
 
 HANGING = """
 import os, time
-from gunicorn_prom_hooks import collectors
+from gunicorn_prom_hooks.collectors import registry as collectors
 inner = collectors.all_collectors
 
 def hangs(view):

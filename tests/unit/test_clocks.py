@@ -15,7 +15,7 @@ from gunicorn.config import Config
 from gunicorn.workers.sync import SyncWorker
 
 import gunicorn_prom_hooks
-from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
 from gunicorn_prom_hooks.master.exit_reason import ExitStats
@@ -84,7 +84,7 @@ def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeyp
         side = WorkerRuntime(worker, member.lease.reader, Settings(port=0), ErrorReporter())
         worker.tmp.notify()
         side.ready()
-        page = Page(master.view, ErrorReporter())
+        page = MetricsPage(master.view, ErrorReporter())
         took = time.monotonic() - start
         found = samples(page.collect())
         [uptime] = [value for (name, _), value in found.items() if name == "gunicorn_worker_uptime_seconds"]

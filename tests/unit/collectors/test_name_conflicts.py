@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gunicorn_prom_hooks.collectors import Page, name_conflicts
+from gunicorn_prom_hooks.collectors import MetricsPage, name_conflicts
 from gunicorn_prom_hooks.collectors.name_conflicts import MAX_TOLD, Clashes
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.exporter.http import ENCODERS
@@ -189,7 +189,7 @@ def test_what_is_told_is_bounded(errors: ErrorReporter, log: Log, monkeypatch: p
 def test_the_applications_families_are_on_the_page(errors: ErrorReporter, log: Log) -> None:
     """They come last, unchanged, and their collector is timed like all others."""
     families = [counter("shop_orders"), histogram("shop_search_seconds")]
-    page = Page(Scene().view, errors, lambda: families)
+    page = MetricsPage(Scene().view, errors, lambda: families)
     assert list(page.collect())[-2:] == families
     found = scraped(page)
     assert one(found, "shop_orders_total") == 1.0
@@ -200,7 +200,7 @@ def test_the_applications_families_are_on_the_page(errors: ErrorReporter, log: L
 
 def test_a_page_without_application_metrics(errors: ErrorReporter) -> None:
     """Where there are none, the page says nothing of them."""
-    assert b"app_metrics" not in generate_latest(Page(Scene().view, errors))
+    assert b"app_metrics" not in generate_latest(MetricsPage(Scene().view, errors))
 
 
 def raises() -> Iterator[Metric]:
@@ -213,7 +213,7 @@ def test_an_application_that_raises_costs_its_families_only(errors: ErrorReporte
     """None of its families shows, success is 0, and everything of ours is there; it is counted, and logged once."""
     scene = Scene()
     alone = set(names(scraped(scene.page())))
-    page = Page(scene.view, errors, raises)
+    page = MetricsPage(scene.view, errors, raises)
     for times in (1, 2):
         found = scraped(page)
         assert set(names(found)) == alone
@@ -237,7 +237,7 @@ def test_an_application_that_raises_costs_its_families_only(errors: ErrorReporte
 def test_what_has_our_names_is_not_on_the_page(errors: ErrorReporter, log: Log, family: Metric) -> None:
     """Of every collector of ours, the two families about collectors included, the page is ours; the rest is theirs."""
     scene = Scene()
-    page = Page(scene.view, errors, lambda: [family, gauge("shop_orders")])
+    page = MetricsPage(scene.view, errors, lambda: [family, gauge("shop_orders")])
     ours = set(scraped(scene.page()))
     for _ in range(3):
         families = list(page.collect())

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.schema import ERROR_HANDLING, FAILED, INVALID, OVERFLOWED
@@ -80,7 +80,7 @@ def test_every_collector_succeeds_and_is_timed(scene: Scene) -> None:
     assert errors.counts == {}
 
 
-def without(page: Page, name: str) -> set[str]:
+def without(page: MetricsPage, name: str) -> set[str]:
     """Names of the samples that this collector does not make."""
     kept = tuple(pair for pair in page._collectors if pair[0] != name)
     page._collectors = kept

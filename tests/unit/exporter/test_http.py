@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.exporter.auth import Credentials
 from gunicorn_prom_hooks.exporter.handlers import Pages
@@ -32,7 +32,7 @@ PLAIN, OPEN = generate_latest(EXPECTED_COUNT), generate_openmetrics(EXPECTED_COU
 NOBODY_IN_PARTICULAR = Credentials()
 
 
-class Counted(Page):
+class Counted(MetricsPage):
     """A page with one counter of its own."""
 
     def __init__(self, errors: ErrorReporter) -> None:

@@ -13,7 +13,7 @@ import pytest
 from gunicorn.config import Config
 from prometheus_client.core import GaugeMetricFamily
 
-from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.collectors.name_conflicts import MAX_TOLD, Clashes
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
@@ -68,7 +68,7 @@ class House:
         self.errors = ErrorReporter()
         self.errors.log = self.server.log
         self.master = Master(self.server, Settings(port=0, max_endpoints=ENDPOINTS), self.errors)
-        self.page = Page(self.master.view, self.errors)
+        self.page = MetricsPage(self.master.view, self.errors)
         self.snapshots = Snapshots(lambda view: [], lambda view: [])
         self._chance = random.Random(1)
         self._age = 0

@@ -15,7 +15,7 @@ from gunicorn_prom_hooks.model.response import Resource
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.index import clean_label
 from gunicorn_prom_hooks.shm.schema import FAILED
-from gunicorn_prom_hooks.status import Site, page_data
+from gunicorn_prom_hooks.status import StatusPage, page_data
 from tests.helpers.places import TOP
 from tests.helpers.snapshots import Scene, begin, request
 from tests.unit.status.test_html import NASTY, Seen
@@ -41,7 +41,7 @@ def scene() -> Scene:
 
 def resource(scene: Scene, path: str) -> Resource:
     """What a new site has there."""
-    found = Site().resource(path, scene.view)
+    found = StatusPage().resource(path, scene.view)
     assert found is not None
     return found
 
@@ -55,12 +55,12 @@ def test_there_is_nothing_else(path: str, scene: Scene) -> None:
     def look() -> NoReturn:
         raise AssertionError("looked")
 
-    assert Site().resource(path, look) is None
+    assert StatusPage().resource(path, look) is None
 
 
 def test_it_says_where_it_is() -> None:
     """The paths that it names are those at which there is something."""
-    assert sorted(Site.paths) == sorted(ALL)
+    assert sorted(StatusPage.paths) == sorted(ALL)
 
 
 @pytest.mark.parametrize("path", ALL)
@@ -96,7 +96,7 @@ def test_files_need_no_look(path: str) -> None:
     def look() -> NoReturn:
         raise AssertionError("looked")
 
-    site = Site()
+    site = StatusPage()
     found = site.resource(path, look)
     assert found is not None
     assert found == site.resource(path, look)
@@ -201,14 +201,14 @@ def test_a_page_without_anything() -> None:
     view = dataclasses.replace(
         Scene().view(), workers=nothing, read_totals=nothing, exit_stats=nothing, build={}, listeners=nothing
     )
-    found = Site().resource("/", lambda: view)
+    found = StatusPage().resource("/", lambda: view)
     assert found is not None
     assert Seen(found.body).text.count("Not available.") == 5
 
 
 def test_a_failed_look_is_the_callers(scene: Scene) -> None:
     """If nobody can look at the server there is no page; the next look makes one."""
-    site = Site()
+    site = StatusPage()
 
     def look() -> NoReturn:
         raise OSError("no")

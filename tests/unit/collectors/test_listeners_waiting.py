@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-from gunicorn_prom_hooks.collectors import Page, backlog, listeners, sock_diag
+from gunicorn_prom_hooks.collectors import MetricsPage, backlog, listeners, sock_diag
 from gunicorn_prom_hooks.errors import ErrorReporter
 from tests.helpers.network_sockets import Listener, Network, capped, has_ipv6
 from tests.helpers.snapshots import Scene, one, samples
@@ -349,7 +349,7 @@ def test_the_log_has_one_line(network: Network, monkeypatch: pytest.MonkeyPatch)
     network.listen("unix")
     monkeypatch.setattr(sock_diag, "unpatched", refused(errno.EPERM))
     lines: list[str] = []
-    page = Page(scene.view, ErrorReporter(), warn=lines.append)
+    page = MetricsPage(scene.view, ErrorReporter(), warn=lines.append)
     for _ in range(3):
         assert list(page.collect())
     assert len(lines) == 1

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from gunicorn_prom_hooks.collectors.worker_processes import MIN_SECONDS, WorkerProcesses
+from gunicorn_prom_hooks.collectors.processes import MIN_SECONDS, WorkerProcesses
 from tests.helpers.snapshots import Samples, Scene, one, samples
 
 

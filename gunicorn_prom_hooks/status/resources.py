@@ -1,0 +1,73 @@
+"""The status page: what the server does at this moment, for people and, as JSON, for their scripts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from ..model.response import Resource
+from ..model.server_snapshot import ServerSnapshot
+from .builder import Snapshots
+from .page import render
+
+_FILES: Final = {
+    "status.css": "text/css; charset=utf-8",
+    "status.js": "text/javascript; charset=utf-8",
+    "status.svg": "image/svg+xml",
+}
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_SAFE: Final = {
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_DATA: Final = {**_SAFE, "Cache-Control": "no-store"}
+_CACHEABLE: Final = {**_SAFE, "Cache-Control": "max-age=3600"}
+"""An hour, and no longer than the page refers to it: the address that the page uses changes with the content."""
+
+
+class StatusPage:
+    """The page, its JSON and its files. One thread at a time; remembers a minute of totals for the rates.
+
+    Attributes:
+        paths: where they are.
+    """
+
+    paths: Final = ("/", "/status.json", *(f"/{name}" for name in _FILES))
+
+    def __init__(self) -> None:
+        self._snapshots = Snapshots()
+        self._files = {name: pkgutil.get_data(__package__ or "", name) or b"" for name in _FILES}
+        self._versions = {name: hashlib.sha256(body).hexdigest()[:16] for name, body in self._files.items()}
+
+    def resource(self, path: str, look: Callable[[], ServerSnapshot]) -> Resource | None:
+        """What is at this path, None if nothing is.
+
+        Args:
+            path: of the request, without the query.
+            look: takes a view of the server; called for the paths that show it.
+        """
+        if path == "/":
+            return Resource(render(self._snapshots.take(look()), self._address), "text/html; charset=utf-8", _DATA)
+        if path == "/status.json":
+            return Resource(_json(dataclasses.asdict(self._snapshots.take(look()))), "application/json", _DATA)
+        name = path.removeprefix("/")
+        if name != path and name in _FILES:
+            headers = {**_CACHEABLE, "ETag": f'"{self._versions[name]}"'}
+            return Resource(self._files[name], _FILES[name], headers)
+        return None
+
+    def _address(self, name: str) -> str:
+        return f"{name}?v={self._versions[name]}"
+
+
+def _json(data: Mapping[str, object]) -> bytes:
+    return json.dumps(data, separators=(",", ":")).encode("ascii") + b"\n"
