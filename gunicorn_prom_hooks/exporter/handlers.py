@@ -73,13 +73,13 @@ class Pages:
             return error_response(HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _collect(self) -> list[Metric]:
-        return list(self._page.collect_from(self._page.look()))
+        return list(self._page.collect_from(self._page.take_snapshot()))
 
     def _resource(self, key: RenderKey) -> Reply:
         site = self._site
         if site is None:
             return not_found(status_page=False)
-        found = self._page.in_time("status", lambda: site.resource(key.path, self._page.look))
+        found = self._page.run_in_time("status", lambda: site.resource(key.path, self._page.take_snapshot))
         if found is None:
             return not_found(status_page=True)
         body, headers = found.body, list(found.headers.items())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
 from ..collectors import MetricsPage
 from ..errors import ErrorReporter
+from ..fork_lock import ForkLock
 from ..model.server_snapshot import ServerSnapshot
 from ..settings import Settings
 from .auth import Credentials
@@ -22,8 +22,8 @@ class Opening:
     """Makes ``ExporterConfig`` of settings, at the start and at every reload.
 
     Args:
-        look: takes a view of the server; called without ``hold``, which it takes itself.
-        hold: held while anything is logged.
+        look: takes a view of the server; called without ``fork_lock``, which it takes itself.
+        fork_lock: held while anything is logged.
         errors: where failures end.
         log: gunicorn's logger.
         application: collects the application's own metrics; None if there are none.
@@ -32,15 +32,15 @@ class Opening:
     def __init__(
         self,
         look: Callable[[], ServerSnapshot],
-        hold: Callable[[], AbstractContextManager[None]],
+        fork_lock: ForkLock,
         errors: ErrorReporter,
         log: Any,
         application: Callable[[], Iterable[Metric]] | None,
     ) -> None:
-        self._hold = hold
+        self._hold = fork_lock.hold
         self._errors = errors
         self._log = log
-        self._page = MetricsPage(look, errors, application, hold, log.warning)
+        self._page = MetricsPage(look, errors, application, fork_lock, log.warning)
         self._sites: list[Site] = []
 
     def access(self, settings: Settings, before: ExporterConfig | None) -> ExporterConfig | None:

@@ -122,7 +122,7 @@ class Master:
             from . import snapshot  # noqa: F401 - so that no scrape imports it, with the lock held
 
             lock, errors, log = self.lock, self._errors, self.server.log
-            opening = Opening(self.view, lock.hold, errors, log, self._application and self._application.collect)
+            opening = Opening(self.view, lock, errors, log, self._application and self._application.collect)
             self._serving = Serving(opening, self.is_ready, lock, errors, log)
         self._serving.serve(settings)
 

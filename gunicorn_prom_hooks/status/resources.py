@@ -1,4 +1,4 @@
-"""The status page: what the server does at this moment, for people and, as JSON, for their scripts."""
+"""The resources of the status page: HTML, JSON, and the files of the page, with their headers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 from ..model.response import Resource
 from ..model.server_snapshot import ServerSnapshot
-from .builder import Snapshots
+from .builder import StatusBuilder
 from .page import render
 
 _FILES: Final = {
@@ -31,34 +31,36 @@ _SAFE: Final = {
 }
 _DATA: Final = {**_SAFE, "Cache-Control": "no-store"}
 _CACHEABLE: Final = {**_SAFE, "Cache-Control": "max-age=3600"}
-"""An hour, and no longer than the page refers to it: the address that the page uses changes with the content."""
+"""An hour. The page refers to a file by an address that changes with its content, so no old file is used."""
 
 
 class StatusPage:
-    """The page, its JSON and its files. One thread at a time; remembers a minute of totals for the rates.
+    """The page, its JSON and its files. Keeps a minute of totals for the rates. Used by one thread at a time.
 
     Attributes:
-        paths: where they are.
+        paths: of all resources.
     """
 
     paths: Final = ("/", "/status.json", *(f"/{name}" for name in _FILES))
 
     def __init__(self) -> None:
-        self._snapshots = Snapshots()
+        self._builder = StatusBuilder()
         self._files = {name: pkgutil.get_data(__package__ or "", name) or b"" for name in _FILES}
         self._versions = {name: hashlib.sha256(body).hexdigest()[:16] for name, body in self._files.items()}
 
-    def resource(self, path: str, look: Callable[[], ServerSnapshot]) -> Resource | None:
-        """What is at this path, None if nothing is.
+    def resource(self, path: str, take_snapshot: Callable[[], ServerSnapshot]) -> Resource | None:
+        """Return the resource at this path, None if there is none.
 
         Args:
             path: of the request, without the query.
-            look: takes a view of the server; called for the paths that show it.
+            take_snapshot: takes a snapshot of the server; called only for the paths that show it.
         """
         if path == "/":
-            return Resource(render(self._snapshots.take(look()), self._address), "text/html; charset=utf-8", _DATA)
+            data = self._builder.build(take_snapshot())
+            return Resource(render(data, self._address), "text/html; charset=utf-8", _DATA)
         if path == "/status.json":
-            return Resource(_json(dataclasses.asdict(self._snapshots.take(look()))), "application/json", _DATA)
+            data = self._builder.build(take_snapshot())
+            return Resource(_json(dataclasses.asdict(data)), "application/json", _DATA)
         name = path.removeprefix("/")
         if name != path and name in _FILES:
             headers = {**_CACHEABLE, "ETag": f'"{self._versions[name]}"'}
@@ -66,6 +68,7 @@ class StatusPage:
         return None
 
     def _address(self, name: str) -> str:
+        """Return the address of a file, with its version."""
         return f"{name}?v={self._versions[name]}"
 
 

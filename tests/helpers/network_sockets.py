@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.collectors import backlog
-from tests.helpers.snapshots import Samples, Scene, samples
+from gunicorn_prom_hooks.collectors import listeners
+from tests.helpers.snapshots import Samples, SimulatedServer, samples
 
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 PATIENCE_SECONDS = 10.0
@@ -37,7 +37,7 @@ class Network:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._opened = contextlib.ExitStack()
-        self.scene = Scene()
+        self.server = SimulatedServer()
 
     def close(self) -> None:
         """Closes them."""
@@ -55,10 +55,10 @@ class Network:
         return sock
 
     def listen(self, kind: str, name: str | None = None, limit: int = BACKLOG) -> socket.socket:
-        """A listening socket of this kind, among the listeners of the scene as ``name`` or its kind."""
+        """A listening socket of this kind, among the listeners of the server as ``name`` or its kind."""
         sock = self.bound(kind)
         sock.listen(limit)
-        self.scene.listeners.append(Listener(sock, name or kind))
+        self.server.listeners.append(Listener(sock, name or kind))
         return sock
 
     def keep(self, sock: socket.socket) -> socket.socket:
@@ -74,7 +74,7 @@ class Network:
 
     def collect(self) -> Samples:
         """What the collector says."""
-        return samples(backlog.collect(self.scene.view()))
+        return samples(listeners.collect(self.server.snapshot()))
 
     def settled(self, wanted: Callable[[Samples], bool]) -> Samples:
         """What the collector says as soon as it is as wanted; the kernel puts TCP connections in the queue later."""

@@ -33,7 +33,7 @@ from tests.helpers.recording import new_slot
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-class Scene:
+class SimulatedServer:
     """A server's slots and workers, and the view that its master takes, at moments that the test sets.
 
     Attributes:
@@ -51,14 +51,14 @@ class Scene:
         self.errors: Mapping[str, int] = {}
         self.listeners: list[Any] = []
         self.dirty_arbiter_pid = 0
-        self._deaths = WorkerExits(SimpleNamespace(), ErrorReporter(), 200, Stacks())
-        self._deaths.ends.count("error")
-        self._deaths.ends.count("error")
-        self.exit_stats = self._deaths.exit_stats
+        self._exits = WorkerExits(SimpleNamespace(), ErrorReporter(), 200, Stacks())
+        self._exits.ends.count("error")
+        self._exits.ends.count("error")
+        self.exit_stats = self._exits.exit_stats
         self.exit_stats.restarts["restart"] = 3
         self._workers = WorkerRegistry(self.leases, lambda *_: None)
 
-    def hire(self, age: int, pid: int | None = None) -> tuple[Lease, Recorder]:
+    def add_worker(self, age: int, pid: int | None = None) -> tuple[Lease, Recorder]:
         """A new worker: its lease and its write side."""
         worker: Any = SyncWorker.__new__(SyncWorker)
         worker.age, worker.pid, worker.aborted = age, pid or os.getpid(), False
@@ -70,18 +70,18 @@ class Scene:
         lease.slot.header[BOOTING_AT], lease.slot.header[RUNNING_AT] = 50.0, 51.0
         return lease, Recorder(lease.slot, 200)
 
-    def rehire(self, age: int, pid: int) -> None:
+    def replace_process(self, age: int, pid: int) -> None:
         """The worker of this age is another process now."""
         [member] = [member for member in self._workers.members() if member.worker.age == age]
         member.worker.pid = pid
 
-    def fire(self, lease: Lease) -> None:
+    def remove_worker(self, lease: Lease) -> None:
         """The worker that has this lease has ended, and is booked."""
         [member] = [member for member in self._workers.members() if member.lease is lease]
         self._workers.left(member.worker)
         self._workers.settle({other.worker.age for other in self._workers.members() if other is not member})
 
-    def view(self) -> ServerSnapshot:
+    def snapshot(self) -> ServerSnapshot:
         """The server at this moment, as the master sees it."""
         server = SimpleNamespace(
             num_workers=2,
@@ -97,7 +97,7 @@ class Scene:
         seen = look(
             server,
             self._workers,
-            self._deaths,
+            self._exits,
             cap,
             errors,
             lambda _: False,
@@ -115,9 +115,9 @@ class Scene:
             build={"version": "0", "gunicorn": "1", "python": "2", "worker_class": "sync"},
         )
 
-    def page(self, errors: ErrorReporter | None = None) -> MetricsPage:
+    def metrics_page(self, errors: ErrorReporter | None = None) -> MetricsPage:
         """The page of this server."""
-        return MetricsPage(self.view, errors or ErrorReporter())
+        return MetricsPage(self.snapshot, errors or ErrorReporter())
 
 
 def request(

@@ -19,9 +19,9 @@ from gunicorn.sock import TCPSocket, UnixSocket
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gunicorn_prom_hooks.collectors import backlog, sock_diag
+from gunicorn_prom_hooks.collectors import listeners, sock_diag
 from tests.helpers.network_sockets import BACKLOG, SOMAXCONN, Listener, Network, capped, descriptors, has_ipv6
-from tests.helpers.snapshots import Scene, names, one, samples
+from tests.helpers.snapshots import SimulatedServer, names, one, samples
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of accept queues")
 
@@ -95,7 +95,7 @@ def test_a_closed_listener_has_no_sample(kind: str, network: Network) -> None:
     network.listen(kind, "closed").close()
     assert {dict(labels)["listener"] for _, labels in network.collect()} == {"other"}
     other.close()
-    assert list(backlog.collect(network.scene.view())) == []
+    assert list(listeners.collect(network.server.snapshot())) == []
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
@@ -107,15 +107,15 @@ def test_gunicorns_own_listener(kind: str, tmp_path: Path) -> None:
         listener = TCPSocket(("127.0.0.1", 0), cfg, log)  # type: ignore[arg-type]
     else:
         listener = UnixSocket(str(tmp_path / "x.sock"), cfg, log)  # type: ignore[arg-type]
-    scene = Scene()
-    scene.listeners = [listener]
+    server = SimulatedServer()
+    server.listeners = [listener]
     try:
-        found = samples(backlog.collect(scene.view()))
+        found = samples(listeners.collect(server.snapshot()))
         assert one(found, WAITING, listener=str(listener)) == 0
         assert one(found, LIMIT, listener=str(listener)) == capped(cfg.backlog)
     finally:
         listener.close()
-    assert list(backlog.collect(scene.view())) == []
+    assert list(listeners.collect(server.snapshot())) == []
 
 
 @pytest.mark.parametrize("error", [AttributeError("getsockname"), OSError(errno.EBADF, "closed")])
@@ -127,14 +127,14 @@ def test_a_listener_closed_while_it_is_asked_its_name(error: Exception, network:
             raise error
 
     network.listen("tcp", "other")
-    network.scene.listeners.insert(0, Closing(network.listen("tcp", "other"), ""))
+    network.server.listeners.insert(0, Closing(network.listen("tcp", "other"), ""))
     assert {dict(labels)["listener"] for _, labels in network.collect()} == {"other"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_socket_that_does_not_listen_has_no_sample(kind: str, network: Network) -> None:
     """A socket that is only bound has no accept queue, nor has a connected one, whatever is in its buffers."""
-    network.scene.listeners.append(Listener(network.bound(kind), "bound"))
+    network.server.listeners.append(Listener(network.bound(kind), "bound"))
     assert network.collect() == {}
     server = network.bound(kind)
     server.listen()
@@ -142,21 +142,21 @@ def test_a_socket_that_does_not_listen_has_no_sample(kind: str, network: Network
         client.connect(server.getsockname())
         with server.accept()[0] as accepted:
             client.sendall(b"x" * 100)
-            network.scene.listeners = [Listener(client, "client"), Listener(accepted, "accepted")]
+            network.server.listeners = [Listener(client, "client"), Listener(accepted, "accepted")]
             assert network.collect() == {}
 
 
 def test_a_socket_of_another_kind_has_no_sample(network: Network) -> None:
     """A socket that is neither TCP nor Unix is left out."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
-        network.scene.listeners.append(Listener(sock, "other"))
+        network.server.listeners.append(Listener(sock, "other"))
         assert network.collect() == {}
 
 
 def test_a_kernel_that_tells_less_has_no_sample(network: Network) -> None:
     """Where TCP_INFO ends before the figures, the listener is left out."""
     short = SimpleNamespace(family=socket.AF_INET, getsockopt=lambda *option: b"\n" + bytes(7), fileno=lambda: -1)
-    network.scene.listeners.append(Listener(short, "short"))
+    network.server.listeners.append(Listener(short, "short"))
     assert network.collect() == {}
 
 
@@ -166,7 +166,7 @@ def test_other_systems_have_no_family(platform: str, network: Network, monkeypat
     network.listen("tcp")
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.delattr(socket, "TCP_INFO")
-    assert list(backlog.collect(network.scene.view())) == []
+    assert list(listeners.collect(network.server.snapshot())) == []
 
 
 @pytest.mark.parametrize("refused", [errno.EPERM, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT])
@@ -180,7 +180,7 @@ def test_without_netlink_tcp_stays(refused: int, network: Network, monkeypatch: 
 
     monkeypatch.setattr(sock_diag, "unpatched", unpatched)
     network.listen("unix")
-    assert list(backlog.collect(network.scene.view())) == []
+    assert list(listeners.collect(network.server.snapshot())) == []
     network.listen("tcp")
     assert {dict(labels)["listener"] for _, labels in network.collect()} == {"tcp"}
 
@@ -273,7 +273,7 @@ def test_no_descriptor_is_left_open(network: Network) -> None:
     """After 200 calls as many file descriptors are open as before, Unix sockets that do not listen included."""
     for kind in ("tcp", "unix", "abstract"):
         network.listen(kind)
-    network.scene.listeners.append(Listener(network.bound("unix"), "bound"))
+    network.server.listeners.append(Listener(network.bound("unix"), "bound"))
     network.listen("unix", "closed").close()
     before = descriptors()
     for _ in range(200):
@@ -285,7 +285,7 @@ def test_a_name_that_is_no_valid_text_or_odd_leaves_the_page_readable(network: N
     """A path with bytes that are no UTF-8 is mended, and an abstract one comes out as it is, in the page's text."""
     network.listen("unix", "unix:/tmp/\udcff.sock")
     network.listen("abstract", "unix:\0name")
-    registry: Any = SimpleNamespace(collect=lambda: list(backlog.collect(network.scene.view())))
+    registry: Any = SimpleNamespace(collect=lambda: list(listeners.collect(network.server.snapshot())))
     found = samples(text_string_to_metric_families(generate_latest(registry).decode()))
     assert sorted(names(found)) == [WAITING, WAITING, LIMIT, LIMIT, UNREAD, UNREAD]
     assert {dict(labels)["listener"] for _, labels in found} == {"unix:/tmp/?.sock", "unix:\0name"}
@@ -296,7 +296,7 @@ from gevent import monkey
 monkey.patch_all()
 import os, socket, time
 from types import SimpleNamespace
-from gunicorn_prom_hooks.collectors import backlog
+from gunicorn_prom_hooks.collectors import listeners
 from gunicorn_prom_hooks.concurrency import unpatched
 
 class Listener:
@@ -318,7 +318,7 @@ closed, client = listen("closed", socket.AF_INET, ("127.0.0.1", 0))
 closed.sock.close()
 gone, other = listen("gone", socket.AF_UNIX, f"\\0gone-{os.getpid()}")
 gone.sock.close()
-view = SimpleNamespace(listeners=[*(listener for listener, _ in pairs), closed, gone])
+snapshot = SimpleNamespace(listeners=[*(listener for listener, _ in pairs), closed, gone])
 done = unpatched("_thread", "allocate_lock")()
 done.acquire()
 
@@ -326,7 +326,7 @@ def scrape():
     try:
         deadline = time.monotonic() + 10.0
         while True:
-            found = [{s.labels["listener"]: s.value for s in family.samples} for family in backlog.collect(view)]
+            found = [{s.labels["listener"]: s.value for s in family.samples} for family in listeners.collect(snapshot)]
             if (found and set(found[0].values()) == {1}) or time.monotonic() > deadline:
                 break
         print(found)

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-from gunicorn_prom_hooks.collectors import MetricsPage, backlog, listeners, sock_diag
+from gunicorn_prom_hooks.collectors import MetricsPage, listeners, sock_diag
 from gunicorn_prom_hooks.errors import ErrorReporter
 from tests.helpers.network_sockets import Listener, Network, capped, has_ipv6
-from tests.helpers.snapshots import Scene, one, samples
+from tests.helpers.snapshots import SimulatedServer, one, samples
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of unread data")
 
@@ -114,7 +114,7 @@ def test_ipv4_on_a_dual_stack_listener(network: Network) -> None:
     if not has_ipv6():
         pytest.skip("this machine has no IPv6")
     sock = network.keep(socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True))
-    network.scene.listeners.append(Listener(sock, "both"))
+    network.server.listeners.append(Listener(sock, "both"))
     port = sock.getsockname()[1]
     Pairs(network, sock, ("127.0.0.1", port)).connect(b"GET")
     network.keep(socket.create_connection(("::1", port))).sendall(b"GET")
@@ -129,13 +129,13 @@ def test_other_addresses_at_the_same_port(network: Network) -> None:
     second = network.keep(socket.socket())
     second.bind(("127.0.0.2", port))
     second.listen()
-    network.scene.listeners.append(Listener(second, "second"))
+    network.server.listeners.append(Listener(second, "second"))
     Pairs(network, first).connect(b"GET")
     for _ in range(2):
         Pairs(network, second).connect(b"GET")
     found = network.settled(lambda found: one(found, UNREAD, listener="second") == 2)
     assert one(found, UNREAD, listener="first") == 1
-    network.scene.listeners.pop()  # it is another process's now
+    network.server.listeners.pop()  # it is another process's now
     assert one(network.collect(), UNREAD, listener="first") == 1
 
 
@@ -152,11 +152,11 @@ def test_an_address_of_another_process_is_not_any_address(network: Network) -> N
     anywhere = bound("0.0.0.0", 0)
     port = anywhere.getsockname()[1]
     other = bound("127.0.0.2", port)
-    network.scene.listeners.append(Listener(anywhere, "any"))
+    network.server.listeners.append(Listener(anywhere, "any"))
     Pairs(network, other).connect(b"GET")
     Pairs(network, anywhere, ("127.0.0.3", port)).connect(b"GET")
     network.settled(lambda found: one(found, UNREAD, listener="any") == 1)
-    network.scene.listeners.append(Listener(other, "other"))
+    network.server.listeners.append(Listener(other, "other"))
     assert one(network.collect(), UNREAD, listener="other") == 1
 
 
@@ -170,7 +170,7 @@ def test_two_unix_sockets_with_one_relative_path(
         sock = network.keep(socket.socket(socket.AF_UNIX))
         sock.bind("sock")
         sock.listen()
-        network.scene.listeners.append(Listener(sock, name))
+        network.server.listeners.append(Listener(sock, name))
         for _ in range(number + 1):
             Pairs(network, sock).connect(b"GET")
     found = network.collect()
@@ -191,9 +191,9 @@ def test_sockets_of_the_workers(network: Network) -> None:
         sock.listen(5)
         sockets.append(sock)
     cfg.set("bind", [f"localhost:{port}", f"[::1]:{port}", "unix:x", f"no.such.host.invalid:{port}"])
-    network.scene.listeners = [*listeners.workers_listeners(cfg)]
+    network.server.listeners = [*listeners.workers_listeners(cfg)]
     name = f"http://127.0.0.1:{port}"
-    assert [str(listener) for listener in network.scene.listeners] == [name, f"http://[::1]:{port}"]
+    assert [str(listener) for listener in network.server.listeners] == [name, f"http://[::1]:{port}"]
     for sock in sockets:
         sock.setblocking(False)
     for _ in range(8):
@@ -212,7 +212,9 @@ def test_sockets_of_the_workers(network: Network) -> None:
     for sock in sockets:
         sock.close()
     notes: list[str] = []
-    assert samples(backlog.collect(network.scene.view(), notes.append)) == {}  # as before the first worker has come
+    assert (
+        samples(listeners.collect(network.server.snapshot(), notes.append)) == {}
+    )  # as before the first worker has come
     assert notes == []
     cfg.set("reuse_port", False)
     assert listeners.workers_listeners(cfg) == []
@@ -290,7 +292,7 @@ def test_a_kernel_that_does_not_tell(
 
     monkeypatch.setattr(sock_diag, "unpatched", unpatched)
     notes: list[str] = []
-    found = samples(backlog.collect(network.scene.view(), notes.append))
+    found = samples(listeners.collect(network.server.snapshot(), notes.append))
     assert UNREAD not in {name for name, _ in found}
     assert (QUEUE in {name for name, _ in found}) == (kind in ("tcp", "tcp6"))
     prefix = "gunicorn_prom_hooks: no gunicorn_listener_waiting_connections: the kernel does not tell: "
@@ -303,10 +305,10 @@ def test_an_answer_that_is_too_long_is_given_up(network: Network, monkeypatch: p
     notes: list[str] = []
     with monkeypatch.context() as patched:
         patched.setattr(sock_diag, "MAX_ANSWER_BYTES", -1)
-        assert UNREAD not in {name for name, _ in samples(backlog.collect(network.scene.view(), notes.append))}
+        assert UNREAD not in {name for name, _ in samples(listeners.collect(network.server.snapshot(), notes.append))}
     kernel = listeners.Kernel(-1.0)
     with pytest.raises(TimeoutError):
-        kernel.connections(network.scene.listeners[0])
+        kernel.connections(network.server.listeners[0])
     assert [note.rpartition(": ")[2] for note in notes] == [os.strerror(errno.EMSGSIZE)]
 
 
@@ -323,7 +325,7 @@ def test_a_socket_from_another_network_namespace(network: Network) -> None:
     thread.join()
     if not made:
         pytest.skip("no other network namespace may be made here")
-    network.scene.listeners.append(Listener(network.keep(made[0]), "elsewhere"))
+    network.server.listeners.append(Listener(network.keep(made[0]), "elsewhere"))
     assert UNREAD not in {name for name, _ in network.collect()}
     network.keep(socket.create_server(("0.0.0.0", made[0].getsockname()[1])))
     found = network.collect()
@@ -336,20 +338,20 @@ def test_closed_listeners_are_no_reason_for_a_line(kind: str, network: Network) 
     """A listener that the master has closed has no number, and the log no line about it."""
     network.listen(kind).close()
     gone = Listener(None, "gone")
-    network.scene.listeners.append(gone)
+    network.server.listeners.append(gone)
     notes: list[str] = []
-    assert samples(backlog.collect(network.scene.view(), notes.append)) == {}
+    assert samples(listeners.collect(network.server.snapshot(), notes.append)) == {}
     assert notes == []
 
 
 def test_the_log_has_one_line(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often the page is made, the log says once that the kernel does not tell, and why."""
-    scene: Scene = network.scene
+    server: SimulatedServer = network.server
     network.listen("tcp")
     network.listen("unix")
     monkeypatch.setattr(sock_diag, "unpatched", refused(errno.EPERM))
     lines: list[str] = []
-    page = MetricsPage(scene.view, ErrorReporter(), warn=lines.append)
+    page = MetricsPage(server.snapshot, ErrorReporter(), warn=lines.append)
     for _ in range(3):
         assert list(page.collect())
     assert len(lines) == 1
@@ -362,5 +364,5 @@ def test_other_systems_say_so(platform: str, network: Network, monkeypatch: pyte
     network.listen("tcp")
     monkeypatch.setattr(sys, "platform", platform)
     notes: list[str] = []
-    assert list(backlog.collect(network.scene.view(), notes.append)) == []
+    assert list(listeners.collect(network.server.snapshot(), notes.append)) == []
     assert [note.rpartition(": ")[2] for note in notes] == [platform]

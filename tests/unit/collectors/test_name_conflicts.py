@@ -11,10 +11,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from gunicorn_prom_hooks.collectors import MetricsPage, name_conflicts
-from gunicorn_prom_hooks.collectors.name_conflicts import MAX_TOLD, Clashes
+from gunicorn_prom_hooks.collectors.name_conflicts import MAX_REPORTED, NameConflicts
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.exporter.http import ENCODERS
-from tests.helpers.snapshots import Scene, names, one, scraped
+from tests.helpers.snapshots import SimulatedServer, names, one, scraped
 
 TAKEN = "gunicorn_prom_hooks: the application's metric %s is left out: the name is taken"
 
@@ -79,7 +79,9 @@ def histogram(name: str) -> Metric:
 def test_what_clashes(errors: ErrorReporter, theirs: Metric, ours: Metric, stays: bool) -> None:
     """A family is left out if it, or a sample of it, is called as a family or a sample of ours."""
     other = gauge("other")
-    assert list(Clashes(errors).without([theirs, other], [gauge("x"), ours])) == ([theirs] if stays else []) + [other]
+    assert list(NameConflicts(errors).without_conflicts([theirs, other], [gauge("x"), ours])) == (
+        [theirs] if stays else []
+    ) + [other]
     assert errors.counts == ({} if stays else {"app_metrics_name": 1})
 
 
@@ -111,7 +113,7 @@ def test_what_clashes_once_escaped(
 ) -> None:
     """A name that is taken only in one of the ways in which a client may want names is taken, by ours or by theirs."""
     families = [ours, theirs] if both_theirs else [theirs]
-    found = list(Clashes(errors).without(families, [] if both_theirs else [ours]))
+    found = list(NameConflicts(errors).without_conflicts(families, [] if both_theirs else [ours]))
     assert found == families[: len(families) - (not stays)]
     assert errors.counts == ({} if stays else {"app_metrics_name": 1})
 
@@ -122,7 +124,7 @@ def test_a_page_has_each_name_once(errors: ErrorReporter, accept: str) -> None:
     ours = [counter("gunicorn_requests"), gauge("gunicorn_workers"), histogram("gunicorn_request_duration_seconds")]
     names = ("gunicorn.requests", "gunicorn.workers", "gunicorn-workers", "gunicorn.request_duration_seconds.sum")
     theirs = [make(name) for name in names for make in (counter, gauge, histogram)]
-    families = [*ours, *Clashes(errors).without([*theirs, gauge("a.b"), gauge("a_b")], ours)]
+    families = [*ours, *NameConflicts(errors).without_conflicts([*theirs, gauge("a.b"), gauge("a_b")], ours)]
     assert len(families) > len(ours)
     text = ENCODERS[accept](SimpleNamespace(collect=lambda: families)).decode()
     types = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")]
@@ -137,7 +139,7 @@ def test_labels_that_are_one_once_escaped(errors: ErrorReporter, log: Log, label
     """A sample with two labels of one name would cost the whole page: the family is left out, and that is said."""
     family = GaugeMetricFamily("shop_orders", "Help.", labels=labels)
     family.add_metric(["1", "2"], 1.0)
-    assert list(Clashes(errors).without([family, gauge("b")], [gauge("x")])) == [
+    assert list(NameConflicts(errors).without_conflicts([family, gauge("b")], [gauge("x")])) == [
         *([family] if stays else []),
         gauge("b"),
     ]
@@ -146,22 +148,22 @@ def test_labels_that_are_one_once_escaped(errors: ErrorReporter, log: Log, label
 
 def test_a_family_of_ours_that_is_not_on_each_page(errors: ErrorReporter) -> None:
     """A name stays taken while the collector of ours that has it fails."""
-    found = Clashes(errors)
-    assert list(found.without([gauge("a")], [gauge("a")])) == []
-    assert list(found.without([gauge("a")], [])) == []
+    found = NameConflicts(errors)
+    assert list(found.without_conflicts([gauge("a")], [gauge("a")])) == []
+    assert list(found.without_conflicts([gauge("a")], [])) == []
 
 
 def test_a_counter_of_ours_without_samples(errors: ErrorReporter) -> None:
     """The name that a family has in the text is taken also while the family has no samples."""
     ours = CounterMetricFamily("a", "Help.", labels=("x",))
-    assert list(Clashes(errors).without([gauge("a_total")], [ours])) == []
+    assert list(NameConflicts(errors).without_conflicts([gauge("a_total")], [ours])) == []
 
 
 def test_each_name_is_told_once(errors: ErrorReporter, log: Log) -> None:
     """However often the page is made, there is one line and one count for each name."""
-    found = Clashes(errors)
+    found = NameConflicts(errors)
     for _ in range(5):
-        assert list(found.without([gauge("a"), gauge("b")], [gauge("a"), gauge("b")])) == []
+        assert list(found.without_conflicts([gauge("a"), gauge("b")], [gauge("a"), gauge("b")])) == []
     assert log.lines == [(TAKEN, "a"), (TAKEN, "b")]
     assert errors.counts == {"app_metrics_name": 2}
 
@@ -169,27 +171,27 @@ def test_each_name_is_told_once(errors: ErrorReporter, log: Log) -> None:
 def test_without_a_log(errors: ErrorReporter) -> None:
     """Before there is a log the clash is counted all the same."""
     errors.log = None
-    assert list(Clashes(errors).without([gauge("a")], [gauge("a")])) == []
+    assert list(NameConflicts(errors).without_conflicts([gauge("a")], [gauge("a")])) == []
     assert errors.counts == {"app_metrics_name": 1}
 
 
-@pytest.mark.parametrize("most", [3, MAX_TOLD])
+@pytest.mark.parametrize("most", [3, MAX_REPORTED])
 def test_what_is_told_is_bounded(errors: ErrorReporter, log: Log, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Beyond so many names nothing is logged or kept; they are left out nevertheless."""
-    monkeypatch.setattr(name_conflicts, "MAX_TOLD", most)
-    found = Clashes(errors)
+    monkeypatch.setattr(name_conflicts, "MAX_REPORTED", most)
+    found = NameConflicts(errors)
     families = [gauge(f"a{number}") for number in range(most + 20)]
     for _ in range(2):
-        assert list(found.without(families, families)) == []
+        assert list(found.without_conflicts(families, families)) == []
     assert log.lines == [(TAKEN, f"a{number}") for number in range(most)]
-    assert len(found._told) == most
-    assert list(found.without([gauge("b")], families))
+    assert len(found._reported) == most
+    assert list(found.without_conflicts([gauge("b")], families))
 
 
 def test_the_applications_families_are_on_the_page(errors: ErrorReporter, log: Log) -> None:
     """They come last, unchanged, and their collector is timed like all others."""
     families = [counter("shop_orders"), histogram("shop_search_seconds")]
-    page = MetricsPage(Scene().view, errors, lambda: families)
+    page = MetricsPage(SimulatedServer().snapshot, errors, lambda: families)
     assert list(page.collect())[-2:] == families
     found = scraped(page)
     assert one(found, "shop_orders_total") == 1.0
@@ -200,7 +202,7 @@ def test_the_applications_families_are_on_the_page(errors: ErrorReporter, log: L
 
 def test_a_page_without_application_metrics(errors: ErrorReporter) -> None:
     """Where there are none, the page says nothing of them."""
-    assert b"app_metrics" not in generate_latest(MetricsPage(Scene().view, errors))
+    assert b"app_metrics" not in generate_latest(MetricsPage(SimulatedServer().snapshot, errors))
 
 
 def raises() -> Iterator[Metric]:
@@ -211,9 +213,9 @@ def raises() -> Iterator[Metric]:
 
 def test_an_application_that_raises_costs_its_families_only(errors: ErrorReporter, log: Log) -> None:
     """None of its families shows, success is 0, and everything of ours is there; it is counted, and logged once."""
-    scene = Scene()
-    alone = set(names(scraped(scene.page())))
-    page = MetricsPage(scene.view, errors, raises)
+    server = SimulatedServer()
+    alone = set(names(scraped(server.metrics_page())))
+    page = MetricsPage(server.snapshot, errors, raises)
     for times in (1, 2):
         found = scraped(page)
         assert set(names(found)) == alone
@@ -236,9 +238,9 @@ def test_an_application_that_raises_costs_its_families_only(errors: ErrorReporte
 )
 def test_what_has_our_names_is_not_on_the_page(errors: ErrorReporter, log: Log, family: Metric) -> None:
     """Of every collector of ours, the two families about collectors included, the page is ours; the rest is theirs."""
-    scene = Scene()
-    page = MetricsPage(scene.view, errors, lambda: [family, gauge("shop_orders")])
-    ours = set(scraped(scene.page()))
+    server = SimulatedServer()
+    page = MetricsPage(server.snapshot, errors, lambda: [family, gauge("shop_orders")])
+    ours = set(scraped(server.metrics_page()))
     for _ in range(3):
         families = list(page.collect())
         assert family not in families

@@ -10,8 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
-from gunicorn_prom_hooks.collectors.dirty import DirtyWorkers
-from tests.helpers.snapshots import Samples, Scene, names, one, samples
+from gunicorn_prom_hooks.collectors.processes import DirtyWorkers
+from tests.helpers.snapshots import Samples, SimulatedServer, names, one, samples
 
 ARBITER = 7
 
@@ -78,9 +78,9 @@ class Host:
 
     def scrape(self, pid: int = ARBITER) -> Samples:
         """The collector's samples."""
-        scene = Scene()
-        scene.dirty_arbiter_pid = pid
-        return samples(self.collector(scene.view()))
+        server = SimulatedServer()
+        server.dirty_arbiter_pid = pid
+        return samples(self.collector.collect(server.snapshot()))
 
     def look(self) -> tuple[float, float, float]:
         """Number, memory, and CPU seconds of both modes."""

@@ -219,7 +219,7 @@ def test_a_page_needs_no_second_look(house: House) -> None:
         return house.master.view()
 
     page = MetricsPage(look, ErrorReporter())
-    list(page.collect_from(page.look()))
+    list(page.collect_from(page.take_snapshot()))
     assert len(looks) == 1
 
 
