@@ -35,7 +35,7 @@ def memory(size_bytes: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time span, rounded to its two largest units."""
+    """Return a time span, rounded to at most two units."""
     if seconds is None:
         return UNKNOWN
     if seconds < 0.9995:

@@ -41,7 +41,7 @@ def server() -> SimulatedServer:
     return server
 
 
-def test_the_text_is_valid_and_no_sample_comes_twice(server: SimulatedServer) -> None:
+def test_text_page_is_valid_and_has_each_sample_once(server: SimulatedServer) -> None:
     """Prometheus's own parser takes the page, with label values that need escaping, and each sample is there once."""
     found = scraped(server.metrics_page())
     assert one(found, "gunicorn_requests_total", method="GET", endpoint="/x", status=200) == 3.0
@@ -54,14 +54,14 @@ def test_the_text_is_valid_and_no_sample_comes_twice(server: SimulatedServer) ->
     assert one(found, "gunicorn_workers", state="running") == 2.0
 
 
-def test_openmetrics_is_valid(server: SimulatedServer) -> None:
+def test_openmetrics_page_is_valid(server: SimulatedServer) -> None:
     """The stricter parser of OpenMetrics takes the page too: histograms are cumulative and complete, counters named."""
     found = samples(parse_openmetrics(generate_openmetrics(server.metrics_page()).decode()))  # type: ignore[no-untyped-call]
     assert one(found, "gunicorn_request_duration_seconds_count", method="GET", endpoint="/x") == 3.0
 
 
-def test_failures_of_ours_are_summed_over_master_and_workers(server: SimulatedServer) -> None:
-    """The exporter's own errors are those of the master and those in the slots; lost label values likewise."""
+def test_internal_failures_are_summed_over_master_and_workers(server: SimulatedServer) -> None:
+    """Internal failures are those of the master and those in the slots; overflowed label values likewise."""
     found = scraped(server.metrics_page())
     assert one(found, "gunicorn_exporter_errors_total", where="post_request") == 4.0
     assert one(found, "gunicorn_exporter_errors_total", where="scrape") == 1.0
@@ -70,7 +70,7 @@ def test_failures_of_ours_are_summed_over_master_and_workers(server: SimulatedSe
 
 
 def test_every_collector_succeeds_and_is_timed(server: SimulatedServer) -> None:
-    """Each collector says that it succeeded and how long it took."""
+    """Each collector has a success of 1 and a duration."""
     errors = ErrorReporter()
     found = scraped(server.metrics_page(errors))
     for name in COLLECTORS:
@@ -81,14 +81,14 @@ def test_every_collector_succeeds_and_is_timed(server: SimulatedServer) -> None:
 
 
 def without(page: MetricsPage, name: str) -> set[str]:
-    """Names of the samples that this collector does not make."""
+    """Return names of the samples of all collectors except this one."""
     kept = tuple(pair for pair in page._collectors if pair[0] != name)
     page._collectors = kept
     return set(names(scraped(page)))
 
 
 @pytest.mark.parametrize("name", COLLECTORS)
-def test_a_collector_that_raises_costs_its_families_only(name: str, server: SimulatedServer) -> None:
+def test_collector_that_raises_costs_its_families_only(name: str, server: SimulatedServer) -> None:
     """Whichever raises, even half-way: its families are missing, success is 0, and everything else is there."""
 
     def broken(snapshot: ServerSnapshot) -> Iterator[Metric]:
@@ -105,8 +105,8 @@ def test_a_collector_that_raises_costs_its_families_only(name: str, server: Simu
     assert errors.counts == {f"collector_{name}": 1}
 
 
-def test_a_corrupt_slot_costs_what_is_in_slots(server: SimulatedServer) -> None:
-    """Where something has written into a slot, who adds up slots fails twice; what had been counted there stays."""
+def test_corrupt_slot_fails_the_collectors_that_add_up_slots_twice(server: SimulatedServer) -> None:
+    """They fail twice; what had been counted in the slot stays."""
     page = server.metrics_page()
     before = scraped(page)
     server.leases.readers[0]._parsed = 3
@@ -119,15 +119,15 @@ def test_a_corrupt_slot_costs_what_is_in_slots(server: SimulatedServer) -> None:
     assert [key for key in found if key[0] == total] == [key for key in before if key[0] == total] != []
 
 
-def test_a_server_without_workers_has_a_page() -> None:
+def test_server_without_workers_has_a_page_with_zeros() -> None:
     """Before the first worker there is a page, with zeros."""
     found = scraped(SimulatedServer().metrics_page())
     assert one(found, "gunicorn_workers", state="running") == 0.0
     assert one(found, "gunicorn_requests_in_progress") == 0.0
 
 
-def test_a_page_can_be_rendered_again_and_again(server: SimulatedServer) -> None:
-    """Two renderings of an idle server say the same of its requests."""
+def test_page_of_an_idle_server_is_the_same_again(server: SimulatedServer) -> None:
+    """Two renderings of an idle server have the same requests."""
     page = server.metrics_page()
     texts = [generate_latest(page).decode().splitlines() for _ in range(2)]
     requests = [[line for line in text if line.startswith("gunicorn_request")] for text in texts]

@@ -9,7 +9,7 @@ from gunicorn_prom_hooks.shm.schema import FAILED, SIZE_BUCKETS
 from tests.helpers.snapshots import SimulatedServer, names, one, request, samples
 
 
-def test_requests_over_all_are_one_sum() -> None:
+def test_totals_durations_and_sizes_agree_for_every_endpoint() -> None:
     """Totals, durations and sizes are all read off the same counts: they agree for every endpoint."""
     server = SimulatedServer()
     for age in (1, 2):

@@ -13,8 +13,8 @@ W1 = {"worker_id": "worker_1"}
 BUSY = "gunicorn_worker_busy_seconds_total"
 
 
-def test_each_worker_starts_at_zero() -> None:
-    """A successor's own requests count from zero, while the totals go on; the departed have no series."""
+def test_successor_starts_at_zero_while_totals_go_on() -> None:
+    """A successor's own requests count from zero, while the totals go on; exited workers have no series."""
     server = SimulatedServer()
     lease, recorder = server.add_worker(1)
     request(lease, recorder, bucket=5, seconds=0.1)
@@ -34,8 +34,8 @@ def test_each_worker_starts_at_zero() -> None:
     assert one(totals, "gunicorn_requests_total", method="GET", endpoint="/x", status=200) == 3.0
 
 
-def test_busy_seconds_never_go_backwards() -> None:
-    """Through the moment in which an ended request is in neither the table nor the sum, busy time stands still."""
+def test_busy_seconds_stay_while_an_ended_request_is_in_neither_sum() -> None:
+    """While an ended request is in neither the table nor the sum, busy time stays."""
     server, collector = SimulatedServer(), WorkerRequests()
     lease, recorder = server.add_worker(1)
     begin(lease, 90.0)
@@ -51,8 +51,8 @@ def test_busy_seconds_never_go_backwards() -> None:
     assert seen == [10.0, 15.0, 15.0, 15.0, 16.0]
 
 
-def test_a_successor_is_busy_from_zero() -> None:
-    """What is remembered of busy time goes with the worker."""
+def test_busy_seconds_of_a_successor_start_at_zero() -> None:
+    """The last busy time is forgotten with its worker."""
     server, collector = SimulatedServer(), WorkerRequests()
     lease, recorder = server.add_worker(1)
     request(lease, recorder, bucket=14, seconds=15.0)
@@ -63,8 +63,8 @@ def test_a_successor_is_busy_from_zero() -> None:
     assert one(samples(collector.collect(server.snapshot())), BUSY, **W1) == 0.0
 
 
-def test_what_is_in_progress() -> None:
-    """In progress are the table's requests and those past its end; all are busy, and the oldest one tells its age."""
+def test_requests_in_progress_include_untracked_ones() -> None:
+    """In progress are the table's requests and those beyond it; all are busy, and the oldest one has the age."""
     server, collector = SimulatedServer(), WorkerRequests()
     lease, _ = server.add_worker(1)
     server.add_worker(2)
@@ -82,8 +82,8 @@ def test_what_is_in_progress() -> None:
     assert one(totals, "gunicorn_requests_in_progress") == 6.0
 
 
-def test_the_oldest_request_of_those_without_an_entry() -> None:
-    """Where the table is empty again, one of them is at least as old as they are on average; later ones have no age."""
+def test_oldest_request_without_an_entry_has_the_mean_age() -> None:
+    """If the table is empty, one of them is at least as old as their mean; those in the future have no age."""
     server = SimulatedServer()
     lease, _ = server.add_worker(1)
     untracked = UntrackedRequests(lease.slot)
@@ -100,7 +100,7 @@ def test_the_oldest_request_of_those_without_an_entry() -> None:
     assert one(found, BUSY, **W1) == 0.0
 
 
-def test_a_request_of_the_future_has_no_age() -> None:
+def test_request_that_began_after_the_snapshot_is_0_seconds_old() -> None:
     """A request that began after the clock of the snapshot was read is 0 seconds old."""
     server = SimulatedServer()
     lease, _ = server.add_worker(1)

@@ -1,4 +1,4 @@
-"""What the status page says of prepared views."""
+"""The data of the status page for prepared snapshots."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Listener:
 
 
 def failing(snapshot: ServerSnapshot) -> NoReturn:
-    """Fails."""
+    """Raise."""
     raise RuntimeError("a bug")
 
 
@@ -66,19 +66,19 @@ def server() -> SimulatedServer:
 
 
 def later(server: SimulatedServer, seconds: float) -> None:
-    """Lets time go by."""
+    """Advance the clocks."""
     server.clock += seconds
     server.now += seconds
 
 
 def known(value: page_data.Traffic | page_data.Workers | page_data.Endpoints | None) -> Any:
-    """The part, which is there."""
+    """Return the part, which must not be None."""
     assert value is not None
     return value
 
 
-def test_totals(server: SimulatedServer) -> None:
-    """Requests, failures, load and phases are those of the snapshot; without a sample rates are since the start."""
+def test_data_without_a_sample_has_totals_and_rates_since_the_start(server: SimulatedServer) -> None:
+    """Requests, failures, load and phases are those of the snapshot; rates are since the server's start."""
     found = StatusBuilder().build(server.snapshot())
     assert found.traffic == page_data.Traffic(requests=10, failed=2, per_second=0.5, failed_per_second=0.1)
     assert found.rates == page_data.Rates(seconds=20.0, since_start=True)
@@ -101,8 +101,8 @@ def test_totals(server: SimulatedServer) -> None:
     assert found.exits == []
 
 
-def test_rates_are_of_the_recent_past(server: SimulatedServer) -> None:
-    """With an earlier look, rates and CPU are over the time since then, of everything."""
+def test_rates_and_cpu_are_over_the_time_since_the_sample(server: SimulatedServer) -> None:
+    """With a sample, all rates and CPU are over the time since then."""
     processes = Processes()
     processes.seconds = {"worker_1": 4.0, "worker_2": 6.0}
     builder = StatusBuilder(processes)
@@ -124,8 +124,8 @@ def test_rates_are_of_the_recent_past(server: SimulatedServer) -> None:
     assert builder.build(server.snapshot()).rates == page_data.Rates(seconds=324.0, since_start=True)
 
 
-def test_cpu_of_a_worker_that_could_not_be_asked_before(server: SimulatedServer) -> None:
-    """Its CPU over the period is not known, and nothing else is said instead."""
+def test_cpu_is_unknown_if_it_could_not_be_read_at_the_sample(server: SimulatedServer) -> None:
+    """CPU over the period is not known, and nothing else is shown instead."""
     processes = Processes()
     builder = StatusBuilder(processes)
     builder.build(server.snapshot())
@@ -134,8 +134,8 @@ def test_cpu_of_a_worker_that_could_not_be_asked_before(server: SimulatedServer)
     assert [row.cpu_percent for row in known(builder.build(server.snapshot()).workers).rows] == [None, None]
 
 
-def test_workers(server: SimulatedServer) -> None:
-    """A row has what the worker did itself, its process's figures, and the requests it is at."""
+def test_worker_row_has_its_counts_process_and_requests_in_progress(server: SimulatedServer) -> None:
+    """A row has the worker's own counts, its process's numbers, and its requests in progress."""
     found = known(StatusBuilder().build(server.snapshot()).workers)
     row = found.rows[1]
     assert (row.worker_id, row.age, row.pid, row.state) == ("worker_2", 2, os.getpid(), "running")
@@ -147,8 +147,8 @@ def test_workers(server: SimulatedServer) -> None:
     assert found.rows[0].requests_in_progress == page_data.Requests([], 0)
 
 
-def test_many_requests_in_progress(server: SimulatedServer) -> None:
-    """The oldest ones are named; of the others, those included that the table has no room for, there is the number."""
+def test_requests_beyond_the_limit_are_a_number(server: SimulatedServer) -> None:
+    """The oldest ones have rows; the others, untracked ones included, are a number."""
     lease = server.leases.live[0]
     for number in range(MAX_REQUESTS + 3):
         begin(lease, 50.0 + number, number)
@@ -163,8 +163,8 @@ def test_many_requests_in_progress(server: SimulatedServer) -> None:
     assert row.in_progress == MAX_REQUESTS + 7
 
 
-def test_many_workers() -> None:
-    """So many rows, and the number of the others."""
+def test_workers_beyond_the_limit_are_a_number() -> None:
+    """There are MAX_WORKERS rows, and the number of the others."""
     server = SimulatedServer()
     for age in range(1, MAX_WORKERS + 4):
         server.add_worker(age)
@@ -172,8 +172,8 @@ def test_many_workers() -> None:
     assert (len(found.rows), found.more) == (MAX_WORKERS, 3)
 
 
-def test_endpoints(server: SimulatedServer) -> None:
-    """By total, with failures and percentiles of their histograms."""
+def test_endpoints_have_failures_and_percentiles(server: SimulatedServer) -> None:
+    """Endpoints are in the order of their totals, with failures and percentiles of their histograms."""
     found = known(StatusBuilder().build(server.snapshot()).endpoints)
     assert found.rows == [
         page_data.Endpoint("GET", "/x", 8, 0, 0.4, 0.0025, 0.0045, 0.00495),
@@ -182,8 +182,8 @@ def test_endpoints(server: SimulatedServer) -> None:
     assert found.more == 0
 
 
-def test_many_endpoints() -> None:
-    """Those that are busiest now are shown, most requests first; a quiet one with a great past is not."""
+def test_endpoints_beyond_the_limit_are_the_least_busy_now() -> None:
+    """Those that are busiest now are shown, most requests first; an idle one with many requests in the past is not."""
     server, builder = SimulatedServer(), StatusBuilder(Processes())
     lease, recorder = server.add_worker(1)
     for _ in range(1000):
@@ -198,8 +198,8 @@ def test_many_endpoints() -> None:
     assert found.more == 3
 
 
-def test_deaths(server: SimulatedServer) -> None:
-    """The ledger's latest, with how long their requests had run when the worker died."""
+def test_exits_have_the_ages_of_their_requests(server: SimulatedServer) -> None:
+    """The latest exits, with the ages of their requests at the exit."""
     requests = [InFlightRequest(70.0, "GET", "/a"), InFlightRequest(79.5, "PUT", "/b")]
     shown = [page_data.Request("GET", "/a", 10.0), page_data.Request("PUT", "/b", 0.5)]
     server.exit_stats.remember(
@@ -217,7 +217,7 @@ def test_deaths(server: SimulatedServer) -> None:
     ]
 
 
-def test_a_part_that_fails_costs_itself_only(server: SimulatedServer) -> None:
+def test_reader_that_fails_costs_its_own_fields_only(server: SimulatedServer) -> None:
     """Without psutil there is neither memory nor CPU, without queues none of these, and all else is there."""
     whole = StatusBuilder(Processes(), lambda snapshot: []).build(server.snapshot())
     found = StatusBuilder(failing, failing).build(server.snapshot())
@@ -227,7 +227,7 @@ def test_a_part_that_fails_costs_itself_only(server: SimulatedServer) -> None:
 
 
 def broken(**parts: Any) -> Callable[[ServerSnapshot], ServerSnapshot]:
-    """Replaces parts of a snapshot by what cannot be used."""
+    """Return a function that replaces parts of a snapshot by unusable ones."""
     return lambda snapshot: dataclasses.replace(snapshot, **parts)
 
 
@@ -241,7 +241,7 @@ def broken(**parts: Any) -> Callable[[ServerSnapshot], ServerSnapshot]:
     ],
     ids=["exit_stats", "build", "listeners", "workers"],
 )
-def test_parts_that_are_not_there(
+def test_part_that_fails_is_none_and_the_others_are_not(
     spoil: Callable[[ServerSnapshot], ServerSnapshot], missing: set[str], server: SimulatedServer
 ) -> None:
     """Each is None, and the others are not."""
@@ -249,8 +249,8 @@ def test_parts_that_are_not_there(
     assert {name for name, part in found.items() if part is None} - {"traffic", "endpoints"} == missing
 
 
-def test_a_corrupt_slot(server: SimulatedServer) -> None:
-    """Totals that cannot be added up are not there; the workers are. Rates go on when they are back."""
+def test_corrupt_slot_leaves_out_totals_until_it_is_read_again(server: SimulatedServer) -> None:
+    """Totals that cannot be added up are None; the workers are there. Rates go on when the totals are back."""
     builder = StatusBuilder()
 
     def fail() -> NoReturn:

@@ -41,6 +41,8 @@ from gunicorn_prom_hooks.status import formatting
         (formatting.machine_moment, 1700000000.9, "2023-11-14T22:13:20Z"),
     ],
 )
-def test_numbers_for_people(show: Callable[[float | None], str], value: float | None, expected: str) -> None:
-    """Each unit as it is written; what is not known is n/a."""
+def test_each_unit_is_formatted_and_unknown_is_na(
+    show: Callable[[float | None], str], value: float | None, expected: str
+) -> None:
+    """Each unit as it is written; an unknown value is n/a."""
     assert show(value) == expected

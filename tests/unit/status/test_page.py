@@ -1,4 +1,4 @@
-"""The status page's resources: what they are, what HTTP says of them, and what attackers cannot do to them."""
+"""The resources of the status page: contents, headers, and hostile text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DATA = ("/", "/status.json")
 
 @pytest.fixture
 def server() -> SimulatedServer:
-    """A worker that is at a request, and one that died on one."""
+    """A worker with a request in progress, and an exit that interrupted one."""
     server = SimulatedServer()
     lease, recorder = server.add_worker(1)
     request(lease, recorder, labels=("GET", "/items/:id", 200))
@@ -40,7 +40,7 @@ def server() -> SimulatedServer:
 
 
 def resource(server: SimulatedServer, path: str) -> Resource:
-    """What a new site has there."""
+    """Return the resource of a new status page at this path."""
     found = StatusPage().resource(path, server.snapshot)
     assert found is not None
     return found
@@ -49,23 +49,23 @@ def resource(server: SimulatedServer, path: str) -> Resource:
 @pytest.mark.parametrize(
     "path", ["/metrics", "", "status.css", "//", "/status", "/__init__.py", "/../status.css", "/x/status.css"]
 )
-def test_there_is_nothing_else(path: str, server: SimulatedServer) -> None:
-    """Any other path is left to the caller, and nobody looks at the server for it."""
+def test_unknown_path_has_no_resource_and_takes_no_snapshot(path: str, server: SimulatedServer) -> None:
+    """Any other path is left to the caller, and no snapshot is taken for it."""
 
-    def look() -> NoReturn:
-        raise AssertionError("looked")
+    def take_snapshot() -> NoReturn:
+        raise AssertionError("a snapshot is taken")
 
-    assert StatusPage().resource(path, look) is None
+    assert StatusPage().resource(path, take_snapshot) is None
 
 
-def test_it_says_where_it_is() -> None:
-    """The paths that it names are those at which there is something."""
+def test_paths_are_those_with_a_resource() -> None:
+    """The paths of the status page are those at which there is a resource."""
     assert sorted(StatusPage.paths) == sorted(ALL)
 
 
 @pytest.mark.parametrize("path", ALL)
-def test_headers(path: str, server: SimulatedServer) -> None:
-    """Each has the strict policy, cannot be sniffed, tells no referrer; data is not stored, files are for a while."""
+def test_each_resource_has_strict_headers(path: str, server: SimulatedServer) -> None:
+    """Each has the strict policy, nosniff and no-referrer; data is not stored, files are for an hour."""
     found = resource(server, path)
     assert set(found.headers["Content-Security-Policy"].split("; ")) == {
         "default-src 'none'",
@@ -78,8 +78,8 @@ def test_headers(path: str, server: SimulatedServer) -> None:
     assert ("ETag" in found.headers) is (path not in DATA)
 
 
-def test_content_types(server: SimulatedServer) -> None:
-    """Each is what it is."""
+def test_each_resource_has_its_content_type(server: SimulatedServer) -> None:
+    """Each resource has the content type of its format."""
     assert [resource(server, path).content_type for path in ALL] == [
         "text/html; charset=utf-8",
         "application/json",
@@ -90,20 +90,20 @@ def test_content_types(server: SimulatedServer) -> None:
 
 
 @pytest.mark.parametrize("path", ALL[2:])
-def test_files_need_no_look(path: str) -> None:
-    """A file is bytes that are always the same, and nobody looks at the server for it."""
+def test_files_are_constant_and_take_no_snapshot(path: str) -> None:
+    """A file is bytes that are always the same, and no snapshot is taken for it."""
 
-    def look() -> NoReturn:
-        raise AssertionError("looked")
+    def take_snapshot() -> NoReturn:
+        raise AssertionError("a snapshot is taken")
 
-    site = StatusPage()
-    found = site.resource(path, look)
+    status_page = StatusPage()
+    found = status_page.resource(path, take_snapshot)
     assert found is not None
-    assert found == site.resource(path, look)
+    assert found == status_page.resource(path, take_snapshot)
     assert len(found.body) > 100
 
 
-def test_the_page_refers_to_its_files_alone(server: SimulatedServer) -> None:
+def test_page_refers_to_its_own_files_only(server: SimulatedServer) -> None:
     """There is no inline script or style and no address elsewhere; a file's address changes with its content."""
     seen = Seen(resource(server, "/").body)
     links = {value for name, value in seen.attributes if name in ("href", "src")}
@@ -119,8 +119,8 @@ def test_the_page_refers_to_its_files_alone(server: SimulatedServer) -> None:
         assert resource(server, f"/{name}").headers["ETag"] == f'"{version}"'
 
 
-def test_the_script_makes_no_markup(server: SimulatedServer) -> None:
-    """Nothing in it turns text into markup or code in the page."""
+def test_script_makes_no_markup_of_text(server: SimulatedServer) -> None:
+    """Nothing in the script turns text into markup or code in the page."""
     script = resource(server, "/status.js").body.decode()
     for forbidden in (
         "innerHTML",
@@ -135,7 +135,7 @@ def test_the_script_makes_no_markup(server: SimulatedServer) -> None:
         assert forbidden not in script
 
 
-def test_json_is_the_snapshot(server: SimulatedServer) -> None:
+def test_json_has_the_fields_of_the_data_in_ascii(server: SimulatedServer) -> None:
     """The fields are those of the model, and it is plain ASCII."""
     body = resource(server, "/status.json").body
     found = json.loads(body.decode("ascii"))
@@ -147,8 +147,8 @@ def test_json_is_the_snapshot(server: SimulatedServer) -> None:
     assert found["endpoints"]["rows"][0]["endpoint"] == "/items/:id"
 
 
-def test_the_page_says_it_all(server: SimulatedServer) -> None:
-    """What is at, what died, what was requested: it is in the page as it is sent, without a script."""
+def test_page_without_a_script_has_all_parts(server: SimulatedServer) -> None:
+    """Requests in progress, exits and endpoints are in the page as it is sent, without a script."""
     text = Seen(resource(server, "/").body).text
     for words in ("worker_1", "GET /x 1.5 s", "/items/:id", "worker_9", "SIGKILL", "GET /a 10 s", "and 1 more", "sync"):
         assert words in text, words
@@ -156,7 +156,7 @@ def test_the_page_says_it_all(server: SimulatedServer) -> None:
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_nasty_text_everywhere(text: str) -> None:
+def test_hostile_text_everywhere_makes_no_markup_and_valid_json(text: str) -> None:
     """As path, method, endpoint, listener, reason or version it makes no element, no attribute, and no bad JSON."""
     harmless, nasty = page_with("x"), page_with(text)
     expected, found = (Seen(resource(server, "/").body) for server in (harmless, nasty))
@@ -168,7 +168,7 @@ def test_nasty_text_everywhere(text: str) -> None:
 
 
 def page_with(text: str) -> SimulatedServer:
-    """A server with this text wherever there can be some."""
+    """Return a server with this text wherever there can be some."""
 
     class Listener:
         sock = None
@@ -193,8 +193,8 @@ def page_with(text: str) -> SimulatedServer:
     return server
 
 
-def test_a_page_without_anything() -> None:
-    """Before the first worker and request, and when no part can be had, there is a page."""
+def test_page_without_any_data_is_complete() -> None:
+    """Before the first worker and request, and when no part is available, there is a page."""
     text = Seen(resource(SimulatedServer(), "/").body).text
     assert "None so far." in text
     nothing: Any = None
@@ -211,19 +211,19 @@ def test_a_page_without_anything() -> None:
     assert Seen(found.body).text.count("Not available.") == 5
 
 
-def test_a_failed_look_is_the_callers(server: SimulatedServer) -> None:
-    """If nobody can look at the server there is no page; the next look makes one."""
-    site = StatusPage()
+def test_failed_snapshot_raises_and_the_next_one_makes_a_page(server: SimulatedServer) -> None:
+    """If no snapshot can be taken there is no page; the next snapshot makes one."""
+    status_page = StatusPage()
 
-    def look() -> NoReturn:
+    def take_snapshot() -> NoReturn:
         raise OSError("no")
 
     with pytest.raises(OSError, match="no"):
-        site.resource("/", look)
-    assert site.resource("/", server.snapshot) is not None
+        status_page.resource("/", take_snapshot)
+    assert status_page.resource("/", server.snapshot) is not None
 
 
-def test_the_documentation_has_every_field() -> None:
+def test_documentation_has_every_field_of_the_json() -> None:
     """The table in the documentation names each field of the JSON, as the model has it, and no other."""
     page = (TOP / "docs" / "status.md").read_text()
     documented = set(re.findall(r"^\| `([a-z0-9_.\[\]]+)` \|", page, re.MULTILINE))
@@ -231,7 +231,7 @@ def test_the_documentation_has_every_field() -> None:
 
 
 def fields_of(cls: Any, prefix: str = "") -> list[str]:
-    """Dotted names of the fields, of what is inside of them too."""
+    """Return dotted names of the fields, of nested ones too."""
     found = []
     for field in dataclasses.fields(cls):
         kind = str(field.type).removesuffix(" | None")

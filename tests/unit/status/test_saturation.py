@@ -1,4 +1,4 @@
-"""What the status page says of what waits, of event loops, and of a capacity that there is not."""
+"""Listeners, event loops and missing capacity on the status page."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def queues(snapshot: ServerSnapshot) -> list[ListenerQueue]:
 
 
 def text(html: bytes, start: str, end: str) -> list[str]:
-    """The texts between two places of the page."""
+    """Return the texts between two places of the page."""
     part = html.decode().partition(start)[2].partition(end)[0]
     return [found for found in re.split(r"<[^>]*>", part) if found]
 
 
 @pytest.fixture
 def server() -> SimulatedServer:
-    """A worker that is at a request, and two listeners."""
+    """A worker with a request in progress, and two listeners."""
     server = SimulatedServer()
     lease, _ = server.add_worker(1)
     begin(lease, 98.5)
@@ -50,12 +50,12 @@ def server() -> SimulatedServer:
 
 
 def page(server: SimulatedServer, snapshot: ServerSnapshot | None = None) -> bytes:
-    """The page, with these queues."""
+    """Return the page, with these queues."""
     return render(StatusBuilder(queues=queues).build(snapshot or server.snapshot()), str)
 
 
-def test_what_waits_in_workers(server: SimulatedServer) -> None:
-    """It is in the row of its listener, and its sum is a tile; what is not known is no 0."""
+def test_unread_connections_are_in_the_listeners_row_and_their_sum_in_a_tile(server: SimulatedServer) -> None:
+    """Unread connections are in the row of their listener, and their sum is a tile; unknown is not 0."""
     found = StatusBuilder(queues=queues).build(server.snapshot())
     assert found.listeners == [page_data.Listener("one", 5, 64, 40), page_data.Listener("two", 7, 64, None)]
     html = page(server)
@@ -72,8 +72,10 @@ def test_what_waits_in_workers(server: SimulatedServer) -> None:
 @pytest.mark.parametrize(
     ("late", "shown", "warns"), [(-0.3, "0 ms", False), (0.2, "200 ms", False), (3.4, "3.4 s", True)]
 )
-def test_a_blocked_loop(server: SimulatedServer, late: float, shown: str, warns: bool) -> None:
-    """Where a worker has an event loop there is a column, and a block of some time stands out in it."""
+def test_blocked_event_loop_has_a_column_and_a_warning(
+    server: SimulatedServer, late: float, shown: str, warns: bool
+) -> None:
+    """If a worker has an event loop there is a column, and a block beyond a timer's period is marked."""
     (lease,) = server.leases.live
     lease.slot.header[LOOP_DUE] = server.clock - late
     found = StatusBuilder(queues=queues).build(server.snapshot())
@@ -89,13 +91,13 @@ def test_a_blocked_loop(server: SimulatedServer, late: float, shown: str, warns:
     assert f">{shown}</td>" in html
 
 
-def test_a_worker_without_a_loop(server: SimulatedServer) -> None:
+def test_workers_without_event_loops_have_no_column(server: SimulatedServer) -> None:
     """Without any event loop there is no such column."""
     assert b"Loop blocked" not in page(server)
 
 
-def test_no_capacity(server: SimulatedServer) -> None:
-    """Where one worker has no limit the server has none: what is in progress is a number of its own."""
+def test_load_without_capacity_is_a_number_alone(server: SimulatedServer) -> None:
+    """If one worker has no limit the server has none: the requests in progress are a number alone."""
     server.add_worker(2)
     snapshot = server.snapshot()
     workers = [snapshot.workers[0], dataclasses.replace(snapshot.workers[1], capacity=None)]
