@@ -1,4 +1,4 @@
-"""Where a server listens: its name, and what the kernel tells of the connections behind the address."""
+"""Listening sockets: their names, their accept queues, and accepted connections with unread data."""
 
 from __future__ import annotations
 
@@ -6,38 +6,47 @@ import errno
 import os
 import socket
 import struct
+import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from ..model.server_snapshot import ServerSnapshot, WorkersListener
 from . import sock_diag
 
 _LOCALHOST: Final = "127.0.0.1"
+_TCP_LISTEN: Final = 10
+_TCP_INFO: Final = struct.Struct("=B23xII")
+"""The beginning of struct tcp_info (linux/tcp.h): tcpi_state, and at offset 24 tcpi_unacked and tcpi_sacked.
+
+Of a listening socket the last two are the connections in the queue and their limit (tcp_get_info() in net/ipv4/tcp.c).
+"""
+_NOT_AVAILABLE: Final = "gunicorn_prom_hooks: no gunicorn_listener_waiting_connections: the kernel does not tell: %s"
 
 
-class WorkersListener:
-    """An address at which each worker has a listening socket of its own, and the master has none: ``reuse_port``.
+@dataclass
+class ListenerQueue:
+    """Connections of all listeners with one name. None where the kernel does not tell.
 
-    Args:
-        name: as gunicorn calls such a socket.
-        family: AF_INET or AF_INET6.
-        host: an address.
-        port: TCP port.
+    Attributes:
+        name: as gunicorn calls the listener.
+        queue: connections in the accept queue.
+        limit: connections that the accept queue may hold.
+        unread: accepted connections with unread data.
     """
 
-    sock = None
-
-    def __init__(self, name: str, family: int, host: str, port: int) -> None:
-        self._name = name
-        self.family = family
-        self.host = host
-        self.port = port
-
-    def __str__(self) -> str:
-        return self._name
+    name: str
+    queue: int | None = None
+    limit: int | None = None
+    unread: int | None = None
 
 
 class Connections(NamedTuple):
-    """What the kernel tells of an address.
+    """Connections to an address.
 
     Attributes:
         queue: number of connections in the accept queues, and how many these may hold; None for a Unix socket.
@@ -48,11 +57,80 @@ class Connections(NamedTuple):
     unread: int
 
 
-class Kernel:
-    """Answers of the kernel, each asked for once.
+def ignore(text: str) -> None:
+    """Do nothing with a line for the log."""
+
+
+def read_listeners(snapshot: ServerSnapshot, warn: Callable[[str], None] = ignore) -> Sequence[ListenerQueue]:
+    """Return the connections of each listener, in the order of the listeners. Closed ones are left out.
 
     Args:
-        seconds: time for all of them together.
+        snapshot: of the server.
+        warn: called with a line for the log if the kernel does not tell about unread data.
+    """
+    if sys.platform != "linux":  # FreeBSD has a TCP_INFO as well, with another meaning
+        warn(_NOT_AVAILABLE % sys.platform)
+        return []
+    kernel = Kernel()
+    listeners: dict[str, ListenerQueue] = {}
+    for listener in snapshot.listeners:
+        name = queue = connections = None
+        try:
+            name = listener_name(listener)
+            queue = _accept_queue(listener)
+        except OSError:  # closed meanwhile, or not available in this sandbox or kernel
+            pass
+        if name is None:
+            continue
+        try:
+            connections = kernel.connections(listener)
+        except OSError as error:
+            if _is_open(listener):
+                warn(_NOT_AVAILABLE % (error.strerror or error))
+        if queue is None and connections is not None:
+            queue = connections.queue
+        found = listeners.setdefault(name, ListenerQueue(name))
+        if queue is not None:
+            found.queue, found.limit = (found.queue or 0) + queue[0], (found.limit or 0) + queue[1]
+        if connections is not None:
+            found.unread = (found.unread or 0) + connections.unread
+    return list(listeners.values())
+
+
+def collect(snapshot: ServerSnapshot, warn: Callable[[str], None] = ignore) -> Iterator[Metric]:
+    """Yield queue, limit and unread connections of each listener. A family without any value is left out.
+
+    Args:
+        snapshot: of the server.
+        warn: as in ``read_listeners``.
+    """
+    found = read_listeners(snapshot, warn)
+    for name, documentation, values in (
+        ("backlog", "Connections in the accept queue.", {row.name: row.queue for row in found}),
+        (
+            "backlog_limit",
+            "Connections that the accept queue may hold: gunicorn's backlog, or net.core.somaxconn if that is less.",
+            {row.name: row.limit for row in found},
+        ),
+        (
+            "waiting_connections",
+            "Connections accepted by a worker whose data it has not read yet.",
+            {row.name: row.unread for row in found},
+        ),
+    ):
+        family = GaugeMetricFamily(f"gunicorn_listener_{name}", documentation, labels=("listener",))
+        for listener, value in values.items():
+            if value is not None:
+                family.add_metric((listener,), value)
+        if family.samples:
+            yield family
+
+
+class Kernel:
+    """Asks the kernel about connections, once per port and once about all Unix sockets.
+
+    Args:
+        seconds: time for all answers together.
     """
 
     def __init__(self, seconds: float = sock_diag.TIMEOUT_SECONDS) -> None:
@@ -61,7 +139,7 @@ class Kernel:
         self._unix: sock_diag.UnixSockets | None = None
 
     def connections(self, listener: Any) -> Connections | None:
-        """Return what the kernel tells of this listener; None if it is neither TCP nor Unix, or not open.
+        """Return the connections to this listener; None if it is neither TCP nor Unix, or not open.
 
         Raises:
             OSError: the kernel does not tell. That includes an answer without the listening socket itself, as in a
@@ -96,21 +174,21 @@ class Kernel:
         if found is None:
             found = self._ports[family, port] = sock_diag.tcp_port(family, port, self._deadline)
         address = socket.inet_pton(family, host.partition("%")[0])
-        ours = [listener for listener in found.listeners if listener.address == address]
-        if inode is None and not ours:  # no worker has come so far
+        sockets = [listener for listener in found.listeners if listener.address == address]
+        if inode is None and not sockets:  # no worker has started so far
             return None
-        if inode not in (None, *(listener.inode for listener in ours)):
+        if inode not in (None, *(listener.inode for listener in sockets)):
             raise _not_found()
         if any(address):
             unread = found.waiting[address]
-        else:  # any address, but for those that have a listening socket of their own
+        else:  # any address, except those that have their own listening socket
             taken = {listener.address for listener in found.listeners}
             unread = sum(count for local, count in found.waiting.items() if local not in taken)
-        return Connections((sum(one.queue for one in ours), sum(one.limit for one in ours)), unread)
+        return Connections((sum(one.queue for one in sockets), sum(one.limit for one in sockets)), unread)
 
 
 def listener_name(listener: Any) -> str | None:
-    """Return what gunicorn calls a listener; None once it is closed."""
+    """Return gunicorn's name of a listener; None once it is closed."""
     try:
         name = str(listener)
     except AttributeError:  # the master has closed it meanwhile: gunicorn's __str__ asks None for its address
@@ -119,15 +197,13 @@ def listener_name(listener: Any) -> str | None:
 
 
 def workers_listeners(cfg: Any) -> list[WorkersListener]:
-    """Return the addresses at which workers listen with sockets of their own.
+    """Return the addresses at which workers have their own listening sockets.
 
     Args:
         cfg: gunicorn's configuration. Host names other than localhost are left out: a scrape must not wait for DNS.
     """
     found: list[WorkersListener] = []
-    if not cfg.reuse_port:
-        return found
-    for address in cfg.address:
+    for address in cfg.address if cfg.reuse_port else ():
         if isinstance(address, tuple):
             host, port = (address[0] if address[0] != "localhost" else _LOCALHOST), address[1]
             if _is_address(socket.AF_INET6, host):
@@ -136,6 +212,30 @@ def workers_listeners(cfg: Any) -> list[WorkersListener]:
                 scheme = "https" if cfg.is_ssl else "http"
                 found.append(WorkersListener(f"{scheme}://{host}:{port}", socket.AF_INET, host, port))
     return found
+
+
+def _accept_queue(listener: Any) -> tuple[int, int] | None:
+    """Return queue and limit of the listener's socket; None if it does not listen.
+
+    Raises:
+        OSError: it is closed, or the kernel does not tell.
+    """
+    sock = listener.sock
+    if sock is None:
+        return None
+    if sock.family == socket.AF_UNIX:
+        return sock_diag.unix_backlog(os.fstat(sock.fileno()).st_ino)
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    if len(info) < _TCP_INFO.size:
+        return None
+    state, waiting, limit = _TCP_INFO.unpack(info)
+    return (waiting, limit) if state == _TCP_LISTEN else None
+
+
+def _is_open(listener: Any) -> bool:
+    return getattr(listener, "sock", None) is None or listener.sock.fileno() != -1
 
 
 def _is_address(family: int, host: str) -> bool:

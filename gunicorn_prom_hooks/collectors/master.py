@@ -1,34 +1,120 @@
-"""The master: how many workers it wants, how patient it is with them, what it runs."""
+"""The master: its settings and process, worker exits, log messages, and failures of this package."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from ..model.exits import Histogram
 from ..model.server_snapshot import ServerSnapshot
+from ..shm.schema import EXPORTER_ERRORS, LEVELS, LOG_MESSAGES, OVERFLOWED
+from .histogram import cumulative
 
 _process = ProcessCollector(registry=None)
 
 
-def collect(view: ServerSnapshot) -> Iterator[Metric]:
-    """Target, timeout, reloads, versions."""
-    yield GaugeMetricFamily("gunicorn_workers_target", "Workers that the master keeps up.", value=view.target)
+def collect(snapshot: ServerSnapshot) -> Iterator[Metric]:
+    """Yield the target number of workers, the timeout, reloads and versions."""
+    yield GaugeMetricFamily("gunicorn_workers_target", "Workers that the master maintains.", value=snapshot.target)
     yield GaugeMetricFamily(
         "gunicorn_worker_timeout_seconds",
-        "Silence after which gunicorn kills a worker; 0: it never does.",
-        value=view.timeout,
+        "Time without a heartbeat after which gunicorn kills a worker, in seconds; 0: never.",
+        value=snapshot.timeout,
     )
-    yield CounterMetricFamily(
-        "gunicorn_reloads", "Times that gunicorn has read its configuration anew.", value=view.reloads
+    yield CounterMetricFamily("gunicorn_reloads", "Reloads of gunicorn's configuration.", value=snapshot.reloads)
+    build = GaugeMetricFamily(
+        "gunicorn_build_info", "Versions and worker class of the server; always 1.", labels=tuple(snapshot.build)
     )
-    build = GaugeMetricFamily("gunicorn_build_info", "What runs; always 1.", labels=tuple(view.build))
-    build.add_metric(tuple(view.build.values()), 1.0)
+    build.add_metric(tuple(snapshot.build.values()), 1.0)
     yield build
 
 
-def collect_process(view: ServerSnapshot) -> Iterator[Metric]:
-    """The master's own process: ``process_*``."""
+def collect_process(snapshot: ServerSnapshot) -> Iterator[Metric]:
+    """Yield the ``process_*`` families of the master's own process."""
     yield from _process.collect()
+
+
+def collect_exits(snapshot: ServerSnapshot) -> Iterator[Metric]:
+    """Yield worker exits, the same by coarser reasons, interrupted requests, boot times and lifetimes."""
+    exit_stats = snapshot.exit_stats
+    exits = CounterMetricFamily(
+        "gunicorn_worker_exits",
+        "Worker exits; detail is the name of a signal or an exit code.",
+        labels=("reason", "detail"),
+    )
+    for (why, detail), count in exit_stats.exits.items():
+        exits.add_metric((why, detail), count)
+    yield exits
+
+    restarts = CounterMetricFamily(
+        "gunicorn_master_worker_restart",
+        "Worker exits; reason is restart if orderly, timeout, or error for any other.",
+        labels=("reason",),
+    )
+    for reason, count in exit_stats.restarts.items():
+        restarts.add_metric((reason,), count)
+    yield restarts
+
+    killed = CounterMetricFamily(
+        "gunicorn_killed_requests",
+        "Requests in progress when their worker exited.",
+        labels=("method", "endpoint", "reason"),
+    )
+    for labels, count in exit_stats.killed.items():
+        killed.add_metric(labels, count)
+    yield killed
+
+    yield _durations(
+        "gunicorn_worker_boot_seconds", "Time from the fork to the loaded application, in seconds.", exit_stats.boots
+    )
+    yield _durations(
+        "gunicorn_worker_lifetime_seconds", "Time from the fork to the worker's exit, in seconds.", exit_stats.lifetimes
+    )
+
+
+def _durations(name: str, documentation: str, durations: Histogram) -> Metric:
+    family = HistogramMetricFamily(name, documentation)
+    family.add_metric((), cumulative(durations.bounds, durations.counts), durations.seconds)
+    return family
+
+
+def collect_log_messages(snapshot: ServerSnapshot) -> Iterator[Metric]:
+    """Yield the messages to gunicorn's error log by level, of the master and of workers."""
+    messages = CounterMetricFamily(
+        "gunicorn_log_messages",
+        "Messages to gunicorn's error log, gunicorn's own below the log level included, except debug.",
+        labels=LOG_MESSAGES.labels,
+    )
+    workers = snapshot.totals.series(LOG_MESSAGES.number)
+    for level in LEVELS:
+        messages.add_metric((level,), snapshot.messages.get(level, 0) + sum(workers.get((level,), ())))
+    yield messages
+
+
+def collect_exporter(snapshot: ServerSnapshot) -> Iterator[Metric]:
+    """Yield internal failures, in the master and in workers, and label values beyond their limits."""
+    errors = Counter(snapshot.errors)
+    for (where,), cells in snapshot.totals.series(EXPORTER_ERRORS.number).items():
+        errors[where] += int(cells[0])
+    failures = CounterMetricFamily(
+        "gunicorn_exporter_errors", "Internal failures of gunicorn_prom_hooks; the server goes on.", labels=("where",)
+    )
+    for where, count in errors.items():
+        failures.add_metric((where,), count)
+    yield failures
+
+    overflowed = CounterMetricFamily(
+        "gunicorn_exporter_overflowed_labels",
+        "Label values replaced by <other> because the label has too many.",
+        labels=OVERFLOWED.labels,
+    )
+    lost = Counter({"endpoint": snapshot.folded(), "error_type": 0, "series": 0})
+    for (label,), cells in snapshot.totals.series(OVERFLOWED.number).items():
+        lost[label] += int(cells[0])
+    for label, count in lost.items():
+        overflowed.add_metric((label,), count)
+    yield overflowed

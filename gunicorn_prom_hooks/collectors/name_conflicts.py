@@ -1,4 +1,4 @@
-"""Names that the application has given to metrics of its own, and that are ours: a page must have each once.
+"""Conflicts between the names of the application's metrics and those of this package: a page must have each once.
 
 A name may have any characters. A client that takes only some of them gets it escaped, and then two names can be one.
 """
@@ -6,75 +6,81 @@ A name may have any characters. A client that takes only some of them gets it es
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition
 from prometheus_client.openmetrics.exposition import escape_label_name, escape_metric_name
 
+from ..concurrency import ForkLock
 from ..errors import ErrorReporter
 from ..paths import escape_unprintable
 
-MAX_TOLD: Final = 100
+MAX_REPORTED: Final = 100
+"""Names that are logged and counted."""
 _SUFFIXES: Final = {
     "counter": ("_total",),
     "histogram": ("_bucket", "_sum", "_count"),
     "summary": ("_sum", "_count"),
 }
-"""What a family of this type has behind its name on the page, with samples or without."""
+"""Suffixes of a family's name on the page by its type, with samples or without."""
 _NAME_TAKEN: Final = "gunicorn_prom_hooks: the application's metric %s is left out: the name is taken"
 _ONE_LABEL: Final = (
     "gunicorn_prom_hooks: the application's metric %s is left out: two of its labels have one name once escaped"
 )
 _ESCAPINGS: Final = ("underscores", "dots", "values") if hasattr(exposition, "UNDERSCORES") else ()
-"""The ways in which a client may want names; the fourth leaves them as they are, and old versions know only that."""
+"""Escaping schemes that a client may ask for. The fourth leaves names as they are; old versions know only that."""
 _Forms = frozenset[tuple[str, str]]
 """Names as they are on a page, each with the escaping of that page."""
 
 
-class Clashes:
-    """Leaves out what clashes, and says so once for each name.
+class NameConflicts:
+    """Leaves out the application's families whose names conflict, and logs each name once.
 
     Args:
-        errors: counts them, and has gunicorn's logger.
-        hold: what must be held while anything is logged.
+        errors: counts the conflicts, and has gunicorn's logger.
+        fork_lock: held while anything is logged; None: there are no forks.
     """
 
-    def __init__(self, errors: ErrorReporter, hold: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+    def __init__(self, errors: ErrorReporter, fork_lock: ForkLock | None = None) -> None:
         self._errors = errors
-        self._hold = hold
-        self._told: set[str] = set()
-        self._ours: set[tuple[str, str]] = set()
-        """Of all families that there have been: one whose collector fails is not on each page."""
+        self._hold = nullcontext if fork_lock is None else fork_lock.hold
+        self._reported: set[str] = set()
+        self._package_forms: set[tuple[str, str]] = set()
+        """Of all families so far: those of a collector that fails are missing from some pages."""
 
-    def without(self, theirs: Iterable[Metric], ours: Iterable[Metric]) -> Iterator[Metric]:
+    def without_conflicts(self, app_families: Iterable[Metric], families: Iterable[Metric]) -> Iterator[Metric]:
         """Return those of the application's families that are unambiguous, whatever escaping a client asks for.
 
-        No name of a family or a sample is one that ours have too, or another one of theirs, and no sample has two
-        labels of one name.
+        No name of a family or a sample is also one of this package's, or of another family of the application. No
+        sample has two labels of one name.
+
+        Args:
+            app_families: of the application.
+            families: of this package.
         """
-        for family in ours:
-            self._ours |= _forms(family.name, family.type)
-        taken = self._ours.copy()
-        for family in theirs:
+        for family in families:
+            self._package_forms |= _forms(family.name, family.type)
+        taken = self._package_forms.copy()
+        for family in app_families:
             forms = _forms(family.name, family.type)
             if not taken.isdisjoint(forms):
-                self._tell(family.name, _NAME_TAKEN)
+                self._report(family.name, _NAME_TAKEN)
                 continue
-            taken |= forms  # two of theirs may clash as well
+            taken |= forms  # two of the application's may conflict as well
             names = _names(family.name, family.type)
             family.samples = [sample for sample in family.samples if sample.name in names]
             if any(_have_one_name(tuple(sample.labels)) for sample in family.samples):
-                self._tell(family.name, _ONE_LABEL)
+                self._report(family.name, _ONE_LABEL)
                 continue
             yield family
 
-    def _tell(self, name: str, message: str) -> None:
-        if name in self._told or len(self._told) >= MAX_TOLD:
+    def _report(self, name: str, message: str) -> None:
+        if name in self._reported or len(self._reported) >= MAX_REPORTED:
             return
-        self._told.add(name)
+        self._reported.add(name)
         self._errors.counts["app_metrics_name"] += 1
         if self._errors.log is not None:
             with self._hold():

@@ -1,9 +1,12 @@
-"""Requests over all workers, past and present."""
+"""Requests and websockets over all workers, past and present."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -21,97 +24,168 @@ from ..shm.schema import (
     REQUESTS,
     RESPONSE_SIZE_SUM,
     SIZE_BUCKETS,
+    WEBSOCKETS,
+    Family,
 )
 from . import histogram
 from .histogram import cumulative
 
+_OPENED, _CLOSED = 0, 1
 
-class _Sums:
-    """The histograms of one (method, endpoint)."""
-
-    def __init__(self) -> None:
-        self.durations = [0.0] * BUCKETS
-        self.seconds = 0.0
-        self.sizes = {"request": [0.0] * (len(SIZE_BUCKETS) + 1), "response": [0.0] * (len(SIZE_BUCKETS) + 1)}
-        self.bytes = {"request": 0.0, "response": 0.0}
-
-    def add(self, cells: list[float], count: float, size_classes: dict[str, str]) -> None:
-        self.durations = list(map(operator.add, self.durations, cells[COUNTS]))
-        self.seconds += cells[DURATION_SUM]
-        self.bytes["request"] += cells[REQUEST_SIZE_SUM]
-        self.bytes["response"] += cells[RESPONSE_SIZE_SUM]
-        for direction, size_class in size_classes.items():
-            if size_class.isdecimal() and int(size_class) <= len(SIZE_BUCKETS):
-                self.sizes[direction][int(size_class)] += count
+Key = tuple[str, str]
+"""Method and endpoint."""
 
 
-def collect(view: ServerSnapshot) -> Iterator[Metric]:
-    """Requests, durations, sizes, failures."""
+@dataclass
+class Sizes:
+    """Sizes of bodies. ``counts`` is per bucket of ``SIZE_BUCKETS``, not cumulative, the last +Inf."""
+
+    counts: list[float] = field(default_factory=lambda: [0.0] * (len(SIZE_BUCKETS) + 1))
+    total_bytes: float = 0.0
+
+    def add(self, size_class: str, count: float, total_bytes: float) -> None:
+        """Add requests of one size class. Those of unknown size are in no bucket."""
+        self.total_bytes += total_bytes
+        if size_class.isdecimal() and int(size_class) <= len(SIZE_BUCKETS):
+            self.counts[int(size_class)] += count
+
+
+@dataclass
+class EndpointRequests:
+    """Requests of one method to one endpoint.
+
+    Attributes:
+        durations: requests per bucket of ``DURATION_BUCKETS``, not cumulative, the last +Inf.
+        seconds: sum of the durations.
+        request: sizes of the request bodies.
+        response: sizes of the response bodies.
+    """
+
+    durations: list[float] = field(default_factory=lambda: [0.0] * BUCKETS)
+    seconds: float = 0.0
+    request: Sizes = field(default_factory=Sizes)
+    response: Sizes = field(default_factory=Sizes)
+
+    @property
+    def number(self) -> float:
+        """Number of requests."""
+        return sum(self.durations)
+
+
+class RequestTotals(NamedTuple):
+    """Requests of all workers, past and present.
+
+    Attributes:
+        by_status: number of requests by method, endpoint and status.
+        by_endpoint: durations and sizes by method and endpoint.
+    """
+
+    by_status: Mapping[tuple[str, str, str], float]
+    by_endpoint: Mapping[Key, EndpointRequests]
+
+
+def read_requests(snapshot: ServerSnapshot) -> RequestTotals:
+    """Return the requests of all workers, past and present."""
     statuses: dict[tuple[str, str, str], float] = {}
-    endpoints: dict[tuple[str, str], _Sums] = {}
-    for (method, endpoint, status, request_size, response_size), cells in view.totals.series(REQUESTS.number).items():
-        key = method, endpoint, status
+    endpoints: dict[Key, EndpointRequests] = {}
+    series = snapshot.totals.series(REQUESTS.number)
+    for (method, endpoint, status, request_size, response_size), cells in series.items():
         count = sum(cells[COUNTS])
-        statuses[key] = statuses.get(key, 0.0) + count
+        statuses[method, endpoint, status] = statuses.get((method, endpoint, status), 0.0) + count
         sums = endpoints.get((method, endpoint))
         if sums is None:
-            sums = endpoints[method, endpoint] = _Sums()
-        sums.add(cells, count, {"request": request_size, "response": response_size})
+            sums = endpoints[method, endpoint] = EndpointRequests()
+        sums.durations = list(map(operator.add, sums.durations, cells[COUNTS]))
+        sums.seconds += cells[DURATION_SUM]
+        sums.request.add(request_size, count, cells[REQUEST_SIZE_SUM])
+        sums.response.add(response_size, count, cells[RESPONSE_SIZE_SUM])
+    return RequestTotals(statuses, endpoints)
 
+
+def read_failures(snapshot: ServerSnapshot) -> Mapping[Key, float]:
+    """Return the number of failed requests of all workers, past and present, by method and endpoint."""
+    failures: dict[Key, float] = defaultdict(float)
+    for (method, endpoint, _), cells in snapshot.totals.series(FAILED.number).items():
+        failures[method, endpoint] += cells[0]
+    return failures
+
+
+def read_in_progress(snapshot: ServerSnapshot) -> int:
+    """Return the number of requests that live workers are processing."""
+    return sum(counts.in_progress for counts in snapshot.counts.values())
+
+
+def collect(snapshot: ServerSnapshot) -> Iterator[Metric]:
+    """Yield requests, durations, sizes, failures, queue times and capacity, over all workers."""
+    totals = read_requests(snapshot)
     requests = CounterMetricFamily("gunicorn_requests", "Requests answered.", labels=("method", "endpoint", "status"))
-    for key, count in statuses.items():
+    for key, count in totals.by_status.items():
         requests.add_metric(key, count)
     yield requests
 
+    labeled = [({"method": method, "endpoint": endpoint}, r) for (method, endpoint), r in totals.by_endpoint.items()]
     durations = HistogramMetricFamily(
         "gunicorn_request_duration_seconds",
-        "Time from the parsed request to the end of the response.",
+        "Time from the parsed request to the end of the response, in seconds.",
         labels=("method", "endpoint"),
     )
-    named = [({"method": method, "endpoint": endpoint}, sums) for (method, endpoint), sums in endpoints.items()]
-    for labels, sums in named:
+    for labels, sums in labeled:
         histogram.add(durations, labels, cumulative(DURATION_BUCKETS, sums.durations), sums.seconds)
     yield durations
 
     for direction in ("request", "response"):
-        sizes = HistogramMetricFamily(
-            f"gunicorn_{direction}_size_bytes", f"Size of the {direction} body.", labels=("method", "endpoint")
+        family = HistogramMetricFamily(
+            f"gunicorn_{direction}_size_bytes",
+            f"Size of the {direction} body, in bytes.",
+            labels=("method", "endpoint"),
         )
-        for labels, sums in named:
-            histogram.add(sizes, labels, cumulative(SIZE_BUCKETS, sums.sizes[direction]), sums.bytes[direction])
-        yield sizes
+        for labels, sums in labeled:
+            sizes = sums.request if direction == "request" else sums.response
+            histogram.add(family, labels, cumulative(SIZE_BUCKETS, sizes.counts), sizes.total_bytes)
+        yield family
 
-    failed = CounterMetricFamily(
-        "gunicorn_failed_requests",
-        "Requests that ended with an exception or were answered with a 5xx.",
-        labels=FAILED.labels,
-    )
-    for failure, cells in view.totals.series(FAILED.number).items():
-        failed.add_metric(failure, cells[0])
-    yield failed
-
-    invalid = CounterMetricFamily(
-        "gunicorn_invalid_requests", "Requests that gunicorn refused as malformed.", labels=INVALID.labels
-    )
-    for refusal, cells in view.totals.series(INVALID.number).items():
-        invalid.add_metric(refusal, cells[0])
-    yield invalid
+    yield _totals(snapshot, FAILED, "gunicorn_failed_requests", "Requests with an exception or a 5xx response.")
+    yield _totals(snapshot, INVALID, "gunicorn_invalid_requests", "Requests refused by gunicorn as malformed.")
 
     queue = HistogramMetricFamily(
-        "gunicorn_request_queue_seconds", "Time from when a proxy passed the request on to its start in a worker."
+        "gunicorn_request_queue_seconds",
+        "Time from the proxy's timestamp to the start of the request in a worker, in seconds.",
     )
-    for _, cells in view.totals.series(QUEUE.number).items():
+    for _, cells in snapshot.totals.series(QUEUE.number).items():
         queue.add_metric((), cumulative(DURATION_BUCKETS, cells[1:]), cells[0])
     yield queue
 
-    if view.capacity is not None:
+    if snapshot.capacity is not None:
         yield GaugeMetricFamily(
             "gunicorn_requests_capacity",
-            "Requests that the live workers can serve at a time. Absent where nothing limits them.",
-            value=view.capacity,
+            "Requests that all live workers can process at a time. Absent if nothing limits them.",
+            value=snapshot.capacity,
         )
     yield GaugeMetricFamily(
-        "gunicorn_requests_in_progress",
-        "Requests that workers are at.",
-        value=sum(counts.in_progress for counts in view.counts.values()),
+        "gunicorn_requests_in_progress", "Requests being processed.", value=read_in_progress(snapshot)
     )
+
+
+def collect_websockets(snapshot: ServerSnapshot) -> Iterator[Metric]:
+    """Yield the websockets opened, and those that are open in live workers."""
+    opened = CounterMetricFamily("gunicorn_websockets", "Websockets opened.", labels=WEBSOCKETS.labels)
+    for labels, cells in snapshot.totals.series(WEBSOCKETS.number).items():
+        opened.add_metric(labels, cells[_OPENED])
+    yield opened
+
+    # Websockets of a killed worker were never counted as closed, so only live workers are read.
+    still_open: Counter[tuple[str, ...]] = Counter()
+    for counts in snapshot.counts.values():
+        for labels, cells in counts.tally.series(WEBSOCKETS.number).items():
+            still_open[labels] += int(cells[_OPENED] - cells[_CLOSED])
+    in_progress = GaugeMetricFamily("gunicorn_websockets_in_progress", "Websockets open.", labels=WEBSOCKETS.labels)
+    for labels in snapshot.totals.series(WEBSOCKETS.number):
+        in_progress.add_metric(labels, still_open[labels])
+    yield in_progress
+
+
+def _totals(snapshot: ServerSnapshot, family: Family, name: str, documentation: str) -> Metric:
+    metric = CounterMetricFamily(name, documentation, labels=family.labels)
+    for labels, cells in snapshot.totals.series(family.number).items():
+        metric.add_metric(labels, cells[0])
+    return metric

@@ -1,6 +1,6 @@
-"""Ask the kernel about listening sockets and the connections behind them, over netlink, as ``ss`` does.
+"""Netlink queries about listening sockets and their connections, as ``ss`` makes them.
 
-All numbers are in the byte order of the machine, but for ports and addresses, which are in network order. A request is
+All numbers are in the byte order of the machine, except ports and addresses, which are in network order. A request is
 a struct nlmsghdr, then the struct of the family, then for TCP an attribute with a filter:
 
 ======================== =============================== =======================================================
@@ -13,7 +13,7 @@ struct unix_diag_req     u8  sdiag_family                AF_UNIX = 1
 (linux/unix_diag.h)      u8  sdiag_protocol              0
                          u16 pad                         0
                          u32 udiag_states                a bit per state
-                         u32 udiag_ino                   what fstat() gives as the socket's st_ino; 0 in a dump
+                         u32 udiag_ino                   the socket's st_ino from fstat(); 0 in a dump
                          u32 udiag_show                  UDIAG_SHOW_NAME = 1, _VFS = 2, _RQLEN = 0x10
                          u32 udiag_cookie[2]             all ones, INET_DIAG_NOCOOKIE: the inode is enough
 struct inet_diag_req_v2  u8  sdiag_family                AF_INET = 2 or AF_INET6 = 10
@@ -38,7 +38,7 @@ struct nlattr            u16 nla_len                     of the attribute with t
                          u16 nla_type                    UNIX_DIAG_NAME = 0, _VFS = 1, _RQLEN = 4 (linux/unix_diag.h)
 UNIX_DIAG_NAME           bytes                           the address; an accepted socket has that of its listener
 UNIX_DIAG_VFS            u32 inode, u32 device           of the file at a path
-struct unix_diag_rqlen   u32 udiag_rqueue                of a listening socket: connections that wait; else unread bytes
+struct unix_diag_rqlen   u32 udiag_rqueue                of a listening socket: queued connections; else unread bytes
 (linux/unix_diag.h)      u32 udiag_wqueue                of a listening socket: the limit from listen()
 struct inet_diag_msg     u8  idiag_family, idiag_state, idiag_timer, idiag_retrans
 (linux/inet_diag.h)      u16 sport, dport; 16 bytes src; 16 bytes dst; u32 interface; u32 cookie[2]; u32 expires
@@ -62,29 +62,19 @@ from typing import Final, NamedTuple
 from ..concurrency import unpatched
 
 TIMEOUT_SECONDS: Final = 0.5
-"""The kernel answers while it is asked. Should it ever not, the thread must not hang."""
+"""The kernel answers within the call as a rule. If it does not, the thread must not hang."""
 MAX_ANSWER_BYTES: Final = 32 * 2**20
-"""Bytes of one answer, some 250,000 connections. A longer answer is given up."""
+"""Limit of one answer, some 250,000 connections. Reading a longer one is given up."""
 
 _NETLINK_SOCK_DIAG = 4  # linux/netlink.h
 _SOCK_DIAG_BY_FAMILY = 20
-_NLM_F_REQUEST = 1
-_NLM_F_MULTI = 2
-_NLM_F_DUMP = 0x300
-_NLMSG_ERROR = 2
-_NLMSG_DONE = 3
-_UDIAG_SHOW_NAME = 0x1
-_UDIAG_SHOW_VFS = 0x2
-_UDIAG_SHOW_RQLEN = 0x10
-_UNIX_DIAG_NAME = 0
-_UNIX_DIAG_VFS = 1
-_UNIX_DIAG_RQLEN = 4
+_NLM_F_REQUEST, _NLM_F_MULTI, _NLM_F_DUMP = 1, 2, 0x300
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_UDIAG_SHOW_NAME, _UDIAG_SHOW_VFS, _UDIAG_SHOW_RQLEN = 0x1, 0x2, 0x10
+_UNIX_DIAG_NAME, _UNIX_DIAG_VFS, _UNIX_DIAG_RQLEN = 0, 1, 4
 _INET_DIAG_REQ_BYTECODE = 1
-_INET_DIAG_BC_S_GE = 2
-_INET_DIAG_BC_S_LE = 3
-_TCP_ESTABLISHED = 1
-_TCP_CLOSE_WAIT = 8
-_TCP_LISTEN = 10
+_INET_DIAG_BC_S_GE, _INET_DIAG_BC_S_LE = 2, 3
+_TCP_ESTABLISHED, _TCP_CLOSE_WAIT, _TCP_LISTEN = 1, 8, 10
 _IPPROTO_TCP = 6
 _AF_UNIX = 1
 _ALL = 0xFFFFFFFF
@@ -146,7 +136,7 @@ class UnixSockets(NamedTuple):
 
 
 def unix_backlog(inode: int) -> tuple[int, int] | None:
-    """Return the number of connections that wait at the Unix socket with this inode, and their limit.
+    """Return the number of connections in the accept queue of the Unix socket with this inode, and their limit.
 
     Returns:
         None if it is not a listening socket.
@@ -154,7 +144,7 @@ def unix_backlog(inode: int) -> tuple[int, int] | None:
     Raises:
         OSError: netlink is not available, or did not answer in time.
     """
-    if not 0 < inode <= _ALL:  # no socket of a kernel that could answer
+    if not 0 < inode <= _ALL:  # more than the request can hold
         return None
     request = _UNIX_REQUEST.pack(_AF_UNIX, 0, 0, _ALL, inode, _UDIAG_SHOW_RQLEN, _ALL, _ALL)
     try:
@@ -187,7 +177,7 @@ def unix_sockets(deadline: float) -> UnixSockets:
         _, _, state, _, inode, _, _ = _UNIX_MESSAGE.unpack_from(message, _HEADER.size)
         attributes = _attributes(message, _HEADER.size + _UNIX_MESSAGE.size)
         name, queue = attributes.get(_UNIX_DIAG_NAME), attributes.get(_UNIX_DIAG_RQLEN)
-        if name and queue:  # a client has no name, as a rule
+        if name and queue:  # a client has no name as a rule
             address = name, attributes.get(_UNIX_DIAG_VFS, b"")
             if state == _TCP_LISTEN:
                 found.listeners[inode] = address
@@ -201,7 +191,7 @@ def tcp_port(family: int, port: int, deadline: float) -> TcpPort:
 
     Args:
         family: AF_INET or AF_INET6. A connection has the family of its listener, IPv4-mapped ones included.
-        port: local port. A client of this port has it as its remote port, and is not among them.
+        port: local port. A client of this port has it as its remote port, and is not included.
         deadline: monotonic seconds.
 
     Raises:

@@ -5,31 +5,21 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Collection, Iterable
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from ..collectors import Page
+from ..collectors import MetricsPage
 from ..concurrency import ForkLock
 from ..errors import ErrorReporter
-from ..model.response import Response
-from ..model.server_snapshot import ServerSnapshot
 from .http import ENCODERS, METRICS, RenderKey, Reply, error_response, not_found, respond
+
+if TYPE_CHECKING:
+    from ..status import StatusPage
 
 _VARY: Final = ("Vary", "Accept, Accept-Encoding")
 _COMPRESSED: Final = ("Content-Encoding", "gzip")
-
-
-class StatusPage(Protocol):
-    """The status page and its files."""
-
-    @property
-    def paths(self) -> Collection[str]:
-        """Return the paths of the page and its files."""
-
-    def resource(self, path: str, look: Callable[[], ServerSnapshot]) -> Response | None:
-        """Return the response for a path, or None. ``look`` takes a snapshot of the server."""
 
 
 class Renderer:
@@ -42,7 +32,9 @@ class Renderer:
         errors: reports failures.
     """
 
-    def __init__(self, page: Page, status_page: StatusPage | None, fork_lock: ForkLock, errors: ErrorReporter) -> None:
+    def __init__(
+        self, page: MetricsPage, status_page: StatusPage | None, fork_lock: ForkLock, errors: ErrorReporter
+    ) -> None:
         self._page = page
         self._status_page = status_page
         self._fork_lock = fork_lock
@@ -67,13 +59,13 @@ class Renderer:
             return error_response(HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _collect(self) -> list[Metric]:
-        return list(self._page.collect_from(self._page.look()))
+        return list(self._page.collect_from(self._page.take_snapshot()))
 
     def _resource(self, key: RenderKey) -> Reply:
         status_page = self._status_page
         if status_page is None:
             return not_found(status_page=False)
-        found = self._page.in_time("status", lambda: status_page.resource(key.path, self._page.look))
+        found = self._page.run_in_time("status", lambda: status_page.resource(key.path, self._page.take_snapshot))
         if found is None:
             return not_found(status_page=True)
         body, headers = found.body, list(found.headers.items())

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import Metric
 
-from ..collectors import Page
+from ..collectors import MetricsPage
 from ..concurrency import ForkLock
 from ..errors import ErrorReporter
 from ..model.server_snapshot import ServerSnapshot
 from ..settings import Settings
 from .auth import Credentials
-from .handlers import Renderer, StatusPage
+from .handlers import Renderer
 from .server import Exporter, ExporterConfig
 from .tls import BadCertificate, server_context
+
+if TYPE_CHECKING:
+    from ..status import StatusPage
 
 
 class ExporterManager:
@@ -43,7 +46,7 @@ class ExporterManager:
         self._fork_lock = fork_lock
         self._errors = errors
         self._log = log
-        self._page = Page(take_snapshot, errors, collect_app_metrics, fork_lock.hold, log.warning)
+        self._page = MetricsPage(take_snapshot, errors, collect_app_metrics, fork_lock, log.warning)
         self._status_page: StatusPage | None = None
         self._exporter: Exporter | None = None
         self._settings: Settings | None = None
@@ -126,7 +129,7 @@ class ExporterManager:
                 # Imported late: a server without a status page does not need its modules.
                 from .. import status
 
-                self._status_page = status.Site()
+                self._status_page = status.StatusPage()
             except Exception:  # noqa: BLE001 - metrics without a status page are better than none
                 self._errors.report("status")
         return self._status_page

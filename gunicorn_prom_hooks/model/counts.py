@@ -1,4 +1,4 @@
-"""What workers counted, as sums of the cells of shared memory."""
+"""Counts of workers: sums of cells of shared memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from .requests import InFlightRequest, Untracked
 
 Labels = tuple[str, ...]
 Rename = Callable[[int, Labels], Labels]
-"""From a family's number and label values to the label values to show; always the same for the same arguments."""
+"""Returns the label values to show for a family's number and label values; the same for the same arguments."""
 
 
 class Tally:
-    """Cells by family number and label values, added up."""
+    """Sums of cells by family number and label values.
+
+    Args:
+        rename: returns the label values to show.
+    """
 
     def __init__(self, rename: Rename) -> None:
         self._rename = rename
@@ -25,7 +29,7 @@ class Tally:
         return self._families.get(family, {})
 
     def add(self, family: int, labels: Labels, cells: Sequence[float]) -> None:
-        """Add the cells of a series. One that is all zero is left out."""
+        """Add the cells of a series. A series of zeros only is left out."""
         if any(cells):
             shown = self._rename(family, labels)
             series = self._families.setdefault(family, {})
@@ -35,10 +39,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class WorkerCounts:
-    """What a live worker counted, without its predecessors in the same slot, and what it is processing.
+    """The counts of a live worker, without its predecessors in the same slot, and its requests in progress.
 
     Attributes:
-        requests: the rows of all its requests added up, cell by cell, in the layout of the schema's ``REQUESTS``.
+        requests: sums over the rows of all its requests, cell by cell, in the layout of the schema's ``REQUESTS``.
         tally: the families in the schema's ``PER_WORKER``.
         in_flight: as of ``WorkerSnapshot``.
         untracked: as of ``WorkerSnapshot``.

@@ -5,14 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Final
 
 from .counts import Tally, WorkerCounts
 from .exits import ExitStatsSnapshot
 from .requests import InFlightRequest, Untracked
 
-STATES = ("booting", "running", "quit", "abort")
+STATES: Final = ("booting", "running", "quit", "abort")
 """The states of a worker in their order; the last two are alternatives."""
+
+
+@dataclass(frozen=True)
+class WorkersListener:
+    """An address at which each worker has its own listening socket, and the master has none: ``reuse_port``.
+
+    Attributes:
+        name: as gunicorn calls such a socket.
+        family: AF_INET or AF_INET6.
+        host: an address.
+        port: TCP port.
+    """
+
+    sock: ClassVar[None] = None
+    name: str
+    family: int
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -28,9 +49,9 @@ class WorkerSnapshot:
         worker_class: name of the class.
         capacity: requests that the worker can process at a time; None if nothing limits them.
         states: unix times at which the worker entered its states, by state.
-        heartbeat_age: seconds since the worker last notified the master; None if that cannot be read.
+        heartbeat_age: seconds since the worker's last heartbeat; None if that cannot be read.
         loop_due: monotonic seconds at which the timer in the worker's event loop is due; None without such a timer.
-        stopping: the master wants the worker to exit.
+        stopping: the master has asked the worker to exit.
         in_flight: the requests in the in-flight table, oldest first.
         untracked: the other requests in progress.
     """
@@ -51,16 +72,16 @@ class WorkerSnapshot:
 
     @property
     def state(self) -> str:
-        """The latest state by the order of ``STATES``; the wall clock may have been set in between."""
+        """The latest state by the order of ``STATES``, not by time: the wall clock may have been set in between."""
         return max(self.states, key=STATES.index)
 
 
 @dataclass(frozen=True)
 class ServerSnapshot:
-    """One moment of the server. A copy: the server goes on while collectors read it.
+    """The server at one moment. A copy: the server goes on while collectors read it.
 
-    The slots are copied before the in-flight tables. A request that ends in between is missing from both for the
-    moment, but never in both.
+    The slots are copied before the in-flight tables. A request that ends in between is missing from both in this
+    snapshot, and never in both.
 
     Attributes:
         pid: of the master.
@@ -71,9 +92,9 @@ class ServerSnapshot:
         departed: per slot, the last worker that exited: worker_id, final state, unix time of that state.
         read_totals: adds up the copied slots; see ``totals``.
         read_counts: subtracts what was in the slots before; see ``counts``.
-        exit_stats: worker exits.
+        exit_stats: counts of worker exits.
         messages: messages to gunicorn's error log in the master, by level.
-        reloads: how often gunicorn has read its configuration anew.
+        reloads: number of reloads of gunicorn's configuration.
         errors: internal failures in the master, by place.
         folded: returns the number of endpoints that are shown as ``<other>``.
         target: number of workers that the master maintains.
@@ -111,7 +132,7 @@ class ServerSnapshot:
 
     @cached_property
     def totals(self) -> Tally:
-        """What all workers, past and present, counted.
+        """The counts of all workers, past and present.
 
         Raises:
             CorruptIndex: something else has written into a slot.
@@ -120,5 +141,5 @@ class ServerSnapshot:
 
     @cached_property
     def counts(self) -> Mapping[str, WorkerCounts]:
-        """What each live worker counted, by worker_id."""
+        """The counts of each live worker, by worker_id."""
         return self.read_counts()

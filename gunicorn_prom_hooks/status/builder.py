@@ -1,65 +1,65 @@
-"""From a view of the server to what the status page says of it."""
+"""Builds the data of the status page from a snapshot of the server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from prometheus_client.metrics_core import Metric
-
-from ..collectors import backlog
-from ..collectors.worker_processes import WorkerProcesses
+from ..collectors.listeners import ListenerQueue, read_listeners
+from ..collectors.processes import ProcessUsage, WorkerProcesses
+from ..collectors.requests import read_failures, read_requests
 from ..model.server_snapshot import ServerSnapshot
-from . import inputs, page_data, sections
-from .history import Counted, Past
+from . import page_data, sections
+from .history import History, TotalsSample
 
 T = TypeVar("T")
 
 
-class Snapshots:
-    """Takes snapshots, and remembers some of the past for the rates.
+class StatusBuilder:
+    """Builds the data of the status page, and keeps samples of the totals for the rates.
 
     Args:
-        processes: memory and CPU of workers.
-        queues: the accept queues.
+        processes: reads memory and CPU of workers, by worker_id.
+        queues: reads the connections of each listener.
     """
 
     def __init__(
         self,
-        processes: Callable[[ServerSnapshot], Iterable[Metric]] | None = None,
-        queues: Callable[[ServerSnapshot], Iterable[Metric]] = backlog.collect,
+        processes: Callable[[ServerSnapshot], Mapping[str, ProcessUsage]] | None = None,
+        queues: Callable[[ServerSnapshot], Sequence[ListenerQueue]] = read_listeners,
     ) -> None:
-        self._processes = processes or WorkerProcesses()
+        self._processes = processes or WorkerProcesses().read
         self._queues = queues
-        self._past = Past()
+        self._history = History()
 
-    def take(self, view: ServerSnapshot) -> page_data.Snapshot:
-        """What there is to say of this view."""
-        processes = _part(lambda: inputs.figures(self._processes(view))) or {}
-        queues = _part(lambda: inputs.figures(self._queues(view))) or {}
-        durations = _part(lambda: inputs.durations(view))
-        failures = _part(lambda: inputs.failures(view))
-        before = self._past.before(view.clock)
-        uptime = max(1.0, view.clock - view.since)
-        period = page_data.Rates(uptime if before is None else view.clock - before.clock, before is None)
-        before = before or Counted(view.clock - uptime, 0.0, 0.0, {}, {})
-        counted = _part(lambda: inputs.counted(view, _known(durations), _known(failures), processes))
-        if counted is not None:
-            self._past.keep(counted)
-        return page_data.Snapshot(
-            time=round(view.now, 3),
+    def build(self, snapshot: ServerSnapshot) -> page_data.StatusData:
+        """Return the data of the page. A part that fails is None, and the others are there."""
+        processes = _part(lambda: self._processes(snapshot)) or {}
+        queues = _part(lambda: self._queues(snapshot)) or ()
+        requests = _part(lambda: read_requests(snapshot).by_endpoint)
+        failures = _part(lambda: read_failures(snapshot))
+        before = self._history.before(snapshot.clock)
+        uptime = max(1.0, snapshot.clock - snapshot.since)
+        period = page_data.Rates(uptime if before is None else snapshot.clock - before.clock, before is None)
+        before = before or TotalsSample(snapshot.clock - uptime, 0.0, 0.0, {}, {})
+        sample = _part(lambda: sections.sample(snapshot, _known(requests), _known(failures), processes))
+        if sample is not None:
+            self._history.add(sample)
+        return page_data.StatusData(
+            time=round(snapshot.now, 3),
             rates=page_data.Rates(round(period.seconds, 3), period.since_start),
-            server=_part(lambda: sections.server(view)),
-            listeners=_part(lambda: sections.listeners(view, queues)),
-            load=_part(lambda: sections.load(view)),
-            traffic=_part(lambda: sections.traffic(_known(durations), _known(failures), before, period)),
-            workers=_part(lambda: sections.workers(view, processes, before, period)),
-            endpoints=_part(lambda: sections.endpoints(_known(durations), _known(failures), before, period)),
-            deaths=_part(lambda: sections.deaths(view)),
+            server=_part(lambda: sections.server(snapshot)),
+            listeners=_part(lambda: sections.listeners(snapshot, queues)),
+            load=_part(lambda: sections.load(snapshot)),
+            traffic=_part(lambda: sections.traffic(_known(requests), _known(failures), before, period)),
+            workers=_part(lambda: sections.workers(snapshot, processes, before, period)),
+            endpoints=_part(lambda: sections.endpoints(_known(requests), _known(failures), before, period)),
+            exits=_part(lambda: sections.exits(snapshot)),
         )
 
 
 def _part(make: Callable[[], T]) -> T | None:
+    """Return the result of this function, None if it fails."""
     try:
         return make()
     except Exception:  # noqa: BLE001 - a part that fails is not available, and the others are
@@ -67,6 +67,11 @@ def _part(make: Callable[[], T]) -> T | None:
 
 
 def _known(value: T | None) -> T:
+    """Return the value, which is not None.
+
+    Raises:
+        ValueError: it is None.
+    """
     if value is None:
         raise ValueError("not available")
     return value

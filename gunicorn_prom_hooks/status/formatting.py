@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers and times as text for people."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def count(number: int | None) -> str:
-    """A whole number, with its thousands apart."""
+    """Return a whole number with separators of thousands."""
     return UNKNOWN if number is None else f"{number:,}"
 
 
 def rate(per_second: float) -> str:
-    """So many a second: three digits that matter, as far as they do."""
+    """Return a rate with three significant digits."""
     if per_second >= 100.0 or per_second == 0.0:
         return f"{per_second:,.0f}"
     return f"{per_second:.1f}" if per_second >= 10.0 else f"{per_second:.2f}"
 
 
 def percent(value: float | None) -> str:
-    """Percent, with one decimal."""
+    """Return a percentage with one decimal."""
     return UNKNOWN if value is None else f"{value:.1f} %"
 
 
 def memory(size_bytes: int | None) -> str:
-    """A size, in MiB or GiB."""
+    """Return a size in MiB or GiB."""
     if size_bytes is None:
         return UNKNOWN
     mebibytes = size_bytes / 2**20
@@ -35,7 +35,7 @@ def memory(size_bytes: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time span, as far as its digits matter."""
+    """Return a time span, rounded to at most two units."""
     if seconds is None:
         return UNKNOWN
     if seconds < 0.9995:
@@ -51,20 +51,20 @@ def duration(seconds: float | None) -> str:
 
 
 def latency(seconds: float) -> str:
-    """A time span of which tenths of a millisecond matter."""
+    """Return a time span, with tenths of a millisecond if it is short."""
     return f"{seconds * 1000.0:.1f} ms" if seconds < 0.09995 else duration(seconds)
 
 
 def moment(unix: float) -> str:
-    """A unix time, in UTC, to the second."""
+    """Return a unix time in UTC, to the second."""
     return datetime.fromtimestamp(unix, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def machine_moment(unix: float) -> str:
-    """The same for a machine: the attribute ``datetime`` of a ``time`` element."""
+    """Return a unix time as the attribute ``datetime`` of a ``time`` element has it."""
     return datetime.fromtimestamp(unix, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def of(value: int, most: int | None, between: str) -> str:
-    """So many of so many, or just so many where nothing limits them."""
-    return f"{value:,}" if most is None else f"{value:,}{between}{most:,}"
+def out_of(value: int, limit: int | None, between: str) -> str:
+    """Return a value and its limit, or the value alone if nothing limits it."""
+    return f"{value:,}" if limit is None else f"{value:,}{between}{limit:,}"

@@ -1,4 +1,4 @@
-"""What had been counted at earlier looks at the server, so that there are rates."""
+"""Samples of the totals at earlier page loads, for the rates."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-KEEP_SECONDS: Final = 60.0
-"""How long a look is remembered."""
-WANTED_SECONDS: Final = 10.0
-"""Rates are taken over at least this time if there is a look that old."""
-SPACING_SECONDS: Final = 1.0
-"""Looks that are remembered are at least this far apart, and rates are over no less."""
+from ..collectors.requests import Key
 
-Key = tuple[str, str]
-"""Method and endpoint."""
+KEEP_SECONDS: Final = 60.0
+"""Time for which a sample is kept."""
+WANTED_SECONDS: Final = 10.0
+"""Rates are taken over at least this time if there is a sample that old."""
+SPACING_SECONDS: Final = 1.0
+"""Samples are at least this far apart, and rates are over no less."""
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What had been counted at one moment.
+class TotalsSample:
+    """The totals at one moment.
 
     Attributes:
         clock: monotonic seconds.
-        requests: of all workers.
-        failed: those of them that failed.
+        requests: number of requests of all workers.
+        failed: number of them that failed.
         endpoints: requests by method and endpoint.
-        cpu: seconds that workers have used, by their serial number.
+        cpu: CPU seconds used by workers, by their serial number.
     """
 
     clock: float
@@ -38,34 +37,34 @@ class Counted:
     cpu: Mapping[int, float]
 
 
-class Past:
-    """Some earlier looks at the server; at most one a second, and none older than a minute."""
+class History:
+    """Samples of the totals: at most one per second, kept for a minute."""
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[Counted, array[float]]] = deque(maxlen=int(KEEP_SECONDS / SPACING_SECONDS) + 1)
+        self._samples: deque[tuple[TotalsSample, array[float]]] = deque(maxlen=int(KEEP_SECONDS / SPACING_SECONDS) + 1)
         self._places: dict[Key, int] = {}
-        """Where in each array an endpoint's count is: the names are kept once, whoever looks how often."""
+        """Index of an endpoint's count in each array: the names are kept once, not in each sample."""
 
-    def keep(self, now: Counted) -> None:
-        """Remembers this look, unless there was one just before."""
-        if self._kept and now.clock - self._kept[-1][0].clock < SPACING_SECONDS:
+    def add(self, sample: TotalsSample) -> None:
+        """Keep this sample, unless there was one less than ``SPACING_SECONDS`` before."""
+        if self._samples and sample.clock - self._samples[-1][0].clock < SPACING_SECONDS:
             return
-        for key in now.endpoints:
+        for key in sample.endpoints:
             self._places.setdefault(key, len(self._places))
-        counts = array("d", [now.endpoints.get(key, 0.0) for key in self._places])
-        self._kept.append((Counted(now.clock, now.requests, now.failed, {}, now.cpu), counts))
+        counts = array("d", [sample.endpoints.get(key, 0.0) for key in self._places])
+        self._samples.append((TotalsSample(sample.clock, sample.requests, sample.failed, {}, sample.cpu), counts))
 
-    def before(self, clock: float) -> Counted | None:
-        """The look to take rates from at this moment: one that is old enough, or else the oldest there is."""
-        while self._kept and clock - self._kept[0][0].clock > KEEP_SECONDS:
-            self._kept.popleft()
+    def before(self, clock: float) -> TotalsSample | None:
+        """Return the sample to take rates from: the latest that is old enough, or else the oldest; None without any."""
+        while self._samples and clock - self._samples[0][0].clock > KEEP_SECONDS:
+            self._samples.popleft()
         found = None
-        for kept in self._kept:
+        for kept in self._samples:
             age = clock - kept[0].clock
             if age >= WANTED_SECONDS or (found is None and age >= SPACING_SECONDS):
                 found = kept
         if found is None:
             return None
-        look, counts = found
+        sample, counts = found
         endpoints = dict(zip(self._places, counts, strict=False))
-        return Counted(look.clock, look.requests, look.failed, endpoints, look.cpu)
+        return TotalsSample(sample.clock, sample.requests, sample.failed, endpoints, sample.cpu)

@@ -1,4 +1,4 @@
-"""HTML that cannot be written unescaped: a tree of elements and texts, made into bytes in one place."""
+"""HTML as a tree of elements and texts. Only ``document`` makes bytes of it, and escapes every text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final, NamedTuple, TypeAlias
 from ..paths import escape_unprintable
 
 MAX_TEXT: Final = 1000
-"""A longer text is cut."""
+"""Characters of a text; a longer one is cut."""
 _VOID: Final = frozenset({"link", "meta"})
 _VERBATIM: Final = frozenset({"script", "style"})
-"""Elements in which escaping does not help: they stay empty."""
+"""Elements in which escaping has no effect: they stay empty."""
 
 
 class Element(NamedTuple):
@@ -24,14 +24,14 @@ class Element(NamedTuple):
 
 
 Node: TypeAlias = Element | str | int | None
-"""Texts are whatever anybody sent; None is nothing."""
+"""Texts may come from clients, unescaped; None is left out."""
 
 
 def tag(name: str, /, *children: Node, **attributes: str | int | float | bool | None) -> Element:
-    """An element of that name.
+    """Return an element.
 
     Args:
-        name: of the element; never from outside.
+        name: of the element; never from a client.
         children: elements and texts.
         attributes: ``class_`` is class, ``data_key`` is data-key; True is one without a value, False and None are none.
 
@@ -44,7 +44,7 @@ def tag(name: str, /, *children: Node, **attributes: str | int | float | bool | 
 
 
 def document(root: Element) -> bytes:
-    """The page as bytes."""
+    """Return the page as bytes."""
     return ("<!doctype html>\n" + "".join(_text(root))).encode("utf-8", "replace")
 
 

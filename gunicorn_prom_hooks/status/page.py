@@ -1,4 +1,4 @@
-"""The status page as HTML: complete as it is sent, from a snapshot alone."""
+"""The status page as HTML, complete without JavaScript."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from . import page_data, tables
-from .formatting import UNKNOWN, count, duration, machine_moment, moment, of, rate
+from .formatting import UNKNOWN, count, duration, machine_moment, moment, out_of, rate
 from .html import Element, Node, document, tag
 
 T = TypeVar("T")
 
 
-def render(snapshot: page_data.Snapshot, address: Callable[[str], str]) -> bytes:
-    """The page.
+def render(data: page_data.StatusData, address: Callable[[str], str]) -> bytes:
+    """Return the page as HTML.
 
     Args:
-        snapshot: what it says.
-        address: from the name of one of its files to where it is.
+        data: of the page.
+        address: returns the address of a file of the page by its name.
     """
     head = tag(
         "head",
@@ -31,9 +31,9 @@ def render(snapshot: page_data.Snapshot, address: Callable[[str], str]) -> bytes
     )
     body = tag(
         "body",
-        tag("a", "Skip to the figures", href="#main", class_="skip"),
+        tag("a", "Skip to the content", href="#main", class_="skip"),
         _header(),
-        tag("main", *_main(snapshot), id="main", tabindex=-1),
+        tag("main", *_main(data), id="main", tabindex=-1),
         tag(
             "footer",
             tag("a", "Metrics", href="metrics"),
@@ -53,35 +53,35 @@ def _header() -> Element:
     )
 
 
-def _main(snapshot: page_data.Snapshot) -> list[Node]:
-    timeout = snapshot.server.timeout_seconds if snapshot.server else 0.0
+def _main(data: page_data.StatusData) -> list[Node]:
+    timeout = data.server.timeout_seconds if data.server else 0.0
     return [
         tag(
             "p",
             "As of ",
-            tag("time", moment(snapshot.time), datetime=machine_moment(snapshot.time), id="as-of"),
-            f". Rates and CPU are {_period(snapshot.rates)}.",
+            tag("time", moment(data.time), datetime=machine_moment(data.time), id="as-of"),
+            f". Rates and CPU are {_period(data.rates)}.",
             class_="period",
         ),
-        _tiles(snapshot),
-        _section("workers", "Workers", snapshot.workers, lambda found: tables.workers(found, timeout)),
+        _tiles(data),
+        _section("workers", "Workers", data.workers, lambda found: tables.workers(found, timeout)),
         _section(
             "endpoints",
             "Endpoints",
-            snapshot.endpoints,
+            data.endpoints,
             tables.endpoints,
-            "totals and latency since the server's start",
+            "totals and latency since the server started",
         ),
         _section(
-            "deaths",
-            "Latest deaths",
-            snapshot.deaths,
-            lambda found: tables.deaths(found, snapshot.time) if found else tag("p", "None so far.", class_="none"),
+            "exits",
+            "Worker exits",
+            data.exits,
+            lambda found: tables.exits(found, data.time) if found else tag("p", "None so far.", class_="none"),
         ),
         tag(
             "div",
-            _section("listeners", "Listeners", snapshot.listeners, tables.listeners),
-            _section("server", "Server", snapshot.server, _facts),
+            _section("listeners", "Listeners", data.listeners, tables.listeners),
+            _section("server", "Server", data.server, _facts),
             class_="pair",
         ),
     ]
@@ -89,7 +89,7 @@ def _main(snapshot: page_data.Snapshot) -> list[Node]:
 
 def _period(rates: page_data.Rates) -> str:
     span = duration(rates.seconds)
-    return f"averages since the server's start, {span} ago" if rates.since_start else f"averages over the last {span}"
+    return f"averages since the server started {span} ago" if rates.since_start else f"averages over the last {span}"
 
 
 def _section(name: str, title: str, found: T | None, table: Callable[[T], Node], note: str = "") -> Element:
@@ -98,29 +98,29 @@ def _section(name: str, title: str, found: T | None, table: Callable[[T], Node],
     return tag("section", heading, content, aria_labelledby=name)
 
 
-def _tiles(snapshot: page_data.Snapshot) -> Element:
-    traffic, load, server = snapshot.traffic, snapshot.load, snapshot.server
-    waiting = [row for row in snapshot.listeners or () if row.queue is not None]
+def _tiles(data: page_data.StatusData) -> Element:
+    traffic, load, server = data.traffic, data.load, data.server
+    waiting = [row for row in data.listeners or () if row.queue is not None]
     queue = sum(row.queue or 0 for row in waiting)
     limit = sum(row.queue_limit or 0 for row in waiting)
-    unread = [row.unread for row in snapshot.listeners or () if row.unread is not None]
+    unread = [row.unread for row in data.listeners or () if row.unread is not None]
     tiles = [
         _tile("Requests per second", UNKNOWN if traffic is None else rate(traffic.per_second)),
         _tile(
             "In progress",
-            UNKNOWN if load is None else of(load.in_progress, load.capacity, " of "),
+            UNKNOWN if load is None else out_of(load.in_progress, load.capacity, " of "),
             None if load is None else _meter(load.in_progress, load.capacity, "requests in progress"),
         ),
         _tile(
             "Accept queue",
             f"{queue:,} of {limit:,}" if waiting else UNKNOWN,
-            _meter(queue, limit, "connections waiting") if waiting else None,
+            _meter(queue, limit, "connections in the accept queue") if waiting else None,
         ),
         _tile("Waiting in workers", f"{sum(unread):,}" if unread else UNKNOWN),
         _tile(
             "Workers running",
             UNKNOWN if server is None else f"{server.workers_running:,} of {server.workers_target:,}",
-            None if server is None else _others(server),
+            None if server is None else _not_running(server),
         ),
         _tile("Requests", UNKNOWN if traffic is None else count(traffic.requests)),
         _tile(
@@ -140,13 +140,13 @@ def _tile(name: str, value: str, more: Node = None) -> Element:
     return tag("div", tag("dt", name), tag("dd", value, class_="value"), note, data_key=name)
 
 
-def _meter(value: int, most: int | None, what: str) -> Element | None:
-    if most is None:
+def _meter(value: int, limit: int | None, name: str) -> Element | None:
+    if limit is None:
         return None
-    return tag("meter", value=min(value, most), min=0, max=max(1, most), aria_label=f"{what}: {value} of {most}")
+    return tag("meter", value=min(value, limit), min=0, max=max(1, limit), aria_label=f"{name}: {value} of {limit}")
 
 
-def _others(server: page_data.Server) -> str | None:
+def _not_running(server: page_data.Server) -> str | None:
     others = {"booting": server.workers_booting, "stopping": server.workers_stopping}
     return ", ".join(f"{number:,} {state}" for state, number in others.items() if number) or None
 

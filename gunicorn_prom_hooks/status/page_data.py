@@ -1,4 +1,4 @@
-"""What the status page says, as plain data: the JSON is exactly this. None is what could not be found out."""
+"""The data of the status page. The JSON is exactly this. None is what could not be read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Rates:
     """The period that rates and CPU are taken over.
 
     Attributes:
-        seconds: how long it is, up to now.
-        since_start: it began with the server, for want of an earlier look at it.
+        seconds: length of the period, up to now.
+        since_start: it began with the server, since there is no earlier sample of the totals.
     """
 
     seconds: float
@@ -26,8 +26,8 @@ class Server:
     Attributes:
         pid: of the master.
         uptime_seconds: time since the master began.
-        timeout_seconds: silence after which gunicorn kills a worker; 0: never.
-        reloads: how often gunicorn has read its configuration anew.
+        timeout_seconds: time without a heartbeat after which gunicorn kills a worker; 0: never.
+        reloads: number of reloads of gunicorn's configuration.
     """
 
     gunicorn: str
@@ -49,9 +49,9 @@ class Listener:
     """A listening socket.
 
     Attributes:
-        queue: connections that wait to be accepted.
-        queue_limit: how many may.
-        unread: connections that a worker has accepted and whose data it has not read yet.
+        queue: connections in the accept queue.
+        queue_limit: connections that it may hold.
+        unread: connections accepted by a worker whose data it has not read yet.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Traffic:
     """Requests over all workers, past and present.
 
     Attributes:
-        failed: ended with an exception or a 5xx.
+        failed: requests with an exception or a 5xx response.
         per_second: over the period of the rates.
         failed_per_second: likewise.
     """
@@ -78,7 +78,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests in progress, and how many there could be; None if nothing limits them."""
+    """Requests in progress, and the number that all live workers can process; None if nothing limits them."""
 
     in_progress: int
     capacity: int | None
@@ -86,7 +86,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Request:
-    """A request; ``seconds`` is for how long it has run, or had when its worker died."""
+    """A request in progress; ``seconds`` is its age, or its age at the worker's exit."""
 
     method: str
     path: str
@@ -95,7 +95,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Requests:
-    """Some requests, oldest first, and how many more there are."""
+    """Requests in progress, oldest first, and the number of those that are not shown."""
 
     rows: Sequence[Request]
     more: int
@@ -106,18 +106,18 @@ class Worker:
     """A live worker.
 
     Attributes:
-        worker_id: the label that metrics have.
+        worker_id: the label of the metrics.
         age: gunicorn's serial number of the worker.
         state: booting, running or stopping.
-        heartbeat_age_seconds: time since it last told the master that it is alive; None too if it never has.
-        memory_bytes: resident.
+        heartbeat_age_seconds: time since its last heartbeat; None too before the first one.
+        memory_bytes: resident memory.
         cpu_percent: of one core, over the period of the rates, or since its fork if that is shorter.
-        requests: that it answered.
-        failed: those of them that ended with an exception or a 5xx.
-        capacity: requests that it can serve at a time; None if nothing limits them.
+        requests: requests answered.
+        failed: those of them with an exception or a 5xx response.
+        capacity: requests that it can process at a time; None if nothing limits them.
         loop_blocked_seconds: time for which its event loop has been blocked; None if it has none.
-        in_progress: number of requests that it is at.
-        at: which these are.
+        in_progress: number of requests in progress.
+        requests_in_progress: the oldest of them.
     """
 
     worker_id: str
@@ -133,12 +133,12 @@ class Worker:
     capacity: int | None
     loop_blocked_seconds: float | None
     in_progress: int
-    at: Requests
+    requests_in_progress: Requests
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Workers in the order of their slots, and how many more there are."""
+    """Live workers in the order of their slots, and the number of those that are not shown."""
 
     rows: Sequence[Worker]
     more: int
@@ -150,7 +150,7 @@ class Endpoint:
 
     Attributes:
         per_second: over the period of the rates.
-        p50_seconds: half of the requests took no longer; interpolated in the histogram's buckets.
+        p50_seconds: median duration, interpolated in the histogram's buckets.
     """
 
     method: str
@@ -165,21 +165,21 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """The busiest endpoints, and how many more there are."""
+    """The busiest endpoints, and the number of those that are not shown."""
 
     rows: Sequence[Endpoint]
     more: int
 
 
 @dataclass(frozen=True)
-class Death:
-    """The end of a worker.
+class Exit:
+    """A worker exit.
 
     Attributes:
         time: unix time.
         reason: as in ``gunicorn_worker_exits_total``.
         detail: name of a signal, or exit code.
-        at: the requests it died on.
+        requests_in_progress: those at the exit.
     """
 
     time: float
@@ -187,16 +187,16 @@ class Death:
     pid: int | None
     reason: str
     detail: str
-    at: Requests
+    requests_in_progress: Requests
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """One moment of the server. A part that could not be found out is None; the others are there.
+class StatusData:
+    """The server at one moment. A part that could not be read is None, and the others are there.
 
     Attributes:
         time: unix time of the moment.
-        deaths: the latest ones, the last one first.
+        exits: the latest ones, the newest first.
     """
 
     time: float
@@ -207,4 +207,4 @@ class Snapshot:
     traffic: Traffic | None
     workers: Workers | None
     endpoints: Endpoints | None
-    deaths: Sequence[Death] | None
+    exits: Sequence[Exit] | None

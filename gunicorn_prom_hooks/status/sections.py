@@ -1,114 +1,132 @@
-"""The parts of a snapshot, one function each. They just raise."""
+"""The parts of the status page's data, one function each. They raise; the builder isolates them."""
 
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from ..collectors.event_loop_lag import blocked_seconds
-from ..collectors.listeners import listener_name
-from ..collectors.worker_states import phase_of
+from ..collectors.histogram import quantile
+from ..collectors.listeners import ListenerQueue, listener_name
+from ..collectors.processes import ProcessUsage
+from ..collectors.requests import EndpointRequests, Key, read_in_progress
+from ..collectors.workers import answered, blocked_seconds, count_phases, failed, phase_of, uptime_seconds
 from ..model.requests import InFlightRequest
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
-from ..shm.schema import COUNTS, DURATION_BUCKETS, FAILED
+from ..shm.schema import DURATION_BUCKETS
 from . import page_data
-from .history import Counted, Key
-from .inputs import Durations, Failures, Figures
-from .quantile import quantile
+from .history import TotalsSample
 
 MAX_WORKERS: Final = 100
+"""Rows of workers. The number of the others is shown, as with endpoints and requests."""
 MAX_ENDPOINTS: Final = 50
 MAX_REQUESTS: Final = 5
-"""Rows that are shown; of the rest it is said how many they are."""
+
+Requests = Mapping[Key, EndpointRequests]
+Failures = Mapping[Key, float]
+"""Failed requests by method and endpoint."""
 
 
-def _rate(now: float, before: float, seconds: float) -> float:
-    return round(max(0.0, now - before) / seconds, 3)
+def sample(
+    snapshot: ServerSnapshot, requests: Requests, failures: Failures, processes: Mapping[str, ProcessUsage]
+) -> TotalsSample:
+    """Return the totals to keep for the rates of later page loads."""
+    endpoints = {key: found.number for key, found in requests.items()}
+    cpu = {
+        worker.serial: _cpu_seconds(processes[worker.worker_id])
+        for worker in snapshot.workers
+        if worker.worker_id in processes
+    }
+    return TotalsSample(snapshot.clock, sum(endpoints.values()), sum(failures.values()), endpoints, cpu)
 
 
-def server(view: ServerSnapshot) -> page_data.Server:
-    """The master, and how many workers it has."""
-    phases = Counter(phase_of(worker) for worker in view.workers)
+def server(snapshot: ServerSnapshot) -> page_data.Server:
+    """Return the facts about the master, and its workers by phase."""
+    phases = count_phases(snapshot)
     return page_data.Server(
-        gunicorn=view.build["gunicorn"],
-        python=view.build["python"],
-        gunicorn_prom_hooks=view.build["version"],
-        worker_class=view.build["worker_class"],
-        pid=view.pid,
-        uptime_seconds=_span(view.clock, view.since),
-        timeout_seconds=view.timeout,
-        reloads=view.reloads,
-        workers_target=view.target,
+        gunicorn=snapshot.build["gunicorn"],
+        python=snapshot.build["python"],
+        gunicorn_prom_hooks=snapshot.build["version"],
+        worker_class=snapshot.build["worker_class"],
+        pid=snapshot.pid,
+        uptime_seconds=_span(snapshot.clock - snapshot.since),
+        timeout_seconds=snapshot.timeout,
+        reloads=snapshot.reloads,
+        workers_target=snapshot.target,
         workers_booting=phases["booting"],
         workers_running=phases["running"],
         workers_stopping=phases["stopping"],
     )
 
 
-def listeners(view: ServerSnapshot, queues: Figures) -> list[page_data.Listener]:
-    """Each listening socket; one whose queue nobody can tell of has none."""
-    waiting = queues.get("gunicorn_listener_backlog", {})
-    limits = queues.get("gunicorn_listener_backlog_limit", {})
-    unread = queues.get("gunicorn_listener_waiting_connections", {})
-    names = dict.fromkeys(name for name in map(listener_name, view.listeners) if name is not None)
-    return [
-        page_data.Listener(name, _whole(waiting.get(name)), _whole(limits.get(name)), _whole(unread.get(name)))
-        for name in names
-    ]
+def listeners(snapshot: ServerSnapshot, queues: Sequence[ListenerQueue]) -> list[page_data.Listener]:
+    """Return each listener, also those whose queue cannot be read."""
+    known = {queue.name: queue for queue in queues}
+    names = dict.fromkeys(name for name in map(listener_name, snapshot.listeners) if name is not None)
+    found = [known.get(name) or ListenerQueue(name) for name in names]
+    return [page_data.Listener(queue.name, queue.queue, queue.limit, queue.unread) for queue in found]
 
 
-def load(view: ServerSnapshot) -> page_data.Load:
-    """Requests in progress."""
-    return page_data.Load(
-        in_progress=sum(counts.in_progress for counts in view.counts.values()),
-        capacity=_whole(view.capacity),
-    )
+def load(snapshot: ServerSnapshot) -> page_data.Load:
+    """Return the requests in progress, and how many there could be."""
+    return page_data.Load(in_progress=read_in_progress(snapshot), capacity=_whole(snapshot.capacity))
 
 
-def traffic(durations: Durations, failures: Failures, before: Counted, period: page_data.Rates) -> page_data.Traffic:
-    """Requests so far, and lately."""
-    requests = sum(map(sum, durations.values()))
-    failed = sum(failures.values())
+def traffic(requests: Requests, failures: Failures, before: TotalsSample, period: page_data.Rates) -> page_data.Traffic:
+    """Return the requests since the server's start, and their rates."""
+    total = sum(found.number for found in requests.values())
+    total_failed = sum(failures.values())
     return page_data.Traffic(
-        requests=int(requests),
-        failed=int(failed),
-        per_second=_rate(requests, before.requests, period.seconds),
-        failed_per_second=_rate(failed, before.failed, period.seconds),
+        requests=int(total),
+        failed=int(total_failed),
+        per_second=_rate(total, before.requests, period.seconds),
+        failed_per_second=_rate(total_failed, before.failed, period.seconds),
     )
 
 
-def workers(view: ServerSnapshot, figures: Figures, before: Counted, period: page_data.Rates) -> page_data.Workers:
-    """The live workers, but for those that are too many."""
-    rows = [_worker(view, worker, figures, before, period) for worker in view.workers[:MAX_WORKERS]]
-    return page_data.Workers(rows, max(0, len(view.workers) - MAX_WORKERS))
+def workers(
+    snapshot: ServerSnapshot, processes: Mapping[str, ProcessUsage], before: TotalsSample, period: page_data.Rates
+) -> page_data.Workers:
+    """Return the first ``MAX_WORKERS`` live workers."""
+    rows = [
+        _worker(snapshot, worker, processes.get(worker.worker_id), before, period)
+        for worker in snapshot.workers[:MAX_WORKERS]
+    ]
+    return page_data.Workers(rows, max(0, len(snapshot.workers) - MAX_WORKERS))
 
 
 def _worker(
-    view: ServerSnapshot, worker: WorkerSnapshot, figures: Figures, before: Counted, period: page_data.Rates
+    snapshot: ServerSnapshot,
+    worker: WorkerSnapshot,
+    process: ProcessUsage | None,
+    before: TotalsSample,
+    period: page_data.Rates,
 ) -> page_data.Worker:
-    counts = view.counts[worker.worker_id]
-    uptime = _span(view.clock, worker.since)
-    seconds = figures.get("gunicorn_worker_cpu_seconds_total", {}).get(worker.worker_id)
-    beat = worker.heartbeat_age
-    blocked = blocked_seconds(view, worker)
+    counts = snapshot.counts[worker.worker_id]
+    uptime = _span(uptime_seconds(snapshot, worker))
+    seconds = None if process is None else _cpu_seconds(process)
+    heartbeat = worker.heartbeat_age
+    blocked = blocked_seconds(snapshot, worker)
     return page_data.Worker(
         worker_id=worker.worker_id,
         age=worker.serial,
         pid=worker.pid,
         state=phase_of(worker),
         uptime_seconds=uptime,
-        heartbeat_age_seconds=None if beat is None else round(beat, 3),
-        memory_bytes=_whole(figures.get("gunicorn_worker_memory_bytes", {}).get(worker.worker_id)),
+        heartbeat_age_seconds=None if heartbeat is None else round(heartbeat, 3),
+        memory_bytes=None if process is None else process.memory_bytes,
         cpu_percent=_cpu_percent(seconds, before.cpu.get(worker.serial), uptime, period),
-        requests=int(sum(counts.requests[COUNTS])),
-        failed=int(sum(cells[0] for cells in counts.tally.series(FAILED.number).values())),
+        requests=int(answered(counts)),
+        failed=int(failed(counts)),
         capacity=_whole(worker.capacity),
         loop_blocked_seconds=None if blocked is None else round(blocked, 3),
         in_progress=counts.in_progress,
-        at=_requests(counts.in_flight, view.clock, MAX_REQUESTS, counts.untracked.number),
+        requests_in_progress=_requests(counts.in_flight, snapshot.clock, MAX_REQUESTS, counts.untracked.number),
     )
+
+
+def _cpu_seconds(process: ProcessUsage) -> float:
+    return process.user_seconds + process.system_seconds
 
 
 def _cpu_percent(seconds: float | None, before: float | None, uptime: float, period: page_data.Rates) -> float | None:
@@ -116,65 +134,69 @@ def _cpu_percent(seconds: float | None, before: float | None, uptime: float, per
         return None
     if before is not None:
         return round(100.0 * _rate(seconds, before, period.seconds), 1)
-    if uptime > period.seconds + 1.0 and not period.since_start:  # it was there and could not be asked
+    if uptime > period.seconds + 1.0 and not period.since_start:  # alive at the sample, but could not be read then
         return None
     return round(100.0 * _rate(seconds, 0.0, max(1.0, uptime)), 1)
 
 
 def endpoints(
-    durations: Durations, failures: Failures, before: Counted, period: page_data.Rates
+    requests: Requests, failures: Failures, before: TotalsSample, period: page_data.Rates
 ) -> page_data.Endpoints:
-    """The busiest endpoints."""
-    requests = {key: sum(counts) for key, counts in durations.items()}
+    """Return the ``MAX_ENDPOINTS`` busiest endpoints."""
+    totals = {key: found.number for key, found in requests.items()}
 
-    def lately(key: Key) -> tuple[float, float]:
-        return requests[key] - before.endpoints.get(key, 0.0), requests[key]
+    def recent(key: Key) -> tuple[float, float]:
+        return totals[key] - before.endpoints.get(key, 0.0), totals[key]
 
-    # Those that are busy now are shown, but by their totals: an order that changes at every look cannot be read.
-    busiest = heapq.nlargest(MAX_ENDPOINTS, requests, key=lately)
+    # The endpoints that are busy now are shown, in the order of their totals: so rows do not swap at each load.
+    busiest = heapq.nlargest(MAX_ENDPOINTS, totals, key=recent)
     rows = [
         page_data.Endpoint(
             method=key[0],
             endpoint=key[1],
-            requests=int(requests[key]),
+            requests=int(totals[key]),
             failed=int(failures.get(key, 0.0)),
-            per_second=_rate(requests[key], before.endpoints.get(key, 0.0), period.seconds),
-            p50_seconds=_latency(0.5, durations[key]),
-            p90_seconds=_latency(0.9, durations[key]),
-            p99_seconds=_latency(0.99, durations[key]),
+            per_second=_rate(totals[key], before.endpoints.get(key, 0.0), period.seconds),
+            p50_seconds=_latency(0.5, requests[key].durations),
+            p90_seconds=_latency(0.9, requests[key].durations),
+            p99_seconds=_latency(0.99, requests[key].durations),
         )
-        for key in sorted(busiest, key=lambda key: (-requests[key], key))
-        if requests[key]
+        for key in sorted(busiest, key=lambda key: (-totals[key], key))
+        if totals[key]
     ]
-    return page_data.Endpoints(rows, max(0, len(requests) - MAX_ENDPOINTS))
+    return page_data.Endpoints(rows, max(0, len(totals) - MAX_ENDPOINTS))
 
 
 def _latency(q: float, counts: Sequence[float]) -> float:
     return round(quantile(q, DURATION_BUCKETS, counts), 6)
 
 
-def deaths(view: ServerSnapshot) -> list[page_data.Death]:
-    """The latest deaths."""
+def exits(snapshot: ServerSnapshot) -> list[page_data.Exit]:
+    """Return the latest worker exits."""
     return [
-        page_data.Death(
+        page_data.Exit(
             time=round(record.when, 3),
             worker_id=record.worker_id,
             pid=record.pid,
             reason=record.reason.value,
             detail=record.detail,
-            at=_requests(record.requests, record.clock, len(record.requests), record.others),
+            requests_in_progress=_requests(record.requests, record.clock, len(record.requests), record.others),
         )
-        for record in view.exit_stats.latest
+        for record in snapshot.exit_stats.latest
     ]
 
 
 def _requests(found: Sequence[InFlightRequest], clock: float, limit: int, others: int) -> page_data.Requests:
-    rows = [page_data.Request(request.method, request.path, _span(clock, request.start)) for request in found[:limit]]
+    rows = [page_data.Request(request.method, request.path, _span(clock - request.start)) for request in found[:limit]]
     return page_data.Requests(rows, max(0, len(found) - limit) + others)
 
 
-def _span(now: float, then: float) -> float:
-    return round(max(0.0, now - then), 3)
+def _rate(now: float, before: float, seconds: float) -> float:
+    return round(max(0.0, now - before) / seconds, 3)
+
+
+def _span(seconds: float) -> float:
+    return round(max(0.0, seconds), 3)
 
 
 def _whole(value: float | None) -> int | None:

@@ -1,57 +1,57 @@
-// Keeps the status page fresh: fetches it anew and changes in place what has changed, so that scroll position, focus
-// and selection stay. Texts come from a parsed copy of the same page; none is ever taken for markup.
+// Refreshes the status page: fetches it again and patches what has changed in place, so that scroll position, focus
+// and selection stay. Texts come from a parsed copy of the same page; none is used as markup.
 "use strict";
 
 (() => {
   const EVERY_MS = 2000;
-  const PATIENCE_MS = 8000;
+  const TIMEOUT_MS = 8000;
   const main = document.getElementById("main");
   const state = document.getElementById("state");
   const button = document.getElementById("pause");
   let paused = false;
   let timer = 0;
-  let asking = null;
+  let request = null;
 
-  function say(text, kind) {
+  function show(text, kind) {
     if (state.textContent !== text) {
-      state.textContent = text; // a live region: only what is new is read out
+      state.textContent = text; // a live region: only changes are read out
     }
     document.documentElement.dataset.state = kind;
   }
 
-  // Goes on by itself until there is nobody to see it; then the button, or the tab that shows again, begins anew.
+  // Repeats until the page is paused or its tab hidden; the button, or the tab once it is shown, starts it again.
   async function refresh() {
     clearTimeout(timer);
-    if (asking || paused || document.hidden) {
+    if (request || paused || document.hidden) {
       return;
     }
-    asking = new AbortController();
-    const patience = setTimeout(() => asking.abort(), PATIENCE_MS);
+    request = new AbortController();
+    const timeout = setTimeout(() => request.abort(), TIMEOUT_MS);
     try {
-      const answer = await fetch("./", { cache: "no-store", signal: asking.signal });
-      if (!answer.ok) {
-        throw new Error(`status ${answer.status}`);
+      const response = await fetch("./", { cache: "no-store", signal: request.signal });
+      if (!response.ok) {
+        throw new Error(`status ${response.status}`);
       }
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
+      const fresh = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("main");
       if (!fresh) {
         throw new Error("not the status page");
       }
       if (!paused) {
         keepingSelection(() => patch(main, fresh));
-        say("Live", "live");
+        show("Live", "live");
       }
     } catch {
       if (!paused && !document.hidden) {
-        say(`Stale since ${document.getElementById("as-of").textContent}`, "stale");
+        show(`Stale since ${document.getElementById("as-of").textContent}`, "stale");
       }
     } finally {
-      clearTimeout(patience);
-      asking = null;
+      clearTimeout(timeout);
+      request = null;
       timer = setTimeout(refresh, EVERY_MS);
     }
   }
 
-  // Makes the old node the same as the fresh one, touching nothing that is the same already.
+  // Makes the old node equal to the fresh one, and leaves equal parts untouched.
   function patch(old, fresh) {
     if (old.nodeType === Node.TEXT_NODE) {
       if (old.data !== fresh.data) {
@@ -79,7 +79,7 @@
     for (const node of fresh) {
       const key = keyOf(node);
       while (at && keyOf(at) && !wanted.has(keyOf(at))) {
-        at = drop(at); // a row that is gone: the rows after it need not move
+        at = drop(at); // a removed row: the rows after it need not move
       }
       let found = key ? keyed.get(key) : at && !keyOf(at) ? at : null;
       keyed.delete(key);
@@ -112,7 +112,7 @@
     return node.nodeType === Node.ELEMENT_NODE ? node.dataset.key || node.id : "";
   }
 
-  // A text that changes loses its end of the selection; here it gets it back.
+  // A text that changes loses its end of the selection, which is restored here.
   function keepingSelection(change) {
     const selection = document.getSelection();
     const { anchorNode, anchorOffset, focusNode, focusOffset, isCollapsed } = selection;
@@ -131,7 +131,7 @@
     paused = !paused;
     button.textContent = paused ? "Resume" : "Pause";
     if (paused) {
-      say("Paused", "paused");
+      show("Paused", "paused");
     } else {
       refresh();
     }
@@ -139,6 +139,6 @@
   document.addEventListener("visibilitychange", refresh);
 
   button.hidden = false;
-  say("Live", "live");
+  show("Live", "live");
   timer = setTimeout(refresh, EVERY_MS);
 })();

@@ -9,14 +9,14 @@ from ..model.exits import ExitReason
 from ..shm.loop_lag import PERIOD_SECONDS
 from ..shm.schema import DURATION_BUCKETS
 from . import page_data
-from .formatting import count, duration, latency, machine_moment, memory, moment, of, percent, rate
+from .formatting import count, duration, latency, machine_moment, memory, moment, out_of, percent, rate
 from .html import Element, Node, tag
 
 _MOST: Final = DURATION_BUCKETS[-1]
 
 
 def listeners(rows: Sequence[page_data.Listener]) -> Node:
-    """Each listening socket, its queue, and what waits in workers."""
+    """Return the table of listeners: accept queue, limit, and connections with unread data."""
     heads = _heads("Listener", "#Accept queue", "#Limit", "#Waiting in workers")
     body = [
         tag(
@@ -29,11 +29,16 @@ def listeners(rows: Sequence[page_data.Listener]) -> Node:
         )
         for row in rows
     ]
-    return _table("listeners", "Listening sockets and the connections that wait", heads, body)
+    return _table("listeners", "Listening sockets and their waiting connections", heads, body)
 
 
 def workers(found: page_data.Workers, timeout: float) -> Node:
-    """Each live worker, and what it is at."""
+    """Return the table of live workers, with their requests in progress.
+
+    Args:
+        found: rows of the table.
+        timeout: seconds without a heartbeat after which gunicorn kills a worker; 0: never.
+    """
     have_loops = any(row.loop_blocked_seconds is not None for row in found.rows)
     heads = _heads(
         *(
@@ -64,8 +69,8 @@ def workers(found: page_data.Workers, timeout: float) -> Node:
             _loop(row.loop_blocked_seconds) if have_loops else None,
             _number(count(row.requests)),
             _number(count(row.failed), "fail" if row.failed else None),
-            _number(of(row.in_progress, row.capacity, " / ")),
-            tag("td", *_requests(row.at), class_="requests"),
+            _number(out_of(row.in_progress, row.capacity, " / ")),
+            tag("td", *_requests(row.requests_in_progress), class_="requests"),
             data_key=str(row.age),
         )
         for row in found.rows
@@ -74,7 +79,7 @@ def workers(found: page_data.Workers, timeout: float) -> Node:
 
 
 def endpoints(found: page_data.Endpoints) -> Node:
-    """Each endpoint, and how long requests to it take."""
+    """Return the table of endpoints, with their latency."""
     heads = _heads("Endpoint", "Method", "#Requests", "#Per second", "#Failed", "#p50", "#p90", "#p99")
     body = [
         tag(
@@ -89,16 +94,17 @@ def endpoints(found: page_data.Endpoints) -> Node:
         )
         for row in found.rows
     ]
-    return _table(
-        "endpoints", "Endpoints, most requests first", heads, body, more=found.more, noun="less busy endpoint"
-    )
+    return _table("endpoints", "Endpoints by number of requests", heads, body, more=found.more, noun="endpoint")
 
 
-def deaths(found: Sequence[page_data.Death], now: float) -> Node:
-    """Each of the latest ends of workers, and the requests that it took along."""
-    heads = _heads(
-        "When", "#Ago", "Worker", "#PID", "Reason", "Detail", "Requests it died on, and how long they had run"
-    )
+def exits(found: Sequence[page_data.Exit], now: float) -> Node:
+    """Return the table of the latest worker exits, with the requests in progress at each.
+
+    Args:
+        found: rows of the table.
+        now: unix time in seconds.
+    """
+    heads = _heads("Time", "#Ago", "Worker", "#PID", "Reason", "Detail", "Requests in progress at exit")
     body = [
         tag(
             "tr",
@@ -108,24 +114,24 @@ def deaths(found: Sequence[page_data.Death], now: float) -> Node:
             _number("n/a" if row.pid is None else str(row.pid)),
             tag("td", tag("span", row.reason, class_="badge" if ExitReason(row.reason).is_expected else "badge bad")),
             tag("td", row.detail),
-            tag("td", *_requests(row.at), class_="requests"),
+            tag("td", *_requests(row.requests_in_progress), class_="requests"),
             data_key=f"{row.time} {row.worker_id}",
         )
         for row in found
     ]
-    return _table("deaths", "The latest ends of workers, the last one first", heads, body)
+    return _table("exits", "Latest worker exits, newest first", heads, body)
 
 
 def _table(name: str, caption: str, heads: Element, body: Sequence[Node], *, more: int = 0, noun: str = "") -> Element:
     table = tag("table", tag("caption", caption, id=f"{name}-caption"), tag("thead", heads), tag("tbody", *body))
     rest = tag("p", f"and {more:,} more {noun}{'s' if more > 1 else ''}", class_="more") if more else None
-    # It can be scrolled sideways, so it must be possible to get there with the keyboard.
+    # A region that scrolls sideways must be reachable with the keyboard.
     region = tag("div", table, class_="scroll", tabindex=0, role="region", aria_labelledby=f"{name}-caption")
     return tag("div", region, rest)
 
 
 def _heads(*names: str) -> Element:
-    """The heads of the columns; those of numbers begin with a #."""
+    """Return the head row; the names of numeric columns begin with a #."""
     return tag(
         "tr", *(tag("th", name.lstrip("#"), scope="col", class_="number" if name[0] == "#" else None) for name in names)
     )
@@ -145,7 +151,7 @@ def _loop(blocked: float | None) -> Element:
 
 def _requests(found: page_data.Requests) -> Iterable[Node]:
     if not found.rows and not found.more:
-        return [tag("span", "none", class_="took")]
+        return [tag("span", "none", class_="age")]
     rows = [
         tag(
             "li",
@@ -153,7 +159,7 @@ def _requests(found: page_data.Requests) -> Iterable[Node]:
             " ",
             tag("bdi", row.path or "?", class_="path"),
             " ",
-            tag("span", duration(row.seconds), class_="took"),
+            tag("span", duration(row.seconds), class_="age"),
         )
         for row in found.rows
     ]

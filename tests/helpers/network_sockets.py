@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.collectors import backlog
-from tests.helpers.snapshots import Samples, Scene, samples
+from gunicorn_prom_hooks.collectors import listeners
+from tests.helpers.snapshots import Samples, SimulatedServer, samples
 
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 PATIENCE_SECONDS = 10.0
@@ -21,7 +21,7 @@ BACKLOG = 7
 
 
 class Listener:
-    """What a collector sees of gunicorn's listener."""
+    """A listener with the attributes of gunicorn's that collectors read."""
 
     def __init__(self, sock: Any, name: str) -> None:
         self.sock = sock
@@ -32,19 +32,19 @@ class Listener:
 
 
 class Network:
-    """Sockets that are all closed at the end."""
+    """Sockets of a simulated server, all closed at the end."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._opened = contextlib.ExitStack()
-        self.scene = Scene()
+        self.server = SimulatedServer()
 
     def close(self) -> None:
-        """Closes them."""
+        """Close them."""
         self._opened.close()
 
     def bound(self, kind: str) -> socket.socket:
-        """A socket of this kind with an address of its own."""
+        """Return a socket of this kind with its own address."""
         if kind == "tcp6" and not has_ipv6():
             pytest.skip("this machine has no IPv6")
         families = {"tcp": socket.AF_INET, "tcp6": socket.AF_INET6}
@@ -55,29 +55,29 @@ class Network:
         return sock
 
     def listen(self, kind: str, name: str | None = None, limit: int = BACKLOG) -> socket.socket:
-        """A listening socket of this kind, among the listeners of the scene as ``name`` or its kind."""
+        """Return a listening socket of this kind, among the listeners of the server as ``name`` or its kind."""
         sock = self.bound(kind)
         sock.listen(limit)
-        self.scene.listeners.append(Listener(sock, name or kind))
+        self.server.listeners.append(Listener(sock, name or kind))
         return sock
 
     def keep(self, sock: socket.socket) -> socket.socket:
-        """This socket, which is closed at the end."""
+        """Return this socket, and close it at the end."""
         return self._opened.enter_context(sock)
 
     def connect(self, sock: socket.socket, count: int, data: bytes = b"") -> None:
-        """Lets as many clients wait at the socket, each of which has sent this."""
+        """Connect clients to the socket; each sends this data."""
         for _ in range(count):
             client = self.keep(socket.socket(sock.family))
             client.connect(sock.getsockname())
             client.sendall(data)
 
     def collect(self) -> Samples:
-        """What the collector says."""
-        return samples(backlog.collect(self.scene.view()))
+        """Return the collector's samples."""
+        return samples(listeners.collect(self.server.snapshot()))
 
     def settled(self, wanted: Callable[[Samples], bool]) -> Samples:
-        """What the collector says as soon as it is as wanted; the kernel puts TCP connections in the queue later."""
+        """Return the samples once they are as wanted: the kernel may queue TCP connections later."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         found = self.collect()
         while not wanted(found):
@@ -87,7 +87,7 @@ class Network:
 
 
 def has_ipv6() -> bool:
-    """Whether an IPv6 socket can have an address here."""
+    """Return whether an IPv6 socket can have an address here."""
     try:
         with socket.socket(socket.AF_INET6) as sock:
             sock.bind(("::1", 0))
@@ -97,10 +97,10 @@ def has_ipv6() -> bool:
 
 
 def capped(limit: int) -> int:
-    """The limit that the kernel makes of this argument of listen()."""
+    """Return the limit that the kernel makes of this argument of listen()."""
     return min(limit, int(SOMAXCONN.read_text()))
 
 
 def descriptors() -> int:
-    """Open file descriptors of this process."""
+    """Return the number of open file descriptors of this process."""
     return len(os.listdir("/proc/self/fd"))

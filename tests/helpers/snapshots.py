@@ -1,4 +1,4 @@
-"""Views of a server that is made of slots in this process, for the collectors."""
+"""Snapshots of a simulated server whose slots are in this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master.exits import WorkerExits
 from gunicorn_prom_hooks.master.snapshot import look
@@ -33,8 +33,8 @@ from tests.helpers.recording import new_slot
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-class Scene:
-    """A server's slots and workers, and the view that its master takes, at moments that the test sets.
+class SimulatedServer:
+    """A server's slots and workers. Its snapshots are taken by the product's own code, at times that the test sets.
 
     Attributes:
         clock: monotonic seconds.
@@ -51,15 +51,15 @@ class Scene:
         self.errors: Mapping[str, int] = {}
         self.listeners: list[Any] = []
         self.dirty_arbiter_pid = 0
-        self._deaths = WorkerExits(SimpleNamespace(), ErrorReporter(), 200, Stacks())
-        self._deaths.ends.count("error")
-        self._deaths.ends.count("error")
-        self.exit_stats = self._deaths.exit_stats
+        self._exits = WorkerExits(SimpleNamespace(), ErrorReporter(), 200, Stacks())
+        self._exits.ends.count("error")
+        self._exits.ends.count("error")
+        self.exit_stats = self._exits.exit_stats
         self.exit_stats.restarts["restart"] = 3
         self._workers = WorkerRegistry(self.leases, lambda *_: None)
 
-    def hire(self, age: int, pid: int | None = None) -> tuple[Lease, Recorder]:
-        """A new worker: its lease and its write side."""
+    def add_worker(self, age: int, pid: int | None = None) -> tuple[Lease, Recorder]:
+        """Add a running worker; return its lease and its recorder."""
         worker: Any = SyncWorker.__new__(SyncWorker)
         worker.age, worker.pid, worker.aborted = age, pid or os.getpid(), False
         worker.tmp = SimpleNamespace(last_update=lambda: time.monotonic() - 0.5)
@@ -70,19 +70,19 @@ class Scene:
         lease.slot.header[BOOTING_AT], lease.slot.header[RUNNING_AT] = 50.0, 51.0
         return lease, Recorder(lease.slot, 200)
 
-    def rehire(self, age: int, pid: int) -> None:
-        """The worker of this age is another process now."""
+    def replace_process(self, age: int, pid: int) -> None:
+        """Give the worker of this age another process."""
         [member] = [member for member in self._workers.members() if member.worker.age == age]
         member.worker.pid = pid
 
-    def fire(self, lease: Lease) -> None:
-        """The worker that has this lease has ended, and is booked."""
+    def remove_worker(self, lease: Lease) -> None:
+        """Remove the worker with this lease, as after its exit."""
         [member] = [member for member in self._workers.members() if member.lease is lease]
         self._workers.left(member.worker)
         self._workers.settle({other.worker.age for other in self._workers.members() if other is not member})
 
-    def view(self) -> ServerSnapshot:
-        """The server at this moment, as the master sees it."""
+    def snapshot(self) -> ServerSnapshot:
+        """Return a snapshot of the server."""
         server = SimpleNamespace(
             num_workers=2,
             timeout=30,
@@ -97,7 +97,7 @@ class Scene:
         seen = look(
             server,
             self._workers,
-            self._deaths,
+            self._exits,
             cap,
             errors,
             lambda _: False,
@@ -115,9 +115,9 @@ class Scene:
             build={"version": "0", "gunicorn": "1", "python": "2", "worker_class": "sync"},
         )
 
-    def page(self, errors: ErrorReporter | None = None) -> Page:
-        """The page of this server."""
-        return Page(self.view, errors or ErrorReporter())
+    def metrics_page(self, errors: ErrorReporter | None = None) -> MetricsPage:
+        """Return the metrics page of this server."""
+        return MetricsPage(self.snapshot, errors or ErrorReporter())
 
 
 def request(
@@ -129,7 +129,7 @@ def request(
     labels: tuple[str, str, int] = ("GET", "/x", 200),
     sizes: tuple[int, int] = (0, 0),
 ) -> None:
-    """Records a request in this bucket, as a worker would."""
+    """Record a request in this bucket, as a worker does."""
     row = recorder.row(*labels, *sizes).at
     lease.slot.words[row + REQUEST_SIZE_SUM] += 10.0
     lease.slot.words[row + RESPONSE_SIZE_SUM] += 20.0
@@ -138,13 +138,13 @@ def request(
 
 
 def begin(lease: Lease, start: float, number: int = 0, *, method: str = "GET", path: str = "/x") -> None:
-    """Puts a request into the in-flight table; a start of 0.0 takes it out."""
+    """Add a request to the in-flight table; a start of 0.0 removes it."""
     write_out(lease.slot, inflight_start(number), method.encode(), path.encode())
     lease.slot.words[inflight_start(number)] = start
 
 
 def samples(families: Iterable[Metric]) -> Samples:
-    """The samples of these families by name and labels; none comes twice."""
+    """Return the samples of these families by name and labels; none may come twice."""
     found: Samples = {}
     for family in families:
         for sample in family.samples:
@@ -154,16 +154,16 @@ def samples(families: Iterable[Metric]) -> Samples:
     return found
 
 
-def scraped(page: Page) -> Samples:
-    """The samples of a page, by way of its text."""
+def scraped(page: MetricsPage) -> Samples:
+    """Return the samples of a page, parsed from its text."""
     return samples(text_string_to_metric_families(generate_latest(page).decode()))
 
 
 def one(found: Samples, name: str, **labels: Any) -> float:
-    """The sample with this name and exactly these labels."""
+    """Return the sample with this name and exactly these labels."""
     return found[name, frozenset((key, str(value)) for key, value in labels.items())]
 
 
 def names(found: Samples) -> Sequence[str]:
-    """The names of the samples."""
+    """Return the names of the samples."""
     return [name for name, _ in found]

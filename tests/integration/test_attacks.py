@@ -264,20 +264,20 @@ def reader(server: Server) -> Iterator[None]:
 
 SLOW = """
 import time
-from gunicorn_prom_hooks.collectors import Page
-inner = Page.look
+from gunicorn_prom_hooks.collectors import MetricsPage
+inner = MetricsPage.take_snapshot
 
-def look(self):
+def take_snapshot(self):
     open("rendering", "w").close()
     return inner(self)
 
-def collect_from(self, view):
+def collect_from(self, snapshot):
     end = time.monotonic() + 30
     while time.monotonic() < end:
         pass
     return ()
 
-Page.look, Page.collect_from = look, collect_from
+MetricsPage.take_snapshot, MetricsPage.collect_from = take_snapshot, collect_from
 """
 
 
@@ -338,24 +338,25 @@ def test_signals_do_not_wait(serve: Serve, rendering: bool) -> None:
 
 HANGING = """
 import os, time
-from gunicorn_prom_hooks import collectors
-inner = collectors.all_collectors
+from gunicorn_prom_hooks.collectors import registry
+inner = registry.all_collectors
 
-def hangs(view):
+def hangs(snapshot):
     while os.path.exists("hang"):
         time.sleep(0.05)
     return ()
 
 def all_collectors(*arguments):
-    return (*((name, hangs if name in ("backlog", "deaths") else collect) for name, collect in inner(*arguments)),)
+    hanging = ("backlog", "worker_exits")
+    return (*((name, hangs if name in hanging else collect) for name, collect in inner(*arguments)),)
 
-collectors.all_collectors = all_collectors
+registry.all_collectors = all_collectors
 """
 
 
 @pytest.mark.parametrize("config", [CONFIG, PATCHED], ids=["plain", "patched"])
 def test_a_collector_that_hangs(serve: Serve, config: str) -> None:
-    """Collectors that hang cost a second each, once, then nothing; one thread each is left behind until it returns."""
+    """Collectors that hang cost some seconds once, then nothing; each keeps one thread until it returns."""
     server = serve("workers = 1\nmax_requests = 5\n" + HANGING, config=config)
     eventually(server.scrape, "the page")
     (server.folder / "hang").touch()
@@ -366,7 +367,7 @@ def test_a_collector_that_hangs(serve: Serve, config: str) -> None:
     for _ in range(5):
         samples = server.scrape()
         assert samples.one("gunicorn_exporter_collector_success", collector="backlog") == 0
-        assert samples.one("gunicorn_exporter_collector_success", collector="deaths") == 0
+        assert samples.one("gunicorn_exporter_collector_success", collector="worker_exits") == 0
         assert samples.one("gunicorn_exporter_collector_success", collector="requests") == 1
         assert samples.one("gunicorn_requests_capacity") == 1
     assert median(server.page, 9) < min(first, 1.9)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from gunicorn.config import Config
 
-from gunicorn_prom_hooks.collectors.dirty import DirtyWorkers
+from gunicorn_prom_hooks.collectors.processes import DirtyWorkers
 from tests.helpers.servers import Samples, Server, eventually
 from tests.integration.conftest import Serve
 
@@ -213,7 +213,7 @@ class Arbiter:
     def look(self, pid: int = 7) -> list[float]:
         """Number, memory, user and system time."""
         view: Any = SimpleNamespace(dirty_arbiter_pid=pid)
-        return [sample.value for family in self.collector(view) for sample in family.samples]
+        return [sample.value for family in self.collector.collect(view) for sample in family.samples]
 
 
 def test_a_worker_that_ends_during_the_look() -> None:

@@ -222,7 +222,7 @@ def worker_at(server: Server, path: str) -> int | None:
     """The pid of the worker that is at a request to this path."""
     found = requests.get(f"{url(server)}status.json", timeout=20).json()
     for row in found["workers"]["rows"]:
-        if path in [request["path"] for request in row["at"]["rows"]]:
+        if path in [request["path"] for request in row["requests_in_progress"]["rows"]]:
             return int(row["pid"])
     return None
 
@@ -242,9 +242,9 @@ def test_what_clients_send_is_text(browser: Browser, server: Server, waiting: in
 
 def test_a_death_and_its_request(browser: Browser, server: Server, waiting: int) -> None:
     """A worker that is killed in the middle of a request is on the page, with the request, without a reload."""
-    assert str(waiting) not in browser.text("#deaths ~ *")
+    assert str(waiting) not in browser.text("#exits ~ *")
     os.kill(waiting, signal.SIGKILL)
-    text = until(browser, lambda text: str(waiting) in text, "#deaths ~ div tbody tr")
+    text = until(browser, lambda text: str(waiting) in text, "#exits ~ div tbody tr")
     assert "SIGKILL" in text
     assert NASTY in text
     assert browser.run("return performance.getEntriesByType('navigation').length") == 1
@@ -315,7 +315,7 @@ def test_without_javascript(browser: Browser, server: Server) -> None:
     with browser.without_javascript():
         browser.driver.get(url(server))
         page = browser.driver.page_source
-        for words in ("/boom", "gthread", ">Reload<", "Latest deaths"):
+        for words in ("/boom", "gthread", ">Reload<", "Worker exits"):
             assert words in page, words
         assert browser.driver.find_element("css selector", ".reload").is_displayed()
         assert not browser.driver.find_element("css selector", "#pause").is_displayed()
@@ -361,7 +361,7 @@ def test_structure(browser: Browser) -> None:
         == [1] * 4
     )
     assert browser.run("return [...document.querySelectorAll('h2')].map(e => e.firstChild.data)") == [
-        *("Overview", "Workers", "Endpoints", "Latest deaths", "Listeners", "Server")
+        *("Overview", "Workers", "Endpoints", "Worker exits", "Listeners", "Server")
     ]
     for what in ("th:not([scope])", "table:not(:has(caption))", ".scroll:not([tabindex='0'][role='region'])"):
         assert browser.run(f'return document.querySelectorAll("{what}").length') == 0, what
@@ -378,7 +378,7 @@ def test_structure(browser: Browser) -> None:
 def test_keyboard(browser: Browser) -> None:
     """Tab goes from the link that skips the head, by way of the button, to every table; the focus can be seen."""
     browser.run("document.getElementById('state').focus()")
-    assert focus(browser) == "Skip to the figures"
+    assert focus(browser) == "Skip to the content"
     assert browser.run("return document.activeElement.getBoundingClientRect().top") >= 0
     order = [focus(browser) for _ in range(6)]
     assert order[:3] == ["pause", "workers-caption", "endpoints-caption"]

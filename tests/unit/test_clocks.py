@@ -15,14 +15,14 @@ from gunicorn.config import Config
 from gunicorn.workers.sync import SyncWorker
 
 import gunicorn_prom_hooks
-from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
 from gunicorn_prom_hooks.master.exit_reason import ExitStats
 from gunicorn_prom_hooks.master.master import Master
 from gunicorn_prom_hooks.model.exits import ExitReason, ExitRecord
 from gunicorn_prom_hooks.settings import Settings
-from gunicorn_prom_hooks.status.builder import Snapshots
+from gunicorn_prom_hooks.status.builder import StatusBuilder
 from gunicorn_prom_hooks.worker.worker import WorkerRuntime
 from tests.helpers.snapshots import one, samples
 
@@ -84,7 +84,7 @@ def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeyp
         side = WorkerRuntime(worker, member.lease.reader, Settings(port=0), ErrorReporter())
         worker.tmp.notify()
         side.ready()
-        page = Page(master.view, ErrorReporter())
+        page = MetricsPage(master.view, ErrorReporter())
         took = time.monotonic() - start
         found = samples(page.collect())
         [uptime] = [value for (name, _), value in found.items() if name == "gunicorn_worker_uptime_seconds"]
@@ -92,7 +92,7 @@ def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeyp
         assert one(found, "gunicorn_workers", state="running") == 1.0
         [cpu] = [value for (name, _), value in found.items() if name == "gunicorn_worker_cpu_percent"]
         assert cpu > 0.0
-        shown = Snapshots().take(master.view())
+        shown = StatusBuilder().build(master.view())
         assert shown.server is not None
         assert shown.server.uptime_seconds <= took + 1.0
         assert master.is_ready()

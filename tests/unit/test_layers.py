@@ -130,7 +130,7 @@ def test_imports_point_down(file: str) -> None:
         ("worker/recording/request_hooks.py", "from ... import collectors"),
         ("master/master.py", "from ..worker.worker import WorkerSide"),
         ("model/server_snapshot.py", "from ..master import workers"),
-        ("shm/slot.py", "from ..collectors import Page"),
+        ("shm/slot.py", "from ..collectors import MetricsPage"),
         ("shm/slot.py", "def f():\n    from gunicorn.config import Config"),
         ("shm/slot.py", "import psutil"),
         ("shm/slot.py", "from .. import __version__"),

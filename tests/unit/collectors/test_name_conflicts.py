@@ -1,4 +1,4 @@
-"""The application's families on our page: those that fail, and those with names that we have too."""
+"""The application's families on the page: those that fail, and those with names that are taken."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from gunicorn_prom_hooks.collectors import Page, name_conflicts
-from gunicorn_prom_hooks.collectors.name_conflicts import MAX_TOLD, Clashes
+from gunicorn_prom_hooks.collectors import MetricsPage, name_conflicts
+from gunicorn_prom_hooks.collectors.name_conflicts import MAX_REPORTED, NameConflicts
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.exporter.http import ENCODERS
-from tests.helpers.snapshots import Scene, names, one, scraped
+from tests.helpers.snapshots import SimulatedServer, names, one, scraped
 
 TAKEN = "gunicorn_prom_hooks: the application's metric %s is left out: the name is taken"
 
 
 class Log:
-    """Keeps what is logged."""
+    """A log that keeps its lines."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[object, ...]] = []
 
     def error(self, msg: str, *args: object, **kwargs: object) -> None:
-        """Keeps the line."""
+        """Keep the line."""
         self.lines.append((msg, *args))
 
 
 @pytest.fixture
 def log() -> Log:
-    """Where the guard logs."""
+    """A log of the test."""
     return Log()
 
 
 @pytest.fixture
 def errors(log: Log) -> ErrorReporter:
-    """Where failures end."""
+    """A reporter of failures that logs there."""
     errors = ErrorReporter()
     errors.log = log
     return errors
@@ -57,7 +57,7 @@ def histogram(name: str) -> Metric:
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours", "stays"),
+    ("app", "package", "stays"),
     [
         (gauge("a"), gauge("b"), True),
         (gauge("a"), gauge("a"), False),
@@ -76,15 +76,17 @@ def histogram(name: str) -> Metric:
         (gauge("a"), Metric("a", "Help.", "gauge"), False),
     ],
 )
-def test_what_clashes(errors: ErrorReporter, theirs: Metric, ours: Metric, stays: bool) -> None:
-    """A family is left out if it, or a sample of it, is called as a family or a sample of ours."""
+def test_family_with_a_taken_name_is_left_out(errors: ErrorReporter, app: Metric, package: Metric, stays: bool) -> None:
+    """A family is left out if it, or a sample of it, has a name of a family or a sample of this package."""
     other = gauge("other")
-    assert list(Clashes(errors).without([theirs, other], [gauge("x"), ours])) == ([theirs] if stays else []) + [other]
+    assert list(NameConflicts(errors).without_conflicts([app, other], [gauge("x"), package])) == (
+        [app] if stays else []
+    ) + [other]
     assert errors.counts == ({} if stays else {"app_metrics_name": 1})
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours", "stays"),
+    ("app", "package", "stays"),
     [
         (gauge("a.b"), gauge("a_b"), False),
         (gauge("a b"), gauge("a_b"), False),
@@ -105,25 +107,25 @@ def test_what_clashes(errors: ErrorReporter, theirs: Metric, ours: Metric, stays
     ],
 )
 @pytest.mark.skipif(not name_conflicts._ESCAPINGS, reason="this prometheus_client escapes no names")
-@pytest.mark.parametrize("both_theirs", [False, True])
-def test_what_clashes_once_escaped(
-    errors: ErrorReporter, theirs: Metric, ours: Metric, stays: bool, both_theirs: bool
+@pytest.mark.parametrize("both_app", [False, True])
+def test_family_with_a_name_taken_once_escaped_is_left_out(
+    errors: ErrorReporter, app: Metric, package: Metric, stays: bool, both_app: bool
 ) -> None:
-    """A name that is taken only in one of the ways in which a client may want names is taken, by ours or by theirs."""
-    families = [ours, theirs] if both_theirs else [theirs]
-    found = list(Clashes(errors).without(families, [] if both_theirs else [ours]))
+    """A name that is taken under one of the escaping schemes is taken, by this package or by the application."""
+    families = [package, app] if both_app else [app]
+    found = list(NameConflicts(errors).without_conflicts(families, [] if both_app else [package]))
     assert found == families[: len(families) - (not stays)]
     assert errors.counts == ({} if stays else {"app_metrics_name": 1})
 
 
 @pytest.mark.parametrize("accept", sorted(ENCODERS))
-def test_a_page_has_each_name_once(errors: ErrorReporter, accept: str) -> None:
+def test_page_in_each_format_has_each_name_once(errors: ErrorReporter, accept: str) -> None:
     """In each format that a client may ask for, no family is there twice."""
-    ours = [counter("gunicorn_requests"), gauge("gunicorn_workers"), histogram("gunicorn_request_duration_seconds")]
+    package = [counter("gunicorn_requests"), gauge("gunicorn_workers"), histogram("gunicorn_request_duration_seconds")]
     names = ("gunicorn.requests", "gunicorn.workers", "gunicorn-workers", "gunicorn.request_duration_seconds.sum")
-    theirs = [make(name) for name in names for make in (counter, gauge, histogram)]
-    families = [*ours, *Clashes(errors).without([*theirs, gauge("a.b"), gauge("a_b")], ours)]
-    assert len(families) > len(ours)
+    app = [make(name) for name in names for make in (counter, gauge, histogram)]
+    families = [*package, *NameConflicts(errors).without_conflicts([*app, gauge("a.b"), gauge("a_b")], package)]
+    assert len(families) > len(package)
     text = ENCODERS[accept](SimpleNamespace(collect=lambda: families)).decode()
     types = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(types) == len(set(types)) == len(families)
@@ -133,63 +135,67 @@ def test_a_page_has_each_name_once(errors: ErrorReporter, accept: str) -> None:
     ("labels", "stays"), [(["a.b", "a_b"], False), (["a-b", "a.b"], False), (["a.b", "a_c"], True), (["a", "b"], True)]
 )
 @pytest.mark.skipif(not name_conflicts._ESCAPINGS, reason="this prometheus_client escapes no names")
-def test_labels_that_are_one_once_escaped(errors: ErrorReporter, log: Log, labels: list[str], stays: bool) -> None:
-    """A sample with two labels of one name would cost the whole page: the family is left out, and that is said."""
+def test_family_with_labels_that_are_one_once_escaped_is_left_out(
+    errors: ErrorReporter, log: Log, labels: list[str], stays: bool
+) -> None:
+    """A sample with two labels of one name would cost the whole page: the family is left out and logged."""
     family = GaugeMetricFamily("shop_orders", "Help.", labels=labels)
     family.add_metric(["1", "2"], 1.0)
-    assert list(Clashes(errors).without([family, gauge("b")], [gauge("x")])) == [
+    assert list(NameConflicts(errors).without_conflicts([family, gauge("b")], [gauge("x")])) == [
         *([family] if stays else []),
         gauge("b"),
     ]
     assert [line[1] for line in log.lines] == ([] if stays else ["shop_orders"])
 
 
-def test_a_family_of_ours_that_is_not_on_each_page(errors: ErrorReporter) -> None:
-    """A name stays taken while the collector of ours that has it fails."""
-    found = Clashes(errors)
-    assert list(found.without([gauge("a")], [gauge("a")])) == []
-    assert list(found.without([gauge("a")], [])) == []
+def test_name_stays_taken_while_its_collector_fails(errors: ErrorReporter) -> None:
+    """A name stays taken while the collector that has it fails."""
+    found = NameConflicts(errors)
+    assert list(found.without_conflicts([gauge("a")], [gauge("a")])) == []
+    assert list(found.without_conflicts([gauge("a")], [])) == []
 
 
-def test_a_counter_of_ours_without_samples(errors: ErrorReporter) -> None:
-    """The name that a family has in the text is taken also while the family has no samples."""
-    ours = CounterMetricFamily("a", "Help.", labels=("x",))
-    assert list(Clashes(errors).without([gauge("a_total")], [ours])) == []
+def test_name_of_a_counter_without_samples_is_taken(errors: ErrorReporter) -> None:
+    """The name of a family in the text is taken also while the family has no samples."""
+    package = CounterMetricFamily("a", "Help.", labels=("x",))
+    assert list(NameConflicts(errors).without_conflicts([gauge("a_total")], [package])) == []
 
 
-def test_each_name_is_told_once(errors: ErrorReporter, log: Log) -> None:
+def test_each_name_is_logged_and_counted_once(errors: ErrorReporter, log: Log) -> None:
     """However often the page is made, there is one line and one count for each name."""
-    found = Clashes(errors)
+    found = NameConflicts(errors)
     for _ in range(5):
-        assert list(found.without([gauge("a"), gauge("b")], [gauge("a"), gauge("b")])) == []
+        assert list(found.without_conflicts([gauge("a"), gauge("b")], [gauge("a"), gauge("b")])) == []
     assert log.lines == [(TAKEN, "a"), (TAKEN, "b")]
     assert errors.counts == {"app_metrics_name": 2}
 
 
-def test_without_a_log(errors: ErrorReporter) -> None:
-    """Before there is a log the clash is counted all the same."""
+def test_conflict_is_counted_without_a_log(errors: ErrorReporter) -> None:
+    """Before there is a log the conflict is counted all the same."""
     errors.log = None
-    assert list(Clashes(errors).without([gauge("a")], [gauge("a")])) == []
+    assert list(NameConflicts(errors).without_conflicts([gauge("a")], [gauge("a")])) == []
     assert errors.counts == {"app_metrics_name": 1}
 
 
-@pytest.mark.parametrize("most", [3, MAX_TOLD])
-def test_what_is_told_is_bounded(errors: ErrorReporter, log: Log, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """Beyond so many names nothing is logged or kept; they are left out nevertheless."""
-    monkeypatch.setattr(name_conflicts, "MAX_TOLD", most)
-    found = Clashes(errors)
+@pytest.mark.parametrize("most", [3, MAX_REPORTED])
+def test_names_beyond_the_limit_are_left_out_and_not_kept(
+    errors: ErrorReporter, log: Log, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Beyond the limit no name is logged or kept; the families are left out nevertheless."""
+    monkeypatch.setattr(name_conflicts, "MAX_REPORTED", most)
+    found = NameConflicts(errors)
     families = [gauge(f"a{number}") for number in range(most + 20)]
     for _ in range(2):
-        assert list(found.without(families, families)) == []
+        assert list(found.without_conflicts(families, families)) == []
     assert log.lines == [(TAKEN, f"a{number}") for number in range(most)]
-    assert len(found._told) == most
-    assert list(found.without([gauge("b")], families))
+    assert len(found._reported) == most
+    assert list(found.without_conflicts([gauge("b")], families))
 
 
-def test_the_applications_families_are_on_the_page(errors: ErrorReporter, log: Log) -> None:
+def test_application_families_are_last_and_timed(errors: ErrorReporter, log: Log) -> None:
     """They come last, unchanged, and their collector is timed like all others."""
     families = [counter("shop_orders"), histogram("shop_search_seconds")]
-    page = Page(Scene().view, errors, lambda: families)
+    page = MetricsPage(SimulatedServer().snapshot, errors, lambda: families)
     assert list(page.collect())[-2:] == families
     found = scraped(page)
     assert one(found, "shop_orders_total") == 1.0
@@ -198,9 +204,9 @@ def test_the_applications_families_are_on_the_page(errors: ErrorReporter, log: L
     assert (errors.counts, log.lines) == ({}, [])
 
 
-def test_a_page_without_application_metrics(errors: ErrorReporter) -> None:
-    """Where there are none, the page says nothing of them."""
-    assert b"app_metrics" not in generate_latest(Page(Scene().view, errors))
+def test_page_without_an_application_has_no_app_metrics(errors: ErrorReporter) -> None:
+    """Without application metrics, the page has nothing about them."""
+    assert b"app_metrics" not in generate_latest(MetricsPage(SimulatedServer().snapshot, errors))
 
 
 def raises() -> Iterator[Metric]:
@@ -209,11 +215,11 @@ def raises() -> Iterator[Metric]:
     raise RuntimeError("a bug")
 
 
-def test_an_application_that_raises_costs_its_families_only(errors: ErrorReporter, log: Log) -> None:
-    """None of its families shows, success is 0, and everything of ours is there; it is counted, and logged once."""
-    scene = Scene()
-    alone = set(names(scraped(scene.page())))
-    page = Page(scene.view, errors, raises)
+def test_application_that_raises_costs_its_families_only(errors: ErrorReporter, log: Log) -> None:
+    """None of its families shows, success is 0, and the others are there; it is counted, and logged once."""
+    server = SimulatedServer()
+    alone = set(names(scraped(server.metrics_page())))
+    page = MetricsPage(server.snapshot, errors, raises)
     for times in (1, 2):
         found = scraped(page)
         assert set(names(found)) == alone
@@ -234,17 +240,19 @@ def test_an_application_that_raises_costs_its_families_only(errors: ErrorReporte
         histogram("gunicorn_workers"),
     ],
 )
-def test_what_has_our_names_is_not_on_the_page(errors: ErrorReporter, log: Log, family: Metric) -> None:
-    """Of every collector of ours, the two families about collectors included, the page is ours; the rest is theirs."""
-    scene = Scene()
-    page = Page(scene.view, errors, lambda: [family, gauge("shop_orders")])
-    ours = set(scraped(scene.page()))
+def test_application_families_with_names_of_this_package_are_not_on_the_page(
+    errors: ErrorReporter, log: Log, family: Metric
+) -> None:
+    """The page keeps every family of this package, also those about collectors, and other ones of the application."""
+    server = SimulatedServer()
+    page = MetricsPage(server.snapshot, errors, lambda: [family, gauge("shop_orders")])
+    package = set(scraped(server.metrics_page()))
     for _ in range(3):
         families = list(page.collect())
         assert family not in families
         keys = set(scraped(page))
         assert len({f.name for f in families}) == len(families)
-        assert {name for name, _ in keys - ours} == {
+        assert {name for name, _ in keys - package} == {
             "shop_orders",
             "gunicorn_exporter_collector_success",
             "gunicorn_exporter_collector_duration_seconds",

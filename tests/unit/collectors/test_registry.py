@@ -11,39 +11,39 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.schema import ERROR_HANDLING, FAILED, INVALID, OVERFLOWED
-from tests.helpers.snapshots import Scene, names, one, request, samples, scraped
+from tests.helpers.snapshots import SimulatedServer, names, one, request, samples, scraped
 
 COLLECTORS = ("requests", "worker_requests", "worker_states", "worker_processes", "master", "process", "exporter")
 
 
 @pytest.fixture
-def scene() -> Scene:
+def server() -> SimulatedServer:
     """Two workers, one of them a successor, with something in every family."""
-    scene = Scene()
-    lease, recorder = scene.hire(1)
+    server = SimulatedServer()
+    lease, recorder = server.add_worker(1)
     request(lease, recorder, labels=("GET", 'quote " back \\ line \n', 200), sizes=(8, 7))
     request(lease, recorder, bucket=3)
-    scene.fire(lease)
+    server.remove_worker(lease)
     for age in (2, 3):
-        lease, recorder = scene.hire(age)
+        lease, recorder = server.add_worker(age)
         request(lease, recorder, bucket=16, seconds=70.0)
         for family in (FAILED, ERROR_HANDLING):
             recorder.count(family, "GET", "/x", "ValueError")
         recorder.count(INVALID, "InvalidHeader")
         recorder.count(OVERFLOWED, "endpoint")
         recorder.exporter_error("post_request")
-    scene.departed = [("worker_1", "quit", 55.0)]
-    scene.errors = {"post_request": 2, "scrape": 1}
-    return scene
+    server.departed = [("worker_1", "quit", 55.0)]
+    server.errors = {"post_request": 2, "scrape": 1}
+    return server
 
 
-def test_the_text_is_valid_and_no_sample_comes_twice(scene: Scene) -> None:
+def test_text_page_is_valid_and_has_each_sample_once(server: SimulatedServer) -> None:
     """Prometheus's own parser takes the page, with label values that need escaping, and each sample is there once."""
-    found = scraped(scene.page())
+    found = scraped(server.metrics_page())
     assert one(found, "gunicorn_requests_total", method="GET", endpoint="/x", status=200) == 3.0
     assert one(found, "gunicorn_requests_total", method="GET", endpoint='quote " back \\ line \n', status=200) == 1.0
     assert one(found, "gunicorn_worker_requests_total", worker_id="worker_2") == 1.0
@@ -54,25 +54,25 @@ def test_the_text_is_valid_and_no_sample_comes_twice(scene: Scene) -> None:
     assert one(found, "gunicorn_workers", state="running") == 2.0
 
 
-def test_openmetrics_is_valid(scene: Scene) -> None:
+def test_openmetrics_page_is_valid(server: SimulatedServer) -> None:
     """The stricter parser of OpenMetrics takes the page too: histograms are cumulative and complete, counters named."""
-    found = samples(parse_openmetrics(generate_openmetrics(scene.page()).decode()))  # type: ignore[no-untyped-call]
+    found = samples(parse_openmetrics(generate_openmetrics(server.metrics_page()).decode()))  # type: ignore[no-untyped-call]
     assert one(found, "gunicorn_request_duration_seconds_count", method="GET", endpoint="/x") == 3.0
 
 
-def test_failures_of_ours_are_summed_over_master_and_workers(scene: Scene) -> None:
-    """The exporter's own errors are those of the master and those in the slots; lost label values likewise."""
-    found = scraped(scene.page())
+def test_internal_failures_are_summed_over_master_and_workers(server: SimulatedServer) -> None:
+    """Internal failures are those of the master and those in the slots; overflowed label values likewise."""
+    found = scraped(server.metrics_page())
     assert one(found, "gunicorn_exporter_errors_total", where="post_request") == 4.0
     assert one(found, "gunicorn_exporter_errors_total", where="scrape") == 1.0
     assert one(found, "gunicorn_exporter_overflowed_labels_total", label="endpoint") == 6.0
     assert one(found, "gunicorn_exporter_overflowed_labels_total", label="series") == 0.0
 
 
-def test_every_collector_succeeds_and_is_timed(scene: Scene) -> None:
-    """Each collector says that it succeeded and how long it took."""
+def test_every_collector_succeeds_and_is_timed(server: SimulatedServer) -> None:
+    """Each collector has a success of 1 and a duration."""
     errors = ErrorReporter()
-    found = scraped(scene.page(errors))
+    found = scraped(server.metrics_page(errors))
     for name in COLLECTORS:
         assert one(found, "gunicorn_exporter_collector_success", collector=name) == 1.0
         assert one(found, "gunicorn_exporter_collector_duration_seconds", collector=name) >= 0.0
@@ -80,36 +80,36 @@ def test_every_collector_succeeds_and_is_timed(scene: Scene) -> None:
     assert errors.counts == {}
 
 
-def without(page: Page, name: str) -> set[str]:
-    """Names of the samples that this collector does not make."""
+def without(page: MetricsPage, name: str) -> set[str]:
+    """Return names of the samples of all collectors except this one."""
     kept = tuple(pair for pair in page._collectors if pair[0] != name)
     page._collectors = kept
     return set(names(scraped(page)))
 
 
 @pytest.mark.parametrize("name", COLLECTORS)
-def test_a_collector_that_raises_costs_its_families_only(name: str, scene: Scene) -> None:
+def test_collector_that_raises_costs_its_families_only(name: str, server: SimulatedServer) -> None:
     """Whichever raises, even half-way: its families are missing, success is 0, and everything else is there."""
 
-    def broken(view: ServerSnapshot) -> Iterator[Metric]:
+    def broken(snapshot: ServerSnapshot) -> Iterator[Metric]:
         yield GaugeMetricFamily("half_of_it", "Must not show.", value=1.0)
         raise RuntimeError("a bug")
 
     errors = ErrorReporter()
-    page = scene.page(errors)
+    page = server.metrics_page(errors)
     page._collectors = tuple((n, broken if n == name else collect) for n, collect in page._collectors)
     found = scraped(page)
-    assert set(names(found)) == without(scene.page(), name)
+    assert set(names(found)) == without(server.metrics_page(), name)
     for other in COLLECTORS:
         assert one(found, "gunicorn_exporter_collector_success", collector=other) == float(other != name)
     assert errors.counts == {f"collector_{name}": 1}
 
 
-def test_a_corrupt_slot_costs_what_is_in_slots(scene: Scene) -> None:
-    """Where something has written into a slot, who adds up slots fails twice; what had been counted there stays."""
-    page = scene.page()
+def test_corrupt_slot_fails_the_collectors_that_add_up_slots_twice(server: SimulatedServer) -> None:
+    """They fail twice; what had been counted in the slot stays."""
+    page = server.metrics_page()
     before = scraped(page)
-    scene.leases.readers[0]._parsed = 3
+    server.leases.readers[0]._parsed = 3
     for failing in (["requests", "exporter"], ["requests", "exporter"], []):
         found = scraped(page)
         failed = [n for n in COLLECTORS if not one(found, "gunicorn_exporter_collector_success", collector=n)]
@@ -119,16 +119,16 @@ def test_a_corrupt_slot_costs_what_is_in_slots(scene: Scene) -> None:
     assert [key for key in found if key[0] == total] == [key for key in before if key[0] == total] != []
 
 
-def test_a_server_without_workers_has_a_page() -> None:
+def test_server_without_workers_has_a_page_with_zeros() -> None:
     """Before the first worker there is a page, with zeros."""
-    found = scraped(Scene().page())
+    found = scraped(SimulatedServer().metrics_page())
     assert one(found, "gunicorn_workers", state="running") == 0.0
     assert one(found, "gunicorn_requests_in_progress") == 0.0
 
 
-def test_a_page_can_be_rendered_again_and_again(scene: Scene) -> None:
-    """Two renderings of an idle server say the same of its requests."""
-    page = scene.page()
+def test_page_of_an_idle_server_is_the_same_again(server: SimulatedServer) -> None:
+    """Two renderings of an idle server have the same requests."""
+    page = server.metrics_page()
     texts = [generate_latest(page).decode().splitlines() for _ in range(2)]
     requests = [[line for line in text if line.startswith("gunicorn_request")] for text in texts]
     assert requests[0] == requests[1] != []

@@ -1,4 +1,4 @@
-"""Tasks that hang are left behind."""
+"""Tasks that hang do not hold up the others."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ from gunicorn_prom_hooks.collectors.runner import Task, TaskRunner, TaskTimeout
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quarter of a second is a hang."""
-    monkeypatch.setattr(runner, "HANG_SECONDS", 0.25)
-    monkeypatch.setattr(runner, "LONGEST_SECONDS", 1.0)
+def _short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run has one second, so its first task has half a second."""
+    monkeypatch.setattr(runner, "SCRAPE_SECONDS", 1.0)
 
 
 @pytest.fixture
 def door() -> Iterator[threading.Event]:
-    """What hanging tasks wait for; opened at the end."""
+    """An event that hanging tasks wait for; set at the end."""
     door = threading.Event()
     yield door
     door.set()
 
 
-def gone(patient: TaskRunner) -> None:
-    """Waits until nothing hangs."""
+def wait_until_none_is_stuck(task_runner: TaskRunner) -> None:
+    """Wait until all stuck tasks have returned."""
     deadline = time.monotonic() + 30.0
-    while patient.hanging:
+    while task_runner.stuck:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def raises(error: BaseException) -> Callable[[], None]:
-    """A function that raises this."""
+    """Return a function that raises this."""
 
     def fails() -> None:
         raise error
@@ -45,74 +44,82 @@ def raises(error: BaseException) -> Callable[[], None]:
     return fails
 
 
-def test_what_returns_and_what_raises() -> None:
-    """Each task has its own result, also where one before it raises, be it SystemExit."""
-    patient = TaskRunner()
+def test_each_task_has_its_own_result_or_exception() -> None:
+    """A task after one that raises, be it SystemExit, has its result."""
+    task_runner = TaskRunner()
     tasks: list[Task[Any]] = [
         Task("a", lambda: 1),
         Task("b", raises(ValueError("b"))),
         Task("c", raises(SystemExit(3))),
         Task("d", list),
     ]
-    patient.run(tasks)
+    task_runner.run(tasks)
     assert tasks[0].result() == 1
     with pytest.raises(ValueError, match="b"):
         tasks[1].result()
     with pytest.raises(SystemExit):
         tasks[2].result()
     assert tasks[3].result() == []
-    assert not patient.hanging
+    assert not task_runner.stuck
 
 
-def test_one_that_hangs_costs_itself_only(door: threading.Event) -> None:
-    """The others have their results, the next round does not wait for it, and when it has returned it is run again."""
-    patient = TaskRunner()
+def test_a_task_that_hangs_costs_its_own_result_only_and_is_not_started_again(door: threading.Event) -> None:
+    """The others have their results, the next runs do not wait for it, and after it has returned it is run again."""
+    task_runner = TaskRunner()
     runs: list[str] = []
-    lasts: list[int] = []
 
     def hang() -> str:
         runs.append("hang")
         door.wait(30.0)
         return "late"
 
-    def last() -> str:
-        lasts.append(1)
-        return "2"
-
-    def round_() -> list[Task[str]]:
-        tasks = [Task("first", lambda: "1"), Task("stuck", hang), Task("last", last)]
-        patient.run(tasks)
+    def run() -> list[Task[str]]:
+        tasks = [Task("first", lambda: "1"), Task("stuck", hang), Task("last", lambda: "2")]
+        task_runner.run(tasks)
         assert (tasks[0].result(), tasks[2].result()) == ("1", "2")
         return tasks
 
-    with pytest.raises(TaskTimeout, match=r"stuck has not returned within 0\.\d s"):
-        round_()[1].result()
-    assert patient.hanging == {"stuck"}
+    with pytest.raises(TaskTimeout, match=r"stuck has not returned within 0\.5 s"):
+        run()[1].result()
+    assert task_runner.stuck == {"stuck"}
+    threads = threading.active_count()
     start = time.monotonic()
     for _ in range(20):
         with pytest.raises(TaskTimeout, match="since an earlier scrape"):
-            round_()[1].result()
+            run()[1].result()
     assert time.monotonic() - start < 20 * 0.25
     assert runs == ["hang"]
-    before = len(lasts)
+    assert threading.active_count() <= threads
     door.set()
-    gone(patient)
-    assert len(lasts) == before, "what was given up goes on with nothing else"
-    assert round_()[1].result() == "late"
+    wait_until_none_is_stuck(task_runner)
+    assert run()[1].result() == "late"
     assert runs == ["hang", "hang"]
 
 
-def test_several_that_hang_have_a_thread_each(door: threading.Event) -> None:
-    """Each that hangs is left behind on its own, and what is between them is run."""
-    patient = TaskRunner()
-    tasks = [Task[object](name, door.wait if name in "bd" else list) for name in "abcde"]
-    patient.run(tasks)
-    assert patient.hanging == {"b", "d"}
-    assert [tasks[number].result() for number in (0, 2, 4)] == [[], [], []]
+def test_several_tasks_that_hang_share_the_deadline_and_the_others_have_results(door: threading.Event) -> None:
+    """Each stuck task takes half of the time that is left, so the run ends in time and the tasks between are run."""
+    task_runner = TaskRunner()
+    tasks = [Task[object](name, door.wait if name in "bdfh" else list) for name in "abcdefghi"]
+    start = time.monotonic()
+    task_runner.run(tasks)
+    assert 0.8 < time.monotonic() - start < 2.0
+    assert task_runner.stuck == {"b", "d", "f", "h"}
+    assert [task.result() for task in tasks[::2]] == [[]] * 5
 
 
-def test_one_that_computes_is_given_more_time_but_not_for_ever() -> None:
-    """CPU time is progress: a slow task is waited for; an endless one is left behind after the longest time."""
+def test_the_late_result_of_a_stuck_task_is_discarded(door: threading.Event) -> None:
+    """A task that returns after its deadline stays failed."""
+    task_runner = TaskRunner()
+    task = Task("stuck", door.wait)
+    task_runner.run([task])
+    door.set()
+    wait_until_none_is_stuck(task_runner)
+    with pytest.raises(TaskTimeout):
+        task.result()
+
+
+def test_a_task_that_computes_has_its_result_before_the_deadline_and_not_after() -> None:
+    """A slow task is waited for; an endless one is given up."""
 
     def compute(seconds: float) -> Callable[[], str]:
         def run() -> str:
@@ -123,25 +130,25 @@ def test_one_that_computes_is_given_more_time_but_not_for_ever() -> None:
 
         return run
 
-    patient = TaskRunner()
-    slow, endless = Task("slow", compute(0.6)), Task("endless", compute(2.0))
-    patient.run([slow, endless])
+    task_runner = TaskRunner()
+    slow, endless = Task("slow", compute(0.3)), Task("endless", compute(2.0))
+    task_runner.run([slow, endless])
     assert slow.result() == "done"
-    assert slow.seconds >= 0.6
+    assert slow.seconds >= 0.3
     with pytest.raises(TaskTimeout):
         endless.result()
-    gone(patient)
+    wait_until_none_is_stuck(task_runner)
 
 
-def test_without_another_thread_it_is_done_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system has no thread to give, tasks are run all the same."""
+def test_tasks_run_in_the_calling_thread_if_none_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a thread of the system all tasks are run, and the failure is reported once per run."""
 
-    def none_left(module: str, name: str) -> object:
-        return raises(RuntimeError("can't start new thread")) if name == "start_new_thread" else threading.get_ident
+    def no_thread(*args: object) -> None:
+        raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(runner, "unpatched", lambda module, name: lambda *_: none_left(module, name)())  # type: ignore[operator]
-    task = Task("a", threading.get_ident)
-    told: list[str] = []
-    TaskRunner(lambda: told.append("no thread")).run([task])
-    assert task.result() == threading.get_ident()
-    assert told == ["no thread"]
+    monkeypatch.setattr(runner, "unpatched", lambda module, name: no_thread)
+    tasks = [Task(name, threading.get_ident) for name in "ab"]
+    reports: list[str] = []
+    TaskRunner(lambda: reports.append("no thread")).run(tasks)
+    assert [task.result() for task in tasks] == [threading.get_ident()] * 2
+    assert reports == ["no thread"]

@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.concurrency import ForkLock
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.exporter.auth import Credentials
@@ -33,7 +33,7 @@ PLAIN, OPEN = generate_latest(EXPECTED_COUNT), generate_openmetrics(EXPECTED_COU
 NOBODY_IN_PARTICULAR = Credentials()
 
 
-class Counted(Page):
+class Counted(MetricsPage):
     """A page with one counter of its own."""
 
     def __init__(self, errors: ErrorReporter) -> None:
@@ -66,7 +66,7 @@ class FakeSite:
         return Response(b"p{}", "text/css", {"Cache-Control": "max-age=60"}) if path == "/status.css" else None
 
 
-def pages(site: FakeSite | None = None, errors: ErrorReporter | None = None) -> Renderer:
+def pages(site: Any = None, errors: ErrorReporter | None = None) -> Renderer:
     """What there is to see."""
     return Renderer(Counted(errors or ErrorReporter()), site, LOCK, errors or ErrorReporter())
 

@@ -13,8 +13,8 @@ import pytest
 from gunicorn.config import Config
 from prometheus_client.core import GaugeMetricFamily
 
-from gunicorn_prom_hooks.collectors import Page
-from gunicorn_prom_hooks.collectors.name_conflicts import MAX_TOLD, Clashes
+from gunicorn_prom_hooks.collectors import MetricsPage
+from gunicorn_prom_hooks.collectors.name_conflicts import MAX_REPORTED, NameConflicts
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
 from gunicorn_prom_hooks.master.exit_log import MAX_ENDS
@@ -28,7 +28,7 @@ from gunicorn_prom_hooks.shm.index import CorruptIndex
 from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES, RUNNING_AT
 from gunicorn_prom_hooks.shm.schema import MAX_PATHS
 from gunicorn_prom_hooks.shm.stack_file import Stacks
-from gunicorn_prom_hooks.status.builder import Snapshots
+from gunicorn_prom_hooks.status.builder import StatusBuilder
 from gunicorn_prom_hooks.status.history import KEEP_SECONDS, SPACING_SECONDS
 from gunicorn_prom_hooks.worker.recording.recorder import METHODS, Recorder
 from tests.helpers.recording import new_slot
@@ -68,8 +68,8 @@ class House:
         self.errors = ErrorReporter()
         self.errors.log = self.server.log
         self.master = Master(self.server, Settings(port=0, max_endpoints=ENDPOINTS), self.errors)
-        self.page = Page(self.master.view, self.errors)
-        self.snapshots = Snapshots(lambda view: [], lambda view: [])
+        self.page = MetricsPage(self.master.view, self.errors)
+        self.status = StatusBuilder(lambda snapshot: {}, lambda snapshot: [])
         self._chance = random.Random(1)
         self._age = 0
         self._clock = 0.0
@@ -116,7 +116,7 @@ class House:
         self._clock += SPACING_SECONDS
         view = self.master.view()
         object.__setattr__(view, "clock", self._clock)
-        self.snapshots.take(view)
+        self.status.build(view)
 
     def others(self, first: int, count: int) -> None:
         """Children that are no workers end: gunicorn logs each."""
@@ -126,7 +126,7 @@ class House:
     def sizes(self) -> dict[str, int]:
         """The length of everything that the house keeps, by where it is."""
         found: dict[str, int] = {}
-        for name, root in (("master", self.master), ("page", self.page), ("snapshots", self.snapshots)):
+        for name, root in (("master", self.master), ("page", self.page), ("status", self.status)):
             for where, size in walked(name, root, set()):
                 found[where] = max(size, found.get(where, 0))
         return found
@@ -175,9 +175,9 @@ BOUNDS = {
     "master._errors.counts": 30,
     "master._errors._last": 30,
     "page._collectors": 20,
-    "page._patience._left": 20,
-    "snapshots._past._kept": int(KEEP_SECONDS / SPACING_SECONDS) + 1,
-    "snapshots._past._places": LABELS,
+    "page._runner._threads": 20,
+    "status._history._samples": int(KEEP_SECONDS / SPACING_SECONDS) + 1,
+    "status._history._places": LABELS,
 }
 """What the master keeps, and how much of it at most. What is in none of these lines must be short."""
 
@@ -236,11 +236,11 @@ def test_a_raised_limit_of_killed_endpoints_counts_on() -> None:
 
 def test_names_that_clash_are_told_so_often_and_no_more() -> None:
     """An application that makes up names has so many of them remembered."""
-    clashes = Clashes(ErrorReporter())
+    conflicts = NameConflicts(ErrorReporter())
     for number in range(20_000):
         name = f"gunicorn_x_{number}"
-        list(clashes.without([GaugeMetricFamily(name, "x")], [GaugeMetricFamily(name, "x")]))
-    assert len(clashes._told) == MAX_TOLD
+        list(conflicts.without_conflicts([GaugeMetricFamily(name, "x")], [GaugeMetricFamily(name, "x")]))
+    assert len(conflicts._reported) == MAX_REPORTED
 
 
 def test_an_application_that_writes_into_every_slot() -> None:

@@ -11,7 +11,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.workers.sync import SyncWorker
 
-from gunicorn_prom_hooks.collectors import Page
+from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master import exits as deaths
 from gunicorn_prom_hooks.master.master import Master
@@ -169,7 +169,7 @@ def test_a_view_is_a_copy(house: House) -> None:
     assert [(found.start, found.path) for found in view.workers[0].in_flight] == [(1.0, "/x")]
     assert (view.messages, view.reloads, view.departed) == ({"error": 1}, 0, [])
     assert not any(view.exit_stats.exits.values())
-    found = samples(Page(house.master.view, ErrorReporter()).collect_from(view))
+    found = samples(MetricsPage(house.master.view, ErrorReporter()).collect_from(view))
     assert one(found, "gunicorn_requests_total", method="GET", endpoint="/x", status=200) == 1.0
     assert one(found, "gunicorn_requests_in_progress") == 3.0
 
@@ -218,8 +218,8 @@ def test_a_page_needs_no_second_look(house: House) -> None:
         looks.append(1)
         return house.master.view()
 
-    page = Page(look, ErrorReporter())
-    list(page.collect_from(page.look()))
+    page = MetricsPage(look, ErrorReporter())
+    list(page.collect_from(page.take_snapshot()))
     assert len(looks) == 1
 
 

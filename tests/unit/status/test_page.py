@@ -1,4 +1,4 @@
-"""The status page's resources: what they are, what HTTP says of them, and what attackers cannot do to them."""
+"""The resources of the status page: contents, headers, and hostile text."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gunicorn_prom_hooks.model.response import Response
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.index import clean_label
 from gunicorn_prom_hooks.shm.schema import FAILED
-from gunicorn_prom_hooks.status import Site, page_data
+from gunicorn_prom_hooks.status import StatusPage, page_data
 from tests.helpers.places import TOP
-from tests.helpers.snapshots import Scene, begin, request
+from tests.helpers.snapshots import SimulatedServer, begin, request
 from tests.unit.status.test_html import NASTY, Seen
 
 ALL = ("/", "/status.json", "/status.css", "/status.js", "/status.svg")
@@ -25,23 +25,23 @@ DATA = ("/", "/status.json")
 
 
 @pytest.fixture
-def scene() -> Scene:
-    """A worker that is at a request, and one that died on one."""
-    scene = Scene()
-    lease, recorder = scene.hire(1)
+def server() -> SimulatedServer:
+    """A worker with a request in progress, and an exit that interrupted one."""
+    server = SimulatedServer()
+    lease, recorder = server.add_worker(1)
     request(lease, recorder, labels=("GET", "/items/:id", 200))
     recorder.count(FAILED, "GET", "/items/:id", "ValueError")
     begin(lease, 98.5)
     interrupted_requests = [InFlightRequest(70.0, "GET", "/a")]
-    scene.exit_stats.remember(
+    server.exit_stats.remember(
         ExitRecord(40.0, 80.0, "worker_9", 77, ExitReason.SIGNAL, "SIGKILL", interrupted_requests, 1), news=True
     )
-    return scene
+    return server
 
 
-def resource(scene: Scene, path: str) -> Response:
-    """What a new site has there."""
-    found = Site().resource(path, scene.view)
+def resource(server: SimulatedServer, path: str) -> Response:
+    """Return the resource of a new status page at this path."""
+    found = StatusPage().resource(path, server.snapshot)
     assert found is not None
     return found
 
@@ -49,24 +49,24 @@ def resource(scene: Scene, path: str) -> Response:
 @pytest.mark.parametrize(
     "path", ["/metrics", "", "status.css", "//", "/status", "/__init__.py", "/../status.css", "/x/status.css"]
 )
-def test_there_is_nothing_else(path: str, scene: Scene) -> None:
-    """Any other path is left to the caller, and nobody looks at the server for it."""
+def test_unknown_path_has_no_resource_and_takes_no_snapshot(path: str, server: SimulatedServer) -> None:
+    """Any other path is left to the caller, and no snapshot is taken for it."""
 
-    def look() -> NoReturn:
-        raise AssertionError("looked")
+    def take_snapshot() -> NoReturn:
+        raise AssertionError("a snapshot is taken")
 
-    assert Site().resource(path, look) is None
+    assert StatusPage().resource(path, take_snapshot) is None
 
 
-def test_it_says_where_it_is() -> None:
-    """The paths that it names are those at which there is something."""
-    assert sorted(Site.paths) == sorted(ALL)
+def test_paths_are_those_with_a_resource() -> None:
+    """The paths of the status page are those at which there is a resource."""
+    assert sorted(StatusPage.paths) == sorted(ALL)
 
 
 @pytest.mark.parametrize("path", ALL)
-def test_headers(path: str, scene: Scene) -> None:
-    """Each has the strict policy, cannot be sniffed, tells no referrer; data is not stored, files are for a while."""
-    found = resource(scene, path)
+def test_each_resource_has_strict_headers(path: str, server: SimulatedServer) -> None:
+    """Each has the strict policy, nosniff and no-referrer; data is not stored, files are for an hour."""
+    found = resource(server, path)
     assert set(found.headers["Content-Security-Policy"].split("; ")) == {
         "default-src 'none'",
         *(f"{what}-src 'self'" for what in ("script", "style", "img", "connect")),
@@ -78,9 +78,9 @@ def test_headers(path: str, scene: Scene) -> None:
     assert ("ETag" in found.headers) is (path not in DATA)
 
 
-def test_content_types(scene: Scene) -> None:
-    """Each is what it is."""
-    assert [resource(scene, path).content_type for path in ALL] == [
+def test_each_resource_has_its_content_type(server: SimulatedServer) -> None:
+    """Each resource has the content type of its format."""
+    assert [resource(server, path).content_type for path in ALL] == [
         "text/html; charset=utf-8",
         "application/json",
         "text/css; charset=utf-8",
@@ -90,22 +90,22 @@ def test_content_types(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("path", ALL[2:])
-def test_files_need_no_look(path: str) -> None:
-    """A file is bytes that are always the same, and nobody looks at the server for it."""
+def test_files_are_constant_and_take_no_snapshot(path: str) -> None:
+    """A file is bytes that are always the same, and no snapshot is taken for it."""
 
-    def look() -> NoReturn:
-        raise AssertionError("looked")
+    def take_snapshot() -> NoReturn:
+        raise AssertionError("a snapshot is taken")
 
-    site = Site()
-    found = site.resource(path, look)
+    status_page = StatusPage()
+    found = status_page.resource(path, take_snapshot)
     assert found is not None
-    assert found == site.resource(path, look)
+    assert found == status_page.resource(path, take_snapshot)
     assert len(found.body) > 100
 
 
-def test_the_page_refers_to_its_files_alone(scene: Scene) -> None:
+def test_page_refers_to_its_own_files_only(server: SimulatedServer) -> None:
     """There is no inline script or style and no address elsewhere; a file's address changes with its content."""
-    seen = Seen(resource(scene, "/").body)
+    seen = Seen(resource(server, "/").body)
     links = {value for name, value in seen.attributes if name in ("href", "src")}
     assert {re.sub(r"\?v=[0-9a-f]{16}$", "", link or "") for link in links} == {
         *("status.css", "status.js", "status.svg", "status.json", "metrics", "#main", "./")
@@ -116,12 +116,12 @@ def test_the_page_refers_to_its_files_alone(scene: Scene) -> None:
     assert len(versions) == 3
     for link in versions:
         name, _, version = link.partition("?v=")
-        assert resource(scene, f"/{name}").headers["ETag"] == f'"{version}"'
+        assert resource(server, f"/{name}").headers["ETag"] == f'"{version}"'
 
 
-def test_the_script_makes_no_markup(scene: Scene) -> None:
-    """Nothing in it turns text into markup or code in the page."""
-    script = resource(scene, "/status.js").body.decode()
+def test_script_makes_no_markup_of_text(server: SimulatedServer) -> None:
+    """Nothing in the script turns text into markup or code in the page."""
+    script = resource(server, "/status.js").body.decode()
     for forbidden in (
         "innerHTML",
         "outerHTML",
@@ -135,31 +135,31 @@ def test_the_script_makes_no_markup(scene: Scene) -> None:
         assert forbidden not in script
 
 
-def test_json_is_the_snapshot(scene: Scene) -> None:
+def test_json_has_the_fields_of_the_data_in_ascii(server: SimulatedServer) -> None:
     """The fields are those of the model, and it is plain ASCII."""
-    body = resource(scene, "/status.json").body
+    body = resource(server, "/status.json").body
     found = json.loads(body.decode("ascii"))
-    assert list(found) == [field.name for field in dataclasses.fields(page_data.Snapshot)]
+    assert list(found) == [field.name for field in dataclasses.fields(page_data.StatusData)]
     [worker] = found["workers"]["rows"]
-    assert worker["at"] == {"rows": [{"method": "GET", "path": "/x", "seconds": 1.5}], "more": 0}
-    [death] = found["deaths"]
-    assert death["at"] == {"rows": [{"method": "GET", "path": "/a", "seconds": 10.0}], "more": 1}
+    assert worker["requests_in_progress"] == {"rows": [{"method": "GET", "path": "/x", "seconds": 1.5}], "more": 0}
+    [exit_] = found["exits"]
+    assert exit_["requests_in_progress"] == {"rows": [{"method": "GET", "path": "/a", "seconds": 10.0}], "more": 1}
     assert found["endpoints"]["rows"][0]["endpoint"] == "/items/:id"
 
 
-def test_the_page_says_it_all(scene: Scene) -> None:
-    """What is at, what died, what was requested: it is in the page as it is sent, without a script."""
-    text = Seen(resource(scene, "/").body).text
+def test_page_without_a_script_has_all_parts(server: SimulatedServer) -> None:
+    """Requests in progress, exits and endpoints are in the page as it is sent, without a script."""
+    text = Seen(resource(server, "/").body).text
     for words in ("worker_1", "GET /x 1.5 s", "/items/:id", "worker_9", "SIGKILL", "GET /a 10 s", "and 1 more", "sync"):
         assert words in text, words
-    assert "averages since the server's start, 20 s ago" in text
+    assert "averages since the server started 20 s ago" in text
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_nasty_text_everywhere(text: str) -> None:
+def test_hostile_text_everywhere_makes_no_markup_and_valid_json(text: str) -> None:
     """As path, method, endpoint, listener, reason or version it makes no element, no attribute, and no bad JSON."""
     harmless, nasty = page_with("x"), page_with(text)
-    expected, found = (Seen(resource(scene, "/").body) for scene in (harmless, nasty))
+    expected, found = (Seen(resource(server, "/").body) for server in (harmless, nasty))
     assert found.elements == expected.elements
     assert [name for name, _ in found.attributes] == [name for name, _ in expected.attributes]
     assert found.text.replace("\n", "").isprintable()
@@ -167,8 +167,8 @@ def test_nasty_text_everywhere(text: str) -> None:
     json.loads(resource(nasty, "/status.json").body)
 
 
-def page_with(text: str) -> Scene:
-    """A scene with this text wherever there can be some."""
+def page_with(text: str) -> SimulatedServer:
+    """Return a server with this text wherever there can be some."""
 
     class Listener:
         sock = None
@@ -176,57 +176,62 @@ def page_with(text: str) -> Scene:
         def __str__(self) -> str:
             return text
 
-    class Nasty(Scene):
-        def view(self) -> ServerSnapshot:
-            view = super().view()
+    class Nasty(SimulatedServer):
+        def snapshot(self) -> ServerSnapshot:
+            snapshot = super().snapshot()
             workers = [
-                dataclasses.replace(worker, in_flight=[InFlightRequest(1.0, text, text)]) for worker in view.workers
+                dataclasses.replace(worker, in_flight=[InFlightRequest(1.0, text, text)]) for worker in snapshot.workers
             ]
-            return dataclasses.replace(view, workers=workers, build=dict.fromkeys(view.build, text))
+            return dataclasses.replace(snapshot, workers=workers, build=dict.fromkeys(snapshot.build, text))
 
-    scene = Nasty()
-    lease, recorder = scene.hire(1)
+    server = Nasty()
+    lease, recorder = server.add_worker(1)
     request(lease, recorder, labels=(clean_label(text), clean_label(text), 200))
-    scene.listeners = [Listener()]
+    server.listeners = [Listener()]
     record = ExitRecord(40.0, 80.0, text, 77, ExitReason.ERROR, text, [InFlightRequest(70.0, text, text)], 0)
-    scene.exit_stats.remember(record, news=True)
-    return scene
+    server.exit_stats.remember(record, news=True)
+    return server
 
 
-def test_a_page_without_anything() -> None:
-    """Before the first worker and request, and when no part can be had, there is a page."""
-    text = Seen(resource(Scene(), "/").body).text
+def test_page_without_any_data_is_complete() -> None:
+    """Before the first worker and request, and when no part is available, there is a page."""
+    text = Seen(resource(SimulatedServer(), "/").body).text
     assert "None so far." in text
     nothing: Any = None
-    view = dataclasses.replace(
-        Scene().view(), workers=nothing, read_totals=nothing, exit_stats=nothing, build={}, listeners=nothing
+    snapshot = dataclasses.replace(
+        SimulatedServer().snapshot(),
+        workers=nothing,
+        read_totals=nothing,
+        exit_stats=nothing,
+        build={},
+        listeners=nothing,
     )
-    found = Site().resource("/", lambda: view)
+    found = StatusPage().resource("/", lambda: snapshot)
     assert found is not None
     assert Seen(found.body).text.count("Not available.") == 5
 
 
-def test_a_failed_look_is_the_callers(scene: Scene) -> None:
-    """If nobody can look at the server there is no page; the next look makes one."""
-    site = Site()
+def test_failed_snapshot_raises_and_the_next_one_makes_a_page(server: SimulatedServer) -> None:
+    """If no snapshot can be taken there is no page; the next snapshot makes one."""
+    status_page = StatusPage()
 
-    def look() -> NoReturn:
+    def take_snapshot() -> NoReturn:
         raise OSError("no")
 
     with pytest.raises(OSError, match="no"):
-        site.resource("/", look)
-    assert site.resource("/", scene.view) is not None
+        status_page.resource("/", take_snapshot)
+    assert status_page.resource("/", server.snapshot) is not None
 
 
-def test_the_documentation_has_every_field() -> None:
+def test_documentation_has_every_field_of_the_json() -> None:
     """The table in the documentation names each field of the JSON, as the model has it, and no other."""
     page = (TOP / "docs" / "status.md").read_text()
     documented = set(re.findall(r"^\| `([a-z0-9_.\[\]]+)` \|", page, re.MULTILINE))
-    assert documented == set(fields_of(page_data.Snapshot))
+    assert documented == set(fields_of(page_data.StatusData))
 
 
 def fields_of(cls: Any, prefix: str = "") -> list[str]:
-    """Dotted names of the fields, of what is inside of them too."""
+    """Return dotted names of the fields, of nested ones too."""
     found = []
     for field in dataclasses.fields(cls):
         kind = str(field.type).removesuffix(" | None")

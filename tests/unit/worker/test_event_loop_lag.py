@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.collectors.event_loop_lag import EventLoopLag
+from gunicorn_prom_hooks.collectors.workers import EventLoopLag
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm import loop_lag
@@ -23,7 +23,7 @@ from gunicorn_prom_hooks.worker import event_loop_lag
 from gunicorn_prom_hooks.worker.event_loop_lag import LoopTimer
 from tests.helpers.places import TOP
 from tests.helpers.recording import Recorded
-from tests.helpers.snapshots import Scene, one, samples
+from tests.helpers.snapshots import SimulatedServer, one, samples
 
 LAGS, BLOCKED = "gunicorn_worker_event_loop_lag_seconds", "gunicorn_worker_event_loop_blocked_seconds"
 ID = "worker_1"
@@ -289,30 +289,30 @@ def test_a_gevent_loop_ends_with_the_timer_in_it() -> None:
     assert result.stdout == "2.0\nnothing else to do\n", result.stderr
 
 
-def page(scene: Scene, collector: EventLoopLag) -> Any:
+def page(server: SimulatedServer, collector: EventLoopLag) -> Any:
     """What the collector says."""
-    return samples(collector(scene.view()))
+    return samples(collector.collect(server.snapshot()))
 
 
 def test_a_blocked_loop_is_in_the_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has not come yet counts above all bounds, and in the sum; when it has come, in its buckets."""
-    scene = Scene()
-    lease, recorder = scene.hire(1)
+    server = SimulatedServer()
+    lease, recorder = server.add_worker(1)
     collector = EventLoopLag()
     loop = Loop(recorder, monkeypatch)
-    assert page(scene, collector) == {}  # it does not serve yet
+    assert page(server, collector) == {}  # it does not serve yet
     loop.worker.notify()
-    found = page(scene, collector)
+    found = page(server, collector)
     assert (one(found, LAGS + "_count", worker_id=ID), one(found, BLOCKED, worker_id=ID)) == (0.0, 0.0)
-    scene.clock = 100.5 + 1.2
-    found = page(scene, collector)
+    server.clock = 100.5 + 1.2
+    found = page(server, collector)
     assert one(found, BLOCKED, worker_id=ID) == pytest.approx(1.2)
     assert one(found, LAGS + "_count", worker_id=ID) == one(found, LAGS + "_bucket", worker_id=ID, le="+Inf") == 3.0
     assert one(found, LAGS + "_bucket", worker_id=ID, le="10.0") == 0.0
     assert one(found, LAGS + "_sum", worker_id=ID) == pytest.approx(1.2 + 0.7 + 0.2)
     loop.come(102.0)
-    scene.clock = 102.1
-    found = page(scene, collector)
+    server.clock = 102.1
+    found = page(server, collector)
     assert one(found, BLOCKED, worker_id=ID) == 0.0
     assert one(found, LAGS + "_count", worker_id=ID) == 4.0
     assert one(found, LAGS + "_bucket", worker_id=ID, le="2.5") == 4.0
@@ -323,21 +323,21 @@ def test_a_blocked_loop_is_in_the_scrape(monkeypatch: pytest.MonkeyPatch) -> Non
 class Late:
     """A view that was taken at one moment, and is looked at when the timer has come meanwhile."""
 
-    def __init__(self, scene: Scene, loop: Loop, come: float) -> None:
-        self._scene, self._loop, self._come = scene, loop, come
+    def __init__(self, server: SimulatedServer, loop: Loop, come: float) -> None:
+        self._server, self._loop, self._come = server, loop, come
 
-    def view(self) -> ServerSnapshot:
+    def snapshot(self) -> ServerSnapshot:
         """Taken, and then the timer comes."""
-        view = self._scene.view()
+        snapshot = self._server.snapshot()
         self._loop.come(self._come)
-        return view
+        return snapshot
 
 
 def test_nothing_goes_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """However scrapes and timers fall, also a timer between the copy and the look at it, no number ever goes down."""
     chance = random.Random(7)
-    scene = Scene()
-    _, recorder = scene.hire(1)
+    server = SimulatedServer()
+    _, recorder = server.add_worker(1)
     loop = Loop(recorder, monkeypatch)
     loop.worker.notify()
     collector = EventLoopLag()
@@ -345,19 +345,19 @@ def test_nothing_goes_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     for _ in range(500):
         now += chance.choice((0.01, 0.3, 0.5, 2.0))
-        scene.clock = now
+        server.clock = now
         due = recorder.slot.header[LOOP_DUE]
         kind = chance.randrange(3)
         if kind == 0 and due <= now:
             loop.come(now)
-        view = Late(scene, loop, now + 0.001).view() if kind == 1 and due <= now else scene.view()
-        found = samples(collector(view))
+        view = Late(server, loop, now + 0.001).snapshot() if kind == 1 and due <= now else server.snapshot()
+        found = samples(collector.collect(view))
         counted = {key: value for key, value in found.items() if key[0] != BLOCKED}
         assert all(value >= before.get(key, 0.0) for key, value in counted.items())
         cumulative = [one(found, LAGS + "_bucket", worker_id=ID, le=le) for le in (*LAG_BUCKETS, "+Inf")]
         assert cumulative == sorted(cumulative)
         before = counted
-    (cells,) = scene.view().totals.series(LOOP_LAG.number).values()
+    (cells,) = server.snapshot().totals.series(LOOP_LAG.number).values()
     late = now - recorder.slot.header[LOOP_DUE]
     pending = loop_lag.samples(late)[0] if late > 0.0 else 0
     assert one(found, LAGS + "_count", worker_id=ID) == sum(cells[1:]) + pending
@@ -365,18 +365,18 @@ def test_nothing_goes_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_successor_starts_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next worker in the slot has counts of its own, and none before its loop runs."""
-    scene = Scene()
-    lease, recorder = scene.hire(1)
+    server = SimulatedServer()
+    lease, recorder = server.add_worker(1)
     collector = EventLoopLag()
     loop = Loop(recorder, monkeypatch)
     loop.worker.notify()
     loop.come(100.5)
-    scene.clock = 100.7
-    assert one(page(scene, collector), LAGS + "_count", worker_id=ID) == 1.0
-    scene.leases.give_back(lease)
-    _, recorder = scene.hire(2)
-    assert page(scene, collector) == {}
+    server.clock = 100.7
+    assert one(page(server, collector), LAGS + "_count", worker_id=ID) == 1.0
+    server.leases.give_back(lease)
+    _, recorder = server.add_worker(2)
+    assert page(server, collector) == {}
     loop = Loop(recorder, monkeypatch)
     loop.worker.notify()
-    scene.clock = 100.2
-    assert one(page(scene, collector), LAGS + "_count", worker_id="worker_2") == 0.0
+    server.clock = 100.2
+    assert one(page(server, collector), LAGS + "_count", worker_id="worker_2") == 0.0

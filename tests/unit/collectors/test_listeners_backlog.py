@@ -1,8 +1,9 @@
-"""What waits at listening sockets: real ones, of this process."""
+"""Accept queues of real listening sockets of this process."""
 
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 import struct
@@ -19,9 +20,9 @@ from gunicorn.sock import TCPSocket, UnixSocket
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gunicorn_prom_hooks.collectors import backlog, sock_diag
+from gunicorn_prom_hooks.collectors import listeners, sock_diag
 from tests.helpers.network_sockets import BACKLOG, SOMAXCONN, Listener, Network, capped, descriptors, has_ipv6
-from tests.helpers.snapshots import Scene, names, one, samples
+from tests.helpers.snapshots import SimulatedServer, names, one, samples
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of accept queues")
 
@@ -33,7 +34,7 @@ NOT_THERE = 0xFFFFFFFF
 
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[Network]:
-    """Nothing in it yet."""
+    """Sockets of a test, none so far."""
     network = Network(tmp_path)
     yield network
     network.close()
@@ -41,8 +42,8 @@ def network(tmp_path: Path) -> Iterator[Network]:
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 @pytest.mark.parametrize("kind", KINDS)
-def test_clients_that_wait_are_counted(kind: str, count: int, network: Network) -> None:
-    """As many clients as connected and were not accepted yet are in the backlog, next to the limit of listen()."""
+def test_accept_queue_counts_connections_not_yet_accepted(kind: str, count: int, network: Network) -> None:
+    """Connections not accepted yet are in the accept queue; its limit is that of listen()."""
     sock = network.listen(kind)
     network.connect(sock, count)
     found = network.settled(lambda found: one(found, WAITING, listener=kind) == count)
@@ -52,8 +53,8 @@ def test_clients_that_wait_are_counted(kind: str, count: int, network: Network) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_accepted_client_waits_no_more(kind: str, network: Network) -> None:
-    """A client that is accepted leaves the backlog at once, though it stays connected."""
+def test_accept_queue_without_a_connection_once_it_is_accepted(kind: str, network: Network) -> None:
+    """An accepted connection leaves the accept queue at once, though it stays open."""
     sock = network.listen(kind)
     network.connect(sock, 3)
     network.settled(lambda found: one(found, WAITING, listener=kind) == 3)
@@ -62,13 +63,13 @@ def test_an_accepted_client_waits_no_more(kind: str, network: Network) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_limit_is_the_kernels(kind: str, network: Network) -> None:
-    """Where listen() is asked for more than net.core.somaxconn, that is the limit."""
+def test_limit_above_somaxconn_is_somaxconn(kind: str, network: Network) -> None:
+    """If listen() is called with more than net.core.somaxconn, that is the limit."""
     network.listen(kind, limit=2**31 - 1)
     assert one(network.collect(), LIMIT, listener=kind) == int(SOMAXCONN.read_text())
 
 
-def test_each_listener_has_its_own(network: Network) -> None:
+def test_several_listeners_have_their_own_queue_and_limit(network: Network) -> None:
     """Of several listeners of all kinds each has its own queue and limit."""
     kinds = [kind for kind in KINDS if kind != "tcp6" or has_ipv6()]
     for number, kind in enumerate(kinds, start=1):
@@ -89,17 +90,17 @@ def test_listeners_with_one_name_are_added_up(kind: str, network: Network) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_closed_listener_has_no_sample(kind: str, network: Network) -> None:
-    """A listener whose socket is closed is left out, the other one stays; with none left there is no family."""
+def test_closed_listener_has_no_sample(kind: str, network: Network) -> None:
+    """A closed listener is left out, the other one stays; with none left there is no family."""
     other = network.listen("tcp", "other")
     network.listen(kind, "closed").close()
     assert {dict(labels)["listener"] for _, labels in network.collect()} == {"other"}
     other.close()
-    assert list(backlog.collect(network.scene.view())) == []
+    assert list(listeners.collect(network.server.snapshot())) == []
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_gunicorns_own_listener(kind: str, tmp_path: Path) -> None:
+def test_gunicorns_listener_has_samples_until_it_is_closed(kind: str, tmp_path: Path) -> None:
     """gunicorn's listener has its samples under its own name, and none once gunicorn has closed it."""
     cfg, log = Config(), SimpleNamespace()
     listener: Any
@@ -107,34 +108,34 @@ def test_gunicorns_own_listener(kind: str, tmp_path: Path) -> None:
         listener = TCPSocket(("127.0.0.1", 0), cfg, log)  # type: ignore[arg-type]
     else:
         listener = UnixSocket(str(tmp_path / "x.sock"), cfg, log)  # type: ignore[arg-type]
-    scene = Scene()
-    scene.listeners = [listener]
+    server = SimulatedServer()
+    server.listeners = [listener]
     try:
-        found = samples(backlog.collect(scene.view()))
+        found = samples(listeners.collect(server.snapshot()))
         assert one(found, WAITING, listener=str(listener)) == 0
         assert one(found, LIMIT, listener=str(listener)) == capped(cfg.backlog)
     finally:
         listener.close()
-    assert list(backlog.collect(scene.view())) == []
+    assert list(listeners.collect(server.snapshot())) == []
 
 
 @pytest.mark.parametrize("error", [AttributeError("getsockname"), OSError(errno.EBADF, "closed")])
-def test_a_listener_closed_while_it_is_asked_its_name(error: Exception, network: Network) -> None:
-    """A listener that cannot tell its name any more has no sample."""
+def test_listener_closed_while_its_name_is_read_has_no_sample(error: Exception, network: Network) -> None:
+    """A listener whose name cannot be read any more has no sample."""
 
     class Closing(Listener):
         def __str__(self) -> str:
             raise error
 
     network.listen("tcp", "other")
-    network.scene.listeners.insert(0, Closing(network.listen("tcp", "other"), ""))
+    network.server.listeners.insert(0, Closing(network.listen("tcp", "other"), ""))
     assert {dict(labels)["listener"] for _, labels in network.collect()} == {"other"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_socket_that_does_not_listen_has_no_sample(kind: str, network: Network) -> None:
+def test_socket_that_does_not_listen_has_no_sample(kind: str, network: Network) -> None:
     """A socket that is only bound has no accept queue, nor has a connected one, whatever is in its buffers."""
-    network.scene.listeners.append(Listener(network.bound(kind), "bound"))
+    network.server.listeners.append(Listener(network.bound(kind), "bound"))
     assert network.collect() == {}
     server = network.bound(kind)
     server.listen()
@@ -142,36 +143,38 @@ def test_a_socket_that_does_not_listen_has_no_sample(kind: str, network: Network
         client.connect(server.getsockname())
         with server.accept()[0] as accepted:
             client.sendall(b"x" * 100)
-            network.scene.listeners = [Listener(client, "client"), Listener(accepted, "accepted")]
+            network.server.listeners = [Listener(client, "client"), Listener(accepted, "accepted")]
             assert network.collect() == {}
 
 
-def test_a_socket_of_another_kind_has_no_sample(network: Network) -> None:
+def test_socket_of_another_family_has_no_sample(network: Network) -> None:
     """A socket that is neither TCP nor Unix is left out."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
-        network.scene.listeners.append(Listener(sock, "other"))
+        network.server.listeners.append(Listener(sock, "other"))
         assert network.collect() == {}
 
 
-def test_a_kernel_that_tells_less_has_no_sample(network: Network) -> None:
-    """Where TCP_INFO ends before the figures, the listener is left out."""
+def test_listener_with_a_short_tcp_info_has_no_sample(network: Network) -> None:
+    """If TCP_INFO ends before the numbers, the listener is left out."""
     short = SimpleNamespace(family=socket.AF_INET, getsockopt=lambda *option: b"\n" + bytes(7), fileno=lambda: -1)
-    network.scene.listeners.append(Listener(short, "short"))
+    network.server.listeners.append(Listener(short, "short"))
     assert network.collect() == {}
 
 
 @pytest.mark.parametrize("platform", ["darwin", "freebsd14"])
 def test_other_systems_have_no_family(platform: str, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a system other than Linux there is no family, and no socket is asked."""
+    """On a system other than Linux there is no family, and no socket is read."""
     network.listen("tcp")
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.delattr(socket, "TCP_INFO")
-    assert list(backlog.collect(network.scene.view())) == []
+    assert list(listeners.collect(network.server.snapshot())) == []
 
 
 @pytest.mark.parametrize("refused", [errno.EPERM, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT])
-def test_without_netlink_tcp_stays(refused: int, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no netlink socket may be had, Unix listeners have no samples; TCP listeners have theirs."""
+def test_tcp_listeners_have_samples_without_netlink(
+    refused: int, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a netlink socket Unix listeners have no samples; TCP listeners have theirs."""
 
     def unpatched(module: str, name: str) -> Any:
         if name == "socket":
@@ -180,13 +183,13 @@ def test_without_netlink_tcp_stays(refused: int, network: Network, monkeypatch: 
 
     monkeypatch.setattr(sock_diag, "unpatched", unpatched)
     network.listen("unix")
-    assert list(backlog.collect(network.scene.view())) == []
+    assert list(listeners.collect(network.server.snapshot())) == []
     network.listen("tcp")
     assert {dict(labels)["listener"] for _, labels in network.collect()} == {"tcp"}
 
 
 class Netlink(socket.socket):
-    """A netlink socket with answers of the test's."""
+    """A netlink socket whose answers are changed by the test."""
 
     made: list[Netlink]
     answer: Callable[[bytes], bytes]
@@ -196,13 +199,13 @@ class Netlink(socket.socket):
         self.made.append(self)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """The kernel's answer, after the test has seen to it."""
+        """Return the kernel's answer as changed by the test."""
         return type(self).answer(super().recv(size))
 
 
 @pytest.fixture
 def netlink(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Netlink]]:
-    """Stands in for the real one."""
+    """A class of netlink sockets that take the place of the real ones."""
     monkeypatch.setattr(Netlink, "made", [], raising=False)
     monkeypatch.setattr(Netlink, "answer", bytes, raising=False)
     monkeypatch.setattr(
@@ -213,8 +216,10 @@ def netlink(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Netlink]]:
         sock.close()
 
 
-def test_a_silent_netlink_costs_its_samples_only(network: Network, netlink: type[Netlink]) -> None:
-    """Where the answer does not come in time the listener has no sample, and the netlink socket is closed."""
+def test_netlink_timeout_leaves_out_the_listener_and_closes_the_socket(
+    network: Network, netlink: type[Netlink]
+) -> None:
+    """If no answer comes in time the listener has no sample, and the netlink socket is closed."""
 
     def silent(answer: bytes) -> bytes:
         assert 0.0 < (netlink.made[-1].gettimeout() or 0.0) <= sock_diag.TIMEOUT_SECONDS
@@ -226,8 +231,8 @@ def test_a_silent_netlink_costs_its_samples_only(network: Network, netlink: type
     assert {sock.fileno() for sock in netlink.made} == {-1}
 
 
-def test_strange_answers_are_no_answers(network: Network, netlink: type[Netlink]) -> None:
-    """An answer that ends too early, or to another request, or of another type, or without the attribute, is none."""
+def test_unix_backlog_is_none_for_malformed_answers(network: Network, netlink: type[Netlink]) -> None:
+    """An answer that ends too early, to another request, of another type, or without the attribute, gives None."""
     sock = network.listen("unix")
     inode = os.fstat(sock.fileno()).st_ino
     assert sock_diag.unix_backlog(inode) == (0, capped(BACKLOG))
@@ -249,7 +254,7 @@ def test_strange_answers_are_no_answers(network: Network, netlink: type[Netlink]
     assert {made.fileno() for made in netlink.made} == {-1}
 
 
-def test_other_attributes_are_passed_over(network: Network, netlink: type[Netlink]) -> None:
+def test_other_attributes_of_an_answer_are_skipped(network: Network, netlink: type[Netlink]) -> None:
     """The queue is found behind attributes of other types, also of those with a length that needs padding."""
     sock = network.listen("unix")
     network.connect(sock, 2)
@@ -264,28 +269,29 @@ def test_other_attributes_are_passed_over(network: Network, netlink: type[Netlin
 
 
 @pytest.mark.parametrize("inode", [0, NOT_THERE, NOT_THERE + 1, 2**64 - 1])
-def test_an_unknown_inode_has_no_queue(inode: int) -> None:
-    """Of an inode that belongs to no Unix socket, or can belong to none, the kernel tells nothing."""
+def test_unix_backlog_is_none_for_an_unknown_inode(inode: int) -> None:
+    """An inode of no Unix socket, or one that none can have, has no queue."""
     assert sock_diag.unix_backlog(inode) is None
 
 
-def test_no_descriptor_is_left_open(network: Network) -> None:
+def test_collect_leaves_no_descriptor_open(network: Network) -> None:
     """After 200 calls as many file descriptors are open as before, Unix sockets that do not listen included."""
     for kind in ("tcp", "unix", "abstract"):
         network.listen(kind)
-    network.scene.listeners.append(Listener(network.bound("unix"), "bound"))
+    network.server.listeners.append(Listener(network.bound("unix"), "bound"))
     network.listen("unix", "closed").close()
+    gc.collect()  # slots of servers that earlier tests have left
     before = descriptors()
     for _ in range(200):
         assert len(network.collect()) == 9
     assert descriptors() == before
 
 
-def test_a_name_that_is_no_valid_text_or_odd_leaves_the_page_readable(network: Network) -> None:
-    """A path with bytes that are no UTF-8 is mended, and an abstract one comes out as it is, in the page's text."""
+def test_listener_names_that_are_no_valid_text_leave_the_page_readable(network: Network) -> None:
+    """Bytes of a path that are no UTF-8 are replaced, and an abstract address is shown as it is."""
     network.listen("unix", "unix:/tmp/\udcff.sock")
     network.listen("abstract", "unix:\0name")
-    registry: Any = SimpleNamespace(collect=lambda: list(backlog.collect(network.scene.view())))
+    registry: Any = SimpleNamespace(collect=lambda: list(listeners.collect(network.server.snapshot())))
     found = samples(text_string_to_metric_families(generate_latest(registry).decode()))
     assert sorted(names(found)) == [WAITING, WAITING, LIMIT, LIMIT, UNREAD, UNREAD]
     assert {dict(labels)["listener"] for _, labels in found} == {"unix:/tmp/?.sock", "unix:\0name"}
@@ -296,7 +302,7 @@ from gevent import monkey
 monkey.patch_all()
 import os, socket, time
 from types import SimpleNamespace
-from gunicorn_prom_hooks.collectors import backlog
+from gunicorn_prom_hooks.collectors import listeners
 from gunicorn_prom_hooks.concurrency import unpatched
 
 class Listener:
@@ -318,7 +324,7 @@ closed, client = listen("closed", socket.AF_INET, ("127.0.0.1", 0))
 closed.sock.close()
 gone, other = listen("gone", socket.AF_UNIX, f"\\0gone-{os.getpid()}")
 gone.sock.close()
-view = SimpleNamespace(listeners=[*(listener for listener, _ in pairs), closed, gone])
+snapshot = SimpleNamespace(listeners=[*(listener for listener, _ in pairs), closed, gone])
 done = unpatched("_thread", "allocate_lock")()
 done.acquire()
 
@@ -326,7 +332,7 @@ def scrape():
     try:
         deadline = time.monotonic() + 10.0
         while True:
-            found = [{s.labels["listener"]: s.value for s in family.samples} for family in backlog.collect(view)]
+            found = [{s.labels["listener"]: s.value for s in family.samples} for family in listeners.collect(snapshot)]
             if (found and set(found[0].values()) == {1}) or time.monotonic() > deadline:
                 break
         print(found)
@@ -341,8 +347,8 @@ for listener, client in pairs:
 """
 
 
-def test_gevent_sockets_are_asked_from_a_real_thread() -> None:
-    """Under gevent's monkey patches a real thread, while the hub does not run, finds the same."""
+def test_collect_in_a_thread_under_gevent_patches_gives_the_same() -> None:
+    """Under gevent's monkey patches a thread of the operating system, while the hub does not run, gives the same."""
     result = subprocess.run([sys.executable, "-c", PATCHED], capture_output=True, text=True, timeout=60, check=False)
     limit = capped(7)
     assert result.stdout == f"{[{'tcp': 1, 'unix': 1}, {'tcp': limit, 'unix': limit}, {'tcp': 0, 'unix': 0}]}\n", (

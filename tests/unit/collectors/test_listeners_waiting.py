@@ -1,4 +1,4 @@
-"""Connections that were accepted and not read: real ones, of this process."""
+"""Accepted connections with unread data: real ones, of this process."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-from gunicorn_prom_hooks.collectors import Page, backlog, listeners, sock_diag
+from gunicorn_prom_hooks.collectors import MetricsPage, listeners, sock_diag
 from gunicorn_prom_hooks.errors import ErrorReporter
 from tests.helpers.network_sockets import Listener, Network, capped, has_ipv6
-from tests.helpers.snapshots import Scene, one, samples
+from tests.helpers.snapshots import SimulatedServer, one, samples
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of unread data")
 
@@ -31,7 +31,7 @@ CLONE_NEWNET = 0x40000000
 
 
 class Pairs:
-    """Connections to a listening socket that were accepted, both ends kept open."""
+    """Accepted connections to a listening socket, both ends kept open."""
 
     def __init__(self, network: Network, sock: socket.socket, address: Any = None) -> None:
         self._network = network
@@ -40,7 +40,7 @@ class Pairs:
         self._family = socket.AF_INET if address else sock.family
 
     def connect(self, data: bytes = b"") -> tuple[socket.socket, socket.socket]:
-        """A client that has sent this, and its accepted connection."""
+        """Return a client that has sent this data, and its accepted connection."""
         client = self._network.keep(socket.socket(self._family))
         client.connect(self._address)
         accepted = self._network.keep(self._sock.accept()[0])
@@ -50,14 +50,14 @@ class Pairs:
 
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[Network]:
-    """Nothing in it yet."""
+    """Sockets of a test, none so far."""
     network = Network(tmp_path)
     yield network
     network.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_accepted_and_not_read_is_counted(kind: str, network: Network) -> None:
+def test_unread_counts_accepted_connections_with_unread_data_only(kind: str, network: Network) -> None:
     """Of connections with data, idle, read, answered, and in the accept queue, only the first are counted."""
     sock = network.listen(kind)
     pairs = Pairs(network, sock)
@@ -72,8 +72,8 @@ def test_what_was_accepted_and_not_read_is_counted(kind: str, network: Network) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_over_when_the_data_is_read(kind: str, network: Network) -> None:
-    """A connection counts from its data on until that is read, again and again, as one that is kept does."""
+def test_unread_connection_counts_until_its_data_is_read(kind: str, network: Network) -> None:
+    """A connection counts from its data on until that is read, again and again, as a kept one does."""
     _, accepted = pair = Pairs(network, network.listen(kind)).connect()
     for _ in range(3):
         pair[0].sendall(b"GET")
@@ -83,8 +83,8 @@ def test_it_is_over_when_the_data_is_read(kind: str, network: Network) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_client_that_has_left(kind: str, network: Network) -> None:
-    """A client that leaves an idle connection is nothing that waits; one that leaves its request behind is."""
+def test_closed_client_counts_only_with_unread_data(kind: str, network: Network) -> None:
+    """A client that closes an idle connection does not count; one that leaves a request behind does."""
     pairs = Pairs(network, network.listen(kind))
     pairs.connect()[0].close()
     read = pairs.connect(b"GET")
@@ -97,8 +97,8 @@ def test_a_client_that_has_left(kind: str, network: Network) -> None:
     assert one(network.collect(), UNREAD, listener=kind) == 0
 
 
-def test_many_kept_connections(network: Network) -> None:
-    """A thousand idle connections, more than one datagram of an answer holds, are none that wait, and take no time."""
+def test_a_thousand_idle_connections_count_as_none_and_take_little_time(network: Network) -> None:
+    """A thousand idle connections, more than one datagram of an answer holds, count as none."""
     pairs = Pairs(network, network.listen("tcp"))
     for _ in range(1000):
         pairs.connect()
@@ -109,12 +109,12 @@ def test_many_kept_connections(network: Network) -> None:
     network.settled(lambda found: one(found, UNREAD, listener="tcp") == 1)
 
 
-def test_ipv4_on_a_dual_stack_listener(network: Network) -> None:
+def test_dual_stack_listener_has_connections_of_both_families(network: Network) -> None:
     """A listener for IPv6 and IPv4 has the connections of both."""
     if not has_ipv6():
         pytest.skip("this machine has no IPv6")
     sock = network.keep(socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True))
-    network.scene.listeners.append(Listener(sock, "both"))
+    network.server.listeners.append(Listener(sock, "both"))
     port = sock.getsockname()[1]
     Pairs(network, sock, ("127.0.0.1", port)).connect(b"GET")
     network.keep(socket.create_connection(("::1", port))).sendall(b"GET")
@@ -122,24 +122,24 @@ def test_ipv4_on_a_dual_stack_listener(network: Network) -> None:
     network.settled(lambda found: one(found, UNREAD, listener="both") == 2)
 
 
-def test_other_addresses_at_the_same_port(network: Network) -> None:
+def test_listeners_at_one_port_have_the_connections_to_their_address(network: Network) -> None:
     """Each listener has the connections to its own address, the one for any address those to no other's."""
     first = network.listen("tcp", "first")
     port = first.getsockname()[1]
     second = network.keep(socket.socket())
     second.bind(("127.0.0.2", port))
     second.listen()
-    network.scene.listeners.append(Listener(second, "second"))
+    network.server.listeners.append(Listener(second, "second"))
     Pairs(network, first).connect(b"GET")
     for _ in range(2):
         Pairs(network, second).connect(b"GET")
     found = network.settled(lambda found: one(found, UNREAD, listener="second") == 2)
     assert one(found, UNREAD, listener="first") == 1
-    network.scene.listeners.pop()  # it is another process's now
+    network.server.listeners.pop()  # it is another process's now
     assert one(network.collect(), UNREAD, listener="first") == 1
 
 
-def test_an_address_of_another_process_is_not_any_address(network: Network) -> None:
+def test_listener_for_any_address_excludes_addresses_of_other_sockets(network: Network) -> None:
     """A listener for any address has no connections to an address at which another socket listens."""
 
     def bound(host: str, port: int) -> socket.socket:
@@ -152,33 +152,33 @@ def test_an_address_of_another_process_is_not_any_address(network: Network) -> N
     anywhere = bound("0.0.0.0", 0)
     port = anywhere.getsockname()[1]
     other = bound("127.0.0.2", port)
-    network.scene.listeners.append(Listener(anywhere, "any"))
+    network.server.listeners.append(Listener(anywhere, "any"))
     Pairs(network, other).connect(b"GET")
     Pairs(network, anywhere, ("127.0.0.3", port)).connect(b"GET")
     network.settled(lambda found: one(found, UNREAD, listener="any") == 1)
-    network.scene.listeners.append(Listener(other, "other"))
+    network.server.listeners.append(Listener(other, "other"))
     assert one(network.collect(), UNREAD, listener="other") == 1
 
 
-def test_two_unix_sockets_with_one_relative_path(
+def test_unix_sockets_with_one_relative_path_are_told_apart(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sockets of two servers that have the same relative path, in two directories, are not mixed up."""
+    """Sockets of two servers with the same relative path, in two directories, have their own connections."""
     for number, name in enumerate(("one", "two")):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         sock = network.keep(socket.socket(socket.AF_UNIX))
         sock.bind("sock")
         sock.listen()
-        network.scene.listeners.append(Listener(sock, name))
+        network.server.listeners.append(Listener(sock, name))
         for _ in range(number + 1):
             Pairs(network, sock).connect(b"GET")
     found = network.collect()
     assert [one(found, UNREAD, listener=name) for name in ("one", "two")] == [1, 2]
 
 
-def test_sockets_of_the_workers(network: Network) -> None:
-    """With reuse_port the master has no listening socket: queue, limit and what waits are those of all workers' own."""
+def test_reuse_port_adds_up_the_sockets_of_the_workers(network: Network) -> None:
+    """With reuse_port the master has no listening socket: queue, limit and unread data are sums over the workers."""
     cfg = Config()
     cfg.set("reuse_port", True)
     sockets = []
@@ -191,9 +191,9 @@ def test_sockets_of_the_workers(network: Network) -> None:
         sock.listen(5)
         sockets.append(sock)
     cfg.set("bind", [f"localhost:{port}", f"[::1]:{port}", "unix:x", f"no.such.host.invalid:{port}"])
-    network.scene.listeners = [*listeners.workers_listeners(cfg)]
+    network.server.listeners = [*listeners.workers_listeners(cfg)]
     name = f"http://127.0.0.1:{port}"
-    assert [str(listener) for listener in network.scene.listeners] == [name, f"http://[::1]:{port}"]
+    assert [str(listener) for listener in network.server.listeners] == [name, f"http://[::1]:{port}"]
     for sock in sockets:
         sock.setblocking(False)
     for _ in range(8):
@@ -211,15 +211,17 @@ def test_sockets_of_the_workers(network: Network) -> None:
     assert {dict(labels)["listener"] for _, labels in found} == {name}
     for sock in sockets:
         sock.close()
-    notes: list[str] = []
-    assert samples(backlog.collect(network.scene.view(), notes.append)) == {}  # as before the first worker has come
-    assert notes == []
+    warnings: list[str] = []
+    assert (
+        samples(listeners.collect(network.server.snapshot(), warnings.append)) == {}
+    )  # as before the first worker has come
+    assert warnings == []
     cfg.set("reuse_port", False)
     assert listeners.workers_listeners(cfg) == []
 
 
 def refused(*errors: int) -> Callable[..., Any]:
-    """What makes no netlink socket, as a sandbox does."""
+    """Return a stand-in for unpatched() that makes no netlink socket, as in a sandbox."""
 
     def unpatched(module: str, name: str) -> Any:
         if name == "socket":
@@ -233,7 +235,7 @@ class Silent(socket.socket):
     """A netlink socket on which no answer comes."""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Takes the answer away."""
+        """Raise, as after a timeout."""
         raise TimeoutError("timed out")
 
 
@@ -241,16 +243,16 @@ class Unsupported(socket.socket):
     """A netlink socket of a kernel that has been built without INET_DIAG and UNIX_DIAG."""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """The refusal."""
+        """Return the refusal."""
         super().recv(size)
         return struct.pack("=IHHIIi", 36, 2, 0, 1, 0, -errno.ENOENT) + bytes(16)
 
 
 class Empty(socket.socket):
-    """A netlink socket that says of no socket anything, as where a sandbox has sockets of its own."""
+    """A netlink socket with empty answers, as in a sandbox that has its own sockets."""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """The end of a dump."""
+        """Return the end of a dump."""
         super().recv(size)
         return struct.pack("=IHHIIi", 20, 3, 2, 1, 0, 0)
 
@@ -259,7 +261,7 @@ class Cut(socket.socket):
     """A netlink socket whose messages end too early."""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """The first bytes of the answer, as a whole message."""
+        """Return the first bytes of the answer, as a whole message."""
         return struct.pack("=I", 20) + super().recv(size)[4:20]
 
 
@@ -275,10 +277,10 @@ class Cut(socket.socket):
         (Cut, os.strerror(errno.EPROTO)),
     ],
 )
-def test_a_kernel_that_does_not_tell(
+def test_unread_is_absent_with_a_reason_if_the_kernel_does_not_tell(
     kind: str, makes: Any, says: str, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the kernel does not answer, or not of this socket, there is no number, which is not 0, and a reason."""
+    """If the kernel does not answer, or not about this socket, there is no number, which is not 0, and a reason."""
     Pairs(network, network.listen(kind)).connect(b"GET")
 
     def unpatched(module: str, name: str) -> Any:
@@ -289,29 +291,31 @@ def test_a_kernel_that_does_not_tell(
         return makes
 
     monkeypatch.setattr(sock_diag, "unpatched", unpatched)
-    notes: list[str] = []
-    found = samples(backlog.collect(network.scene.view(), notes.append))
+    warnings: list[str] = []
+    found = samples(listeners.collect(network.server.snapshot(), warnings.append))
     assert UNREAD not in {name for name, _ in found}
     assert (QUEUE in {name for name, _ in found}) == (kind in ("tcp", "tcp6"))
     prefix = "gunicorn_prom_hooks: no gunicorn_listener_waiting_connections: the kernel does not tell: "
-    assert notes == [prefix + says]
+    assert warnings == [prefix + says]
 
 
-def test_an_answer_that_is_too_long_is_given_up(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More bytes than are worth reading, or more time than there is: no number, and no half of one."""
+def test_unread_is_absent_if_the_answer_is_too_long_or_late(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit of bytes or of time there is no number."""
     network.listen("tcp")
-    notes: list[str] = []
+    warnings: list[str] = []
     with monkeypatch.context() as patched:
         patched.setattr(sock_diag, "MAX_ANSWER_BYTES", -1)
-        assert UNREAD not in {name for name, _ in samples(backlog.collect(network.scene.view(), notes.append))}
+        assert UNREAD not in {
+            name for name, _ in samples(listeners.collect(network.server.snapshot(), warnings.append))
+        }
     kernel = listeners.Kernel(-1.0)
     with pytest.raises(TimeoutError):
-        kernel.connections(network.scene.listeners[0])
-    assert [note.rpartition(": ")[2] for note in notes] == [os.strerror(errno.EMSGSIZE)]
+        kernel.connections(network.server.listeners[0])
+    assert [line.rpartition(": ")[2] for line in warnings] == [os.strerror(errno.EMSGSIZE)]
 
 
-def test_a_socket_from_another_network_namespace(network: Network) -> None:
-    """A listening socket that was handed over from elsewhere is none that the kernel tells of here."""
+def test_socket_from_another_network_namespace_has_no_unread_number(network: Network) -> None:
+    """A listening socket from another network namespace is none that the kernel tells about here."""
     made: list[socket.socket] = []
 
     def listen() -> None:
@@ -323,7 +327,7 @@ def test_a_socket_from_another_network_namespace(network: Network) -> None:
     thread.join()
     if not made:
         pytest.skip("no other network namespace may be made here")
-    network.scene.listeners.append(Listener(network.keep(made[0]), "elsewhere"))
+    network.server.listeners.append(Listener(network.keep(made[0]), "elsewhere"))
     assert UNREAD not in {name for name, _ in network.collect()}
     network.keep(socket.create_server(("0.0.0.0", made[0].getsockname()[1])))
     found = network.collect()
@@ -332,24 +336,24 @@ def test_a_socket_from_another_network_namespace(network: Network) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_closed_listeners_are_no_reason_for_a_line(kind: str, network: Network) -> None:
+def test_closed_listener_gives_no_warning(kind: str, network: Network) -> None:
     """A listener that the master has closed has no number, and the log no line about it."""
     network.listen(kind).close()
     gone = Listener(None, "gone")
-    network.scene.listeners.append(gone)
-    notes: list[str] = []
-    assert samples(backlog.collect(network.scene.view(), notes.append)) == {}
-    assert notes == []
+    network.server.listeners.append(gone)
+    warnings: list[str] = []
+    assert samples(listeners.collect(network.server.snapshot(), warnings.append)) == {}
+    assert warnings == []
 
 
-def test_the_log_has_one_line(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often the page is made, the log says once that the kernel does not tell, and why."""
-    scene: Scene = network.scene
+def test_warning_is_logged_once_over_several_pages(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the page is made, the log has one line about the kernel, with the reason."""
+    server: SimulatedServer = network.server
     network.listen("tcp")
     network.listen("unix")
     monkeypatch.setattr(sock_diag, "unpatched", refused(errno.EPERM))
     lines: list[str] = []
-    page = Page(scene.view, ErrorReporter(), warn=lines.append)
+    page = MetricsPage(server.snapshot, ErrorReporter(), warn=lines.append)
     for _ in range(3):
         assert list(page.collect())
     assert len(lines) == 1
@@ -357,10 +361,12 @@ def test_the_log_has_one_line(network: Network, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("platform", ["darwin", "freebsd14"])
-def test_other_systems_say_so(platform: str, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warning_on_another_system_names_the_system(
+    platform: str, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On another system there is no number, and the reason is the system."""
     network.listen("tcp")
     monkeypatch.setattr(sys, "platform", platform)
-    notes: list[str] = []
-    assert list(backlog.collect(network.scene.view(), notes.append)) == []
-    assert [note.rpartition(": ")[2] for note in notes] == [platform]
+    warnings: list[str] = []
+    assert list(listeners.collect(network.server.snapshot(), warnings.append)) == []
+    assert [line.rpartition(": ")[2] for line in warnings] == [platform]

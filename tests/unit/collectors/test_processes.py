@@ -1,4 +1,4 @@
-"""Memory, CPU and files of workers, as psutil tells them."""
+"""Memory, CPU and open files of workers, by psutil."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
-from gunicorn_prom_hooks.collectors.worker_processes import MIN_SECONDS, WorkerProcesses
-from tests.helpers.snapshots import Samples, Scene, one, samples
+from gunicorn_prom_hooks.collectors.processes import MIN_SECONDS, WorkerProcesses
+from tests.helpers.snapshots import Samples, SimulatedServer, one, samples
 
 
 class Process:
-    """A process whose figures the test sets."""
+    """A simulated process."""
 
     seconds = 0.0
     gone = False
@@ -26,21 +26,21 @@ class Process:
 
     @contextlib.contextmanager
     def oneshot(self) -> Iterator[None]:
-        """Nothing to keep."""
+        """Do nothing."""
         yield
 
     def cpu_times(self) -> Any:
-        """User and system time, a quarter of it in the system."""
+        """Return user and system time, a quarter of it system time."""
         if self.gone:
             raise psutil.NoSuchProcess(self.pid)
         return SimpleNamespace(user=self.seconds * 0.75, system=self.seconds * 0.25)
 
     def memory_info(self) -> Any:
-        """A megabyte for each hundred of the pid."""
+        """Return a megabyte for each hundred of the pid."""
         return SimpleNamespace(rss=self.pid * 10_000)
 
     def num_fds(self) -> int:
-        """Seven."""
+        """Return seven."""
         return 7
 
 
@@ -55,15 +55,15 @@ class Host:
         self.collector = collector
 
     def process(self, pid: int) -> Process:
-        """The factory."""
+        """Return the process with this pid."""
         self.looked_up.append(pid)
         if pid not in self.processes:
             raise psutil.NoSuchProcess(pid)
         return self.processes[pid]
 
-    def scrape(self, scene: Scene) -> Samples:
-        """The collector's samples."""
-        return samples(self.collector(scene.view()))
+    def scrape(self, server: SimulatedServer) -> Samples:
+        """Return the collector's samples."""
+        return samples(self.collector.collect(server.snapshot()))
 
 
 @pytest.fixture
@@ -75,93 +75,93 @@ def host() -> Host:
 
 
 @pytest.fixture
-def scene() -> Scene:
+def server() -> SimulatedServer:
     """A server whose two workers these are, which were forked a hundred seconds ago."""
-    scene = Scene()
+    server = SimulatedServer()
     for age in (1, 2):
-        lease, _ = scene.hire(age, 100 * age)
+        lease, _ = server.add_worker(age, 100 * age)
         lease.since = 900.0
-    return scene
+    return server
 
 
 def percent(found: Samples, age: int) -> float:
-    """CPU percent of a worker."""
+    """Return the CPU percent of a worker."""
     return one(found, "gunicorn_worker_cpu_percent", worker_id=f"worker_{age}")
 
 
-def test_what_a_process_has(host: Host, scene: Scene) -> None:
+def test_each_worker_has_memory_cpu_and_open_files(host: Host, server: SimulatedServer) -> None:
     """Each worker has its memory, CPU time by mode, and open files."""
     host.processes[100].seconds = 8.0
-    found = host.scrape(scene)
+    found = host.scrape(server)
     assert one(found, "gunicorn_worker_memory_bytes", worker_id="worker_1") == 1_000_000.0
     assert one(found, "gunicorn_worker_cpu_seconds_total", worker_id="worker_1", mode="user") == 6.0
     assert one(found, "gunicorn_worker_cpu_seconds_total", worker_id="worker_1", mode="system") == 2.0
     assert one(found, "gunicorn_worker_open_fds", worker_id="worker_2") == 7.0
 
 
-def test_percent_is_of_the_time_since_the_last_scrape(host: Host, scene: Scene) -> None:
+def test_cpu_percent_is_over_the_time_since_the_last_scrape(host: Host, server: SimulatedServer) -> None:
     """The first scrape has the average over the worker's life, each later one that since the scrape before."""
     host.processes[100].seconds = 25.0
-    assert percent(host.scrape(scene), 1) == pytest.approx(25.0, abs=0.1)
+    assert percent(host.scrape(server), 1) == pytest.approx(25.0, abs=0.1)
     host.now += 10.0
     host.processes[100].seconds += 5.0
-    found = host.scrape(scene)
+    found = host.scrape(server)
     assert (percent(found, 1), percent(found, 2)) == (50.0, 0.0)
     host.now += 10.0
-    assert percent(host.scrape(scene), 1) == 0.0
+    assert percent(host.scrape(server), 1) == 0.0
 
 
-def test_scrapes_close_together_share_a_percentage(host: Host, scene: Scene) -> None:
-    """Within MIN_SECONDS the figure stays, and the time counts towards the next one."""
-    host.scrape(scene)
+def test_cpu_percent_stays_between_scrapes_close_together(host: Host, server: SimulatedServer) -> None:
+    """Within MIN_SECONDS the number stays, and the time counts towards the next one."""
+    host.scrape(server)
     host.now += 10.0
     host.processes[100].seconds = 10.0
-    assert percent(host.scrape(scene), 1) == 100.0
+    assert percent(host.scrape(server), 1) == 100.0
     host.now += MIN_SECONDS / 2
     host.processes[100].seconds += MIN_SECONDS / 4
-    assert percent(host.scrape(scene), 1) == 100.0
+    assert percent(host.scrape(server), 1) == 100.0
     host.now += MIN_SECONDS / 2
-    assert percent(host.scrape(scene), 1) == 25.0
+    assert percent(host.scrape(server), 1) == 25.0
 
 
-def test_a_worker_just_born_is_not_over_a_hundred(host: Host, scene: Scene) -> None:
-    """The first figure of a very young worker is taken over at least MIN_SECONDS."""
-    scene.leases.live[0].since = host.now - 0.01
+def test_cpu_percent_of_a_new_worker_is_over_the_minimum_time(host: Host, server: SimulatedServer) -> None:
+    """The first number of a very young worker is taken over at least MIN_SECONDS."""
+    server.leases.live[0].since = host.now - 0.01
     host.processes[100].seconds = 0.2
-    assert percent(host.scrape(scene), 1) == pytest.approx(20.0, abs=0.1)
+    assert percent(host.scrape(server), 1) == pytest.approx(20.0, abs=0.1)
 
 
 @pytest.mark.parametrize("how", ["no such pid", "ends meanwhile"])
-def test_a_process_that_vanished_has_no_rows(how: str, host: Host, scene: Scene) -> None:
-    """A worker that is gone by the time psutil looks has no row in any family; the other worker has all of its own."""
+def test_process_that_has_exited_has_no_samples(how: str, host: Host, server: SimulatedServer) -> None:
+    """A worker whose process is gone has no sample in any family; the other worker has all of its samples."""
     if how == "no such pid":
         del host.processes[100]
     else:
         host.processes[100].gone = True
-    assert {dict(labels)["worker_id"] for _, labels in host.scrape(scene)} == {"worker_2"}
+    assert {dict(labels)["worker_id"] for _, labels in host.scrape(server)} == {"worker_2"}
 
 
-def test_handles_are_kept_for_the_living_only(host: Host, scene: Scene) -> None:
+def test_process_handles_are_kept_for_live_workers_only(host: Host, server: SimulatedServer) -> None:
     """A process is looked up once per worker; a successor, with the same id or another, gets its own handle."""
     for _ in range(3):
-        host.scrape(scene)
+        host.scrape(server)
         host.now += 5.0
     assert host.looked_up == [100, 200]
-    scene.fire(scene.leases.live[0])
-    host.scrape(scene)
+    server.remove_worker(server.leases.live[0])
+    host.scrape(server)
     assert list(host.collector._watched) == ["worker_2"]
     host.processes[300] = Process(300)
-    scene.rehire(2, 300)
-    found = host.scrape(scene)
+    server.replace_process(2, 300)
+    found = host.scrape(server)
     assert host.looked_up == [100, 200, 300]
     assert one(found, "gunicorn_worker_memory_bytes", worker_id="worker_2") == 3_000_000.0
 
 
-def test_a_real_process() -> None:
+def test_real_process_has_memory_cpu_and_open_files() -> None:
     """With psutil itself, this very process has memory, CPU time and open files."""
-    scene = Scene()
-    scene.hire(1, os.getpid())
-    found = samples(WorkerProcesses()(scene.view()))
+    server = SimulatedServer()
+    server.add_worker(1, os.getpid())
+    found = samples(WorkerProcesses().collect(server.snapshot()))
     assert one(found, "gunicorn_worker_memory_bytes", worker_id="worker_1") > 1e6
     assert one(found, "gunicorn_worker_cpu_seconds_total", worker_id="worker_1", mode="user") > 0.0
     assert one(found, "gunicorn_worker_open_fds", worker_id="worker_1") >= 3
