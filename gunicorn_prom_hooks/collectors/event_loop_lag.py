@@ -9,8 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
-from ..shm.loop_lag import samples
-from ..shm.schema import LAG_BUCKETS, LOOP_LAG
+from ..shm.schema import LAG_BUCKETS, LOOP_LAG, lag_samples
 from .histogram import cumulative
 
 _WORKER = ("worker_id",)
@@ -57,7 +56,7 @@ class EventLoopLag:
             cells = [0.0] * LOOP_LAG.cells
             for found in view.counts[worker.worker_id].tally.series(LOOP_LAG.number).values():
                 cells = list(map(operator.add, cells, found))
-            missed, _, seconds = samples(late) if late else (0, 0.0, 0.0)
+            missed, _, seconds = lag_samples(late) if late else (0, 0.0, 0.0)
             count, total = sum(cells[1:]) + missed, cells[0] + seconds
             before = self._said.get(worker.serial, (0.0, 0.0))
             said[worker.serial] = count, total = max(count, before[0]), max(total, before[1])

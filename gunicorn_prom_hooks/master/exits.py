@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from ..errors import ErrorReporter
 from ..model.exits import ExitReason, ExitRecord
 from ..model.requests import InFlightRequest
-from ..paths import normalize_path
+from ..paths import escape_unprintable, normalize_path
 from ..shm.aggregate import EndpointCap
 from ..shm.index import clean_label
 from ..shm.layout import ABORT_AT, EXIT_CAUSE, EXIT_MARK, RUNNING_AT, RUNNING_CLOCK, STACKS, STACKS_ASKED
@@ -17,10 +17,11 @@ from ..shm.schema import OTHER
 from ..shm.stack_file import Stacks
 from .exit_log import ExitLogParser
 from .exit_reason import Death, ExitStats
-from .obituary import obituary
 from .oom import OomKills
 from .workers import TrackedWorker, unix_time
 
+MAX_NAMED: Final = 3
+"""Requests named in a log line, the oldest ones."""
 MAX_LINES: Final = 200
 """More than this many lines that nobody has had the time to log; the oldest are forgotten."""
 
@@ -93,7 +94,7 @@ class WorkerExits:
             line = f"gunicorn_prom_hooks: worker (pid:{pid}) aborted; this is where it was:\n{stacks}"
             self._lines.append(("error", line))
         if news:
-            line = obituary(member.worker.pid, member.worker_id, how, requests, unnamed, clock)
+            line = exit_line(member.worker.pid, member.worker_id, how, requests, unnamed, clock)
             self._lines.append(("warning" if expected else "error", line))
 
     def tell(self) -> None:
@@ -128,3 +129,33 @@ class WorkerExits:
 
     def _endpoint(self, path: str) -> str:
         return self._cap(0, (clean_label(normalize_path(path)),))[0]
+
+
+def exit_line(
+    pid: object,
+    worker_id: str,
+    how: tuple[ExitReason, str],
+    requests: Sequence[InFlightRequest],
+    unnamed: int,
+    now: float,
+) -> str:
+    """One line of plain text.
+
+    Args:
+        pid: of the worker.
+        worker_id: the label.
+        how: reason and detail.
+        requests: those it died on, oldest first.
+        unnamed: how many more there were.
+        now: monotonic seconds.
+    """
+    named = [
+        f"{escape_unprintable(request.method)} {escape_unprintable(request.path)} "
+        f"({max(0.0, now - request.start):.3f} s in flight)"
+        for request in requests[:MAX_NAMED]
+    ]
+    others = len(requests) - len(named) + unnamed
+    if others:
+        named.append(f"{others} other request{'s' if others > 1 else ''}")
+    what = ", ".join(named) or "no request"
+    return f"gunicorn_prom_hooks: worker {worker_id} (pid:{pid}) ended: {how[0]} ({how[1]}), in the middle of {what}"

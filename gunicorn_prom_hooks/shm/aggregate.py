@@ -12,9 +12,8 @@ from operator import sub
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..model.counts import Labels, Rename, Tally
-from .index import CorruptIndex
+from .index import CorruptIndex, Index, Series
 from .schema import PER_WORKER, REQUESTS
-from .series import Index, Series
 
 if TYPE_CHECKING:
     from .reader import SlotReader

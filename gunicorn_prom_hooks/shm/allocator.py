@@ -11,11 +11,10 @@ from heapq import heappop, heappush
 from typing import Final
 
 from .aggregate import SlotsCopy, Summary, summarize
-from .index import CorruptIndex
+from .index import CorruptIndex, Index
 from .layout import ABORT_AT, BOOTING_AT, EXIT_MARK, HEADER_CELLS, OVERFLOW_ENTRY, PID, WORKER
 from .reader import SlotReader
 from .schema import PATHS
-from .series import Index
 from .slot import Slot
 
 _NO_STARTS: Final = memoryview(array("d", bytes(8 * (OVERFLOW_ENTRY + 1))))

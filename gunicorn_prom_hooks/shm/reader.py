@@ -8,7 +8,7 @@ from math import inf
 from typing import Final
 
 from ..model.requests import InFlightRequest, Untracked
-from .index import CorruptIndex, Entry, decode, written
+from .index import CorruptIndex, Entry, Index, Series, decode, written
 from .layout import (
     CELLS_AT,
     DIRECTORY_BYTES,
@@ -24,7 +24,6 @@ from .layout import (
     UNTRACKED_PAIRS,
 )
 from .schema import PATHS, PER_WORKER, REQUESTS
-from .series import Index, Series
 from .slot import Slot, inflight_offset, inflight_start
 
 _READS: Final = 100

@@ -7,6 +7,7 @@ one number, so they cannot disagree, and a worker that is killed cannot have cou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,8 +67,37 @@ WEBSOCKETS: Final = Family(10, ("endpoint",), 2)
 """Cells: opened, closed."""
 LAG_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds."""
+LAG_PERIOD_SECONDS: Final = 0.5
+"""Time between two samples of an event loop that is not blocked."""
 LOOP_LAG: Final = Family(11, (), 1 + len(LAG_BUCKETS) + 1)
 """Cells: sum of seconds, then a count per bucket of ``LAG_BUCKETS``, not cumulative, the last +Inf."""
 PER_WORKER: Final = (FAILED, ERROR_HANDLING, WEBSOCKETS, LOOP_LAG)
 """Families that are shown for single workers, too; of ``REQUESTS`` the sum over all rows is."""
 LEVELS: Final = ("critical", "error", "warning", "info", "debug")
+
+
+def lag_samples(lag: float) -> tuple[int, float, float]:
+    """Return number, smallest and sum of the samples that one timer stands for.
+
+    A blocked loop keeps the timer from being set again, so those that would have been due meanwhile are added: a timer
+    that comes 1.2 s late stands for lags of 1.2, 0.7 and 0.2 s. So samples tell how long an event has to wait that
+    becomes ready at any moment.
+
+    Args:
+        lag: seconds by which the timer is late, 0.0 or more.
+    """
+    missed = int(lag / LAG_PERIOD_SECONDS)
+    smallest = max(0.0, lag - missed * LAG_PERIOD_SECONDS)
+    return missed + 1, smallest, (missed + 1) * (lag + smallest) / 2
+
+
+def lag_samples_per_bucket(lag: float) -> Sequence[int]:
+    """Return the samples that one timer stands for per bucket of ``LAG_BUCKETS``, not cumulative, the last +Inf."""
+    number, smallest, _ = lag_samples(lag)
+    counts = []
+    below = 0
+    for bound in LAG_BUCKETS:
+        up_to = 0 if bound < smallest else min(number, int((bound - smallest) / LAG_PERIOD_SECONDS) + 1)
+        counts.append(up_to - below)
+        below = up_to
+    return [*counts, number - below]

@@ -11,7 +11,7 @@ from operator import floordiv
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..model.counts import Labels
-from .index import Entry, decode, encode, written
+from .index import Entry, Series, decode, encode, written
 from .layout import (
     CELLS,
     CELLS_AT,
@@ -28,7 +28,6 @@ from .layout import (
     VERSION,
     slot_bytes,
 )
-from .series import Series
 
 if TYPE_CHECKING:
     Doubles = memoryview[float]

@@ -19,10 +19,9 @@ from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.model.counts import Labels, Rename, Tally
 from gunicorn_prom_hooks.shm.aggregate import Own, SlotsCopy
 from gunicorn_prom_hooks.shm.allocator import Lease, SlotAllocator
-from gunicorn_prom_hooks.shm.index import Entry
+from gunicorn_prom_hooks.shm.index import Entry, Index
 from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.schema import COUNTS, REQUESTS, Family
-from gunicorn_prom_hooks.shm.series import Index
 from gunicorn_prom_hooks.shm.slot import Slot
 from gunicorn_prom_hooks.worker.recording.endpoints import Resolve
 from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time, one_at_a_time, one_per_thread

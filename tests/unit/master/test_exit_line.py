@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.master.obituary import MAX_REQUESTS, obituary
+from gunicorn_prom_hooks.master.exits import MAX_NAMED, exit_line
 from gunicorn_prom_hooks.model.exits import ExitReason
 from gunicorn_prom_hooks.model.requests import InFlightRequest
 from gunicorn_prom_hooks.paths import MAX_PATH, escape_unprintable
@@ -17,7 +17,7 @@ anything = st.text(st.characters(exclude_categories=()), max_size=2 * MAX_PATH)
 
 def line(*requests: InFlightRequest, unnamed: int = 0) -> str:
     """The line about the end of one worker at 110.0."""
-    return obituary(4711, "worker_7_1700000000", (ExitReason.SIGNAL, "SIGSEGV"), requests, unnamed, 110.0)
+    return exit_line(4711, "worker_7_1700000000", (ExitReason.SIGNAL, "SIGSEGV"), requests, unnamed, 110.0)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_whatever_comes_can_be_shown(text: str) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(
-    st.lists(st.builds(InFlightRequest, st.floats(-1e12, 1e12), anything, anything), max_size=MAX_REQUESTS + 2),
+    st.lists(st.builds(InFlightRequest, st.floats(-1e12, 1e12), anything, anything), max_size=MAX_NAMED + 2),
     st.integers(0, 10**6),
 )
 def test_it_is_always_one_line(requests: list[InFlightRequest], unnamed: int) -> None:
@@ -72,7 +72,7 @@ def test_it_is_always_one_line(requests: list[InFlightRequest], unnamed: int) ->
     text = line(*requests, unnamed=unnamed)
     assert text.isprintable()
     assert len(text.splitlines()) == 1
-    assert len(text) <= 200 + MAX_REQUESTS * (2 * MAX_PATH + 50)
+    assert len(text) <= 200 + MAX_NAMED * (2 * MAX_PATH + 50)
 
 
 BEGINNING = "gunicorn_prom_hooks: worker worker_7_1700000000 (pid:4711) ended: signal (SIGSEGV), in the middle of "
