@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..errors import ErrorReporter
 from ..fork_lock import ForkLock
+from ..model.server_snapshot import SnapshotSource
 from ..settings import Settings
 from .opening import Opening
 from .server import Exporter
@@ -17,17 +17,17 @@ class Serving:
 
     Args:
         opening: one for all exporters, since collectors remember what must not go backwards.
-        is_ready: whether the server can answer requests.
+        source: tells whether the server can answer requests.
         lock: held while the server is looked at.
         errors: where failures end.
         log: gunicorn's logger.
     """
 
     def __init__(
-        self, opening: Opening, is_ready: Callable[[], bool], lock: ForkLock, errors: ErrorReporter, log: Any
+        self, opening: Opening, source: SnapshotSource, lock: ForkLock, errors: ErrorReporter, log: Any
     ) -> None:
         self._opening = opening
-        self._is_ready = is_ready
+        self._source = source
         self._lock = lock
         self._errors = errors
         self._log = log
@@ -50,7 +50,7 @@ class Serving:
             return
         address, log = settings.address, self._log
         try:
-            exporter = Exporter(access, self._is_ready, self._lock, self._errors, log, address, settings.port)
+            exporter = Exporter(access, self._source.is_ready, self._lock, self._errors, log, address, settings.port)
         except OSError as error:
             log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
             return

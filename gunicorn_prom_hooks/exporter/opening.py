@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
-
-from prometheus_client.metrics_core import Metric
+from typing import TYPE_CHECKING, Any
 
 from ..collectors import Page
 from ..errors import ErrorReporter
-from ..model.server_snapshot import ServerSnapshot
+from ..model.server_snapshot import SnapshotSource
 from ..settings import Settings
 from .auth import Credentials
 from .handlers import Pages, Site
 from .server import Exporter, ExporterConfig
 from .tls import BadCertificate, server_context
 
+if TYPE_CHECKING:
+    from ..app_metrics.setup import ApplicationMetrics
+
 
 class Opening:
     """Makes ``ExporterConfig`` of settings, at the start and at every reload.
 
     Args:
-        look: takes a view of the server; called without ``hold``, which it takes itself.
+        source: takes a snapshot of the server; called without ``hold``, which it takes itself.
         hold: held while anything is logged.
         errors: where failures end.
         log: gunicorn's logger.
-        application: collects the application's own metrics; None if there are none.
+        app_metrics: the application's own metrics; None if there are none.
     """
 
     def __init__(
         self,
-        look: Callable[[], ServerSnapshot],
+        source: SnapshotSource,
         hold: Callable[[], AbstractContextManager[None]],
         errors: ErrorReporter,
         log: Any,
-        application: Callable[[], Iterable[Metric]] | None,
+        app_metrics: ApplicationMetrics | None,
     ) -> None:
         self._hold = hold
         self._errors = errors
         self._log = log
-        self._page = Page(look, errors, application, hold, log.warning)
+        collect = None if app_metrics is None else app_metrics.collect
+        self._page = Page(source.take_snapshot, errors, collect, hold, log.warning)
         self._sites: list[Site] = []
 
     def access(self, settings: Settings, before: ExporterConfig | None) -> ExporterConfig | None:

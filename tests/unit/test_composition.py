@@ -235,7 +235,7 @@ def test_gunicorns_own_hook_is_not_the_users(name: str) -> None:
     composition().reinstall_hooks(cfg)
     origin = origin_of(cfg.settings[name].get())
     assert origin is not None
-    assert origin.theirs is None
+    assert origin.user_hook is None
 
 
 def test_a_worker_without_use_for_them_keeps_the_users() -> None:

@@ -12,7 +12,7 @@ from gunicorn.config import Config
 
 import gunicorn_prom_hooks
 from gunicorn_prom_hooks import InvalidSetting, _state, hooks, install
-from gunicorn_prom_hooks.composition import Parts
+from gunicorn_prom_hooks.composition import HookParts
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.install import HOOKS
 from tests.helpers.fresh_process import ARITY, call, fresh, loaded, users
@@ -50,7 +50,7 @@ def test_ours_first_then_the_users(name: str, monkeypatch: pytest.MonkeyPatch) -
 
         return ours
 
-    monkeypatch.setitem(hooks.PARTS, name, Parts(part("before"), part("after")))
+    monkeypatch.setitem(hooks.PARTS, name, HookParts(part("before"), part("after")))
     theirs = namespace[name]
     parameters = ", ".join("abcd"[: ARITY[name]])
     namespace[name] = eval(
@@ -71,7 +71,7 @@ def test_ours_fails_and_the_users_still_runs(name: str, errors: ErrorReporter, m
     def broken(*args: Any) -> Any:
         raise RuntimeError("a bug of ours")
 
-    for entry in ("in_master", "begin_worker", "reinstall_hooks", "worker", "master"):
+    for entry in ("ensure_master", "start_worker", "reinstall_hooks", "worker", "master"):
         monkeypatch.setattr(_state, entry, broken)
     calls: list[Any] = []
     namespace = {name: users(calls, name)}

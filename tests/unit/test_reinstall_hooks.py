@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gunicorn_prom_hooks import hooks, install
-from gunicorn_prom_hooks.composition import Parts, origin_of
+from gunicorn_prom_hooks.composition import HookParts, origin_of
 from gunicorn_prom_hooks.install import HOOKS
 from tests.helpers.fresh_process import call, composition, fresh, loaded, users
 
@@ -66,7 +66,7 @@ def test_a_hook_defined_below_is_chained_again() -> None:
 def test_ours_put_back_runs_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook of ours that was put back runs before the one that had replaced it."""
     order: list[str] = []
-    monkeypatch.setitem(hooks.PARTS, "pre_fork", Parts(lambda server, worker: order.append("ours")))
+    monkeypatch.setitem(hooks.PARTS, "pre_fork", HookParts(lambda server, worker: order.append("ours")))
     cfg = loaded({"pre_fork": lambda server, worker: order.append("users")})
     composition().reinstall_hooks(cfg)
     call(cfg, "pre_fork")
@@ -89,9 +89,9 @@ from gunicorn_prom_hooks import *
 from gunicorn_prom_hooks import _state
 install(globals())
 calls = []
-_state.in_master = calls.append
+_state.ensure_master = calls.append
 nworkers_changed("server", 2, None)
-_state.begin_worker = calls.append
+_state.start_worker = calls.append
 post_fork("server", "worker")
 print(calls)
 """
@@ -108,10 +108,10 @@ def test_what_is_asked_before_each_fork() -> None:
     """A hook that has replaced ours is found every time, in this configuration and in that of a reload."""
     cfg, ours = loaded({}), composition()
     ours.reinstall_hooks(cfg)
-    assert ours.is_in_place(cfg, "post_fork")
+    assert ours.is_installed(cfg, "post_fork")
     for _ in range(2):
         cfg.set("post_fork", lambda server, worker: None)
-        assert not ours.is_in_place(cfg, "post_fork")
+        assert not ours.is_installed(cfg, "post_fork")
         ours.reinstall_hooks(cfg)
-        assert ours.is_in_place(cfg, "post_fork")
-    assert not ours.is_in_place(loaded({}), "post_fork")
+        assert ours.is_installed(cfg, "post_fork")
+    assert not ours.is_installed(loaded({}), "post_fork")

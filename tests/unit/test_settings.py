@@ -219,7 +219,7 @@ def test_what_needs_a_certificate(name: str) -> None:
     """A key, or an authority for clients, without a certificate is refused: it would leave the port in plain text."""
     variable = {"keyfile": "PROMETHEUS_METRICS_KEYFILE", "client_cafile": "PROMETHEUS_METRICS_CLIENT_CAFILE"}[name]
     for given, environ in (({name: "x.pem"}, {}), ({}, {variable: "x.pem"})):
-        with pytest.raises(InvalidSetting, match=f"setting {name} is only of use together with certfile"):
+        with pytest.raises(InvalidSetting, match=f"setting {name} requires certfile"):
             load(given, environ)
     settings = load({name: "/x.pem"}, {"PROMETHEUS_METRICS_CERTFILE": "/cert.pem"})
     assert (getattr(settings, name), settings.certfile) == ("/x.pem", "/cert.pem")

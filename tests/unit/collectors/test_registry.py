@@ -109,7 +109,7 @@ def test_a_corrupt_slot_costs_what_is_in_slots(scene: Scene) -> None:
     """Where something has written into a slot, who adds up slots fails twice; what had been counted there stays."""
     page = scene.page()
     before = scraped(page)
-    scene.leases.readers[0]._parsed = 3
+    scene.allocator.readers[0]._parsed = 3
     for failing in (["requests", "exporter"], ["requests", "exporter"], []):
         found = scraped(page)
         failed = [n for n in COLLECTORS if not one(found, "gunicorn_exporter_collector_success", collector=n)]

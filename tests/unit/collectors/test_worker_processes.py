@@ -126,7 +126,7 @@ def test_scrapes_close_together_share_a_percentage(host: Host, scene: Scene) -> 
 
 def test_a_worker_just_born_is_not_over_a_hundred(host: Host, scene: Scene) -> None:
     """The first figure of a very young worker is taken over at least MIN_SECONDS."""
-    scene.leases.live[0].since = host.now - 0.01
+    scene.allocator.live[0].since = host.now - 0.01
     host.processes[100].seconds = 0.2
     assert percent(host.scrape(scene), 1) == pytest.approx(20.0, abs=0.1)
 
@@ -147,7 +147,7 @@ def test_handles_are_kept_for_the_living_only(host: Host, scene: Scene) -> None:
         host.scrape(scene)
         host.now += 5.0
     assert host.looked_up == [100, 200]
-    scene.fire(scene.leases.live[0])
+    scene.fire(scene.allocator.live[0])
     host.scrape(scene)
     assert list(host.collector._watched) == ["worker_2"]
     host.processes[300] = Process(300)

@@ -101,7 +101,7 @@ def test_a_kernel_that_does_not_count(host: Host) -> None:
     host.belongs_to(*V1)
     host.write("cgroup/memory/a/b/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n")
     kills = host.kills()
-    kills.look()
+    kills.update()
     assert not kills.claim()
 
 
@@ -111,7 +111,7 @@ def test_no_counter(lines: list[str] | None, host: Host) -> None:
     if lines is not None:
         host.belongs_to(*lines)
     kills = host.kills()
-    kills.look()
+    kills.update()
     assert not kills.claim()
 
 
@@ -140,12 +140,12 @@ def test_a_kill_seen_long_ago_is_not_claimed(host: Host) -> None:
     """A kill that a look saw is claimable for RECENT_SECONDS, then no more; a newer one still is."""
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 1)
-    kills.look()
+    kills.update()
     host.now += RECENT_SECONDS
-    kills.look()
+    kills.update()
     assert kills.claim()
     host.counted("counter", 2)
-    kills.look()
+    kills.update()
     host.now += RECENT_SECONDS + 0.1
     assert not kills.claim()
     host.counted("counter", 3)
@@ -157,7 +157,7 @@ def test_time_runs_from_the_first_look_that_saw_it(host: Host) -> None:
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 1)
     for _ in range(102):
-        kills.look()
+        kills.update()
         host.now += RECENT_SECONDS / 100
     assert not kills.claim()
 
@@ -183,10 +183,10 @@ def test_a_claim_and_the_end_of_its_time_count_once(host: Host) -> None:
     """A claimed kill that grows old does not take a newer one with it."""
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 1)
-    kills.look()
+    kills.update()
     host.now += RECENT_SECONDS - 1.0
     host.counted("counter", 2)
-    kills.look()
+    kills.update()
     assert kills.claim()
     host.now += 2.0
     assert kills.claim()
@@ -197,7 +197,7 @@ def test_a_kill_that_grows_old_after_claims_gives_nothing_back(host: Host) -> No
     """When the older of two claimed kills grows old, the newer one cannot be claimed again."""
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 1)
-    kills.look()
+    kills.update()
     host.now += RECENT_SECONDS - 1.0
     host.counted("counter", 2)
     assert [kills.claim(), kills.claim()] == [True, True]
@@ -209,10 +209,10 @@ def test_each_kill_grows_old_on_its_own(host: Host) -> None:
     """Of two kills seen at different times, the first grows old first."""
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 1)
-    kills.look()
+    kills.update()
     host.now += RECENT_SECONDS - 1.0
     host.counted("counter", 2)
-    kills.look()
+    kills.update()
     host.now += 2.0
     assert [kills.claim(), kills.claim()] == [True, False]
 
@@ -221,7 +221,7 @@ def test_a_counter_that_goes_backwards(host: Host) -> None:
     """A count below the last one is another counter, and history; it counts on from there."""
     kills = host.kills(host.counted("counter", 5))
     host.counted("counter", 9)
-    kills.look()
+    kills.update()
     host.counted("counter", 2)
     assert not kills.claim()
     host.now += RECENT_SECONDS + 0.1
@@ -239,9 +239,9 @@ def test_garbage(content: bytes, host: Host) -> None:
     path = Path(host.counted("counter", 1))
     kills = host.kills(str(path))
     host.counted("counter", 2)
-    kills.look()
+    kills.update()
     path.write_bytes(content)
-    kills.look()
+    kills.update()
     assert not kills.claim()
     host.counted("counter", 3)
     assert [kills.claim() for _ in range(3)] == [True, True, False]
@@ -252,9 +252,9 @@ def test_a_file_that_vanishes(host: Host) -> None:
     path = Path(host.counted("counter", 1))
     kills = host.kills(str(path))
     host.counted("counter", 2)
-    kills.look()
+    kills.update()
     path.unlink()
-    kills.look()
+    kills.update()
     assert not kills.claim()
     path.mkdir()
     assert not kills.claim()
@@ -269,7 +269,7 @@ def test_memory_is_bounded(host: Host) -> None:
     kills = host.kills(host.counted("counter", 0))
     for count in range(1, 201):
         host.counted("counter", count)
-        kills.look()
+        kills.update()
     assert len(kills._recent) <= 64
     assert sum(kills.claim() for _ in range(300)) == 200
 

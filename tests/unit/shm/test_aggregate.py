@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.model.counts import Tally
-from gunicorn_prom_hooks.shm.aggregate import EndpointCap, columns_added
+from gunicorn_prom_hooks.shm.aggregate import EndpointCap, column_sums
 from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.schema import FAILED, REQUESTS, WEBSOCKETS, Family
 from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter
@@ -59,8 +59,8 @@ def test_adding_does_not_change_what_was_read() -> None:
 
 def test_a_lease_counts_from_its_base() -> None:
     """What a worker did is what its slot has now less what it had; cells that did not exist then count from 0."""
-    leases = SlotAllocator(lambda: Slot(500, 8000))
-    first = leases.take(1, 0.0)
+    allocator = SlotAllocator(lambda: Slot(500, 8000))
+    first = allocator.lease(1, 0.0)
     writer, slot = SlotWriter(first.slot), first.slot
 
     def count(family: Family, labels: tuple[str, ...], *cells: float) -> None:
@@ -70,61 +70,61 @@ def test_a_lease_counts_from_its_base() -> None:
 
     count(WEBSOCKETS, ("/a",), 5.0, 4.0)
     count(REQUESTS, ("GET", "/a", "200", "0", "0"), 0.25, 0.0, 7.0, 3.0)
-    leases.give_back(first)
-    second = leases.take(2, 0.0)
+    allocator.release(first)
+    second = allocator.lease(2, 0.0)
     assert second.slot is slot
     count(WEBSOCKETS, ("/a",), 2.0, 1.0)
     count(WEBSOCKETS, ("/b",), 1.0)
     count(REQUESTS, ("GET", "/a", "200", "0", "0"), 0.5, 0.0, 1.0, 1.0)
     count(REQUESTS, ("GET", "/b", "200", "0", "0"), 0.125, 0.0, 0.0, 0.0, 1.0)
-    found = own(leases, second)
+    found = own(allocator, second)
     assert found.tally.series(WEBSOCKETS.number) == {("/a",): [2.0, 1.0], ("/b",): [1.0, 0.0]}
     assert found.requests == [0.625, 0.0, 1.0, 1.0, 1.0, *[0.0] * (REQUESTS.cells - 5)]
-    assert totals(leases).series(WEBSOCKETS.number) == {("/a",): [7.0, 5.0], ("/b",): [1.0, 0.0]}
+    assert totals(allocator).series(WEBSOCKETS.number) == {("/a",): [7.0, 5.0], ("/b",): [1.0, 0.0]}
 
 
 def test_a_worker_that_did_nothing() -> None:
     """Its requests are zeros, in a new slot and in one that a predecessor has counted in."""
-    leases = SlotAllocator(lambda: Slot(500, 8000))
+    allocator = SlotAllocator(lambda: Slot(500, 8000))
     nothing = [0.0] * REQUESTS.cells
-    first = leases.take(1, 0.0)
-    assert own(leases, first) == (nothing, ANY)
+    first = allocator.lease(1, 0.0)
+    assert own(allocator, first) == (nothing, ANY)
     slot = first.slot
     slot.cells[SlotWriter(slot).add(REQUESTS.number, ("GET", "/", "200", "0", "0"), REQUESTS.cells) + 3] = 4.0
     slot.cells[SlotWriter(slot).add(FAILED.number, ("GET", "/", "500"), 1)] = 4.0
-    leases.give_back(first)
-    second = leases.take(2, 0.0)
-    found = own(leases, second)
+    allocator.release(first)
+    second = allocator.lease(2, 0.0)
+    found = own(allocator, second)
     assert found.requests == nothing
     assert found.tally.series(FAILED.number) == {}
 
 
 def test_a_copy_is_of_one_moment() -> None:
     """What the workers count afterwards, in series old and new and in slots that are new, is not in it."""
-    leases = SlotAllocator(lambda: Slot(500, 8000))
-    lease = leases.take(1, 0.0)
+    allocator = SlotAllocator(lambda: Slot(500, 8000))
+    lease = allocator.lease(1, 0.0)
     writer = SlotWriter(lease.slot)
     at = writer.add(FAILED.number, ("GET", "/a", "500"), 1)
     lease.slot.cells[at] = 1.0
-    copy = leases.copy(leases.update())
+    copy = allocator.copy(allocator.update())
     lease.slot.cells[at] = 2.0
     lease.slot.cells[writer.add(FAILED.number, ("GET", "/b", "500"), 1)] = 3.0
-    other = leases.take(2, 0.0)
+    other = allocator.lease(2, 0.0)
     other.slot.cells[SlotWriter(other.slot).add(FAILED.number, ("GET", "/a", "500"), 1)] = 4.0
-    assert leases.update() is None
+    assert allocator.update() is None
     assert copy.totals(same).series(FAILED.number) == {("GET", "/a", "500"): [1.0]}
-    assert copy.own(0, lease.baseline, same).tally.series(FAILED.number) == {("GET", "/a", "500"): [1.0]}
-    assert totals(leases).series(FAILED.number) == {("GET", "/a", "500"): [6.0], ("GET", "/b", "500"): [3.0]}
+    assert copy.of_worker(0, lease.baseline, same).tally.series(FAILED.number) == {("GET", "/a", "500"): [1.0]}
+    assert totals(allocator).series(FAILED.number) == {("GET", "/a", "500"): [6.0], ("GET", "/b", "500"): [3.0]}
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(st.floats(0.0, 1e9), min_size=3, max_size=3), min_size=1, max_size=30), st.integers(0, 89))
 def test_a_sum_of_what_grows_never_shrinks(rows: list[list[float]], grows: int) -> None:
     """Whatever the fractions are, and whichever of them grows by the least there is."""
-    before = columns_added(array("d", chain.from_iterable(rows)), 3)
+    before = column_sums(array("d", chain.from_iterable(rows)), 3)
     row = grows // 3 % len(rows)
     rows[row][0] = nextafter(rows[row][0], inf)
-    assert columns_added(array("d", chain.from_iterable(rows)), 3)[0] >= before[0]
+    assert column_sums(array("d", chain.from_iterable(rows)), 3)[0] >= before[0]
 
 
 def test_the_first_endpoints_stay_and_the_others_are_folded() -> None:

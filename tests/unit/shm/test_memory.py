@@ -17,7 +17,7 @@ ROWS, WORKERS = 200, 20
 
 def count(lease: Lease) -> None:
     """What a worker does that has one request of each of many endpoints, some of them failures."""
-    recorder = Recorder(lease.slot, ROWS, lease.reader.known)
+    recorder = Recorder(lease.slot, ROWS, lease.reader.all_series)
     for number in range(ROWS):
         row = recorder.row("GET", f"/endpoint/{number}", 200, 0, 0)
         lease.slot.words[row.at] += 0.25
@@ -32,19 +32,19 @@ def test_what_is_kept_of_a_row_is_not_its_cells() -> None:
 
     A row has twenty cells. Of its labels there is one copy for all slots.
     """
-    leases = SlotAllocator(lambda: Slot(65536, 262144))
-    first = [leases.take(age, 1.0) for age in range(WORKERS)]
+    allocator = SlotAllocator(lambda: Slot(65536, 262144))
+    first = [allocator.lease(age, 1.0) for age in range(WORKERS)]
     count(first[0])
-    totals(leases)  # what there is only once
+    totals(allocator)  # what there is only once
     tracemalloc.start()
     try:
         for lease in first[1:]:
             count(lease)
-        totals(leases)
+        totals(allocator)
         for lease in first:
-            leases.give_back(lease)
-        second = [leases.take(age, 2.0) for age in range(WORKERS, 2 * WORKERS)]
-        assert totals(leases).series(REQUESTS.number)["GET", "/endpoint/7", "200", "0", "0"][3] == WORKERS
+            allocator.release(lease)
+        second = [allocator.lease(age, 2.0) for age in range(WORKERS, 2 * WORKERS)]
+        assert totals(allocator).series(REQUESTS.number)["GET", "/endpoint/7", "200", "0", "0"][3] == WORKERS
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -54,9 +54,9 @@ def test_what_is_kept_of_a_row_is_not_its_cells() -> None:
 
 def test_a_process_forked_during_a_scrape_inherits_no_copy() -> None:
     """The copy is empty there, and whole here."""
-    leases = SlotAllocator(lambda: Slot(65536, 262144))
-    count(leases.take(1, 1.0))
-    copy = leases.copy(leases.update())
+    allocator = SlotAllocator(lambda: Slot(65536, 262144))
+    count(allocator.lease(1, 1.0))
+    copy = allocator.copy(allocator.update())
     pid = os.fork()
     if not pid:
         os._exit(len(copy.totals(same).series(REQUESTS.number)))

@@ -102,14 +102,14 @@ def test_a_writer_goes_on_from_what_a_reader_has_parsed() -> None:
     writer, reader = SlotWriter(slot), SlotReader(slot)
     for family, label, cells in ((1, "a", 2), (2, "b", 1), (1, "c", 2)):
         writer.add(family, (label,), cells)
-    assert reader.known is None
+    assert reader.all_series is None
     reader.update()
-    known = reader.known
+    known = reader.all_series
     assert known is not None
     successor = SlotWriter(slot, known=known)
     assert successor.series == SlotWriter(slot).series == writer.series
     assert [successor.add(1, ("c",), 2), successor.add(2, ("d",), 1)] == [3, 5]
-    assert reader.known is None
+    assert reader.all_series is None
     assert [entry.first for entry in entries(slot)] == [0, 2, 3, 5]
 
 
@@ -119,7 +119,7 @@ def test_letting_go_of_a_slot_keeps_what_it_holds() -> None:
     for cell in range(0, 100_000, 100):
         slot.cells[cell] = cell + 1.0
     before = shared_memory()
-    slot.let_go()
+    slot.release_pages()
     assert shared_memory() <= before - 700_000
     pid = os.fork()
     if not pid:

@@ -152,7 +152,7 @@ def test_workers(scene: Scene) -> None:
 
 def test_many_requests_in_progress(scene: Scene) -> None:
     """The oldest ones are named; of the others, those included that the table has no room for, there is the number."""
-    lease = scene.leases.live[0]
+    lease = scene.allocator.live[0]
     for number in range(MAX_REQUESTS + 3):
         begin(lease, 50.0 + number, number)
     untracked = UntrackedRequests(lease.slot)
@@ -202,8 +202,8 @@ def test_many_endpoints() -> None:
 def test_deaths(scene: Scene) -> None:
     """The ledger's latest, with how long their requests had run when the worker died."""
     requests = [InFlightRequest(70.0, "GET", "/a"), InFlightRequest(79.5, "PUT", "/b")]
-    scene.exit_stats.remember(
-        ExitRecord(40.0, 80.0, "worker_9", 77, ExitReason.SIGNAL, "SIGKILL", requests, 3), news=True
+    scene.exit_stats.keep(
+        ExitRecord(40.0, 80.0, "worker_9", 77, ExitReason.SIGNAL, "SIGKILL", requests, 3), notable=True
     )
     assert Snapshots().take(scene.view()).deaths == [
         page_data.Death(

@@ -81,7 +81,7 @@ def test_what_waits_in_workers(scene: Scene) -> None:
 )
 def test_a_blocked_loop(scene: Scene, late: float, shown: str, warns: bool) -> None:
     """Where a worker has an event loop there is a column, and a block of some time stands out in it."""
-    (lease,) = scene.leases.live
+    (lease,) = scene.allocator.live
     lease.slot.header[LOOP_DUE] = scene.clock - late
     found = Snapshots(queues=queues).take(scene.view())
     assert found.workers is not None

@@ -373,7 +373,7 @@ def test_a_successor_starts_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     loop.come(100.5)
     scene.clock = 100.7
     assert one(page(scene, collector), LAGS + "_count", worker_id=ID) == 1.0
-    scene.leases.give_back(lease)
+    scene.allocator.release(lease)
     _, recorder = scene.hire(2)
     assert page(scene, collector) == {}
     loop = Loop(recorder, monkeypatch)
