@@ -108,7 +108,7 @@ def test_nothing_is_lost(serve: Serve, worker: str, clients: int) -> None:
         samples = server.scrape()
         return samples if exits(samples) == {("signal", "SIGKILL"): KILLS} else None
 
-    samples = eventually(probe, "all kills are page_with_exits")
+    samples = eventually(probe, "all kills are counted")
     eventually(lambda: server.scrape().one("gunicorn_requests_in_progress") == 0, "nothing is in progress")
     samples = server.scrape()
     counted = samples.sum("gunicorn_requests_total", endpoint="/k/:id")

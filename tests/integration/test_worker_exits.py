@@ -250,7 +250,7 @@ def test_failing_import(serve: Serve) -> None:
             assert found.get(("boot", "3")), found
             return found
 
-        found = eventually(probe, "the failed boot is page_with_exits")
+        found = eventually(probe, "the failed boot is counted")
         assert {reason for reason, _ in found} <= {"boot", "shutdown", "reload"}
         assert server.process is not None
         server.process.wait(20)
