@@ -1,4 +1,4 @@
-"""Who has which slot."""
+"""The leases of slots."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter, inflight_start
 from tests.helpers.recording import own, totals
 
 
-def some_leases() -> SlotAllocator:
-    """Leases of small slots."""
+def new_allocator() -> SlotAllocator:
+    """Return an allocator of small slots."""
     return SlotAllocator(lambda: Slot(200, 4000))
 
 
 def count(lease: Lease, label: str, times: int = 1) -> None:
-    """What a worker that holds the lease counts."""
+    """Count something, as the worker that has the lease."""
     lease.slot.cells[SlotWriter(lease.slot).add(FAILED.number, (label,), 1)] += times
 
 
-def test_the_lowest_free_slot_is_leased() -> None:
-    """A new worker gets the lowest free slot; another is mapped only when all are taken."""
-    allocator = some_leases()
+def test_lowest_free_slot_is_leased() -> None:
+    """A new worker gets the lowest free slot. Another slot is mapped only when all are leased."""
+    allocator = new_allocator()
     taken = [allocator.lease(worker, 0.0) for worker in (1, 2, 3)]
     assert [lease.number for lease in taken] == [0, 1, 2]
     allocator.release(taken[0])
@@ -35,18 +35,18 @@ def test_the_lowest_free_slot_is_leased() -> None:
     assert len(allocator.readers) == 4
 
 
-def test_the_live_leases_are_those_that_are_out() -> None:
-    """What was given back is not live; the others are, by slot number."""
-    allocator = some_leases()
+def test_live_lists_current_leases_by_slot() -> None:
+    """A released lease is not in ``live``; the others are, by slot number."""
+    allocator = new_allocator()
     first, second, third = (allocator.lease(worker, 0.0) for worker in (1, 2, 3))
     allocator.release(first)
     again = allocator.lease(4, 0.0)
     assert allocator.live == [again, second, third]
 
 
-def test_a_worker_starts_at_zero() -> None:
-    """What a worker did is the difference to its slot at the lease; what all did is the whole."""
-    allocator = some_leases()
+def test_worker_counts_from_zero_and_totals_go_on() -> None:
+    """A worker's counts begin at zero in a reused slot. The totals include its predecessors."""
+    allocator = new_allocator()
     first = allocator.lease(1, 0.0)
     count(first, "a", 5)
     allocator.release(first)
@@ -62,9 +62,9 @@ def test_a_worker_starts_at_zero() -> None:
     assert seen() == ({("a",): [6.0], ("b",): [1.0]}, {("a",): [1.0], ("b",): [1.0]})
 
 
-def test_giving_back_twice_frees_once() -> None:
-    """A lease given back again takes nothing from the worker that has the slot by then."""
-    allocator = some_leases()
+def test_second_release_has_no_effect() -> None:
+    """A lease that is released again does not free the slot of the next worker."""
+    allocator = new_allocator()
     first = allocator.lease(1, 0.0)
     allocator.release(first)
     allocator.release(first)
@@ -76,9 +76,9 @@ def test_giving_back_twice_frees_once() -> None:
 
 
 @pytest.mark.parametrize("returned", [True, False])
-def test_what_belongs_to_one_worker_is_wiped(returned: bool) -> None:
-    """States, exit mark and in-flight requests go with the worker; the layout, the directory and the cells stay."""
-    allocator = some_leases()
+def test_release_wipes_what_belongs_to_one_worker(returned: bool) -> None:
+    """States, exit mark and in-flight requests are wiped. Layout, directory and cells stay."""
+    allocator = new_allocator()
     lease = allocator.lease(1, 11.0)
     slot = lease.slot
     assert (slot.header[layout.WORKER], slot.header[layout.BOOTING_AT]) == (1.0, 11.0)
@@ -104,9 +104,9 @@ def test_what_belongs_to_one_worker_is_wiped(returned: bool) -> None:
     assert list(slot.cells[:1]) == [1.0]
 
 
-def test_a_lease_is_fresh_even_if_its_slot_was_never_given_back_clean() -> None:
-    """What a worker wrote between the end of its lease and its own end does not show in the next lease."""
-    allocator = some_leases()
+def test_lease_is_clean_though_the_predecessor_wrote_after_its_release() -> None:
+    """What a worker writes between the release and its exit is not in the next lease."""
+    allocator = new_allocator()
     first = allocator.lease(1, 1.0)
     allocator.release(first)
     first.slot.header[layout.ABORT_AT] = first.slot.words[inflight_start(5)] = 9.0
@@ -116,9 +116,9 @@ def test_a_lease_is_fresh_even_if_its_slot_was_never_given_back_clean() -> None:
 
 
 def test_totals_never_go_backwards() -> None:
-    """Over a thousand workers that come, count and go in any order, every total grows, and nothing is lost."""
+    """A thousand workers are forked, count and exit in any order: every total grows, and none is lost."""
     chance = random.Random(7)
-    allocator, live = some_leases(), list[Lease]()
+    allocator, live = new_allocator(), list[Lease]()
     expected: dict[tuple[str, ...], float] = {}
     before: dict[tuple[str, ...], float] = {}
     for worker in range(1, 1001):
@@ -136,8 +136,8 @@ def test_totals_never_go_backwards() -> None:
     assert len(allocator.readers) <= 8
 
 
-def test_a_corrupt_slot_is_not_leased_again() -> None:
-    """Where something has written into a free slot, that is said twice, and then workers get other slots for ever."""
+def test_corrupt_slot_is_not_leased_again() -> None:
+    """A free slot into which something else has written raises twice. Afterwards workers get other slots."""
     allocator = SlotAllocator(lambda: Slot(100, 1000))
     lease = allocator.lease(1, 1.0)
     SlotWriter(lease.slot).add(FAILED.number, ("GET", "/", "ValueError"), 1)
@@ -149,8 +149,8 @@ def test_a_corrupt_slot_is_not_leased_again() -> None:
     assert [allocator.lease(worker, 3.0).number for worker in (3, 4)] == [1, 2]
 
 
-def test_a_slot_that_has_become_too_small_is_not_leased_again() -> None:
-    """A slot that no longer fits is left as it is, still read, and a larger one made once for all workers to come."""
+def test_slot_that_is_too_small_is_not_leased_again() -> None:
+    """A slot that no longer fits is still read. A larger one is mapped once and leased to all later workers."""
     wanted = 100
     allocator = SlotAllocator(lambda: Slot(wanted, 1000), lambda slot: len(slot.cells) >= wanted)
     allocator.release(allocator.lease(1, 1.0))

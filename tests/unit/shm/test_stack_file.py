@@ -77,7 +77,7 @@ Fork = Callable[..., Hung]
 
 
 def requests_to(*several: Hung) -> StackRequests:
-    """Return what a master does that has these workers."""
+    """Return the requests of a master with these workers."""
     registry: Any = SimpleNamespace(live=lambda: [hung.tracked for hung in several])
     return StackRequests(registry, STACK_FILE)
 
@@ -266,8 +266,8 @@ def test_older_text_in_the_part_of_a_slot_is_not_returned(fork: Fork) -> None:
     assert "of the slot before" not in text
 
 
-def test_a_signal_that_the_user_has_is_left_alone() -> None:
-    """Where the signal has a handler already it keeps it, and the process is not asked."""
+def test_signal_with_a_handler_is_not_used() -> None:
+    """A handler that is set already is kept, and ``arm`` returns False."""
     before = signal.signal(SIGNAL, lambda *_: None)
     try:
         assert StackFile().arm(0) is False
@@ -275,15 +275,15 @@ def test_a_signal_that_the_user_has_is_left_alone() -> None:
         signal.signal(SIGNAL, before)
 
 
-def test_a_slot_beyond_the_file_has_no_stacks() -> None:
-    """Nothing is armed there."""
+def test_slot_beyond_the_file_is_not_armed() -> None:
+    """``arm`` returns False."""
     assert StackFile().arm(SLOTS) is False
     assert signal.getsignal(SIGNAL) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_the_text_is_bounded(refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a long text beginning and end are shown, and no more is read, whatever kind of file there is."""
+def test_returned_text_is_bounded(refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long text beginning and end are returned, with any kind of file."""
     if refused:
 
         def memfd_create(*_: object) -> int:
@@ -304,8 +304,8 @@ def test_the_text_is_bounded(refused: bool, monkeypatch: pytest.MonkeyPatch) -> 
     assert (stacks.size(1), stacks.size(2), stacks.take(2)) == (0, 0, "")
 
 
-def test_a_limit_on_the_size_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the file may not be as large as all its parts, those that fit are there."""
+def test_file_under_a_limit_on_file_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the file cannot have its full size, the parts that fit can be written."""
 
     def too_large(fd: int, size: int) -> None:
         raise OSError(27, "File too large")
@@ -316,8 +316,8 @@ def test_a_limit_on_the_size_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (stacks.take(0), stacks.take(1), stacks.take(1)) == ("", "text", "")
 
 
-def test_a_file_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then there are no stacks, and that is all."""
+def test_without_a_file_there_are_no_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the file cannot be made, all methods have no effect."""
 
     def no_file() -> int:
         raise OSError(24, "Too many open files")
@@ -329,13 +329,13 @@ def test_a_file_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_is_closed_with_its_object() -> None:
-    """Nothing is left open of one that nobody has closed."""
+    """The descriptor is closed when the object is freed."""
     fd = StackFile().fd
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
 
 
-def test_there_is_a_signal() -> None:
-    """On Linux it is a real-time one, which no library of the system uses."""
+def test_signal_is_a_real_time_signal() -> None:
+    """On Linux it is one that the C library does not use."""
     assert signal.SIGRTMIN < SIGNAL < signal.SIGRTMAX
     assert stack_file.SIGNAL in signal.valid_signals()
