@@ -54,7 +54,7 @@ def test_sigsegv(serve: Serve, level: str) -> None:
     assert killed(samples) == {}
     assert samples.one("gunicorn_log_messages_total", level="warning") >= 1
     lines = exit_lines(server, 1 if level == "info" else 0)
-    assert lines == ([(str(pid), "signal (SIGSEGV)", "no request")] if level == "info" else [])
+    assert lines == ([(str(pid), "signal (SIGSEGV)", "no request in progress")] if level == "info" else [])
 
 
 def test_exit_code(serve: Serve) -> None:
