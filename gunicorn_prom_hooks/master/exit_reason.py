@@ -85,7 +85,7 @@ def classify_exit(facts: ExitFacts, oom: OomWatcher) -> tuple[ExitReason, str]:
 
     Args:
         facts: what is known of the exit.
-        oom: tells whether a SIGKILL was an OOM kill. It is asked only after a SIGKILL.
+        oom: decides whether a SIGKILL was an OOM kill. It is called only after a SIGKILL.
     """
     if facts.aborted:
         # On SIGABRT gunicorn's sync worker answers the request and exits with 0, the others exit with 1.

@@ -42,7 +42,7 @@ class WorkerExits:
         self.oom = OomKills()
         self.exit_stats = ExitStats(self.oom, max_endpoints)
         self.app_metrics: ApplicationMetrics | None = None
-        """Told of each exit; set once the application's metrics are set up."""
+        """Removes an exited worker's live gauges. Set once the application's metrics are set up."""
         self._log = log
         self._lines: deque[tuple[str, str]] = deque(maxlen=MAX_LINES)
         """Level and text."""

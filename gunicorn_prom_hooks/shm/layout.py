@@ -1,8 +1,8 @@
 """The layout of a slot: a piece of shared memory that one live worker writes and the master reads.
 
-A slot is anonymous shared memory that the master maps before it forks. All numbers are native-endian. Counts and times
-are IEEE doubles at offsets that are multiples of 8. So each one is written and read in one piece, also by a writer
-that is killed.
+A slot is anonymous shared memory that the master maps before it forks. All numbers are native-endian, since both sides
+are one machine. Counts and times are IEEE doubles at offsets that are multiples of 8. So each one is written and read
+in one piece, also by a writer that is killed.
 
 =================  ==============  =====================================================================
 offset in bytes    size in bytes   contents
@@ -17,7 +17,7 @@ offset in bytes    size in bytes   contents
 **Header.** ``VERSION`` is 1 once the slot is laid out. ``DIRECTORY_BYTES`` is the number of bytes of the directory that
 are valid. ``WORKER`` is the serial number of the worker that has the slot, 0 when it is free. ``BOOTING_AT`` to
 ``ABORT_AT`` are the unix times, in seconds, at which that worker entered the state, 0 for a state that it has not been
-in. ``RUNNING_CLOCK`` is the same moment on ``CLOCK_MONOTONIC``, written before it; durations are taken from that clock.
+in. ``RUNNING_CLOCK`` is ``RUNNING_AT`` on ``CLOCK_MONOTONIC``, written before it; durations are taken from that clock.
 ``EXIT_MARK`` is 0 until an orderly exit, then 1 + the exit code (0 to 255). ``EXIT_CAUSE`` is then the cause, one of
 the ``CAUSE_`` numbers. ``INTERRUPTED_REQUEST`` is the index among the slot's doubles of the start of an in-flight entry
 whose request was ended by the signal that ends the worker, 0 if there is none. ``INTERRUPTED_START`` is the start of
@@ -86,7 +86,7 @@ CAUSE_RELOADER: Final = 2.0
 CAUSE_UNCOUNTED: Final = 3.0
 """No signal, but a worker class that does not count requests for gunicorn, and ``max_requests`` is set: likely that."""
 CAUSE_SIGNAL: Final = 100.0
-"""Plus the number of the signal that told the worker to exit."""
+"""Plus the number of the signal that made the worker exit."""
 
 STACKS_ARMED: Final = 1.0
 STACKS_ASKED: Final = 2.0
