@@ -1,4 +1,4 @@
-"""Prometheus metrics for gunicorn, from ready-made server hooks: one line in ``gunicorn.conf.py``."""
+"""Prometheus metrics for gunicorn, enabled by one line in ``gunicorn.conf.py``."""
 
 from ._version import __version__
 from .hooks import (

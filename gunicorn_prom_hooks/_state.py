@@ -1,6 +1,6 @@
-"""Global state department: all that a process keeps between hooks, and the only place where it does.
+"""The per-process state between hooks. No other module keeps any.
 
-The master's part survives every reload, in which the config file runs anew. A worker inherits a copy of it through
+The master's part survives every reload, in which the config file runs again. A worker inherits a copy of it through
 the fork and adds its own part.
 """
 
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
     from .worker.recording.request_hooks import PostRequest, PreRequest
     from .worker.worker import WorkerRuntime
 
-LOOK_SECONDS: Final = 1.0
-"""So often at most everything is looked after before a fork: hooks, logger, exporter, files, and all other workers."""
+CHECK_SECONDS: Final = 1.0
+"""Minimum time between two forks before which everything is checked: hooks, logger, exporter, files, all workers."""
 errors = ErrorReporter()
 _latest: Composition | None = None
-"""Of the latest ``install`` call in this process."""
+"""The latest ``install`` call in this process."""
 _composition: Composition | None = None
-"""Of this server: the one that its configuration has hooks of. None where they are called by name alone."""
+"""The ``install`` call whose hooks this server's configuration has. None if the hooks are only called by name."""
 _reload_due = False
-"""The configuration has been read anew; no hook has been told of it yet."""
-_missed: mmap.mmap | None = None
-"""One byte, shared by all processes of the server: whether they have said that no hook of the master was reached."""
-_looked = -inf
-"""Monotonic seconds of the last fork before which everything was looked after."""
-is_due = True
-"""Everything is looked after before the fork that is next."""
+"""The configuration has been read again, and the reload is not yet counted."""
+_missing_logged: mmap.mmap | None = None
+"""One byte, shared by all processes of the server: whether missing hooks have been logged."""
+_last_check = -inf
+"""Monotonic seconds of the last fork before which everything was checked."""
+check_all = True
+"""Everything is checked before the next fork."""
 _master: Master | None = None
 _worker: WorkerRuntime | None = None
 _prepared: type | None = None
-"""The class of workers that ``prepare_worker`` was last called for."""
-_side_of: type[WorkerRuntime] | None = None
-"""``WorkerSide``, which ``prepare_worker`` imports."""
-by_name: tuple[PreRequest, PostRequest] | None = None
-"""In a worker: the request hooks, where the user calls them by name instead of using ``install``."""
+"""The worker class that ``prepare_worker`` was last called for."""
+_runtime_class: type[WorkerRuntime] | None = None
+"""``WorkerRuntime``, which ``prepare_worker`` imports."""
+request_hooks_by_name: tuple[PreRequest, PostRequest] | None = None
+"""In a worker without ``install``, whose user calls the hooks by name: its request hooks."""
 
 
 def load_settings(given: Mapping[str, Any]) -> _settings.Settings:
     """Return the settings of an ``install`` call.
 
     Raises:
-        InvalidSetting: at start. In a running master it is logged, and the last good settings stay.
+        InvalidSetting: at start. In a running master it is logged, and the previous settings stay.
     """
     try:
         return _settings.load(given)
@@ -60,76 +60,76 @@ def load_settings(given: Mapping[str, Any]) -> _settings.Settings:
         running = master()
         if running is None:
             raise
-        running.server.log.error("%s; the settings from before stay", error)
+        running.server.log.error("%s; the previous settings stay", error)
         return running.settings
 
 
-def installed(composition: Composition) -> None:
-    """Note an ``install`` call."""
-    global _latest, _missed  # noqa: PLW0603
+def register_install(composition: Composition) -> None:
+    """Register an ``install`` call."""
+    global _latest, _missing_logged  # noqa: PLW0603
     _latest = composition
-    if _missed is None:
-        _missed = mmap.mmap(-1, 1)
+    if _missing_logged is None:
+        _missing_logged = mmap.mmap(-1, 1)
 
 
-def forking(server: Any) -> Master:
-    """Return the master's side before a fork. ``is_due`` is whether it, and all else, has been looked after."""
-    global _looked, is_due  # noqa: PLW0603
+def before_fork(server: Any) -> Master:
+    """Return the master, before a fork. Sets ``check_all``; if it is true, hooks, settings and logger are checked."""
+    global _last_check, check_all  # noqa: PLW0603
     now = monotonic()
-    is_due = _reload_due or _master is None or _master.server is not server or now - _looked >= LOOK_SECONDS
-    if not is_due and _master is not None:
+    check_all = _reload_due or _master is None or _master.server is not server or now - _last_check >= CHECK_SECONDS
+    if not check_all and _master is not None:
         return _master
-    _looked = now
-    side = in_master(server)
+    _last_check = now
+    found = ensure_master(server)
     count_reload()
-    return side
+    return found
 
 
-def is_in_place(cfg: Any) -> bool:
-    """Return whether the worker that is forked next will call our ``post_fork``, which puts all others in place."""
-    return _composition is None or _composition.is_in_place(cfg, "post_fork")
+def is_post_fork_installed(cfg: Any) -> bool:
+    """Return whether the next worker will call our ``post_fork``, which reinstalls all other hooks."""
+    return _composition is None or _composition.is_installed(cfg, "post_fork")
 
 
-def in_master(server: Any) -> Master:
-    """Return the master's side, made when it is first asked for, with our hooks all in place and its settings."""
-    side = _master if _master is not None and _master.server is server else _begin(server)
+def ensure_master(server: Any) -> Master:
+    """Return the master, created at the first call, with our hooks installed and the current settings applied."""
+    current = _master if _master is not None and _master.server is server else _create_master(server)
     reinstall_hooks(server.cfg)
-    if _composition is not None and side.settings is not _composition.settings:
-        side.configure(_composition.settings)
-    _messages.attach(server.log, listening=True)
-    return side
+    if _composition is not None and current.settings is not _composition.settings:
+        current.apply_settings(_composition.settings)
+    _log_observer.attach(server.log, listening=True)
+    return current
 
 
 def reinstall_hooks(cfg: Any) -> None:
-    """Compose our hooks again with what has replaced them in a loaded configuration, unless they are called by name."""
+    """Compose our hooks with what has replaced them in a loaded configuration, unless they are called by name."""
     if _composition is not None:
         _composition.reinstall_hooks(cfg)
 
 
 def count_reload() -> None:
-    """Count the reload that is under way, once: all workers that there are will be replaced."""
+    """Count the current reload, once. It replaces all workers."""
     global _reload_due  # noqa: PLW0603
-    side = master()
-    if _reload_due and side is not None:
+    current = master()
+    if _reload_due and current is not None:
         _reload_due = False
-        side.reloaded()
+        current.note_reload()
 
 
-def _begin(server: Any) -> Master:
+def _create_master(server: Any) -> Master:
     global _composition, _master  # noqa: PLW0603
-    # Late: a process that only checks its configuration must not pay for what a server needs.
+    # Late: a process that only checks its configuration does not import what a server needs.
     from .master.master import Master
 
     _composition = _find_composition(server.cfg, _latest)
     settings = _settings.load({}) if _composition is None else _composition.settings
     errors.log = server.log
-    side = _master = Master(server, settings, errors)
+    created = _master = Master(server, settings, errors)
     try:
         _watch_reloads(server)
     except Exception:  # noqa: BLE001 - an application of another kind; its reloads are known from the hooks alone
         errors.report("reload")
-    side.begin()
-    return side
+    created.start_app_metrics()
+    return created
 
 
 def _find_composition(cfg: Any, otherwise: Composition | None) -> Composition | None:
@@ -137,7 +137,7 @@ def _find_composition(cfg: Any, otherwise: Composition | None) -> Composition | 
 
     Args:
         cfg: gunicorn's.
-        otherwise: the one to take where functions of the user's stand in the place of all of our hooks.
+        otherwise: returned if the user's functions have replaced all of our hooks.
     """
     found = origins(cfg)
     for origin in found:
@@ -147,10 +147,10 @@ def _find_composition(cfg: Any, otherwise: Composition | None) -> Composition | 
 
 
 def _watch_reloads(server: Any) -> None:
-    """Have the application's ``reload`` called through a function that composes the hooks of the new configuration.
+    """Wrap the application's ``reload``, to install our hooks in the new configuration.
 
-    Any hook of the master may have been replaced below the ``install`` line. Until the next hook of ours is called,
-    the old workers may be gone and new ones be there.
+    Any of the master's hooks may be replaced below the ``install`` line. Without this, old workers could exit and new
+    ones be forked before a hook of ours is called.
     """
     app = server.app
     reload = app.reload
@@ -159,7 +159,7 @@ def _watch_reloads(server: Any) -> None:
         latest = _latest
         result = reload(*args, **kwargs)
         try:
-            _reloaded(app.cfg, None if latest is _latest else _latest)
+            _after_reload(app.cfg, None if latest is _latest else _latest)
         except Exception:  # noqa: BLE001 - gunicorn must go on to reload
             errors.report("reload")
         return result
@@ -167,113 +167,116 @@ def _watch_reloads(server: Any) -> None:
     app.reload = reloading
 
 
-def _reloaded(cfg: Any, installed_anew: Composition | None) -> None:
+def _after_reload(cfg: Any, reinstalled: Composition | None) -> None:
     global _composition, _reload_due  # noqa: PLW0603
     if master() is None:
         return
     _reload_due = True
-    found = _find_composition(cfg, installed_anew)
+    found = _find_composition(cfg, reinstalled)
     if found is not None:
         _composition = found
         found.reinstall_hooks(cfg)
     elif _composition is not None:
-        count_reload()  # the install line is gone from the config file, and with it the hooks
+        count_reload()  # the install line was removed from the config file
 
 
-def say_if_missed(owner: Any) -> None:
-    """Say in the log of a worker or a server, once per server, that no hook of ours in the master was reached."""
-    global _missed  # noqa: PLW0603
+def log_if_hooks_missing(owner: Any) -> None:
+    """Log, once per server, that none of our hooks was called in the master. ``owner`` is a worker or the arbiter."""
+    global _missing_logged  # noqa: PLW0603
     if _master is not None:
         return
     try:
-        if _missed is None:
-            _missed = mmap.mmap(-1, 1)
-        if not _missed[0]:
-            _missed[0] = 1
+        if _missing_logged is None:
+            _missing_logged = mmap.mmap(-1, 1)
+        if not _missing_logged[0]:
+            _missing_logged[0] = 1
             owner.log.error(
                 "gunicorn_prom_hooks: no metrics: none of its hooks is called in the master; hooks defined below "
-                "install() replace them: move install() to the end"
+                "install() replace them: move install() to the end of the file"
             )
     except Exception:  # noqa: BLE001 - the user's logger may fail
         errors.report("log")
 
 
 def master() -> Master | None:
-    """The master's side, if this process is the master and not a worker that inherited it."""
+    """Return the master, if this process is the master; None in a worker, which has inherited the object."""
     return _master if _master is not None and _master.pid == os.getpid() else None
 
 
 def worker() -> WorkerRuntime | None:
-    """The worker's side, if this process is a worker and not a process that it forked."""
+    """Return the worker's runtime, if this process is a worker; None in a process that a worker has forked."""
     return _worker if _worker is not None and _worker.pid == os.getpid() else None
 
 
-def _count(level: str) -> None:
-    """Counts a message to gunicorn's error log, in the master or a worker, but not in what they fork."""
+def _count_message(level: str) -> None:
+    """Count a message to gunicorn's error log, in the master or a worker, but not in processes that they fork."""
     try:
-        counting = worker() or master()
-        if counting is not None:
-            counting.message(level)
-    except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
+        runtime = worker()
+        current = master() if runtime is None else None
+        if runtime is not None:
+            runtime.message(level)
+        elif current is not None:
+            current.count_message(level)
+    except Exception:  # noqa: BLE001 - this runs within a log call of gunicorn or the application
         errors.report("messages")
 
 
-def _listen(text: object, args: Any) -> None:
-    """Takes note of a message of gunicorn's in the master."""
+def _observe_message(text: object, args: Any) -> None:
+    """Read a message of gunicorn's in the master."""
     try:
-        listening = master()
-        if listening is not None:
-            listening.listen(text, args)
-    except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
+        current = master()
+        if current is not None:
+            current.observe_message(text, args)
+    except Exception:  # noqa: BLE001 - this runs within a log call of gunicorn or the application
         errors.report("messages")
 
 
-_messages = LogObserver(_count, _listen)
+_log_observer = LogObserver(_count_message, _observe_message)
 
 
 def prepare_worker(gunicorn_worker: Any) -> None:
-    """In the master, before a fork: import what a worker of this class needs, so that the worker need not.
+    """Import what a worker of this class needs. In the master, before a fork, so that all workers share it.
 
-    Later than gunicorn's own import of the class, a preloaded application, and what reads the environment for
-    ``prometheus_client``; again for another class, since a reload may bring one.
+    This comes after gunicorn's import of the class, after a preloaded application, and after what reads the
+    environment for ``prometheus_client``. It is repeated for another class: a reload may change the class.
     """
-    global _prepared, _side_of
+    global _prepared, _runtime_class
     if type(gunicorn_worker) is not _prepared:
         from .worker import instrument
         from .worker.worker import WorkerRuntime
 
         instrument.prepare(type(gunicorn_worker))
-        _prepared, _side_of = type(gunicorn_worker), WorkerRuntime
+        _prepared, _runtime_class = type(gunicorn_worker), WorkerRuntime
 
 
-def begin_worker(gunicorn_worker: Any) -> None:
-    """Makes the worker's side, right after the fork. Without a slot there is none, and nothing is recorded."""
+def start_worker(gunicorn_worker: Any) -> None:
+    """Create the worker's runtime, right after the fork. A worker without a slot has none, and records nothing."""
     global _worker  # noqa: PLW0603
     if worker() is not None:
         return
     if _master is None:
-        say_if_missed(gunicorn_worker)
+        log_if_hooks_missing(gunicorn_worker)
         return
-    member = _master.member(gunicorn_worker)
-    if member is not None and _side_of is not None:
+    tracked = _master.tracked_worker(gunicorn_worker)
+    if tracked is not None and _runtime_class is not None:
         errors.log = gunicorn_worker.log
-        _master.become_worker(member)
-        _worker = _side_of(gunicorn_worker, member.lease.reader, _master.settings, errors)
+        _master.become_worker(tracked)
+        _worker = _runtime_class(gunicorn_worker, tracked.lease.reader, _master.settings, errors)
 
 
-def ready_worker(gunicorn_worker: Any) -> None:
-    """Put in place what records requests, when the application is loaded and the user's hook has seen it."""
-    global by_name  # noqa: PLW0603
-    side = worker()
-    # Now: the application may have configured logging, and switched gunicorn's off.
-    _messages.attach(gunicorn_worker.log, listening=False)
-    if side is None or side.is_ready:
+def finish_worker(gunicorn_worker: Any) -> None:
+    """Install the request hooks, after the application is loaded and the user's hook has run."""
+    global request_hooks_by_name  # noqa: PLW0603
+    runtime = worker()
+    # Now: the application may have configured logging, and disabled gunicorn's loggers.
+    _log_observer.attach(gunicorn_worker.log, listening=False)
+    if runtime is None or runtime.is_ready:
         return
-    made = side.ready()
+    made = runtime.ready()
     reinstall_hooks(gunicorn_worker.cfg)
     if made is None:
         remove_request_hooks(gunicorn_worker)
     elif _composition is None:
-        by_name = made
+        request_hooks_by_name = made
     else:
         _composition.install_request_hooks(gunicorn_worker, *made)

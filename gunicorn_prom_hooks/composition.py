@@ -1,4 +1,4 @@
-"""Hooks composed of two: ours, which never raises, and the user's, which runs as it would without ours."""
+"""Composition of our hooks with the user's. Ours never raise; the user's run as they would without ours."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ AnyHook = Callable[..., Any]
 REQUEST_HOOKS: Final = ("pre_request", "post_request")
 
 _VALUE: Final = attrgetter("value")
-"""Of a setting of gunicorn's, as its ``get`` returns it."""
-_OURS: Final[WeakSet[Any]] = WeakSet()
-"""Every hook function of this package. Membership is identity: what ``functools.wraps`` makes of one is not in here."""
+"""The value of one of gunicorn's settings, as its ``get`` returns it."""
+_MANAGED: Final[WeakSet[Any]] = WeakSet()
+"""All hook functions of this package, by identity. A user's function that ``functools.wraps`` one is not in it."""
 _ORIGIN: Final = "_gunicorn_prom_hooks_origin"
-"""Attribute of these functions: their ``Origin``. To be read only of what is in ``_OURS``."""
+"""The attribute of these functions with their ``Origin``. Read only from functions in ``_MANAGED``."""
 
 
 def do_nothing(*args: Any) -> None:
-    """Do nothing."""
+    """Accept any arguments and do nothing."""
 
 
-class Parts(NamedTuple):
-    """A hook of ours, split around the user's. Neither part may raise.
+class HookParts(NamedTuple):
+    """The parts of one of our hooks. Neither may raise.
 
     Attributes:
-        before: runs first.
+        before: runs before the user's hook.
         after: runs when the user's hook has returned.
     """
 
@@ -40,17 +40,17 @@ class Parts(NamedTuple):
     after: AnyHook = do_nothing
 
 
-def run(name: str, parts: Parts, theirs: AnyHook, *args: Any) -> Any:
-    """Run a hook of ours around the user's, and return what that returns.
+def run_around(name: str, parts: HookParts, user_hook: AnyHook, *args: Any) -> Any:
+    """Run one of our hooks around the user's, and return what the user's returns.
 
-    The user's may call another hook of ours of that name. What comes after the user's is left to the outermost one.
+    The user's hook may call our hook of that name. Only the outermost call runs the part after the user's hook.
     """
     parts.before(*args)
     if name in _RUNNING:
-        return theirs(*args)
+        return user_hook(*args)
     _RUNNING.add(name)
     try:
-        result = theirs(*args)
+        result = user_hook(*args)
     finally:
         _RUNNING.discard(name)
     parts.after(*args)
@@ -58,75 +58,77 @@ def run(name: str, parts: Parts, theirs: AnyHook, *args: Any) -> Any:
 
 
 _RUNNING: Final[set[str]] = set()
-"""Names of the hooks that are running."""
+"""Names of the hooks that are running now."""
 
 
 class Origin(NamedTuple):
-    """Where a hook of ours comes from.
+    """The origin of one of our hooks.
 
     Attributes:
-        composition: the ``install`` call that made it; None for the hooks that are imported by name.
-        theirs: the user's hook in it, or None.
+        composition: the ``install`` call that made it; None for a hook that is imported by name.
+        user_hook: the user's hook that it calls, or None.
     """
 
     composition: Composition | None
-    theirs: AnyHook | None
+    user_hook: AnyHook | None
 
 
 def mark_hook(hook: AnyHook, origin: Origin = Origin(None, None)) -> None:  # noqa: B008 - it is immutable
     """Register a function as one of our hooks."""
     setattr(hook, _ORIGIN, origin)
-    _OURS.add(hook)
+    _MANAGED.add(hook)
 
 
 def origin_of(hook: object) -> Origin | None:
-    """Return where a hook comes from; None if it is not one of ours, whatever its attributes say."""
-    # Its type first: no method of the user's object is asked for a hash or for equality.
-    if type(hook) is FunctionType and hook in _OURS:
+    """Return the origin of a hook; None if it is not one of ours, whatever its attributes are."""
+    # The type first: ``__hash__`` and ``__eq__`` of a user's object are not called.
+    if type(hook) is FunctionType and hook in _MANAGED:
         origin: Origin = getattr(hook, _ORIGIN)
         return origin
     return None
 
 
 class Composition:
-    """One ``install`` call: its settings, and how its hooks are composed with the user's.
+    """One ``install`` call: its settings, and its hooks composed with the user's.
 
     Args:
-        parts: our hooks by name, in the order in which gunicorn calls them first.
-        settings: of this call; opaque here.
+        parts: our hooks by name, in the order in which gunicorn first calls them.
+        settings: of this call; not read here.
     """
 
-    def __init__(self, parts: Mapping[str, Parts], settings: Any) -> None:
+    def __init__(self, parts: Mapping[str, HookParts], settings: Any) -> None:
         self._parts = parts
         self.settings = settings
         self._settings: Any = None
-        self._watched: list[Any] = []
-        """Of the configuration that was last looked at, gunicorn's settings that are hooks of ours."""
-        self._placed: list[Any] = []
-        """What they were then."""
-        self._kept: dict[str, Any] = {}
-        """The same, by name."""
+        self._hook_settings: list[Any] = []
+        """The hook settings of the configuration that was last checked."""
+        self._installed: list[Any] = []
+        """Their values after that check."""
+        self._installed_by_name: dict[str, Any] = {}
+        """The same values by name."""
 
     def compose(self, name: str, hook: object) -> AnyHook:
-        """Return our hook composed with what is set for that name: the user's hook, one of ours, or None.
+        """Return our hook composed with the one that is set: the user's, one of ours, or None.
 
         Raises:
-            TypeError: the user's is not a hook; gunicorn's own validator says so.
+            TypeError: gunicorn's validator refuses the user's hook.
         """
         origin = origin_of(hook)
-        theirs = _validated(name, hook) if origin is None else origin.theirs
+        user_hook = _validated_user_hook(name, hook) if origin is None else origin.user_hook
         parts = self._parts[name]
         if name in REQUEST_HOOKS:
-            hook = _HOT[name](parts.before, theirs or do_nothing)
+            hook = _REQUEST_HOOK_MAKERS[name](parts.before, user_hook or do_nothing)
         else:
-            hook = _FIXED[_gunicorn_arity(name)](functools.partial(run, name, parts, theirs or do_nothing))
-        return self._mark(name, hook, theirs)
+            hook = _FIXED_ARITY[_gunicorn_arity(name)](
+                functools.partial(run_around, name, parts, user_hook or do_nothing)
+            )
+        return self._mark(name, hook, user_hook)
 
     def reinstall_hooks(self, cfg: Any) -> None:
         """Compose our hooks again with what has replaced them in gunicorn's loaded configuration."""
-        # As a rule nothing has. This is asked before and after each fork, when whatever is touched is copied: so it is
-        # asked in C, of the settings themselves.
-        if cfg.settings is self._settings and all(map(is_, map(_VALUE, self._watched), self._placed)):
+        # As a rule nothing has. This check runs before and after each fork, which copies all memory that is touched.
+        # So it runs in C, and reads the settings themselves.
+        if cfg.settings is self._settings and all(map(is_, map(_VALUE, self._hook_settings), self._installed)):
             return
         settings = self._settings = cfg.settings
         for name in self._parts:
@@ -134,60 +136,60 @@ class Composition:
             origin = origin_of(hook)
             if origin is None or origin.composition is not self:
                 cfg.set(name, self.compose(name, hook))
-        self._watched = [settings[name] for name in self._parts]
-        self._placed = list(map(_VALUE, self._watched))
-        self._kept = dict(zip(self._parts, self._placed, strict=True))
+        self._hook_settings = [settings[name] for name in self._parts]
+        self._installed = list(map(_VALUE, self._hook_settings))
+        self._installed_by_name = dict(zip(self._parts, self._installed, strict=True))
 
-    def is_in_place(self, cfg: Any, name: str) -> bool:
-        """Return whether what stands there under this name is what ``put_back`` has left there."""
-        return cfg.settings is self._settings and cfg.settings[name].value is self._kept[name]
+    def is_installed(self, cfg: Any, name: str) -> bool:
+        """Return whether a hook is still the one that ``reinstall_hooks`` has set."""
+        return cfg.settings is self._settings and cfg.settings[name].value is self._installed_by_name[name]
 
     def install_request_hooks(self, worker: Any, pre_request: AnyHook, post_request: AnyHook) -> None:
-        """Put the request hooks made for this worker in front of the user's, whatever stands there now."""
-        for name, ours in zip(REQUEST_HOOKS, (pre_request, post_request), strict=True):
-            theirs = _behind(worker.cfg, name)
-            if theirs is None and name == "pre_request" and _logs_debug(worker.log):
-                theirs = _gunicorn_default(name)
-            hook = ours if theirs is None else _HOT[name](ours, theirs)
-            # Not by ``set``: its validator looks at the signature, and writes to memory that the worker shares so far.
-            worker.cfg.settings[name].value = self._mark(name, hook, theirs)
+        """Install the request hooks made for this worker, in front of the user's, whatever is set now."""
+        for name, own_hook in zip(REQUEST_HOOKS, (pre_request, post_request), strict=True):
+            user_hook = _user_hook(worker.cfg, name)
+            if user_hook is None and name == "pre_request" and _logs_debug(worker.log):
+                user_hook = _gunicorn_default(name)
+            hook = own_hook if user_hook is None else _REQUEST_HOOK_MAKERS[name](own_hook, user_hook)
+            # Without ``set``: its validator reads the signature, and writes to memory still shared with the master.
+            worker.cfg.settings[name].value = self._mark(name, hook, user_hook)
 
-    def _mark(self, name: str, hook: AnyHook, theirs: AnyHook | None) -> AnyHook:
-        mark_hook(hook, Origin(self, theirs))
+    def _mark(self, name: str, hook: AnyHook, user_hook: AnyHook | None) -> AnyHook:
+        mark_hook(hook, Origin(self, user_hook))
         hook.__name__ = name
         hook.__qualname__ = f"gunicorn_prom_hooks.{name}"
         return hook
 
 
 def origins(cfg: Any) -> list[Origin]:
-    """Return where those hooks in gunicorn's loaded configuration come from that are ours."""
+    """Return the origins of our hooks in gunicorn's loaded configuration."""
     found = (origin_of(setting.get()) for setting in cfg.settings.values())
     return [origin for origin in found if origin is not None]
 
 
 def remove_request_hooks(worker: Any) -> None:
-    """Take our request hooks out of a worker that has no use for them, and leave the user's.
+    """Remove our request hooks from a worker that does not need them; the user's stay.
 
-    gunicorn's asgi worker serves faster where there are none at all.
+    gunicorn's asgi worker is faster without any request hook.
     """
     for name in REQUEST_HOOKS:
-        theirs = _behind(worker.cfg, name)
-        worker.cfg.set(name, worker.cfg.settings[name].default if theirs is None else theirs)
+        user_hook = _user_hook(worker.cfg, name)
+        worker.cfg.set(name, worker.cfg.settings[name].default if user_hook is None else user_hook)
 
 
-def _behind(cfg: Any, name: str) -> AnyHook | None:
-    """Return the user's hook of that name, None if there is none."""
+def _user_hook(cfg: Any, name: str) -> AnyHook | None:
+    """Return the user's hook of that name; None if there is none."""
     hook = cfg.settings[name].get()
     origin = origin_of(hook)
-    return _validated(name, hook) if origin is None else origin.theirs
+    return _validated_user_hook(name, hook) if origin is None else origin.user_hook
 
 
-def _validated(name: str, hook: object) -> AnyHook | None:
-    """Return a hook of the user's as gunicorn calls it; None for gunicorn's own.
+def _validated_user_hook(name: str, hook: object) -> AnyHook | None:
+    """Return a user's hook as gunicorn calls it; None for gunicorn's default.
 
-    The validator also resolves "module.function", and makes four parameters of post_request's two or three. It goes by
-    the innermost function behind a decorator. The decorated one may take fewer: the user's hook by that name did, until
-    ours, which takes four, stood in its place.
+    The validator also resolves "module.function", and extends a post_request of two or three parameters to four. It
+    reads the signature of the innermost function behind a decorator. That may be ours, which takes four, while the
+    decorator takes as many as the user's hook took that ours has replaced.
     """
     if hook is None or hook is _gunicorn_default(name):
         return None
@@ -200,10 +202,10 @@ def _validated(name: str, hook: object) -> AnyHook | None:
 
 
 def _own_arity(hook: AnyHook) -> int | None:
-    """Return how many arguments a callable takes itself, whatever it decorates; None if any number."""
+    """Return the number of arguments that a callable takes, whatever it decorates; None if it takes any number."""
     try:
         kinds = [parameter.kind for parameter in inspect.signature(hook, follow_wrapped=False).parameters.values()]
-    except (TypeError, ValueError):  # one without a signature
+    except (TypeError, ValueError):  # it has no signature
         return None
     return None if inspect.Parameter.VAR_POSITIONAL in kinds else sum(kind in _POSITIONAL for kind in kinds)
 
@@ -226,32 +228,32 @@ def _gunicorn_arity(name: str) -> int:
 
 
 def _logs_debug(log: Any) -> bool:
-    """Return whether gunicorn's own pre_request hook, a debug line, would be seen."""
+    """Return whether gunicorn's default pre_request hook, a debug line, would be logged."""
     error_log = getattr(log, "error_log", None)
     return error_log is None or bool(error_log.isEnabledFor(logging.DEBUG))
 
 
-def _hot_pre_request(ours: AnyHook, theirs: AnyHook) -> AnyHook:
+def _make_pre_request(own_hook: AnyHook, user_hook: AnyHook) -> AnyHook:
     def hook(worker: Any, req: Any) -> Any:
-        ours(worker, req)
-        return theirs(worker, req)
+        own_hook(worker, req)
+        return user_hook(worker, req)
 
     return hook
 
 
-def _hot_post_request(ours: AnyHook, theirs: AnyHook) -> AnyHook:
-    # A hook of the user's that calls this one by name may give it as little as it took before ours was in it.
+def _make_post_request(own_hook: AnyHook, user_hook: AnyHook) -> AnyHook:
+    # A user's hook that calls this one by name may pass as few arguments as it took without ours.
     def hook(worker: Any, req: Any, environ: Any = None, resp: Any = None) -> Any:
-        ours(worker, req, environ, resp)
-        return theirs(worker, req, environ, resp)
+        own_hook(worker, req, environ, resp)
+        return user_hook(worker, req, environ, resp)
 
     return hook
 
 
-_FIXED: Final[Mapping[int, Callable[[AnyHook], AnyHook]]] = {
+_FIXED_ARITY: Final[Mapping[int, Callable[[AnyHook], AnyHook]]] = {
     1: lambda call: lambda a: call(a),  # noqa: PLW0108
     2: lambda call: lambda a, b: call(a, b),  # noqa: PLW0108
     3: lambda call: lambda a, b, c: call(a, b, c),  # noqa: PLW0108
 }
-"""Make a function with so many parameters: gunicorn counts them, and takes no others."""
-_HOT: Final = {"pre_request": _hot_pre_request, "post_request": _hot_post_request}
+"""Makers of a function with this number of parameters: gunicorn checks the number."""
+_REQUEST_HOOK_MAKERS: Final = {"pre_request": _make_pre_request, "post_request": _make_post_request}

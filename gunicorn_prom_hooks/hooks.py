@@ -1,11 +1,11 @@
-"""The ready-made hooks, one for each of gunicorn's: what happens where. None of them ever raises.
+"""gunicorn's server hooks, one function each. None of them raises.
 
-Which process and when: gunicorn's documentation, "Server Hooks". Those of the master run between signals, but for
-``child_exit``, which before gunicorn 24 runs in the SIGCHLD handler; ``worker_int`` and ``worker_abort`` run in signal
-handlers of the worker.
+gunicorn's documentation, "Server Hooks", says in which process each one runs, and when. The master's run in its main
+loop, except ``child_exit`` before gunicorn 24, which runs in the SIGCHLD handler. ``worker_int`` and ``worker_abort``
+run in signal handlers of the worker.
 
-Each may be reached more than once for one event, by gunicorn and by a hook of the user's that calls it by name. So
-each is idempotent: what it does belongs to the worker, the reload or the process that it is told of.
+A hook may be called more than once for one event: by gunicorn, and by a hook of the user's that calls it by name. So
+each one is idempotent per worker, reload or process.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from . import _state
-from .composition import Parts, do_nothing, mark_hook, run
+from .composition import HookParts, do_nothing, mark_hook, run_around
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
 
-PARTS: Final[dict[str, Parts]] = {}
-"""Our hooks by name, in the order in which gunicorn calls them first: what runs before the user's, and after it."""
+PARTS: Final[dict[str, HookParts]] = {}
+"""By name, what runs before the user's hook and after it, in the order in which gunicorn first calls the hooks."""
 
 
 def _hook(after: Callable[..., None] = do_nothing) -> Callable[[Hook], Hook]:
-    """Register a hook, guarded.
+    """Register a hook so that its exceptions are reported, not raised.
 
     Args:
-        after: what is done when the user's hook of that name has returned. Called by name, a hook does all at once.
+        after: runs when the user's hook has returned. A hook that is called by name runs both parts.
     """
 
     def register(before: Hook) -> Hook:
         name = before.__name__
-        parts = PARTS[name] = Parts(_guarded(before, name), _guarded(after, name))
+        parts = PARTS[name] = HookParts(_guarded(before, name), _guarded(after, name))
 
         @functools.wraps(before)
         def whole(*args: Any) -> None:
-            run(name, parts, do_nothing, *args)
+            run_around(name, parts, do_nothing, *args)
 
         mark_hook(whole)
         return whole  # type: ignore[return-value]  # functools.wraps keeps the signature
@@ -54,141 +54,148 @@ def _guarded(hook: Callable[..., None], name: str) -> Callable[..., None]:
     return guarded
 
 
-def _serve(server: Any, worker: Any = None) -> None:
-    """Start the exporter, or have it follow the settings. The user's hook has taken the ports that it wants by now."""
-    _state.in_master(server).serve(again=worker is None)
+def _update_exporter(server: Any, worker: Any = None) -> None:
+    """Start the exporter or give it the current settings. After the user's hook, which may bind ports itself."""
+    _state.ensure_master(server).update_exporter(read_files=worker is None)
 
 
-def _before_fork(server: Any, worker: Any) -> None:
-    """Have our hooks called in the worker, whatever the user's ``pre_fork`` has set.
+def _check_after_users_pre_fork(server: Any, worker: Any) -> None:
+    """Make sure that the worker calls our hooks, whatever the user's ``pre_fork`` has set.
 
-    A reload forks hundreds of workers a second, and what is touched in between is copied for each. So all else is
-    looked after less often.
+    A reload forks hundreds of workers a second, and each fork copies the memory that is touched in between. So
+    everything else is checked less often.
     """
-    if _state.is_due or not _state.is_in_place(server.cfg):
-        # Where a when_ready below the install line has replaced ours, pre_fork is the first that is called.
-        _serve(server, worker)
+    if _state.check_all or not _state.is_post_fork_installed(server.cfg):
+        # If a when_ready below the install line has replaced ours, pre_fork is the first hook of ours that is called.
+        _update_exporter(server, worker)
 
 
-def _compose_again(server: Any, worker: Any) -> None:
+def _reinstall_hooks(server: Any, worker: Any) -> None:
     _state.reinstall_hooks(worker.cfg)
 
 
 def _close(server: Any) -> None:
     master = _state.master()
     if master is not None:
-        master.close_all()
+        master.close()
 
 
 @_hook()
 def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
-    """In the master, at its start and at every reload, before the application is loaded."""
-    _state.in_master(server).resized(new_value)
+    """Run in the master at its start and at every reload, before the application is loaded."""
+    _state.ensure_master(server).note_resize(new_value)
 
 
 @_hook()
 def on_starting(server: Any) -> None:
-    """In the master, before it listens."""
-    _state.in_master(server)
+    """Run in the master before it listens."""
+    _state.ensure_master(server)
 
 
-@_hook(after=_serve)
+@_hook(after=_update_exporter)
 def when_ready(server: Any) -> None:
-    """In the master, when it listens and before the first worker."""
-    _state.in_master(server)
+    """Run in the master when it listens, before the first worker."""
+    _state.ensure_master(server)
 
 
-@_hook(after=_serve)
+@_hook(after=_update_exporter)
 def on_reload(server: Any) -> None:
-    """In the master, after a HUP has read the configuration anew and before the new workers."""
-    _state.in_master(server)
+    """Run in the master after a HUP has reloaded the configuration, before the new workers."""
+    _state.ensure_master(server)
     _state.count_reload()
 
 
-@_hook(after=_before_fork)
+@_hook(after=_check_after_users_pre_fork)
 def pre_fork(server: Any, worker: Any) -> None:
-    """In the master, before each fork."""
-    master = _state.forking(server)
-    master.forking(worker, look=_state.is_due)
+    """Run in the master before each fork."""
+    master = _state.before_fork(server)
+    master.before_fork(worker, check_all=_state.check_all)
     _state.prepare_worker(worker)
 
 
-@_hook(after=_compose_again)
+@_hook(after=_reinstall_hooks)
 def post_fork(server: Any, worker: Any) -> None:
-    """In the worker, first thing."""
-    _state.begin_worker(worker)
+    """Run in the worker right after the fork."""
+    _state.start_worker(worker)
 
 
-@_hook(after=_state.ready_worker)
+@_hook(after=_state.finish_worker)
 def post_worker_init(worker: Any) -> None:
-    """In the worker, when the application is loaded. The user's hook sees the application as it was loaded."""
-    _state.say_if_missed(worker)
+    """Run in the worker when the application is loaded. The user's hook runs before the application is instrumented."""
+    _state.log_if_hooks_missing(worker)
 
 
 @_hook()
 def worker_int(worker: Any) -> None:
-    """In the worker, on SIGINT and SIGQUIT."""
-    _state.say_if_missed(worker)
-    side = _state.worker()
-    if side is not None:
-        side.interrupted()
+    """Run in the worker on SIGINT and SIGQUIT."""
+    _state.log_if_hooks_missing(worker)
+    runtime = _state.worker()
+    if runtime is not None:
+        runtime.interrupted()
 
 
 @_hook()
 def worker_abort(worker: Any) -> None:
-    """In the worker, on SIGABRT: the master's way to end one that has timed out."""
-    _state.say_if_missed(worker)
-    side = _state.worker()
-    if side is not None:
-        side.aborting()
+    """Run in the worker on SIGABRT, which the master sends after a timeout."""
+    _state.log_if_hooks_missing(worker)
+    runtime = _state.worker()
+    if runtime is not None:
+        runtime.aborting()
 
 
 @_hook()
 def worker_exit(server: Any, worker: Any) -> None:
-    """In the worker, last thing; in the master instead of ``child_exit`` where a worker could not be signalled."""
-    _state.say_if_missed(worker)
-    side, master = _state.worker(), _state.master()
-    if side is not None:
-        side.leaving()
+    """Run in the worker at the end of an orderly exit.
+
+    gunicorn also calls it in the master, instead of ``child_exit``, if a worker could not be signaled.
+    """
+    _state.log_if_hooks_missing(worker)
+    runtime, master = _state.worker(), _state.master()
+    if runtime is not None:
+        runtime.leaving()
     elif master is not None:
-        master.left(worker)
+        master.worker_exited(worker)
 
 
 @_hook()
 def child_exit(server: Any, worker: Any) -> None:
-    """In the master, when a worker has ended."""
-    _state.say_if_missed(worker)
+    """Run in the master when a worker has exited."""
+    _state.log_if_hooks_missing(worker)
     master = _state.master()
     if master is not None:
-        master.left(worker)
+        master.worker_exited(worker)
 
 
 @_hook(after=_close)
 def on_exit(server: Any) -> None:
-    """In the master, last thing. The user's hook still has the exporter and the application's metrics."""
-    _state.say_if_missed(server)
+    """Run in the master at its end. The exporter and the application's metrics are closed after the user's hook."""
+    _state.log_if_hooks_missing(server)
     master = _state.master()
     if master is not None:
-        master.exiting()
+        master.record_final_exits()
 
 
 def pre_request(worker: Any, req: Any) -> None:
-    """In the worker, before each request. Under ``install`` the hook made for this worker stands in its place."""
-    if _state.by_name is not None:
-        _state.by_name[0](worker, req)
+    """Run in the worker before each request, if it is called by name.
+
+    Under ``install`` another function replaces it: one of ``worker/recording/event_loop_hooks.py``, chosen for the
+    worker class by ``worker/instrument.py`` and installed by ``Composition.install_request_hooks``.
+    """
+    if _state.request_hooks_by_name is not None:
+        _state.request_hooks_by_name[0](worker, req)
     else:
-        _state.say_if_missed(worker)
+        _state.log_if_hooks_missing(worker)
 
 
 def post_request(worker: Any, req: Any, environ: Any = None, resp: Any = None) -> None:
-    """In the worker, after each request. Under ``install`` the hook made for this worker stands in its place."""
-    if _state.by_name is not None:
-        _state.by_name[1](worker, req, environ, resp)
+    """Run in the worker after each request, if it is called by name. See ``pre_request``."""
+    if _state.request_hooks_by_name is not None:
+        _state.request_hooks_by_name[1](worker, req, environ, resp)
     else:
-        _state.say_if_missed(worker)
+        _state.log_if_hooks_missing(worker)
 
 
-# Not behind a guard of their own: they hand on to what is guarded.
+# Without ``_guarded``: the functions that they call do not raise.
 for _request_hook in (pre_request, post_request):
     mark_hook(_request_hook)
-    PARTS[_request_hook.__name__] = Parts(_request_hook)
+    PARTS[_request_hook.__name__] = HookParts(_request_hook)

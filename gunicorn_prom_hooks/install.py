@@ -1,4 +1,4 @@
-"""install(): the hooks composed into a gunicorn configuration."""
+"""``install()``, which adds the hooks to a gunicorn configuration."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from . import _state, hooks
 from .composition import Composition
 
 HOOKS: Final = tuple(hooks.PARTS)
-"""Those of gunicorn's hooks that we have one for."""
+"""The names of the hooks that ``install`` sets."""
 
 
 def install(namespace: MutableMapping[str, Any], /, **settings: Any) -> None:
     """Add the hooks to a gunicorn configuration.
 
-    It does nothing but that: no file, no port, no thread before gunicorn starts. Hooks that the user defines, above or
-    below the call, run after ours with what gunicorn gives them. The settings belong to the hooks of this namespace.
-    Calling it twice on one namespace is calling it once, with the settings of the last call.
+    It opens no file and no port, and starts no thread. Hooks that the user defines above or below the call run after
+    ours, with the arguments that gunicorn passes. The settings belong to the hooks of this namespace. After a second
+    call with the same namespace, the settings of that call are used.
 
     Args:
         namespace: ``globals()`` of the config file, or the options dict of a custom ``BaseApplication``.
-        settings: see ``Settings``. A keyword beats the environment, which beats the default.
+        settings: see ``Settings``. A keyword overrides the environment, which overrides the default.
 
     Raises:
-        InvalidSetting: when gunicorn starts. At a reload the bad setting is logged and the old ones stay.
+        InvalidSetting: when gunicorn starts. At a reload the invalid setting is logged, and the previous settings stay.
     """
     composition = Composition(hooks.PARTS, _state.load_settings(settings))
-    _state.installed(composition)
+    _state.register_install(composition)
     for name in HOOKS:
         try:
             namespace[name] = composition.compose(name, namespace.get(name))
-        except Exception:  # noqa: BLE001, S112 - what is no hook is left as it is: gunicorn refuses it, and says why
+        except Exception:  # noqa: BLE001, S112 - gunicorn refuses the value itself, with a message
             continue

@@ -1,4 +1,4 @@
-"""What a user may set: keyword over environment over default, checked before the server starts."""
+"""The settings: keyword over environment over default, checked before the server starts."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from ipaddress import ip_address
 from typing import Any, cast
 
 Endpoint = Callable[[Mapping[str, Any]], "str | None"]
-"""A user's own ``endpoint``: WSGI environ or ASGI scope after the request, to label value, or None for the default."""
+"""The user's ``endpoint``: from WSGI environ or ASGI scope, after the request, to a label value; None: the default."""
 
 MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
-"""Where prometheus_client looks for the directory."""
+"""The environment variable in which prometheus_client looks for the directory."""
 _OLD_MULTIPROC_DIR = "prometheus_multiproc_dir"
-"""Deprecated, and still taken by prometheus_client."""
-_NOT_MEANT_FOR_US = "tcp://"
-"""What Kubernetes sets PROMETHEUS_METRICS_PORT to, beside a Service that is called prometheus-metrics."""
+"""The deprecated name, which prometheus_client still reads."""
+_KUBERNETES_PREFIX = "tcp://"
+"""The beginning of what Kubernetes sets PROMETHEUS_METRICS_PORT to, for a Service named prometheus-metrics."""
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
 
 
 class InvalidSetting(SystemExit):
-    """A setting that cannot be used. Its text is one line: the setting, the value, what is allowed.
+    """An invalid setting. The text is one line with the setting, the value and what is allowed.
 
-    It is a ``SystemExit`` because gunicorn prints a traceback for any other exception in a config file.
+    A ``SystemExit``, because gunicorn prints a traceback for any other exception in a config file.
     """
 
 
@@ -33,22 +33,22 @@ class Settings:
     """The settings, checked and ready for use.
 
     Attributes:
-        port: TCP port of the metrics, 1 to 65535; 0: no HTTP server.
-        address: IP address to bind, or a host name, which is bound at each address that it has.
+        port: TCP port of the exporter, 1 to 65535; 0: no exporter.
+        address: IP address to bind, or a host name, of which every address is bound.
         endpoint: the user's callable, or None.
-        max_endpoints: different values of the label ``endpoint``, 1 to 10,000; more become ``<other>``. Each adds, for
-            each of its methods, 4 KB and 0.3 ms of CPU to a scrape: 10,000 with three methods are 123 MB and 10 s,
-            Prometheus' default ``scrape_timeout``.
+        max_endpoints: maximum number of values of the label ``endpoint``, 1 to 10,000; further ones become ``<other>``.
+            Each adds 4 KB and 0.3 ms of CPU to a scrape for each of its methods. So 10,000 with three methods are
+            123 MB and 10 s, Prometheus' default ``scrape_timeout``.
         worker_label: ``age``: worker_id is ``worker_<age>_<timestamp>``; ``slot``: ``worker_<slot>``.
-        queue_header: header in which a proxy says when it passed the request on; empty: none is looked at.
-        app_metrics: whether the application's own metrics are on the page. Taken at the start, not at a reload.
-        multiproc_dir: directory for these; empty: a private one; None: what the environment names. Taken at the start,
-            not at a reload.
-        status_page: whether there is a status page beside the metrics.
-        certfile: PEM file with the certificate chain of the metrics port; empty: plain HTTP.
+        queue_header: request header with the time at which a proxy forwarded the request; empty: none is read.
+        app_metrics: whether the application's own metrics are exposed. Read at the start, not at a reload.
+        multiproc_dir: directory for these; empty: a private one; None: the one that the environment names. Read at the
+            start, not at a reload.
+        status_page: whether the exporter serves a status page.
+        certfile: PEM file with the certificate chain of the exporter; empty: plain HTTP.
         keyfile: PEM file with its private key; empty: it is in ``certfile``.
-        client_cafile: PEM file with the authorities whose client certificates are let in; empty: none is asked for.
-        token: what a client has to send as its bearer token; empty: none.
+        client_cafile: PEM file with the authorities whose client certificates are accepted; empty: none is required.
+        token: bearer token that a client must send; empty: none.
         basic_auth: ``user:password`` that a client may send instead; empty: none.
     """
 
@@ -69,10 +69,10 @@ class Settings:
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings from ``install``'s keywords and the environment.
+    """Return the settings from ``install``'s keywords and the environment.
 
     Raises:
-        InvalidSetting: naming the setting, the value and what is allowed.
+        InvalidSetting: a setting is unknown or its value is not allowed.
     """
     if MULTIPROC_DIR not in environ:
         environ = {**environ, MULTIPROC_DIR: named_directory(environ)}
@@ -84,11 +84,11 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     for name, (variable, check) in _CHECKS.items():
         if name in given:
             values[name] = check(f"setting {name}", given[name])
-        elif environ.get(variable) and not environ[variable].startswith(_NOT_MEANT_FOR_US):
+        elif environ.get(variable) and not environ[variable].startswith(_KUBERNETES_PREFIX):
             values[name] = check(f"setting {name} (environment variable {variable})", environ[variable])
     for name in ("keyfile", "client_cafile"):
         if values.get(name) and not values.get("certfile"):
-            raise InvalidSetting(f"gunicorn_prom_hooks: setting {name} is only of use together with certfile")
+            raise InvalidSetting(f"gunicorn_prom_hooks: setting {name} requires certfile")
     return Settings(**values)
 
 
@@ -98,7 +98,7 @@ def named_directory(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def announce_directory(path: str) -> None:
-    """Tell prometheus_client, in this process and those that it forks, which directory the user has named."""
+    """Set the directory for prometheus_client, in this process and those that it forks."""
     if os.environ.get(MULTIPROC_DIR) != path:
         os.environ[MULTIPROC_DIR] = path
 
@@ -177,7 +177,10 @@ def _file(what: str, value: Any) -> str:
 
 
 def _secret(pattern: str, allowed: str) -> Callable[[str, Any], str]:
-    """The check of a setting whose value is never shown. Empty is refused: as a rule a variable that is not set."""
+    """Return the check of a setting whose value is never shown.
+
+    An empty value is refused: as a rule it comes from a variable that is not set.
+    """
 
     def check(what: str, value: Any) -> str:
         if value is None:

@@ -11,7 +11,6 @@ from prometheus_client.metrics_core import Metric
 
 from ..model.counts import WorkerCounts
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
-from ..shm.loop_lag import samples
 from ..shm.schema import (
     COUNTS,
     DURATION_BUCKETS,
@@ -22,6 +21,7 @@ from ..shm.schema import (
     LOOP_LAG,
     WORKER_DURATION_BUCKETS,
     Family,
+    lag_samples,
 )
 from .histogram import coarser, cumulative
 
@@ -209,7 +209,7 @@ class EventLoopLag:
             cells = [0.0] * LOOP_LAG.cells
             for found in snapshot.counts[worker.worker_id].tally.series(LOOP_LAG.number).values():
                 cells = list(map(operator.add, cells, found))
-            missed, _, seconds = samples(late) if late else (0, 0.0, 0.0)
+            missed, _, seconds = lag_samples(late) if late else (0, 0.0, 0.0)
             count, total = sum(cells[1:]) + missed, cells[0] + seconds
             before = self._last.get(worker.serial, (0.0, 0.0))
             last[worker.serial] = count, total = max(count, before[0]), max(total, before[1])

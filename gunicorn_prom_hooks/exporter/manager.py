@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
-
-from prometheus_client.metrics_core import Metric
 
 from ..collectors import MetricsPage
 from ..concurrency import ForkLock
 from ..errors import ErrorReporter
-from ..model.server_snapshot import ServerSnapshot
+from ..model.server_snapshot import SnapshotSource
 from ..settings import Settings
 from .auth import Credentials
 from .handlers import Renderer
@@ -18,6 +15,7 @@ from .server import Exporter, ExporterConfig
 from .tls import BadCertificate, server_context
 
 if TYPE_CHECKING:
+    from ..app_metrics.setup import ApplicationMetrics
     from ..status import StatusPage
 
 
@@ -25,28 +23,27 @@ class ExporterManager:
     """The exporter of a master process. Its collectors outlive a reload: they remember what must not decrease.
 
     Args:
-        take_snapshot: takes a snapshot of the server. Called without the lock, which it takes itself.
-        is_ready: returns whether the server can answer requests. Called without the lock.
+        source: takes a snapshot of the server, and tells whether the server can answer requests.
         fork_lock: held while anything is logged, and while a client is accepted.
         errors: reports failures.
         log: logger of the server.
-        collect_app_metrics: collects the application's own metrics; None if there are none.
+        app_metrics: the application's own metrics; None if there are none.
     """
 
     def __init__(
         self,
-        take_snapshot: Callable[[], ServerSnapshot],
-        is_ready: Callable[[], bool],
+        source: SnapshotSource,
         fork_lock: ForkLock,
         errors: ErrorReporter,
         log: Any,
-        collect_app_metrics: Callable[[], Iterable[Metric]] | None = None,
+        app_metrics: ApplicationMetrics | None = None,
     ) -> None:
-        self._is_ready = is_ready
+        self._source = source
         self._fork_lock = fork_lock
         self._errors = errors
         self._log = log
-        self._page = MetricsPage(take_snapshot, errors, collect_app_metrics, fork_lock, log.warning)
+        collect = None if app_metrics is None else app_metrics.collect
+        self._page = MetricsPage(source.take_snapshot, errors, collect, fork_lock, log.warning)
         self._status_page: StatusPage | None = None
         self._exporter: Exporter | None = None
         self._settings: Settings | None = None
@@ -65,9 +62,9 @@ class ExporterManager:
             self._settings = settings
             self.restart_if_stopped()
             return
-        address, log = settings.address, self._log
+        address, port, log = settings.address, settings.port, self._log
         try:
-            exporter = Exporter(config, self._is_ready, self._fork_lock, self._errors, log, address, settings.port)
+            exporter = Exporter(config, self._source.is_ready, self._fork_lock, self._errors, log, address, port)
         except OSError as error:
             log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
             return

@@ -1,1 +1,1 @@
-"""What runs in the master: who has which slot, who left and how, and the exporter."""
+"""The master process: its workers and their slots, worker exits, the snapshot for a scrape, and the exporter."""

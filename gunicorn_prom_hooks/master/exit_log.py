@@ -1,31 +1,23 @@
-"""What gunicorn's log says of how processes ended and why: the master's hooks are not told."""
+"""What gunicorn's log messages say about exits. gunicorn does not pass it to the hooks of the master."""
 
 from __future__ import annotations
 
-import re
 import signal
 import time
 from collections import Counter
 from typing import Any, Final
 
+from .._gunicorn import BOOT_EXIT_CODES, EXIT_MESSAGE, OBSERVED_MESSAGES, SHUTDOWN_MESSAGES
 from ..concurrency import new_reentrant_lock
 
-MAX_ENDS: Final = 4096
-"""Ends that nobody asks for: before version 25 gunicorn logs those of any child. The oldest go first."""
-_END: Final = re.compile(
-    r"Worker \(pid:(\d+)\) (?:was sent (?:(SIG\w+|signal \d+)|code (\d+))!|exited with code (\d+))"
-)
-_BOOT_EXITS: Final = (3, 4)
-"""gunicorn's Arbiter.WORKER_BOOT_ERROR and APP_LOAD_ERROR: having logged one of these, it shuts down."""
-_STOPPING: Final = ("Handling signal: term", "Handling signal: int", "Handling signal: quit", "Unhandled exception in")
+MAX_PENDING: Final = 4096
+"""Exits that are kept until ``take``. Before version 25 gunicorn logs those of any child. The oldest are dropped."""
 
 
 class ExitLogParser:
-    """Listens to the log messages of the master.
+    """Reads the master's log messages: exit codes, signals, and whether the server shuts down.
 
-    gunicorn logs every end but an exit with code 0 in ``Arbiter.reap_workers``, before it calls ``child_exit``. From
-    gunicorn 23 to 27 the wording is the same, but for ``code``: gunicorn 23 says so for a signal that dumped core, or
-    has no name, and means the status that ``waitpid`` gave.
+    gunicorn logs every exit but one with code 0, before it calls ``child_exit``; see ``EXIT_MESSAGE``.
     """
 
     def __init__(self) -> None:
@@ -33,51 +25,52 @@ class ExitLogParser:
         """Messages by level."""
         self.stopping = False
         """The server is shutting down."""
-        self.listening = False
-        """gunicorn's messages get here: an end without one was an exit with code 0."""
-        self._ends: dict[int, tuple[float, str | int]] = {}
+        self.is_observing = False
+        """gunicorn's messages arrive here: an exit without one had code 0."""
+        self._pending: dict[int, tuple[float, str | int]] = {}
+        """By pid: monotonic seconds of the message, and name of the signal or exit code."""
         self._lock = new_reentrant_lock()
 
-    def count(self, level: str) -> None:
-        """Counts a message. In any thread, and in signal handlers."""
+    def count_message(self, level: str) -> None:
+        """Count a message. Callable in any thread, and in signal handlers."""
         with self._lock:
             self.messages[level] += 1
 
-    def listen(self, text: object, args: Any) -> None:
-        """Takes note of a message of gunicorn's own, not yet formatted. In any thread, and in signal handlers."""
-        self.listening = True
-        if isinstance(text, str) and text.startswith(("Worker (pid:", "Handling signal:", "Unhandled exception in")):
-            self._listen(text % args if args else text)
+    def observe(self, text: object, args: Any) -> None:
+        """Read a message of gunicorn's, not yet formatted. Callable in any thread, and in signal handlers."""
+        self.is_observing = True
+        if isinstance(text, str) and text.startswith(OBSERVED_MESSAGES):
+            self._parse(text % args if args else text)
 
-    def killed(self, pid: int) -> None:
-        """Notes that this process was sent SIGKILL, of which gunicorn has logged nothing."""
-        self._ends[pid] = time.monotonic(), "SIGKILL"
+    def add_sigkill(self, pid: int) -> None:
+        """Record that a process was sent SIGKILL, which gunicorn has not logged."""
+        self._pending[pid] = time.monotonic(), "SIGKILL"
 
     def take(self, pid: object, since: float = 0.0) -> str | int | None:
-        """How this process ended, once: the name of the signal, or the exit code; None if nothing was logged of it.
+        """Remove and return how a process exited: name of the signal, or exit code; None if nothing was logged.
 
         Args:
             pid: of the process.
-            since: monotonic seconds at which it began; what was logged of that pid before was of another one.
+            since: monotonic seconds at which it began. An earlier message was about another process with that pid.
         """
-        when, end = self._ends.pop(pid, (0.0, None)) if isinstance(pid, int) else (0.0, None)
-        return end if when >= since else None
+        when, status = self._pending.pop(pid, (0.0, None)) if isinstance(pid, int) else (0.0, None)
+        return status if when >= since else None
 
-    def _listen(self, text: str) -> None:
-        if text.startswith(_STOPPING):
+    def _parse(self, text: str) -> None:
+        if text.startswith(SHUTDOWN_MESSAGES):
             self.stopping = True
-        found = _END.match(text)
+        found = EXIT_MESSAGE.match(text)
         if found is None:
             return
-        pid, name, status, code = found.groups()
-        if status:
-            name = _signal_name(int(status) & 0x7F)
+        pid, name, wait_status, code = found.groups()
+        if wait_status:
+            name = _signal_name(int(wait_status) & 0x7F)
         with self._lock:
-            self._ends.pop(int(pid), None)  # it is to be the youngest
-            if len(self._ends) >= MAX_ENDS:
-                del self._ends[next(iter(self._ends))]
-            self._ends[int(pid)] = time.monotonic(), name or int(code)
-        if code and int(code) in _BOOT_EXITS:
+            self._pending.pop(int(pid), None)  # so that it becomes the youngest entry
+            if len(self._pending) >= MAX_PENDING:
+                del self._pending[next(iter(self._pending))]
+            self._pending[int(pid)] = time.monotonic(), name or int(code)
+        if code and int(code) in BOOT_EXIT_CODES:
             self.stopping = True
 
 

@@ -1,14 +1,18 @@
-"""The ledger of deaths: why workers ended, and which requests they took with them."""
+"""Why a worker exited, and the counts of exits by reason, with the requests that were in progress."""
 
 from __future__ import annotations
 
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
+from .._gunicorn import STOP_SIGNALS
 from ..model.exits import ExitReason, ExitRecord, ExitStatsSnapshot, Histogram
+from ..paths import normalize_path
+from ..shm.aggregate import EndpointCap
+from ..shm.index import clean_label
 from ..shm.layout import CAUSE_MAX_REQUESTS, CAUSE_RELOADER, CAUSE_SIGNAL, CAUSE_UNCOUNTED, CAUSE_UNKNOWN
 from ..shm.schema import OTHER
 
@@ -16,14 +20,14 @@ BOOT_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 3
 LIFETIME_BUCKETS: Final = (1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 6 * 3600.0, 86400.0, 7 * 86400.0)
 """Upper bounds in seconds."""
 
-_COARSE: Final = {
+_RESTART_REASONS: Final = {
     ExitReason.MAX_REQUESTS: "restart",
     ExitReason.RELOAD: "restart",
     ExitReason.SCALE_DOWN: "restart",
     ExitReason.SHUTDOWN: "restart",
     ExitReason.TIMEOUT: "timeout",
 }
-_USUAL: Final = (
+_INITIAL_SERIES: Final = (
     (ExitReason.MAX_REQUESTS, "0"),
     (ExitReason.RELOAD, "0"),
     (ExitReason.SCALE_DOWN, "0"),
@@ -38,74 +42,80 @@ _USUAL: Final = (
     (ExitReason.SIGNAL, "SIGSEGV"),
     (ExitReason.SIGNAL, "SIGTERM"),
 )
-"""There from the beginning: Prometheus sees no increase in a series that begins with 1."""
-MAX_NEWS: Final = 20
+"""Series that exist from the start. Prometheus sees no increase in a series that begins at 1."""
+MAX_NOTABLE: Final = 20
 MAX_ROUTINE: Final = 5
-"""Deaths that are remembered one by one: so many that are news, and so many ordinary ones."""
+"""Records that are kept of notable exits, and of routine ones."""
 MAX_REQUESTS: Final = 10
-"""Requests that are remembered of a death, the oldest ones."""
-_ASKED: Final = ("SIGTERM", "SIGINT", "SIGQUIT")
-"""The signals with which gunicorn asks a worker to leave."""
+"""Requests that are kept in a record, the oldest ones."""
+
+
+class OomWatcher(Protocol):
+    """The part of ``OomKills`` that the classification needs."""
+
+    def claim(self) -> bool:
+        """Return whether the kernel has counted an OOM kill that is not yet claimed, and claim it."""
 
 
 @dataclass(frozen=True)
-class Death:
-    """What the master knows of the end of a worker.
+class ExitFacts:
+    """What the master knows about a worker exit.
 
     Attributes:
-        end: name of the signal that killed it, or its exit code; None if nobody has told.
-        aborted: gunicorn ran out of patience with it.
-        booted: it had loaded the application.
-        orderly: it ran gunicorn's ``worker_exit``.
-        cause: why it left, if it was orderly: one of the layout's ``CAUSE_`` numbers.
-        told: why the master wanted it to leave: reload, scale_down or shutdown; empty if it did not.
-        seconds: how long it lived.
+        status: name of the signal that killed the worker, or its exit code; None if neither is known.
+        aborted: gunicorn sent SIGABRT after a timeout.
+        booted: the worker had loaded the application.
+        orderly: the worker ran gunicorn's ``worker_exit``.
+        cause: why an orderly exit happened: one of the layout's ``CAUSE_`` numbers.
+        stop_reason: why the master wanted it to exit: RELOAD, SCALE_DOWN or SHUTDOWN; None if it did not.
+        lifetime: seconds from the fork to the exit.
     """
 
-    end: str | int | None
+    status: str | int | None
     aborted: bool = False
     booted: bool = True
     orderly: bool = False
     cause: float = CAUSE_UNKNOWN
     stop_reason: ExitReason | None = None
-    seconds: float = 0.0
+    lifetime: float = 0.0
 
 
-def classify_exit(death: Death, oom: Callable[[], bool]) -> tuple[ExitReason, str]:
-    """Reason and detail of an end, the detail being a signal's name or an exit code.
+def classify_exit(facts: ExitFacts, oom: OomWatcher) -> tuple[ExitReason, str]:
+    """Return reason and detail of an exit. The detail is a signal's name or an exit code.
 
     Args:
-        death: what is known.
-        oom: whether a SIGKILL was the kernel's, for want of memory; asked only when there was one.
+        facts: what is known of the exit.
+        oom: decides whether a SIGKILL was an OOM kill. It is called only after a SIGKILL.
     """
-    if death.aborted:
+    if facts.aborted:
         # On SIGABRT gunicorn's sync worker answers the request and exits with 0, the others exit with 1.
-        return ExitReason.TIMEOUT, death.end if isinstance(death.end, str) else "SIGABRT"
-    if isinstance(death.end, str):
-        return _killed(death.end, death.stop_reason, oom)
-    detail = "unknown" if death.end is None else str(death.end)
-    if death.end == 0 and death.orderly and death.cause == CAUSE_MAX_REQUESTS:
+        return ExitReason.TIMEOUT, facts.status if isinstance(facts.status, str) else "SIGABRT"
+    if isinstance(facts.status, str):
+        return _classify_signal(facts.status, facts.stop_reason, oom)
+    detail = "unknown" if facts.status is None else str(facts.status)
+    is_clean = facts.status == 0 and facts.orderly
+    if is_clean and facts.cause == CAUSE_MAX_REQUESTS:
         reason = ExitReason.MAX_REQUESTS
-    elif death.end == 0 and death.orderly and death.stop_reason:
-        reason = death.stop_reason
-    elif death.end == 0 and death.orderly and death.cause == CAUSE_UNCOUNTED:
+    elif is_clean and facts.stop_reason:
+        reason = facts.stop_reason
+    elif is_clean and facts.cause == CAUSE_UNCOUNTED:
         reason = ExitReason.MAX_REQUESTS
-    elif death.end == 0 and death.orderly and death.cause == CAUSE_RELOADER:
+    elif is_clean and facts.cause == CAUSE_RELOADER:
         reason = ExitReason.RELOAD
-    elif death.end == 0 and death.orderly and death.cause >= CAUSE_SIGNAL:
-        reason, detail = ExitReason.SIGNAL, _signal_name(death.cause - CAUSE_SIGNAL)
+    elif is_clean and facts.cause >= CAUSE_SIGNAL:
+        reason, detail = ExitReason.SIGNAL, _signal_name(facts.cause - CAUSE_SIGNAL)
     else:
-        reason = ExitReason.ERROR if death.booted else ExitReason.BOOT
+        reason = ExitReason.ERROR if facts.booted else ExitReason.BOOT
     return reason, detail
 
 
-def _killed(name: str, stop_reason: ExitReason | None, oom: Callable[[], bool]) -> tuple[ExitReason, str]:
+def _classify_signal(name: str, stop_reason: ExitReason | None, oom: OomWatcher) -> tuple[ExitReason, str]:
     if name == "SIGKILL":
-        if oom():
+        if oom.claim():
             return ExitReason.OOM, name
-        # gunicorn itself kills what has not left by the end of a shutdown.
+        # At the end of a shutdown gunicorn kills the workers that have not exited.
         return (stop_reason if stop_reason is ExitReason.SHUTDOWN else ExitReason.SIGNAL), name
-    return (stop_reason if stop_reason and name in _ASKED else ExitReason.SIGNAL), name
+    return (stop_reason if stop_reason and name in STOP_SIGNALS else ExitReason.SIGNAL), name
 
 
 def _signal_name(number: float) -> str:
@@ -116,34 +126,38 @@ def _signal_name(number: float) -> str:
 
 
 class ExitStats:
-    """Adds up deaths. Its bounds are those of its labels: reasons, signals and exit codes, capped endpoints.
+    """Counts of worker exits, bounded by their labels: reasons, signals and exit codes, capped endpoints.
 
     Args:
-        oom: see ``verdict``.
-        endpoint: from a request's path to a label value out of a bounded number.
+        oom: see ``classify_exit``.
+        max_endpoints: number of different endpoints that killed requests may have.
     """
 
-    def __init__(self, oom: Callable[[], bool], endpoint: Callable[[str], str]) -> None:
+    def __init__(self, oom: OomWatcher, max_endpoints: int) -> None:
         self._oom = oom
-        self._endpoint = endpoint
-        self.exits: dict[tuple[ExitReason, str], int] = Counter(dict.fromkeys(_USUAL, 0))
+        self._cap = EndpointCap(max_endpoints, {0: 0}, frozenset({OTHER}), OTHER, remember=False)
+        self.exits: dict[tuple[ExitReason, str], int] = Counter(dict.fromkeys(_INITIAL_SERIES, 0))
         """By reason and detail."""
         self.restarts = {"restart": 0, "timeout": 0, "error": 0}
-        """The same, coarser."""
+        """By the coarse reasons."""
         self.killed: dict[tuple[str, str, ExitReason], int] = Counter()
-        """Requests that went down with their worker, by method, endpoint and reason."""
+        """Requests in progress at an exit, by method, endpoint and reason."""
         self.boots = Histogram(BOOT_BUCKETS)
         self.lifetimes = Histogram(LIFETIME_BUCKETS)
-        self._news: deque[ExitRecord] = deque(maxlen=MAX_NEWS)
+        self._notable: deque[ExitRecord] = deque(maxlen=MAX_NOTABLE)
         self._routine: deque[ExitRecord] = deque(maxlen=MAX_ROUTINE)
 
     @property
     def latest(self) -> list[ExitRecord]:
-        """The latest deaths, the last one first."""
-        return sorted((*self._news, *self._routine), key=lambda record: record.clock, reverse=True)
+        """The latest exits, the newest first."""
+        return sorted((*self._notable, *self._routine), key=lambda record: record.clock, reverse=True)
 
-    def copy(self) -> ExitStatsSnapshot:
-        """The books as they are now."""
+    def limit_endpoints(self, max_endpoints: int) -> None:
+        """Apply the setting of a reload. What was counted as ``<other>`` stays so."""
+        self._cap.limit = max_endpoints
+
+    def snapshot(self) -> ExitStatsSnapshot:
+        """Return a copy of the counts."""
         return ExitStatsSnapshot(
             dict(self.exits),
             dict(self.restarts),
@@ -153,29 +167,34 @@ class ExitStats:
             self.latest,
         )
 
-    def remember(self, record: ExitRecord, *, news: bool) -> None:
-        """Keeps this death for a while. However many ordinary ones follow, they do not push out one that is news."""
+    def count(
+        self, facts: ExitFacts, requests: Iterable[tuple[str, str]], untracked: int = 0
+    ) -> tuple[ExitReason, str]:
+        """Count a worker exit; return its reason and detail.
+
+        Args:
+            facts: what is known of the exit.
+            requests: method and path of each request that was in progress.
+            untracked: number of further requests in progress.
+        """
+        reason, detail = classify_exit(facts, self._oom)
+        self.exits[reason, detail] += 1
+        self.restarts[_RESTART_REASONS.get(reason, "restart" if facts.orderly and facts.status == 0 else "error")] += 1
+        self.lifetimes.observe(facts.lifetime)
+        for method, path in requests:
+            self.killed[method, self._endpoint(path), reason] += 1
+        if untracked:
+            self.killed[OTHER, OTHER, reason] += untracked
+        return reason, detail
+
+    def keep(self, record: ExitRecord, *, notable: bool) -> None:
+        """Keep the record of an exit. Routine exits never displace notable ones."""
         cut = replace(
             record,
             requests=tuple(record.requests[:MAX_REQUESTS]),
             others=record.others + max(0, len(record.requests) - MAX_REQUESTS),
         )
-        (self._news if news else self._routine).append(cut)
+        (self._notable if notable else self._routine).append(cut)
 
-    def book(self, death: Death, requests: Iterable[tuple[str, str]], unnamed: int = 0) -> tuple[ExitReason, str]:
-        """Books the end of a worker; its reason and detail.
-
-        Args:
-            death: what is known of it.
-            requests: method and path of each request that it died on.
-            unnamed: how many more there were.
-        """
-        reason, detail = classify_exit(death, self._oom)
-        self.exits[reason, detail] += 1
-        self.restarts[_COARSE.get(reason, "restart" if death.orderly and death.end == 0 else "error")] += 1
-        self.lifetimes.observe(death.seconds)
-        for method, path in requests:
-            self.killed[method, self._endpoint(path), reason] += 1
-        if unnamed:
-            self.killed[OTHER, OTHER, reason] += unnamed
-        return reason, detail
+    def _endpoint(self, path: str) -> str:
+        return self._cap(0, (clean_label(normalize_path(path)),))[0]

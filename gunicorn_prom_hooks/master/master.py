@@ -1,252 +1,253 @@
-"""The master's side as a whole: leases before forks, departures after them, and the view that is scraped."""
+"""The master: leases a slot before each fork, records worker exits, and takes the snapshot for a scrape."""
 
 from __future__ import annotations
 
 import os
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from gunicorn import __version__ as gunicorn_version
-
+from .._gunicorn import CHILD_EXIT_IN_SIGNAL_HANDLER, live_worker_ages
 from ..concurrency import ForkLock
 from ..errors import ErrorReporter
 from ..inherited_descriptors import close_inherited
 from ..model.exits import ExitReason
+from ..model.server_snapshot import ServerSnapshot
 from ..settings import Settings
 from ..shm.aggregate import EndpointCap
 from ..shm.allocator import SlotAllocator
 from ..shm.layout import EXIT_MARK, MAX_LABEL_BYTES, STACKS, STACKS_ARMED
 from ..shm.schema import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED, WEBSOCKETS
 from ..shm.slot import Slot, SlotMaker
-from ..shm.stack_file import Stacks
+from ..shm.stack_file import StackFile
 from .exits import WorkerExits
 from .stack_requests import StackRequests
 from .workers import TrackedWorker, WorkerRegistry
 
+if TYPE_CHECKING:
+    from ..app_metrics.setup import ApplicationMetrics
+    from ..exporter.manager import ExporterManager
+
 BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
-IN_SIGNAL_HANDLER: Final = int(gunicorn_version.split(".")[0]) < 24
-"""Whether ``child_exit`` runs in the handler of SIGCHLD: no waiting there for who is at the books, it may be us."""
-WAIT_SECONDS: Final = 0.5
+EXIT_WAIT_SECONDS: Final = 0.0 if CHILD_EXIT_IN_SIGNAL_HANDLER else 0.5
+"""Time that ``worker_exited`` waits for the fork lock. In a signal handler the interrupted code may hold it."""
 CELLS_PER_ENDPOINT: Final = 1024
 DIRECTORY_BYTES_PER_ENDPOINT: Final = 4096
 SPARE: Final = 65536
-"""Size of a slot: so much per endpoint, and so much more. Only what is touched becomes memory."""
+"""Size of a slot: so much per endpoint, and so much more. Only pages that are written become memory."""
 
 
 class Master:
-    """One per master process; lives through every reload.
+    """The state of one master process, kept through every reload. It is a ``SnapshotSource`` for the exporter.
 
     Args:
         server: gunicorn's arbiter.
+        settings: the user's.
+        errors: counts internal failures.
     """
 
     def __init__(self, server: Any, settings: Settings, errors: ErrorReporter) -> None:
         self.pid = os.getpid()
         self._since = time.monotonic()
         self.server = server
-        self.lock = ForkLock(self._in_child)
+        self.fork_lock = ForkLock(self._in_child)
         self.settings = settings
         self._errors = errors
         self._reloads = 0
-        self._slots = SlotMaker()
-        self._stacks = Stacks()
-        self._workers = WorkerRegistry(SlotAllocator(self._new_slot, self._fits), self._ended)
-        self._deaths = WorkerExits(server.log, errors, settings.max_endpoints, self._stacks)
-        self._hangs = StackRequests(self._workers.members, self._stacks)
+        self._slot_maker = SlotMaker()
+        self._stacks = StackFile()
+        self._exits = WorkerExits(server.log, errors, settings.max_endpoints, self._stacks)
+        self._workers = WorkerRegistry(SlotAllocator(self._new_slot, self._fits), self._exits)
+        self._stack_requests = StackRequests(self._workers, self._stacks)
         self._cap = EndpointCap(
             settings.max_endpoints,
             {family.number: family.labels.index("endpoint") for family in BY_ENDPOINT},
             frozenset({OTHER, UNMATCHED}),
             OTHER,
         )
-        self._application: Any = None
-        self._serving: Any = None
-        self._tried: Settings | None = None
+        self._app_metrics: ApplicationMetrics | None = None
+        self._exporter: ExporterManager | None = None
+        self._exporter_settings: Settings | None = None
+        """The settings that the exporter was last given."""
 
-    def begin(self) -> None:
-        """The first thing, before the application is loaded."""
+    def start_app_metrics(self) -> None:
+        """Set up the application's metrics, before anything else and before the application is loaded."""
         if self.settings.app_metrics:
             # Late: prometheus_client reads the environment when it is imported, and this is what sets it.
             from ..app_metrics.setup import begin
 
-            self._application = begin(self.server, self.settings, self._errors, self.lock.hold)
+            self._app_metrics = begin(self.server, self.settings, self._errors, self.fork_lock.hold)
+            self._exits.app_metrics = self._app_metrics
 
-    def configure(self, settings: Settings) -> None:
-        """Takes over the settings of a reload. The exporter follows in ``serve``."""
+    def apply_settings(self, settings: Settings) -> None:
+        """Apply the settings of a reload. The exporter follows in ``update_exporter``."""
         self.settings = settings
         self._cap.limit = settings.max_endpoints
-        self._deaths.limit_endpoints(settings.max_endpoints)
+        self._exits.exit_stats.limit_endpoints(settings.max_endpoints)
 
-    def resized(self, workers: int) -> None:
-        """Notes how many workers gunicorn wants: while there are more, it tells the oldest ones to leave."""
-        too_many = len(self.server.WORKERS) - workers
-        if too_many > 0:
-            with self.lock.hold():
-                self._workers.tell(ExitReason.SCALE_DOWN, too_many)
-        self._deaths.tell()
+    def note_resize(self, target: int) -> None:
+        """Note the number of workers that gunicorn wants. While there are more, it stops the oldest ones."""
+        excess = len(self.server.WORKERS) - target
+        if excess > 0:
+            with self.fork_lock.hold():
+                self._workers.mark_stopping(ExitReason.SCALE_DOWN, excess)
+        self._exits.write_log_lines()
 
-    def reloaded(self) -> None:
-        """Notes that gunicorn has read its configuration anew: it replaces all workers that there are."""
-        with self.lock.hold():
+    def note_reload(self) -> None:
+        """Note that gunicorn has read its configuration again: it replaces all workers."""
+        with self.fork_lock.hold():
             self._reloads += 1
-            self._workers.tell(ExitReason.RELOAD)
+            self._workers.mark_stopping(ExitReason.RELOAD)
 
-    def message(self, level: str) -> None:
-        """Counts a message to gunicorn's error log."""
-        self._deaths.ends.count(level)
+    def count_message(self, level: str) -> None:
+        """Count a message to gunicorn's error log. In any thread, and in signal handlers."""
+        self._exits.exit_log.count_message(level)
 
-    def listen(self, text: object, args: Any) -> None:
-        """Takes note of a message of gunicorn's own, before it is logged."""
-        self._deaths.ends.listen(text, args)
-        self._hangs.listen(text, args)
+    def observe_message(self, text: object, args: Any) -> None:
+        """Read a message of gunicorn's own, before it is logged. In any thread, and in signal handlers."""
+        self._exits.exit_log.observe(text, args)
+        self._stack_requests.observe(text, args)
 
-    def serve(self, *, again: bool = False) -> None:
-        """Starts the exporter, or has it go on as the settings now say, at another address if need be.
+    def update_exporter(self, *, read_files: bool = False) -> None:
+        """Start the exporter, or give it the current settings. It moves to another address if they name one.
 
         Args:
-            again: looks anew at what lies outside of the settings: names of addresses, files of certificates.
+            read_files: also with unchanged settings read what is outside of them: host names, certificate files.
         """
         settings = self.settings
-        if settings is self._tried and not again:
-            if self._serving is not None:
-                self._serving.restart_if_stopped()
+        if settings is self._exporter_settings and not read_files:
+            if self._exporter is not None:
+                self._exporter.restart_if_stopped()
             return
-        self._tried = settings
+        self._exporter_settings = settings
         if not settings.port:
-            self.close()
+            self.close_exporter()
             return
-        if self._serving is None:
+        if self._exporter is None:
             # Late: importing the package must not import prometheus_client, which reads the environment only once.
             from ..exporter.manager import ExporterManager
-            from . import snapshot  # noqa: F401 - so that no scrape imports it, with the lock held
+            from . import snapshot  # noqa: F401 - so that no scrape imports it with the lock held
 
-            lock, errors, log = self.lock, self._errors, self.server.log
-            app_metrics = self._application and self._application.collect
-            self._serving = ExporterManager(self.view, self.is_ready, lock, errors, log, app_metrics)
-        self._serving.apply(settings)
+            log = self.server.log
+            self._exporter = ExporterManager(self, self.fork_lock, self._errors, log, self._app_metrics)
+        self._exporter.apply(settings)
 
     def is_ready(self) -> bool:
-        """Whether a worker has booted, is to stay, and has been heard of lately. Takes no lock: any thread may ask."""
+        """Return whether a worker runs, is to stay, and has sent a heartbeat within gunicorn's timeout.
+
+        Takes no lock: callable in any thread.
+        """
         timeout = float(self.server.timeout)
-        for member in self._workers.members():
-            running = set(member.states) == {"booting", "running"} and not self._is_stopping(member)
-            age = member.heartbeat_age if timeout else 0.0
-            if running and age is not None and (not timeout or age < timeout):
+        if self._exits.exit_log.stopping:
+            return False
+        for tracked in self._workers.live():
+            is_running = set(tracked.states) == {"booting", "running"} and not tracked.is_stopping
+            age = tracked.heartbeat_age if timeout else 0.0
+            if is_running and age is not None and (not timeout or age < timeout):
                 return True
         return False
 
-    def exiting(self) -> None:
-        """At the end of the server: books the deaths that are still to be booked.
+    def record_final_exits(self) -> None:
+        """Record the exits that are not yet recorded, at the end of the server.
 
-        A worker that is still there has been sent SIGKILL a moment ago, and gunicorn waits for it no more.
+        A worker that is still there was sent SIGKILL a moment ago, and gunicorn does not wait for it.
         """
-        with self.lock.hold():
-            self._settle()
-            for member in self._workers.members():
-                if not member.lease.slot.header[EXIT_MARK]:
-                    self._deaths.ends.killed(member.worker.pid)
-                self._workers.left(member.worker)
-            self._settle()
-        self._deaths.tell()
-
-    def close_all(self) -> None:
-        """The last thing: ends the exporter, and leaves nothing behind."""
-        self.close()
-        if self._application is not None:
-            self._application.close()
+        with self.fork_lock.hold():
+            self._reconcile()
+            for tracked in self._workers.live():
+                if not tracked.lease.slot.header[EXIT_MARK]:
+                    self._exits.exit_log.add_sigkill(tracked.worker.pid)
+                self._workers.queue_exit(tracked.worker)
+            self._reconcile()
+        self._exits.write_log_lines()
 
     def close(self) -> None:
-        """Ends the exporter."""
-        if self._serving is not None:
-            self._serving.close()
+        """Stop the exporter, and remove the files of the application's metrics."""
+        self.close_exporter()
+        if self._app_metrics is not None:
+            self._app_metrics.close()
 
-    def forking(self, worker: Any, *, look: bool = True) -> None:
-        """Gives a slot to a worker that is about to be forked, once, however often the hook is reached.
+    def close_exporter(self) -> None:
+        """Stop the exporter."""
+        if self._exporter is not None:
+            self._exporter.close()
+
+    def before_fork(self, worker: Any, *, check_all: bool = True) -> None:
+        """Lease a slot to a worker that is about to be forked, once, however often the hook is reached.
 
         Args:
-            worker: gunicorn's.
-            look: go through all other workers, and the application's files, whose directory is there in any case.
-                Between the forks of a reload as little as can be is done: what the master touches is copied once per
-                fork.
+            worker: gunicorn's worker object.
+            check_all: look at all other workers, and at the application's files. Their directory is made in any case.
+                Between the forks of a reload this is left out: each fork copies the memory that the master touches.
         """
-        if self._workers.member(worker) is not None:
+        if self._workers.get(worker) is not None:
             return
-        if self._application is not None:
+        if self._app_metrics is not None:
             try:
-                self._application.forking(look=look)
-            except Exception:  # noqa: BLE001 - the worker is to have its slot for all that
+                self._app_metrics.forking(look=check_all)
+            except Exception:  # noqa: BLE001 - the worker gets its slot nevertheless
                 self._errors.report("app_metrics")
-        with self.lock.hold():
-            self._workers.book(forking=True)
-            if look:
-                self._settle()
-            self._workers.arrive(worker, self.settings.worker_label)
-        self._deaths.tell()
+        with self.fork_lock.hold():
+            self._workers.record_queued_exits(forking=True)
+            if check_all:
+                self._reconcile()
+            self._workers.add(worker, self.settings.worker_label)
+        self._exits.write_log_lines()
 
-    def left(self, worker: Any) -> None:
-        """Notes that a worker has ended, and books it, at once unless somebody else is at the books."""
-        self._workers.left(worker)
-        with self.lock.try_hold(0.0 if IN_SIGNAL_HANDLER else WAIT_SECONDS) as held:
+    def worker_exited(self, worker: Any) -> None:
+        """Note that a worker has exited, and record it, now unless another thread holds the lock."""
+        self._workers.queue_exit(worker)
+        with self.fork_lock.try_hold(EXIT_WAIT_SECONDS) as held:
             if held:
-                self._settle()
-        self._deaths.tell()
+                self._reconcile()
+        self._exits.write_log_lines()
 
-    def member(self, worker: Any) -> TrackedWorker | None:
-        """The worker's entry; asked by the worker itself, right after the fork."""
-        return self._workers.member(worker)
+    def tracked_worker(self, worker: Any) -> TrackedWorker | None:
+        """Return the worker's entry; called by the worker, right after the fork."""
+        return self._workers.get(worker)
 
-    def view(self) -> Any:
-        """The server at this moment, for the collectors. It holds the lock for as long as the copying takes."""
-        # Late, as in ``serve``.
-        from .snapshot import look
+    def take_snapshot(self) -> ServerSnapshot:
+        """Return a copy of the server's state. The fork lock is held only while it is copied."""
+        # Late, as in ``update_exporter``.
+        from .snapshot import take_snapshot
 
-        corrupt = self._workers.leases.update(self.lock.hold)
-        with self.lock.hold():
-            self._settle()
-            return look(
+        corrupt = self._workers.allocator.update(self.fork_lock.hold)
+        with self.fork_lock.hold():
+            self._reconcile()
+            return take_snapshot(
                 self.server,
                 self._workers,
-                self._deaths,
+                self._exits,
                 self._cap,
                 self._errors,
-                self._is_stopping,
                 corrupt=corrupt,
                 since=self._since,
                 reloads=self._reloads,
             )
 
-    def _is_stopping(self, member: TrackedWorker) -> bool:
-        return bool(member.stop_reason or member.worker.aborted or self._deaths.ends.stopping)
-
-    def _settle(self) -> None:
-        self._workers.settle({worker.age for worker in list(self.server.WORKERS.values())})
-        self._deaths.look(self._workers.members())
-
-    def _ended(self, member: TrackedWorker, clock: float, reported: bool) -> None:
-        self._deaths.ended(member, clock, reported=reported)
-        if self._application is not None:
-            self._application.worker_gone(member.lease.number)
-
-    def become_worker(self, member: TrackedWorker) -> None:
-        """This process is now the worker that this entry is about."""
+    def become_worker(self, tracked: TrackedWorker) -> None:
+        """Prepare what is inherited from the master, in the process that is now this worker."""
         try:
-            if self._stacks.arm(member.lease.number):
-                member.lease.slot.header[STACKS] = STACKS_ARMED
+            if self._stacks.arm(tracked.lease.number):
+                tracked.lease.slot.header[STACKS] = STACKS_ARMED
         except (OSError, RuntimeError, ValueError):
             self._errors.report("stacks")
-        if self._application is not None:
-            self._application.become_worker(member.lease.number, has_predecessor=not member.lease.is_new)
+        if self._app_metrics is not None:
+            self._app_metrics.become_worker(tracked.lease.number, has_predecessor=not tracked.lease.is_new)
+
+    def _reconcile(self) -> None:
+        self._workers.reconcile(live_worker_ages(self.server))
+        self._exits.observe(self._workers.live())
 
     def _new_slot(self) -> Slot:
         endpoints = self.settings.max_endpoints
         directory = SPARE + DIRECTORY_BYTES_PER_ENDPOINT * endpoints + MAX_PATHS * (MAX_LABEL_BYTES + 64)
-        return self._slots.make(SPARE + CELLS_PER_ENDPOINT * endpoints, directory)
+        return self._slot_maker.make(SPARE + CELLS_PER_ENDPOINT * endpoints, directory)
 
     def _fits(self, slot: Slot) -> bool:
         return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints
 
     def _in_child(self) -> None:
         close_inherited()
-        self._stacks.disarm()  # if it is a worker that has forked this process
-        if self._serving is not None:
-            self._serving.close_in_child()
+        self._stacks.disarm()  # if a worker has forked this process
+        if self._exporter is not None:
+            self._exporter.close_in_child()

@@ -1,4 +1,4 @@
-"""Whether a SIGKILL was the kernel's for want of memory: the count of OOM kills of this process's memory cgroup."""
+"""Whether a SIGKILL was an OOM kill, from the kernel's count of OOM kills in this process's memory cgroup."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 RECENT_SECONDS: Final = 10.0
-"""A kill that was counted longer ago is not that of a worker that is found dead only now."""
+"""A kill that was counted longer ago cannot be the cause of an exit that is recorded now."""
 
 
 class OomKills:
-    """Hands out the kills that the kernel counts, one to each worker that was killed.
+    """Attributes the OOM kills that the kernel counts, each to one killed worker.
 
     The kernel counts a kill before it sends the signal, in the cgroup of the process that it kills, whichever limit
-    was hit. What was counted before this object was made is nobody's. Not for signal handlers and threads.
+    was hit. Kills that were counted before this object was made are never claimed. Not thread-safe.
 
     Args:
         proc: where procfs is mounted.
         cgroups: where cgroups are mounted.
         clock: monotonic seconds.
-        path: the file with the counter, if it is not to be looked for: lines of a key and a number.
+        path: the file with the counter, lines of a key and a number; None: it is searched for.
     """
 
     def __init__(
@@ -36,29 +36,29 @@ class OomKills:
         self._path = _find(proc, cgroups) if path is None else path
         self._counted: int | None = None
         self._settled = 0
-        """So many of the kills counted are claimed, or too old to be."""
+        """Number of counted kills that are claimed, or too old to be."""
         self._recent: deque[tuple[float, int]] = deque(maxlen=64)
-        """When the count was first seen to be so much. What a full one forgets is settled with the next entry."""
-        self.look()
+        """Monotonic seconds of the first read, and the count. A dropped entry expires together with the next one."""
+        self.update()
 
-    def look(self) -> None:
-        """Notes the count at a time when nobody has died."""
-        self._look()
+    def update(self) -> None:
+        """Read the count. Kills that are not claimed within ``RECENT_SECONDS`` from now on expire."""
+        self._update()
 
     def claim(self) -> bool:
-        """Whether a worker just found dead of SIGKILL was killed for want of memory; takes the kill that says so."""
-        if not self._look() or self._counted is None or self._settled >= self._counted:
+        """Return whether an OOM kill was counted that is not yet claimed, and claim it."""
+        if not self._update() or self._counted is None or self._settled >= self._counted:
             return False
         self._settled += 1
         return True
 
-    def _look(self) -> bool:
-        """Whether there is a count at all."""
+    def _update(self) -> bool:
+        """Read the count; return whether there is one."""
         count = None if self._path is None else _read(self._path)
         if count is None:
             return False
         now = self._clock()
-        if self._counted is None or count < self._counted:  # the first look, or another counter in the same place
+        if self._counted is None or count < self._counted:  # the first call, or another counter in the same place
             self._settled = count
             self._recent.clear()
         elif count > self._counted:
@@ -70,12 +70,12 @@ class OomKills:
 
 
 def _find(proc: str, cgroups: str) -> str | None:
-    """The file that has the counter of this process's cgroup."""
-    return next((path for path in _places(proc, cgroups) if _read(path) is not None), None)
+    """Return the path of the file with the counter of this process's cgroup; None if there is none."""
+    return next((path for path in _candidates(proc, cgroups) if _read(path) is not None), None)
 
 
-def _places(proc: str, cgroups: str) -> Iterator[str]:
-    """Where the counter may be, likeliest first."""
+def _candidates(proc: str, cgroups: str) -> Iterator[str]:
+    """Yield the paths at which the counter may be, the likeliest first."""
     try:
         with open(f"{proc}/self/cgroup", "rb") as file:
             lines = os.fsdecode(file.read()).splitlines()
@@ -97,9 +97,9 @@ def _places(proc: str, cgroups: str) -> Iterator[str]:
 
 
 def _read(path: str) -> int | None:
-    """The number of kills, None if that cannot be told."""
+    """Return the number of kills; None if it cannot be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would have us wait
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would block
         try:
             text = os.read(descriptor, 4096)
         finally:

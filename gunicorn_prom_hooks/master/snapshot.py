@@ -1,17 +1,14 @@
-"""The server at one moment, copied for the collectors."""
+"""The copy of the server's state that collectors and the status page read."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
-from collections.abc import Callable
 from typing import Any
 
-from gunicorn import __version__ as gunicorn_version
-
 from .. import _version
-from .._gunicorn import GREENLETS, SYNC, is_a
+from .._gunicorn import GUNICORN_VERSION, dirty_arbiter_pid, worker_capacity
 from ..collectors.listeners import workers_listeners
 from ..errors import ErrorReporter
 from ..model.counts import WorkerCounts
@@ -24,37 +21,36 @@ from .exits import WorkerExits
 from .workers import TrackedWorker, WorkerRegistry
 
 
-def look(
+def take_snapshot(
     server: Any,
     registry: WorkerRegistry,
-    deaths: WorkerExits,
+    exits: WorkerExits,
     cap: EndpointCap,
     errors: ErrorReporter,
-    is_stopping: Callable[[TrackedWorker], bool],
     *,
     corrupt: CorruptIndex | None,
     since: float,
     reloads: int,
 ) -> ServerSnapshot:
-    """The view of a server whose books are settled.
+    """Return a copy of the state of a server whose exits are all recorded. With the fork lock held.
 
     Args:
         server: gunicorn's arbiter.
         registry: its workers.
-        deaths: how workers ended.
+        exits: worker exits.
         cap: of the endpoints of all slots together.
-        errors: where failures end.
-        is_stopping: whether a worker is to leave.
-        corrupt: something else has written into a slot, and this is what came of it.
-        since: when this master began, in monotonic seconds.
-        reloads: how many there have been.
+        errors: counts internal failures.
+        corrupt: what ``SlotAllocator.update`` has returned.
+        since: monotonic seconds at which this master began.
+        reloads: number of reloads.
     """
-    # In this order. A worker takes a request out of the in-flight table before it counts it: whoever reads the counts
-    # first may miss a request that ends in between, but never sees one that is finished and still in progress.
-    slots = registry.leases.copy(corrupt)
-    members = registry.members()
-    workers = [_worker(member, is_stopping(member)) for member in members]
-    leased = [(member.lease.number, member.lease.baseline) for member in members]
+    # In this order. A worker takes a request out of the in-flight table before it counts it. A reader that reads the
+    # counts first may miss a request that ends in between, but never sees one that is finished and still in progress.
+    slots = registry.allocator.copy(corrupt)
+    live = registry.live()
+    stopping = exits.exit_log.stopping
+    workers = [_worker_snapshot(tracked, stopping=stopping or tracked.is_stopping) for tracked in live]
+    baselines = [(tracked.lease.number, tracked.lease.baseline) for tracked in live]
     return ServerSnapshot(
         pid=os.getpid(),
         since=since,
@@ -64,63 +60,48 @@ def look(
         departed=list(registry.departed.values()),
         read_totals=lambda: slots.totals(cap),
         read_counts=lambda: {
-            worker.worker_id: WorkerCounts(*slots.own(number, baseline, cap), worker.in_flight, worker.untracked)
-            for worker, (number, baseline) in zip(workers, leased, strict=True)
+            worker.worker_id: WorkerCounts(*slots.of_worker(number, baseline, cap), worker.in_flight, worker.untracked)
+            for worker, (number, baseline) in zip(workers, baselines, strict=True)
         },
-        exit_stats=deaths.exit_stats.copy(),
-        messages=dict(deaths.ends.messages),
+        exit_stats=exits.exit_stats.snapshot(),
+        messages=dict(exits.exit_log.messages),
         reloads=reloads,
         errors=dict(errors.counts),
         folded=lambda: len(cap.folded),
         target=server.num_workers or 0,
         timeout=float(server.timeout),
         listeners=list(server.LISTENERS) or workers_listeners(server.cfg),
-        dirty_arbiter_pid=int(getattr(server, "dirty_arbiter_pid", 0)),
+        dirty_arbiter_pid=dirty_arbiter_pid(server),
         build={
             "version": _version.__version__,
-            "gunicorn": gunicorn_version,
+            "gunicorn": GUNICORN_VERSION,
             "python": platform.python_version(),
             "worker_class": server.cfg.worker_class_str,
         },
     )
 
 
-def _worker(member: TrackedWorker, stopping: bool) -> WorkerSnapshot:
-    worker = member.worker
+def _worker_snapshot(tracked: TrackedWorker, *, stopping: bool) -> WorkerSnapshot:
+    worker = tracked.worker
     return WorkerSnapshot(
-        worker_id=member.worker_id,
-        serial=member.lease.worker,
-        slot=member.lease.number,
-        since=member.lease.since,
+        worker_id=tracked.worker_id,
+        serial=tracked.lease.worker,
+        slot=tracked.lease.number,
+        since=tracked.lease.since,
         pid=worker.pid if isinstance(worker.pid, int) else None,
         worker_class=type(worker).__name__,
-        capacity=_capacity(worker),
-        states=member.states,
-        heartbeat_age=member.heartbeat_age,
-        loop_due=member.lease.slot.header[LOOP_DUE] or None,
+        capacity=worker_capacity(worker),
+        states=tracked.states,
+        heartbeat_age=tracked.heartbeat_age,
+        loop_due=tracked.lease.slot.header[LOOP_DUE] or None,
         stopping=stopping,
-        in_flight=_in_flight(member),
-        untracked=member.lease.reader.untracked(),
+        in_flight=_in_flight(tracked),
+        untracked=tracked.lease.reader.untracked(),
     )
 
 
-def _in_flight(member: TrackedWorker) -> list[InFlightRequest]:
+def _in_flight(tracked: TrackedWorker) -> list[InFlightRequest]:
     try:
-        return member.lease.reader.in_flight()
-    except CorruptIndex:  # the collectors will say so
+        return tracked.lease.reader.in_flight()
+    except CorruptIndex:  # the collectors report it
         return []
-
-
-def _capacity(worker: Any) -> float | None:
-    """Return the number of requests that the worker can serve at a time; None if nothing limits it.
-
-    gunicorn's asgi worker has ``worker_connections`` as well, and does not look at it.
-    """
-    if hasattr(worker, "tpool"):
-        return float(worker.cfg.threads)
-    if is_a(type(worker), SYNC):
-        return 1.0
-    if is_a(type(worker), GREENLETS):
-        return float(worker.worker_connections)
-    limit = getattr(getattr(worker, "config", None), "limit_concurrency", None)  # uvicorn's
-    return float(limit) if isinstance(limit, int) else None

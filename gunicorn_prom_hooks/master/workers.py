@@ -1,13 +1,13 @@
-"""The workers as the master knows them: who has which slot, who left, and how."""
+"""The registry of live workers: the slot of each, why it should exit, and the queue of exits to be recorded."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from .._gunicorn import heartbeat_age
 from ..concurrency import process_exists
 from ..model.exits import ExitReason
 from ..shm.allocator import Lease, SlotAllocator
@@ -18,11 +18,14 @@ _STATE_CELLS = {"booting": BOOTING_AT, "running": RUNNING_AT, "quit": QUIT_AT, "
 
 @dataclass(eq=False)
 class TrackedWorker:
-    """A worker of gunicorn's, from before its fork until its end is booked.
+    """A worker of gunicorn's, from before its fork until its exit is recorded.
 
     Attributes:
+        worker: gunicorn's worker object.
+        worker_id: the label.
+        lease: of its slot.
         stop_reason: why the master wants it to exit, RELOAD or SCALE_DOWN; None if it does not.
-        booted: it has been seen to have loaded the application.
+        booted: it is known to have loaded the application.
     """
 
     worker: Any
@@ -33,117 +36,121 @@ class TrackedWorker:
 
     @property
     def states(self) -> dict[str, float]:
-        """Unix times at which it entered the states it has been in."""
+        """Unix times at which the worker entered its states, by state."""
         times = {state: self.lease.slot.header[cell] for state, cell in _STATE_CELLS.items()}
-        return {state: at for state, at in times.items() if at}
+        return {state: entered for state, entered in times.items() if entered}
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the master wants this worker to exit, or has aborted it."""
+        return bool(self.stop_reason or self.worker.aborted)
 
     @property
     def heartbeat_age(self) -> float | None:
-        """Seconds since the worker touched its heartbeat file, whose times gunicorn sets on the monotonic clock.
+        """Seconds since the last heartbeat; None if that cannot be read."""
+        return heartbeat_age(self.worker)
 
-        Until the first touch the file has the wall-clock time of its making: no heartbeat yet. The file is closed by
-        the time the worker's end is booked.
-        """
-        try:
-            age = time.monotonic() - self.worker.tmp.last_update()
-        except (OSError, ValueError):
-            return None
-        return float(age) if age >= 0.0 else None
+
+class ExitRecorder(Protocol):
+    """The part of ``WorkerExits`` that the registry needs."""
+
+    def record_exit(self, tracked: TrackedWorker, clock: float, *, reported: bool) -> None:
+        """Record an exit; see ``WorkerExits.record_exit``."""
 
 
 class WorkerRegistry:
-    """Books arrivals and departures. All methods but ``left`` are called with the master's lock held.
+    """The live workers by age. All methods but ``queue_exit`` are called with the fork lock held.
 
     Args:
-        leases: of the slots.
-        ended: told of a member, the monotonic seconds of its end, and whether gunicorn has reported it, while the
-            member's slot is still as it left it.
+        allocator: of the slots.
+        exits: records each exit while the worker's slot is still as the worker left it.
     """
 
-    def __init__(self, leases: SlotAllocator, ended: Callable[[TrackedWorker, float, bool], None]) -> None:
-        self.leases = leases
-        self._ended = ended
-        self._members: dict[int, TrackedWorker] = {}
-        self._left: deque[tuple[Any, float]] = deque()
+    def __init__(self, allocator: SlotAllocator, exits: ExitRecorder) -> None:
+        self.allocator = allocator
+        self._exits = exits
+        self._by_age: dict[int, TrackedWorker] = {}
+        self._queued_exits: deque[tuple[Any, float]] = deque()
+        """gunicorn's worker objects, and monotonic seconds of their exits."""
         self._latest: TrackedWorker | None = None
         self.departed: dict[int, tuple[str, str, float]] = {}
-        """By slot, who had it last: worker_id, final state, unix time of that."""
+        """By slot, the last worker that exited: worker_id, final state, unix time of that state."""
 
-    def arrive(self, worker: Any, worker_label: str) -> TrackedWorker:
-        """Gives a slot to a worker that is about to be forked.
+    def add(self, worker: Any, worker_label: str) -> TrackedWorker:
+        """Lease a slot to a worker that is about to be forked.
 
         Raises:
-            OSError: no memory for another slot.
-            CorruptDirectory: something else has written into the slot.
+            OSError: there is no memory for another slot.
+            CorruptIndex: something else has written into the slot.
         """
         now = time.time()
-        lease = self.leases.take(worker.age, now)
+        lease = self.allocator.lease(worker.age, now)
         worker_id = f"worker_{lease.number}" if worker_label == "slot" else f"worker_{worker.age}_{int(now)}"
-        member = self._latest = self._members[worker.age] = TrackedWorker(worker, worker_id, lease)
-        return member
+        tracked = self._latest = self._by_age[worker.age] = TrackedWorker(worker, worker_id, lease)
+        return tracked
 
-    def left(self, worker: Any) -> None:
-        """Notes that a worker has ended. One atomic store, no lock: before gunicorn 24 this is a signal handler."""
-        self._left.append((worker, time.monotonic()))
+    def queue_exit(self, worker: Any) -> None:
+        """Note that a worker has exited. One atomic store, no lock: before gunicorn 24 this is a signal handler."""
+        self._queued_exits.append((worker, time.monotonic()))
 
-    def member(self, worker: Any) -> TrackedWorker | None:
-        """The entry of this worker."""
-        return self._members.get(worker.age)
+    def get(self, worker: Any) -> TrackedWorker | None:
+        """Return the entry of one of gunicorn's workers; None if it has none."""
+        return self._by_age.get(worker.age)
 
-    def members(self) -> list[TrackedWorker]:
-        """The live workers, by slot."""
-        return sorted(self._members.values(), key=lambda member: member.lease.number)
+    def live(self) -> list[TrackedWorker]:
+        """Return the live workers, by slot."""
+        return sorted(self._by_age.values(), key=lambda tracked: tracked.lease.number)
 
-    def tell(self, why: ExitReason, oldest: int | None = None) -> None:
-        """Notes why the master wants these workers to leave; they are all there are, or the oldest ones."""
-        members = sorted(self._members.values(), key=lambda member: member.worker.age)
-        for member in members[:oldest]:
-            # A reload replaces all workers, those included that had to go anyway.
-            if why is ExitReason.RELOAD or not member.stop_reason:
-                member.stop_reason = why
+    def mark_stopping(self, reason: ExitReason, oldest: int | None = None) -> None:
+        """Set why the master wants workers to exit: all workers, or this number of the oldest ones."""
+        by_age = sorted(self._by_age.values(), key=lambda tracked: tracked.worker.age)
+        for tracked in by_age[:oldest]:
+            # A reload replaces all workers, those included that had to exit anyway.
+            if reason is ExitReason.RELOAD or not tracked.stop_reason:
+                tracked.stop_reason = reason
 
-    def book(self, *, forking: bool = False) -> None:
-        """Book the ends noted by ``left``. It goes through no other worker.
+    def record_queued_exits(self, *, forking: bool = False) -> None:
+        """Record the exits noted by ``queue_exit``. No other worker is looked at.
 
         Args:
-            forking: the next worker is about to arrive. If the one before it still has no pid, it never came to be.
+            forking: another worker is about to be added. If the latest one still has no pid, its fork has failed.
         """
-        while self._left:
-            worker, clock = self._left.popleft()
-            self._book(worker, clock, reported=True)
+        while self._queued_exits:
+            worker, clock = self._queued_exits.popleft()
+            self._record_exit(worker, clock, reported=True)
         latest = self._latest
         if forking and latest is not None and not isinstance(latest.worker.pid, int):
-            self._book(latest.worker, time.monotonic(), reported=False)
+            self._record_exit(latest.worker, time.monotonic(), reported=False)
 
-    def settle(self, alive: set[int], *, forking: bool = False) -> None:
-        """Book the ends noted by ``left``, and those that gunicorn did not tell of.
+    def reconcile(self, alive: set[int], *, forking: bool = False) -> None:
+        """Record the exits noted by ``queue_exit``, and those that gunicorn did not report.
 
-        It does not where a worker cannot be signalled any more, where it failed to boot, and where the fork failed.
+        gunicorn reports none where a worker could not be signaled, where it failed to boot, and where the fork failed.
 
         Args:
             alive: ages of the workers that gunicorn has.
-            forking: as of ``book``. At any other time the fork may be just about to happen.
+            forking: as in ``record_queued_exits``. At any other time the fork may be about to happen.
         """
-        self.book(forking=forking)
-        for member in list(self._members.values()):
-            pid = member.worker.pid
-            if member.worker.age not in alive and isinstance(pid, int) and not process_exists(pid):
-                self._book(member.worker, time.monotonic(), reported=False)
+        self.record_queued_exits(forking=forking)
+        for tracked in list(self._by_age.values()):
+            pid = tracked.worker.pid
+            if tracked.worker.age not in alive and isinstance(pid, int) and not process_exists(pid):
+                self._record_exit(tracked.worker, time.monotonic(), reported=False)
 
-    def _book(self, worker: Any, clock: float, *, reported: bool) -> None:
-        member = self._members.get(worker.age)
-        if member is None or member.worker is not worker:
+    def _record_exit(self, worker: Any, clock: float, *, reported: bool) -> None:
+        tracked = self._by_age.get(worker.age)
+        if tracked is None or tracked.worker is not worker:
             return
-        del self._members[worker.age]
-        states = member.states
+        del self._by_age[worker.age]
+        states = tracked.states
         final = "abort" if worker.aborted or "abort" in states else "quit"
-        self.departed[member.lease.number] = member.worker_id, final, states.get(final) or unix_time(clock)
+        self.departed[tracked.lease.number] = tracked.worker_id, final, states.get(final) or unix_time(clock)
         try:
-            self._ended(member, clock, reported)
+            self._exits.record_exit(tracked, clock, reported=reported)
         finally:
-            self.leases.give_back(member.lease)
+            self.allocator.release(tracked.lease)
 
 
 def unix_time(clock: float) -> float:
-    """Return what the wall clock, as it is set now, showed at this moment of the monotonic clock."""
+    """Return the unix time of a moment of the monotonic clock, by the wall clock as it is set now."""
     return time.time() - (time.monotonic() - clock)

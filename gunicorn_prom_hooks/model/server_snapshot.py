@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from .counts import Tally, WorkerCounts
 from .exits import ExitStatsSnapshot
@@ -143,3 +143,13 @@ class ServerSnapshot:
     def counts(self) -> Mapping[str, WorkerCounts]:
         """The counts of each live worker, by worker_id."""
         return self.read_counts()
+
+
+class SnapshotSource(Protocol):
+    """What the exporter needs of a server. Both methods are callable in any thread, without the fork lock."""
+
+    def take_snapshot(self) -> ServerSnapshot:
+        """Return a copy of the server's state."""
+
+    def is_ready(self) -> bool:
+        """Return whether the server can answer requests. Takes no lock."""

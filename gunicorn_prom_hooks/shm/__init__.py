@@ -1,1 +1,1 @@
-"""Shared memory that workers write and the master reads."""
+"""Shared memory that the workers write and the master reads."""

@@ -1,4 +1,4 @@
-"""Adding up slots: what all workers counted, and what one of them did."""
+"""Sums over slots: what all workers counted, and what one worker counted."""
 
 from __future__ import annotations
 
@@ -12,34 +12,33 @@ from operator import sub
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..model.counts import Labels, Rename, Tally
-from .index import CorruptIndex
+from .index import CorruptIndex, Series, SeriesIndex
 from .schema import PER_WORKER, REQUESTS
-from .series import Index, Series
 
 if TYPE_CHECKING:
     from .reader import SlotReader
 
 MADV_WIPEONFORK: Final = 18
-"""Linux's; the module ``mmap`` has no name for it."""
+"""Linux's value; the module ``mmap`` has no name for it."""
 
 
 class Summary(NamedTuple):
-    """What was counted in one slot, as far as it is shown for single workers.
+    """The counts in one slot that are also exposed per worker.
 
     Attributes:
-        requests: the rows of all requests added up, cell by cell; empty if there is no row.
-        cells: of each family in ``PER_WORKER``, those of all its series, one behind the other.
+        requests: the sum of all request rows, cell by cell; empty if there is no row.
+        cells: by number of each family in ``PER_WORKER``, the cells of all its series, one after the other.
     """
 
     requests: Sequence[float]
     cells: Mapping[int, Sequence[float]]
 
 
-class Own(NamedTuple):
-    """What a worker did itself.
+class WorkerTotals(NamedTuple):
+    """What one worker counted, without its predecessors in the slot.
 
     Attributes:
-        requests: the rows of all its requests added up, cell by cell.
+        requests: the sum of its request rows, cell by cell.
         tally: the families in ``PER_WORKER``.
     """
 
@@ -47,17 +46,17 @@ class Own(NamedTuple):
     tally: Tally
 
 
-def columns_added(rows: array[float], columns: int) -> list[float]:
-    """Return the sum of each column of a table whose rows stand one behind the other.
+def column_sums(rows: array[float], columns: int) -> list[float]:
+    """Return the sum of each column of a table whose rows are stored one after the other.
 
-    The first column may hold fractions, all others hold whole numbers. Fractions are added without rounding in between,
-    so that a sum of numbers that only grow never shrinks.
+    The first column may hold fractions, all others hold whole numbers. Fractions are added without intermediate
+    rounding. So a sum of numbers that only grow never shrinks.
     """
-    nothing = bytes(8 * len(rows) // columns)
+    zeros = bytes(8 * len(rows) // columns)
     sums = []
     for number in range(columns):
         column = rows[number::columns]
-        if column.tobytes() == nothing:  # as most buckets of most rows are
+        if column.tobytes() == zeros:  # true for most buckets of most rows
             sums.append(0.0)
         else:
             sums.append(sum(column) if number else fsum(column))
@@ -65,34 +64,39 @@ def columns_added(rows: array[float], columns: int) -> list[float]:
 
 
 def summarize(series: Mapping[int, Series], slot: memoryview) -> Summary:
-    """Return what these cells of a slot hold, as bytes, which the series explain."""
+    """Return the per-worker counts of a slot.
+
+    Args:
+        series: of the slot, by family number.
+        slot: all cells of the slot, as bytes.
+    """
     requests = series.get(REQUESTS.number)
     return Summary(
-        () if requests is None else array("d", columns_added(requests.read(slot), requests.cells)),
+        () if requests is None else array("d", column_sums(requests.read(slot), requests.cells)),
         {family.number: series[family.number].read(slot) for family in PER_WORKER if family.number in series},
     )
 
 
 class SlotsCopy:
-    """All slots at one moment. To be made with the master's lock held; what is made of it needs no lock.
+    """A copy of all slots at one moment. Made with the fork lock held; its methods need no lock.
 
-    Slots of workers are copied. In those that are free nothing is counted: these are looked at when they are added up.
+    Leased slots are copied. Free slots do not change, and are read when they are added up.
 
     Args:
         readers: of all slots, by number.
-        live: numbers of the slots that workers have.
-        index: of all slots.
-        error: something else has written into a slot, and this is what came of it.
+        live: numbers of the leased slots.
+        index: of the series in all slots.
+        error: raised by ``totals``: something else has written into a slot.
     """
 
     def __init__(
-        self, readers: Sequence[SlotReader], live: Sequence[int], index: Index, error: CorruptIndex | None
+        self, readers: Sequence[SlotReader], live: Sequence[int], index: SeriesIndex, error: CorruptIndex | None
     ) -> None:
         self.error = error
-        self._places = index.captured()
+        self._locations = index.locations()
         self._slots = [reader.slot for reader in readers]
         self._cells = [reader.cells for reader in readers]
-        self._series = {number: readers[number].captured() for number in live}
+        self._series = {number: readers[number].copy_series() for number in live}
         copied = _memory(sum(len(self._cells[number]) for number in live))
         at = 0
         for number in live:
@@ -106,54 +110,59 @@ class SlotsCopy:
         """Return the sum over all slots.
 
         Raises:
-            CorruptDirectory: something else has written into one of them.
+            CorruptIndex: something else has written into one of them.
         """
         if self.error is not None:
             raise self.error
         tally = Tally(rename)
-        for family, labels, place, length in self._places:
-            tally.add(family, labels, columns_added(place.read(self._cells, length), place.cells))
+        for family, labels, location, length in self._locations:
+            tally.add(family, labels, column_sums(location.read(self._cells, length), location.cells))
         for slot in self._slots:
-            slot.let_go()
+            slot.release_pages()
         return tally
 
-    def own(self, number: int, base: Summary, rename: Rename) -> Own:
-        """Return what the worker did that has this slot, ``base`` being what was in it when the worker got it."""
+    def of_worker(self, number: int, baseline: Summary, rename: Rename) -> WorkerTotals:
+        """Return what the worker counted that has a slot.
+
+        Args:
+            number: of the slot.
+            baseline: what was in the slot when it was leased.
+            rename: from recorded to shown label values.
+        """
         series = self._series[number]
         now = summarize(series, self._cells[number])
         tally = Tally(rename)
         for family, cells in now.cells.items():
-            rows = zip(*[_less(cells, base.cells.get(family, ()))] * series[family].cells, strict=True)
-            for labels, own in zip(series[family].labels, rows, strict=True):
-                tally.add(family, labels, own)
-        return Own(list(_less(now.requests, base.requests)) or [0.0] * REQUESTS.cells, tally)
+            rows = zip(*[_difference(cells, baseline.cells.get(family, ()))] * series[family].cells, strict=True)
+            for labels, row in zip(series[family].labels, rows, strict=True):
+                tally.add(family, labels, row)
+        return WorkerTotals(list(_difference(now.requests, baseline.requests)) or [0.0] * REQUESTS.cells, tally)
 
 
-def _less(now: Sequence[float], before: Sequence[float]) -> Iterator[float]:
+def _difference(now: Sequence[float], before: Sequence[float]) -> Iterator[float]:
     return map(sub, now, chain(before, repeat(0.0)))
 
 
 def _memory(size: int) -> memoryview:
-    """Return memory that goes back to the system after use, and that no worker forked meanwhile inherits."""
+    """Return memory that is returned to the system after use, and that workers forked meanwhile do not inherit."""
     memory = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError, AttributeError):  # not on every system
+    with contextlib.suppress(OSError, AttributeError):  # not available on every system
         memory.madvise(MADV_WIPEONFORK)
     return memoryview(memory)
 
 
 class EndpointCap:
-    """Holds the label ``endpoint`` to so many values over all slots: each worker only knows its own.
+    """Limits the number of values of the label ``endpoint`` over all slots. Each worker only knows its own values.
 
-    Whoever comes first stays; later ones are shown as ``other`` for ever, so that no series goes backwards.
+    The first values are shown. Later ones are shown as ``other`` from then on, so that no series goes backwards.
 
     Args:
-        limit: how many values are shown.
-        positions: by family number, where in its label values the endpoint stands.
-        exempt: values that are shown besides.
-        other: what the others are shown as.
-        remember: keep what is shown as ``other``. The same values come again at each scrape, so they are bounded by
-            what the slots hold, and are counted in ``folded``. Values that come once, and are added up under what they
-            are shown as, are not kept: there may be any number of them.
+        limit: number of values that are shown.
+        positions: by family number, the position of the endpoint among the label values.
+        exempt: values that are always shown, and not counted.
+        other: the value that replaces the others.
+        remember: keep the replaced values in ``folded``. At a scrape the same values come each time, and the slots
+            bound their number. Values that come only once must not be kept: there may be any number of them.
     """
 
     def __init__(
@@ -168,13 +177,13 @@ class EndpointCap:
         self._remember = remember
 
     def __call__(self, family: int, labels: Labels) -> Labels:
-        """The label values to show; a ``Rename``."""
-        at = self._positions.get(family)
-        if at is None or labels[at] in self._shown or labels[at] in self._exempt:
+        """Return the label values to show; a ``Rename``."""
+        position = self._positions.get(family)
+        if position is None or labels[position] in self._shown or labels[position] in self._exempt:
             return labels
-        if labels[at] not in self.folded and len(self._shown) < self.limit:
-            self._shown.add(labels[at])
+        if labels[position] not in self.folded and len(self._shown) < self.limit:
+            self._shown.add(labels[position])
             return labels
         if self._remember:
-            self.folded.add(labels[at])
-        return (*labels[:at], self._other, *labels[at + 1 :])
+            self.folded.add(labels[position])
+        return (*labels[:position], self._other, *labels[position + 1 :])

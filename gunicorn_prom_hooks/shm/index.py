@@ -1,22 +1,24 @@
-"""The directory of a slot: which label values the cells belong to, written by one, read by another process."""
+"""The directory of a slot, which maps label values to cells, and the index of all directories."""
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Final, NamedTuple
 
 from ..model.counts import Labels
 from .layout import ENTRY, LABEL, MAX_LABEL_BYTES
 
 SHARED_LABELS: Final = 65536
-"""Of so many different series the label values are kept once, and not once per slot."""
+"""Number of different series whose label values are kept once, and not once per slot."""
 
 
 class Entry(NamedTuple):
-    """A series or a group of them: ``cells`` cells from ``first`` on, in the slot's cells."""
+    """A directory entry: a series whose ``cells`` cells begin at ``first`` among the slot's cells."""
 
     family: int
     labels: Labels
@@ -25,16 +27,16 @@ class Entry(NamedTuple):
 
 
 class CorruptIndex(Exception):
-    """The directory holds what no writer of ours wrote: something else wrote into the slot."""
+    """The directory is not what ``SlotWriter`` writes: something else has written into the slot."""
 
 
 def clean_label(value: str) -> str:
-    """The value as the directory can hold it: valid UTF-8, at most ``MAX_LABEL_BYTES``, cut at a character."""
+    """Return a value as the directory can hold it: valid UTF-8, at most ``MAX_LABEL_BYTES``, cut at a character."""
     return value.encode("utf-8", "replace")[:MAX_LABEL_BYTES].decode("utf-8", "ignore")
 
 
 def encode(entry: Entry) -> bytes:
-    """The entry as bytes. Its label values must be clean."""
+    """Return an entry as bytes. Its label values must be clean."""
     body = bytearray()
     for label in entry.labels:
         text = label.encode()
@@ -45,10 +47,10 @@ def encode(entry: Entry) -> bytes:
 
 
 def decode(directory: memoryview, start: int, end: int) -> Iterator[Entry]:
-    """The entries between two offsets, ``end`` being what the header says is written.
+    """Yield the entries between two offsets. ``end`` is the number of bytes that are written.
 
     Raises:
-        CorruptDirectory: an entry does not fit, or its checksum is wrong.
+        CorruptIndex: an entry does not fit, or its checksum is wrong.
     """
     at = start
     directory = directory[:end]
@@ -66,11 +68,16 @@ def decode(directory: memoryview, start: int, end: int) -> Iterator[Entry]:
         at += length
 
 
-def written(directory: memoryview, published: float, parsed: int = 0) -> int:
-    """The number of bytes that the header says are written, as a number that can be.
+def checked_size(directory: memoryview, published: float, parsed: int = 0) -> int:
+    """Return the number of bytes that are written, checked.
+
+    Args:
+        directory: of the slot.
+        published: the number in the header.
+        parsed: number of bytes that have been parsed.
 
     Raises:
-        CorruptDirectory: it cannot be: it is not whole, beyond the end, or less than what was there before.
+        CorruptIndex: the number is not whole, beyond the end, or less than what has been parsed.
     """
     if not parsed <= published <= len(directory) or published != int(published):
         raise CorruptIndex(f"{published} bytes written, of {len(directory)}, {parsed} before")
@@ -87,3 +94,80 @@ def _labels(body: bytes, count: int) -> Labels:
         values.append(body[at : at + length].decode())
         at += length
     return tuple(values)
+
+
+class Series:
+    """The series of one family in one slot, in the order of their entries.
+
+    Attributes:
+        cells: number of cells of each series.
+        labels: label values of each series.
+        offsets: of the first cell of each series, in bytes from the slot's first cell; ascending.
+    """
+
+    __slots__ = ("cells", "labels", "offsets")
+
+    def __init__(self, cells: int, labels: list[Labels], offsets: array[int]) -> None:
+        self.cells = cells
+        self.labels = labels
+        self.offsets = offsets
+
+    def read(self, slot: memoryview) -> array[float]:
+        """Return the cells of all series, one after the other. ``slot`` is all cells of the slot, as bytes."""
+        size = 8 * self.cells
+        return array("d", b"".join([slot[at : at + size] for at in self.offsets]))
+
+    def copy(self) -> Series:
+        """Return a copy that does not change when the slot gets more series."""
+        return Series(self.cells, self.labels[:], self.offsets[:])
+
+
+class SeriesLocation:
+    """The cells of one series in all slots: numbers of slots, and offsets as in ``Series``.
+
+    Memory matters: there may be hundreds of thousands of series in all slots together.
+    """
+
+    __slots__ = ("cells", "offsets", "slots")
+
+    def __init__(self, cells: int) -> None:
+        self.cells = cells
+        self.slots = array("I")
+        self.offsets = array("I")
+
+    def read(self, slots: Sequence[memoryview], length: int) -> array[float]:
+        """Return the cells of the series in each slot, one after the other.
+
+        Args:
+            slots: all cells of each slot as bytes.
+            length: number of slots to read, see ``SeriesIndex.locations``.
+        """
+        size = 8 * self.cells
+        where = islice(zip(self.slots, self.offsets, strict=True), length)
+        return array("d", b"".join([slots[slot][at : at + size] for slot, at in where]))
+
+
+class SeriesIndex:
+    """The location of each series over all slots. It only grows, with the directories of the slots.
+
+    Args:
+        left_out: numbers of families that are not added up.
+    """
+
+    def __init__(self, left_out: frozenset[int]) -> None:
+        self._left_out = left_out
+        self._locations: dict[tuple[int, Labels], SeriesLocation] = {}
+
+    def add(self, slot: int, entries: Iterable[Entry]) -> None:
+        """Add new entries of a slot."""
+        for family, labels, first, cells in entries:
+            if family not in self._left_out:
+                location = self._locations.get((family, labels))
+                if location is None:
+                    location = self._locations[family, labels] = SeriesLocation(cells)
+                location.slots.append(slot)
+                location.offsets.append(8 * first)
+
+    def locations(self) -> list[tuple[int, Labels, SeriesLocation, int]]:
+        """Return family, label values and location of each series, and the number of slots in the location now."""
+        return [(*key, location, len(location.slots)) for key, location in self._locations.items()]

@@ -1,4 +1,4 @@
-"""The read side of a slot: what its worker counted, what it is at, and what it left undone when it died."""
+"""The read side of a slot: what its worker counts, its requests in progress, and what it left behind at its exit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import inf
 from typing import Final
 
 from ..model.requests import InFlightRequest, Untracked
-from .index import CorruptIndex, Entry, decode, written
+from .index import CorruptIndex, Entry, Series, SeriesIndex, checked_size, decode
 from .layout import (
     CELLS_AT,
     DIRECTORY_BYTES,
@@ -24,30 +24,29 @@ from .layout import (
     UNTRACKED_PAIRS,
 )
 from .schema import PATHS, PER_WORKER, REQUESTS
-from .series import Index, Series
 from .slot import Slot, inflight_offset, inflight_start
 
 _READS: Final = 100
-"""Attempts to read the same state of the untracked requests twice in a row."""
+"""Attempts to read the same state of the untracked requests twice in succession."""
 _PLAUSIBLE: Final = 1e9
-"""More untracked requests than this is a number that no writer of ours wrote."""
+"""A larger number of untracked requests is not a worker's: something else has written into the slot."""
 
 
 class SlotReader:
-    """The read side. Remembers what it has parsed: each look costs only what is new.
+    """The read side of a slot. It keeps what it has parsed: ``update`` parses only new entries.
 
     Args:
         slot: the memory.
         number: of the slot.
-        index: of all slots, to enter in it what is parsed.
+        index: of all slots; new entries are added to it.
     """
 
-    def __init__(self, slot: Slot, number: int = 0, index: Index | None = None) -> None:
+    def __init__(self, slot: Slot, number: int = 0, index: SeriesIndex | None = None) -> None:
         self.slot = slot
         self.series: dict[int, Series] = {}
-        """By family number, what the directory says."""
+        """By family number, the series whose entries have been parsed."""
         self.corrupt = False
-        """Something else has written into the slot: no more is read of its directory."""
+        """Something else has written into the slot: its directory is not read any more."""
         self._number = number
         self._index = index
         self._failures = 0
@@ -55,22 +54,22 @@ class SlotReader:
         self._used = 0
 
     @property
-    def has_news(self) -> bool:
-        """Whether there is something in the directory that ``update`` has not seen."""
+    def has_updates(self) -> bool:
+        """Whether the directory has entries that ``update`` has not parsed."""
         return not self.corrupt and self.slot.header[DIRECTORY_BYTES] != self._parsed
 
     def update(self) -> list[Entry]:
-        """The entries that are new since the last call.
+        """Parse the entries that are new since the last call, and return them.
 
         Raises:
-            CorruptDirectory: something else has written into the slot. It is said twice, since on a processor that
-                reorders stores the first time may be a moment's; from then on there is nothing new, and what was
-                read before stays.
+            CorruptIndex: something else has written into the slot. The first failure may be transient, on a processor
+                that reorders stores, so a second call tries again. After the second failure no call returns anything
+                new, and what was parsed before stays.
         """
         if self.corrupt:
             return []
         try:
-            end = written(self.slot.directory, self.slot.header[DIRECTORY_BYTES], self._parsed)
+            end = checked_size(self.slot.directory, self.slot.header[DIRECTORY_BYTES], self._parsed)
             new = list(decode(self.slot.directory, self._parsed, end))
             used = self._checked(new)
         except CorruptIndex:
@@ -91,10 +90,10 @@ class SlotReader:
         return new
 
     def _checked(self, new: list[Entry]) -> int:
-        """Return the number of cells that are used after these entries.
+        """Return the number of cells that are in use after these entries.
 
         Raises:
-            CorruptDirectory: they speak of cells that are not theirs.
+            CorruptIndex: their cells are not consecutive, or of another number than their family's, or too many.
         """
         used = self._used
         for entry in new:
@@ -107,35 +106,37 @@ class SlotReader:
         return used
 
     @property
-    def known(self) -> dict[int, Series] | None:
-        """By family number, all series of the slot; None if they are not all parsed."""
-        return None if self.corrupt or self.has_news else self.series
+    def all_series(self) -> dict[int, Series] | None:
+        """All series of the slot by family number; None if not all entries are parsed."""
+        return None if self.corrupt or self.has_updates else self.series
 
     @property
     def cells(self) -> memoryview:
-        """All cells that the entries parsed so far speak of, as bytes: no copy."""
+        """All cells whose entries have been parsed, as bytes; not a copy."""
         return self.slot.cells[: self._used].cast("B")
 
-    def captured(self) -> dict[int, Series]:
-        """Return, by family number, the series that are shown for single workers, as they are now."""
+    def copy_series(self) -> dict[int, Series]:
+        """Return a copy of the series that are also exposed per worker, by family number."""
         wanted = (family.number for family in (REQUESTS, *PER_WORKER))
         return {number: self.series[number].copy() for number in wanted if number in self.series}
 
     def in_flight(self) -> list[InFlightRequest]:
-        """The requests in the in-flight table, oldest first."""
+        """Return the requests in the in-flight table, oldest first."""
         found = []
         for number, start in enumerate(self.slot.starts[:OVERFLOW_ENTRY].tolist()):
             if start > 0.0:
                 request = InFlightRequest(start, *self._request(number))
-                if self.slot.starts[number] == start:  # else it has ended meanwhile; the entry may be another one's
+                if self.slot.starts[number] == start:  # else it has ended, and the entry may be reused
                     found.append(request)
         return sorted(found)
 
     def interrupted_requests(self) -> list[InFlightRequest]:
-        """The requests that a worker which is gone was at, oldest first: in progress, or ended by its own end.
+        """Return the requests that the exit of the worker interrupted, oldest first.
+
+        These are the ones in progress, and the one that the signal ended which also ended the worker.
 
         Raises:
-            CorruptDirectory: something else has written into the slot.
+            CorruptIndex: something else has written into the slot.
         """
         found = self.in_flight()
         number, odd = divmod(self.slot.header[INTERRUPTED_REQUEST] - inflight_start(0), INFLIGHT_BYTES // 8)
@@ -144,10 +145,10 @@ class SlotReader:
         return sorted(set(found))
 
     def commit_pending(self) -> int:
-        """Counts the requests that a worker which is gone had answered and was about to count; says how many.
+        """Count the requests that a worker had answered but not counted when it exited; return their number.
 
         Raises:
-            CorruptDirectory: something else has written into the slot.
+            CorruptIndex: something else has written into the slot.
         """
         self.update()
         words = self.slot.words
@@ -164,22 +165,22 @@ class SlotReader:
         return finished
 
     def _request(self, number: int) -> tuple[str, str]:
-        """Method and path of an in-flight entry."""
-        known = self.slot.words[inflight_start(number) + PATH_REF]
-        if known:
-            found = self._path(known)
+        """Return method and path of an in-flight entry."""
+        path_ref = self.slot.words[inflight_start(number) + PATH_REF]
+        if path_ref:
+            found = self._path(path_ref)
             if found is None and self.update():
-                found = self._path(known)
+                found = self._path(path_ref)
             return found or ("", "")
         method, path = INFLIGHT_TEXT.unpack_from(self.slot.memory, inflight_offset(number))
         return _text(method), _text(path)
 
-    def _path(self, known: float) -> tuple[str, str] | None:
-        """Return method and path that stand in an in-flight entry as this number; None if it is none of them."""
+    def _path(self, path_ref: float) -> tuple[str, str] | None:
+        """Return the method and path that a reference in an in-flight entry stands for; None if it is not valid."""
         paths = self.series.get(PATHS.number)
-        if paths is None or not known.is_integer():
+        if paths is None or not path_ref.is_integer():
             return None
-        offset = 8 * int(known) - CELLS_AT
+        offset = 8 * int(path_ref) - CELLS_AT
         found = bisect_left(paths.offsets, offset)
         if found == len(paths.offsets) or paths.offsets[found] != offset:
             return None
@@ -189,7 +190,7 @@ class SlotReader:
     def untracked(self) -> Untracked:
         """Return the requests in progress that have no entry in the in-flight table.
 
-        The worker may change them meanwhile: only a state that is read twice in a row is taken.
+        The worker may change them meanwhile. Only a state that is read twice in succession is used.
         """
         state = self._untracked_state()
         for _ in range(_READS):
@@ -200,12 +201,12 @@ class SlotReader:
             return Untracked(_plausible(state[1]), inf)
         changes, number, starts, marker, marked = state
         count = _plausible(number)
-        if count and marker < 0.0 and marked == changes:  # one of them is answered; which one is not known
+        if count and marker < 0.0 and marked == changes:  # one of them is answered; it is not known which
             return Untracked(count - 1, starts * (count - 1) / count)
         return Untracked(count, starts)
 
     def _untracked_state(self) -> tuple[float, ...]:
-        """Number of changes, valid pair, and what the entry of requests without one says."""
+        """Return the number of changes, the valid pair, and start and reference in the overflow entry."""
         header, words, at = self.slot.header, self.slot.words, inflight_start(OVERFLOW_ENTRY)
         changes = header[UNTRACKED]
         pair = UNTRACKED_PAIRS + 2 * (changes % 2 == 1)

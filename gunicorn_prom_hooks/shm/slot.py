@@ -1,4 +1,4 @@
-"""A slot: the shared memory, and its write side."""
+"""The shared memory of a slot, and the write side of its directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from operator import floordiv
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..model.counts import Labels
-from .index import Entry, decode, encode, written
+from .index import Entry, Series, checked_size, decode, encode
 from .layout import (
     CELLS,
     CELLS_AT,
@@ -28,28 +28,27 @@ from .layout import (
     VERSION,
     slot_bytes,
 )
-from .series import Series
 
 if TYPE_CHECKING:
     Doubles = memoryview[float]
 
 
 MAPPING_BYTES: Final = 64 * 1024 * 1024
-"""No mapping with more than one slot is larger. Only what is touched becomes memory."""
+"""Maximum size of a mapping with more than one slot. Only pages that are written become memory."""
 
 
 class SlotFull(Exception):
-    """There is no room left for another series in this slot."""
+    """The slot has no room for another series."""
 
 
 class Slot:
-    """The mapped memory. Made by the master; a worker inherits it through the fork.
+    """The mapped memory. The master makes it, and workers inherit it through the fork.
 
     Args:
-        cells: how many there are.
-        directory: its size in bytes.
-        mapping: shared memory, zeros; None: a new one.
-        start: where in it the slot begins, in bytes; a multiple of the size of a page.
+        cells: number of cells.
+        directory: size of the directory in bytes.
+        mapping: shared memory, all zeros; None: a new mapping.
+        start: offset of the slot in the mapping in bytes; a multiple of the page size.
     """
 
     def __init__(self, cells: int, directory: int, mapping: mmap.mmap | None = None, start: int = 0) -> None:
@@ -61,24 +60,24 @@ class Slot:
         self.cells: Doubles = view[CELLS_AT : CELLS_AT + 8 * cells].cast("d")
         self.directory = view[CELLS_AT + 8 * cells :]
         self.words: Doubles = view[: len(view) // 8 * 8].cast("d")
-        """All of the slot as doubles: an in-flight entry's start is ``words[inflight_start(n)]``."""
+        """The whole slot as doubles. The start of in-flight entry n is ``words[inflight_start(n)]``."""
         self.starts: Doubles = self.words[inflight_start(0) : inflight_start(OVERFLOW_ENTRY) + 1 : INFLIGHT_BYTES // 8]
-        """The starts of all in-flight entries, that of requests without one last."""
+        """The starts of all in-flight entries; the last one is the overflow entry's."""
         self.header[CELLS] = cells
         self.header[DIRECTORY_SIZE] = directory
         self.header[VERSION] = LAYOUT_VERSION
 
-    def let_go(self) -> None:
-        """Take the pages out of this process's resident memory until it looks at them again; they keep what they hold.
+    def release_pages(self) -> None:
+        """Take the pages out of this process's resident memory until the next access. They keep their contents.
 
-        Without it the master's resident memory is that of all slots, which it only looks at.
+        Otherwise all slots that the master has read are in its resident memory.
         """
-        if _lets_go():
+        if _can_release_pages():
             self._mapping.madvise(mmap.MADV_DONTNEED, self._start, len(self.memory))
 
 
 class SlotMaker:
-    """Makes slots, more and more of them in one mapping: each fork copies the list of mappings."""
+    """Makes slots. A mapping holds more slots the more there are: each fork copies the list of mappings."""
 
     def __init__(self) -> None:
         self._ready: list[Slot] = []
@@ -95,7 +94,7 @@ class SlotMaker:
             size = -slot_bytes(cells, directory) // mmap.PAGESIZE * -mmap.PAGESIZE
             count = max(1, min(self._made, MAPPING_BYTES // size))
             mapping = mmap.mmap(-1, count * size)
-            # All at once: between two forks the master would copy what it touches for each one of them.
+            # All at once: each fork copies the memory that the master has touched since the fork before.
             self._ready = [Slot(cells, directory, mapping, start) for start in range(0, count * size, size)]
             self._ready.reverse()
             self._sizes = cells, directory
@@ -104,8 +103,8 @@ class SlotMaker:
 
 
 @cache
-def _lets_go() -> bool:
-    """Return whether shared memory keeps what it holds here, when pages are taken out: tried, not taken for granted."""
+def _can_release_pages() -> bool:
+    """Return whether shared memory keeps its contents here when its pages are released. Found by trying it."""
     if sys.platform != "linux":
         return False
     with mmap.mmap(-1, mmap.PAGESIZE) as probe:
@@ -118,28 +117,28 @@ def _lets_go() -> bool:
 
 
 def inflight_offset(number: int) -> int:
-    """Offset in bytes of an in-flight entry from the start of the slot."""
+    """Return the offset of an in-flight entry in bytes from the start of the slot."""
     return INFLIGHT_AT + number * INFLIGHT_BYTES
 
 
 def inflight_start(number: int) -> int:
-    """Where among the slot's doubles the start of an in-flight entry's request is."""
+    """Return the index of the start of an in-flight entry among the slot's doubles."""
     return (inflight_offset(number) + INFLIGHT_START) // 8
 
 
 def write_out(slot: Slot, at: int, method: bytes, path: bytes) -> None:
-    """Writes method and path of a request, which are not among the known ones, into the entry whose start is there."""
+    """Write method and path of a request as text into the in-flight entry whose start is at this index."""
     INFLIGHT_TEXT.pack_into(slot.memory, 8 * at - INFLIGHT_START, method, path)
     slot.words[at + PATH_REF] = 0.0
 
 
 class Content(NamedTuple):
-    """What stands in a slot.
+    """The entries of a directory.
 
     Attributes:
-        directory: its bytes.
+        directory: their bytes.
         series: first cell by family number and label values.
-        cells: number of cells that these have.
+        cells: number of cells in use.
     """
 
     directory: bytes
@@ -148,18 +147,18 @@ class Content(NamedTuple):
 
 
 class SlotWriter:
-    """The write side. One process at a time has one; within it, callers see to their own locking.
+    """The write side of a slot. One process at a time has one. It is not thread-safe.
 
-    Making it reads the directory that predecessors left, so that their cells are counted on.
+    It begins with the entries that predecessors have left, and counts on in their cells.
 
     Args:
         slot: the memory.
         reserve: bytes of the directory, and number of cells, that only ``add(essential=True)`` may use.
-        known: by family number, all series of the slot, if they have been parsed already.
-        first: what a slot that is empty begins with.
+        known: all series of the slot by family number, if its entries have been parsed already.
+        first: the entries that are written into an empty slot.
 
     Raises:
-        CorruptDirectory: something else has written into the slot.
+        CorruptIndex: something else has written into the slot.
     """
 
     def __init__(
@@ -167,7 +166,7 @@ class SlotWriter:
     ) -> None:
         self.slot = slot
         self._reserve = reserve
-        self.written = written(slot.directory, slot.header[DIRECTORY_BYTES])
+        self.written = checked_size(slot.directory, slot.header[DIRECTORY_BYTES])
         """Bytes of the directory that are written."""
         self._next_cell = 0
         self.series: dict[int, dict[Labels, int]] = {}
@@ -188,19 +187,19 @@ class SlotWriter:
                 self._next_cell = max(self._next_cell, series.offsets[-1] // 8 + series.cells)
 
     def begins_with(self, content: Content) -> bool:
-        """Return whether the directory begins with this content."""
+        """Return whether the directory begins with these entries."""
         return self.slot.directory[: len(content.directory)] == content.directory
 
     def content(self) -> Content:
-        """Return what has been written."""
+        """Return the entries that have been written."""
         directory = bytes(self.slot.directory[: self.written])
         return Content(directory, {family: cells.copy() for family, cells in self.series.items()}, self._next_cell)
 
     def add(self, family: int, labels: Labels, count: int, *, essential: bool = False) -> int:
-        """First of the ``count`` cells of these label values, made if there are none yet.
+        """Return the first of the ``count`` cells of a series, after adding the series if it is new.
 
         Raises:
-            SlotFull: they are new and there is no room.
+            SlotFull: the series is new and there is no room.
         """
         series = self.series.get(family)
         if series is None:

@@ -1,8 +1,8 @@
-"""The stacks of a worker that hangs: written by C code in the worker, read by the master.
+"""The file with the stacks of a worker that hangs: C code in the worker writes it, the master reads it.
 
-A worker hangs in a loop, in an event loop that is blocked, or in a C extension. Its signal handlers in Python do not
-run then. ``faulthandler`` writes the stacks in the signal handler itself. It refuses SIGABRT, which gunicorn sends
-after a timeout, and which event loops take over anyway. The master sends another signal first.
+A worker may hang in a loop, in a blocked event loop, or in a C extension. Its signal handlers in Python do not run
+then. ``faulthandler`` writes the stacks in the C signal handler. It does not accept SIGABRT, which gunicorn sends
+after a timeout, and for which event loops install a handler. So the master sends another signal first.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from collections.abc import Iterator
 from typing import Final
 
 SIGNAL: Final = int(getattr(signal, "SIGRTMAX", 0) or getattr(signal, "SIGINFO", 0)) - 2 * hasattr(signal, "SIGRTMAX")
-"""A signal that has no other use: a real-time one, SIGINFO where there are none; 0 where there is neither."""
+"""A signal without another use: a real-time signal, SIGINFO on systems without them, 0 if there is neither."""
 MAX_BYTES: Final = 2 * 2**20
-"""So much of the file each slot has: 100 threads, 100 calls deep. Only what is written becomes memory."""
+"""Size of the part of one slot: 100 threads, 100 calls deep. Only pages that are written become memory."""
 CHUNK_BYTES: Final = 64 * 1024
-"""So much is read at once."""
+"""Bytes per read."""
 SLOTS: Final = 4096
-"""So many slots have a part of the file; workers in further ones have no stacks."""
+"""Number of slots that have a part of the file. Workers in further slots have no stacks."""
 SHOWN_BYTES: Final = 64 * 1024
-"""So much is read: a quarter from the beginning, the rest from the end, where the main thread is."""
+"""Bytes that are logged: a quarter from the beginning, the rest from the end, where the main thread is."""
 
 
-class Stacks:
-    """One file without a name, made before the first fork. Each slot has ``MAX_BYTES`` of it, and its number.
+class StackFile:
+    """An anonymous file, made before the first fork, in which each slot has a part of ``MAX_BYTES``.
 
-    It costs one descriptor, however many workers there are. A text that is longer runs into the part of the next slot,
-    which is cleared before its worker is asked. Without such a file there are no stacks.
+    It needs one descriptor for any number of workers. A longer text runs into the part of the next slot, which is
+    cleared before that worker is asked. If the file cannot be made there are no stacks.
     """
 
     def __init__(self) -> None:
@@ -46,16 +46,16 @@ class Stacks:
             os.close(self.fd)
 
     def arm(self, number: int) -> bool:
-        """In the worker in this slot: have the stack of every thread written whenever ``SIGNAL`` comes.
+        """Have ``faulthandler`` write the stacks of all threads at each ``SIGNAL``. In the worker that has this slot.
 
-        False where the signal has another use already, which is left alone, and where there is no ``/proc`` to open
-        the file again: a descriptor that is inherited has its offset in common with all other workers.
+        Return False, without any change, if the signal has a handler already, or if there is no ``/proc`` to open the
+        file again: an inherited descriptor shares its offset with all other workers.
 
         Raises:
             OSError: the system refuses the signal handler.
-            RuntimeError: likewise.
+            RuntimeError: the same.
         """
-        if not SIGNAL or self.fd < 0 or number >= SLOTS or is_taken():
+        if not SIGNAL or self.fd < 0 or number >= SLOTS or is_signal_in_use():
             return False
         try:
             own = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_CLOEXEC)
@@ -69,21 +69,21 @@ class Stacks:
         return True
 
     def disarm(self) -> None:
-        """In a process that the worker has forked: the signal is what it was. Doing it twice is harmless.
+        """Remove the handler, in a process that the worker has forked. A second call has no effect.
 
-        A handler that the application has set since is left alone.
+        A handler that the application has set since is kept.
         """
         if self._is_armed:
             self._is_armed = False
-            if not is_taken():
+            if not is_signal_in_use():
                 faulthandler.unregister(SIGNAL)
 
-    def written(self, number: int) -> int:
-        """Return how many bytes the worker in this slot has written."""
+    def size(self, number: int) -> int:
+        """Return the number of bytes that the worker in this slot has written."""
         return len(self._read(number))
 
     def take(self, number: int) -> str:
-        """Return what the worker in this slot has written, beginning and end of a long text; it is removed."""
+        """Remove and return what the worker in this slot has written; of a long text the beginning and the end."""
         data = self._read(number)
         self.clear(number)
         if len(data) <= SHOWN_BYTES:
@@ -92,14 +92,14 @@ class Stacks:
         return f"{_printable(data[:head])}\n[...]\n{_printable(data[head - SHOWN_BYTES :])}"
 
     def clear(self, number: int) -> None:
-        """Remove all that is in the part of this slot: of another time, or of the slot before."""
+        """Overwrite the part of this slot with zeros: it may hold an older text, or the end of the previous slot's."""
         with contextlib.suppress(OSError):
             for at, chunk in self._chunks(number):
                 if used := len(chunk.rstrip(b"\0")):
                     os.pwrite(self.fd, bytes(used), at)
 
     def _read(self, number: int) -> bytes:
-        """Return the first text in the part of this slot. What was there before it has been cleared, and is zeros."""
+        """Return the first text in the part of this slot. A cleared text before it is zeros."""
         text = b""
         with contextlib.suppress(OSError):
             for _, chunk in self._chunks(number):
@@ -110,7 +110,7 @@ class Stacks:
         return text
 
     def _chunks(self, number: int) -> Iterator[tuple[int, bytes]]:
-        """Yield offset and bytes of each piece of the part of this slot.
+        """Yield offset and bytes of each chunk of the part of this slot.
 
         Raises:
             OSError: there is no file.
@@ -119,19 +119,19 @@ class Stacks:
             yield at, os.pread(self.fd, CHUNK_BYTES, at)
 
 
-def is_taken() -> bool:
-    """Return whether the application has a handler of its own for ``SIGNAL``, set from Python."""
+def is_signal_in_use() -> bool:
+    """Return whether a Python handler is set for ``SIGNAL``, or the signal is ignored."""
     return signal.getsignal(SIGNAL) is not signal.SIG_DFL
 
 
 def _anonymous_file() -> int:
-    """Return the descriptor of a new file that takes so much for each slot at most, where the system can be told so."""
+    """Return the descriptor of a new file. On Linux its size is limited to ``MAX_BYTES`` per slot."""
     try:
         fd = os.memfd_create("gunicorn_prom_hooks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except (AttributeError, OSError):  # not Linux, or a sandbox that refuses it
         with tempfile.TemporaryFile(buffering=0) as file:
             return os.dup(file.fileno())
-    with contextlib.suppress(OSError):  # under a limit on the size of files it grows with what is written
+    with contextlib.suppress(OSError):  # a limit on file sizes forbids it: the file grows with what is written
         os.ftruncate(fd, SLOTS * MAX_BYTES)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     return fd

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ..model.exits import ExitReason
-from ..shm.loop_lag import PERIOD_SECONDS
-from ..shm.schema import DURATION_BUCKETS
+from ..shm.schema import DURATION_BUCKETS, LAG_PERIOD_SECONDS
 from . import page_data
 from .formatting import count, duration, latency, machine_moment, memory, moment, out_of, percent, rate
 from .html import Element, Node, tag
@@ -146,7 +145,7 @@ def _number(text: str, more: str | None = None) -> Element:
 
 
 def _loop(blocked: float | None) -> Element:
-    return _number(duration(blocked), "warn" if blocked and blocked >= PERIOD_SECONDS else None)
+    return _number(duration(blocked), "warn" if blocked and blocked >= LAG_PERIOD_SECONDS else None)
 
 
 def _requests(found: page_data.Requests) -> Iterable[Node]:

@@ -12,14 +12,13 @@ from typing import Any, Final
 
 from ..errors import ErrorReporter
 from ..shm.layout import LOOP_DUE
-from ..shm.loop_lag import PERIOD_SECONDS, per_bucket, samples
-from ..shm.schema import LAG_BUCKETS
+from ..shm.schema import LAG_BUCKETS, LAG_PERIOD_SECONDS, lag_samples, lag_samples_per_bucket
 from .recording.recorder import Recorder
 
 GEVENT: Final = ("gunicorn.workers.ggevent", "GeventWorker")
 
 Later = Callable[[Callable[[], None]], Any]
-"""Calls a function in the loop, once, after ``PERIOD_SECONDS``."""
+"""Calls a function in the loop, once, after ``LAG_PERIOD_SECONDS``."""
 
 
 class LoopTimer:
@@ -74,7 +73,7 @@ class LoopTimer:
 
     def _set(self) -> None:
         if self._later is not None:
-            self._header[LOOP_DUE] = monotonic() + PERIOD_SECONDS
+            self._header[LOOP_DUE] = monotonic() + LAG_PERIOD_SECONDS
             self._later(self._due)
 
     def _due(self) -> None:
@@ -90,12 +89,12 @@ class LoopTimer:
 
     def _count(self, lag: float) -> None:
         words, at = self._words, self._sum + 1
-        if lag < PERIOD_SECONDS:
+        if lag < LAG_PERIOD_SECONDS:
             words[self._sum] += lag
             words[at + bisect_left(LAG_BUCKETS, lag)] += 1.0
             return
-        words[self._sum] += samples(lag)[2]
-        for number, count in enumerate(per_bucket(lag)):
+        words[self._sum] += lag_samples(lag)[2]
+        for number, count in enumerate(lag_samples_per_bucket(lag)):
             words[at + number] += count
 
 
@@ -105,9 +104,9 @@ def _running_loop(worker: Any) -> Later | None:
     with contextlib.suppress(RuntimeError, KeyError):  # where no loop runs, nothing need be imported to know it
         loop = sys.modules["asyncio"].get_running_loop()
     if loop is not None:  # uvloop and Tornado's are such loops as well
-        return lambda call: loop.call_later(PERIOD_SECONDS, call)
+        return lambda call: loop.call_later(LAG_PERIOD_SECONDS, call)
     if GEVENT in {(base.__module__, base.__name__) for base in type(worker).__mro__}:
         # Without ``ref`` the timer does not keep the loop running. ``update``: the loop's own clock may be behind.
-        timer = sys.modules["gevent"].get_hub().loop.timer(PERIOD_SECONDS, PERIOD_SECONDS, ref=False)
+        timer = sys.modules["gevent"].get_hub().loop.timer(LAG_PERIOD_SECONDS, LAG_PERIOD_SECONDS, ref=False)
         return lambda call: timer.again(call, update=True)
     return None

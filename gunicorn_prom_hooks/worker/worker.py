@@ -29,7 +29,7 @@ from ..shm.layout import (
     STACKS_ASKED,
 )
 from ..shm.reader import SlotReader
-from ..shm.stack_file import SIGNAL, is_taken
+from ..shm.stack_file import SIGNAL, is_signal_in_use
 from .event_loop_lag import LoopTimer
 from .instrument import record
 from .recording.endpoints import resolver
@@ -59,7 +59,7 @@ class WorkerRuntime:
         self._header[PID] = self.pid
         self._settings = settings
         self._errors = errors
-        self._recorder = Recorder(reader.slot, settings.max_endpoints, reader.known)
+        self._recorder = Recorder(reader.slot, settings.max_endpoints, reader.all_series)
         self._loop_timer = LoopTimer(self._recorder, errors)
         errors.publish = self._publish
 
@@ -67,7 +67,7 @@ class WorkerRuntime:
         """The application is loaded: the request hooks for this worker; None if its class has no use for any."""
         watch_error_handling(self._worker, self._recorder, self._errors)
         self._loop_timer.start_with(self._worker)
-        if self._header[STACKS] and is_taken():  # by the application: its handler must not be called by the master
+        if self._header[STACKS] and is_signal_in_use():  # by the application, whose handler must not run
             self._header[STACKS] = 0.0
         self._header[RUNNING_CLOCK] = time.monotonic()
         self._header[RUNNING_AT] = time.time()

@@ -26,7 +26,15 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> ErrorReporter:
     """For the rest of the test nothing is installed; the guard of that state."""
     errors = ErrorReporter()
     monkeypatch.setattr(_state, "errors", errors)
-    for name in ("_latest", "_composition", "_missed", "_master", "_worker", "_prepared", "by_name"):
+    for name in (
+        "_latest",
+        "_composition",
+        "_missing_logged",
+        "_master",
+        "_worker",
+        "_prepared",
+        "request_hooks_by_name",
+    ):
         monkeypatch.setattr(_state, name, None)
     monkeypatch.setattr(_state, "_reload_due", False)
     return errors

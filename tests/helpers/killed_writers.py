@@ -62,11 +62,11 @@ def kill_one(lease: Lease, number: int) -> None:
     assert os.WIFSIGNALED(status), f"the writer failed before it was killed: {status}"
 
 
-def check(leases: SlotAllocator, lease: Lease, before: list[float]) -> list[float]:
+def check(allocator: SlotAllocator, lease: Lease, before: list[float]) -> list[float]:
     """The slot is readable, nothing in it has gone backwards, and the next writer can go on; its values."""
     fresh = SlotReader(lease.slot)
     fresh.update()
-    found = totals(leases)
+    found = totals(allocator)
     cells_now = values(lease.reader)
     assert {number: series.labels for number, series in fresh.series.items()} == {
         number: series.labels for number, series in lease.reader.series.items()
@@ -75,28 +75,28 @@ def check(leases: SlotAllocator, lease: Lease, before: list[float]) -> list[floa
     for labels, cells in found.series(REQUESTS.number).items():
         assert labels[0] == "GET"
         assert all(count == int(count) for count in cells[COUNTS])
-    assert min(own(leases, lease).requests) >= 0.0
+    assert min(own(allocator, lease).requests) >= 0.0
     for request in lease.reader.in_flight():
         assert request.start > 0.0
         assert request.method == "GET"
         assert request.path in PATHS
-    assert SlotWriter(lease.slot, known=fresh.known).series == SlotWriter(lease.slot).series
+    assert SlotWriter(lease.slot, known=fresh.all_series).series == SlotWriter(lease.slot).series
     return cells_now
 
 
 def main() -> None:
     counted = series = in_flight = 0.0
     for generation in range(KILLS // PER_SLOT):
-        leases, cells = SlotAllocator(lambda: Slot(100_000, 400_000)), list[float]()
+        allocator, cells = SlotAllocator(lambda: Slot(100_000, 400_000)), list[float]()
         for number in range(PER_SLOT):
-            lease = leases.take(number + 1, time.time())
+            lease = allocator.lease(number + 1, time.time())
             assert lease.number == 0
             kill_one(lease, generation + number)
-            cells = check(leases, lease, cells)
+            cells = check(allocator, lease, cells)
             in_flight += len(lease.reader.in_flight())
-            leases.give_back(lease)
-        counted += sum(sum(row[COUNTS]) for row in totals(leases).series(REQUESTS.number).values())
-        series += len(entries(leases.readers[0].slot))
+            allocator.release(lease)
+        counted += sum(sum(row[COUNTS]) for row in totals(allocator).series(REQUESTS.number).values())
+        series += len(entries(allocator.readers[0].slot))
     json.dump({"kills": KILLS, "counted": counted, "series": series, "in_flight": in_flight}, sys.stdout)
 
 

@@ -17,12 +17,11 @@ from gunicorn.workers.sync import SyncWorker
 
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.model.counts import Labels, Rename, Tally
-from gunicorn_prom_hooks.shm.aggregate import Own, SlotsCopy
+from gunicorn_prom_hooks.shm.aggregate import SlotsCopy, WorkerTotals
 from gunicorn_prom_hooks.shm.allocator import Lease, SlotAllocator
-from gunicorn_prom_hooks.shm.index import Entry
+from gunicorn_prom_hooks.shm.index import Entry, SeriesIndex
 from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.schema import COUNTS, REQUESTS, Family
-from gunicorn_prom_hooks.shm.series import Index
 from gunicorn_prom_hooks.shm.slot import Slot
 from gunicorn_prom_hooks.worker.recording.endpoints import Resolve
 from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time, one_at_a_time, one_per_thread
@@ -44,19 +43,19 @@ def same(family: int, labels: Labels) -> Labels:
     return labels
 
 
-def totals(leases: SlotAllocator) -> Tally:
+def totals(allocator: SlotAllocator) -> Tally:
     """All slots added up."""
-    return leases.copy(leases.update()).totals(same)
+    return allocator.copy(allocator.update()).totals(same)
 
 
-def own(leases: SlotAllocator, lease: Lease) -> Own:
+def own(allocator: SlotAllocator, lease: Lease) -> WorkerTotals:
     """What the worker that has this lease did itself."""
-    return leases.copy(leases.update()).own(lease.number, lease.baseline, same)
+    return allocator.copy(allocator.update()).of_worker(lease.number, lease.baseline, same)
 
 
 def tally(*slots: Slot, rename: Rename = same) -> Tally:
     """What is counted in slots that nobody has, added up."""
-    index = Index(frozenset())
+    index = SeriesIndex(frozenset())
     readers = [SlotReader(slot, number, index) for number, slot in enumerate(slots)]
     for reader in readers:
         reader.update()

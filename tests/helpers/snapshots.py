@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master.exits import WorkerExits
-from gunicorn_prom_hooks.master.snapshot import look
+from gunicorn_prom_hooks.master.snapshot import take_snapshot
 from gunicorn_prom_hooks.master.workers import WorkerRegistry
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.aggregate import EndpointCap
@@ -26,7 +26,7 @@ from gunicorn_prom_hooks.shm.allocator import Lease, SlotAllocator
 from gunicorn_prom_hooks.shm.layout import BOOTING_AT, RUNNING_AT
 from gunicorn_prom_hooks.shm.schema import DURATION_SUM, FIRST_BUCKET, OTHER, REQUEST_SIZE_SUM, RESPONSE_SIZE_SUM
 from gunicorn_prom_hooks.shm.slot import inflight_start, write_out
-from gunicorn_prom_hooks.shm.stack_file import Stacks
+from gunicorn_prom_hooks.shm.stack_file import StackFile
 from gunicorn_prom_hooks.worker.recording.recorder import Recorder
 from tests.helpers.recording import new_slot
 
@@ -43,7 +43,7 @@ class SimulatedServer:
     """
 
     def __init__(self) -> None:
-        self.leases = SlotAllocator(new_slot)
+        self.allocator = SlotAllocator(new_slot)
         self.clock = 100.0
         self.now = 60.0
         self.since = 80.0
@@ -51,35 +51,35 @@ class SimulatedServer:
         self.errors: Mapping[str, int] = {}
         self.listeners: list[Any] = []
         self.dirty_arbiter_pid = 0
-        self._exits = WorkerExits(SimpleNamespace(), ErrorReporter(), 200, Stacks())
-        self._exits.ends.count("error")
-        self._exits.ends.count("error")
+        self._exits = WorkerExits(SimpleNamespace(), ErrorReporter(), 200, StackFile())
+        self._exits.exit_log.count_message("error")
+        self._exits.exit_log.count_message("error")
         self.exit_stats = self._exits.exit_stats
         self.exit_stats.restarts["restart"] = 3
-        self._workers = WorkerRegistry(self.leases, lambda *_: None)
+        self._workers = WorkerRegistry(self.allocator, self._exits)
 
     def add_worker(self, age: int, pid: int | None = None) -> tuple[Lease, Recorder]:
         """Add a running worker; return its lease and its recorder."""
         worker: Any = SyncWorker.__new__(SyncWorker)
         worker.age, worker.pid, worker.aborted = age, pid or os.getpid(), False
         worker.tmp = SimpleNamespace(last_update=lambda: time.monotonic() - 0.5)
-        member = self._workers.arrive(worker, "age")
-        member.worker_id = f"worker_{age}"
-        lease = member.lease
+        tracked = self._workers.add(worker, "age")
+        tracked.worker_id = f"worker_{age}"
+        lease = tracked.lease
         lease.since = 90.0
         lease.slot.header[BOOTING_AT], lease.slot.header[RUNNING_AT] = 50.0, 51.0
         return lease, Recorder(lease.slot, 200)
 
     def replace_process(self, age: int, pid: int) -> None:
         """Give the worker of this age another process."""
-        [member] = [member for member in self._workers.members() if member.worker.age == age]
-        member.worker.pid = pid
+        [tracked] = [tracked for tracked in self._workers.live() if tracked.worker.age == age]
+        tracked.worker.pid = pid
 
     def remove_worker(self, lease: Lease) -> None:
         """Remove the worker with this lease, as after its exit."""
-        [member] = [member for member in self._workers.members() if member.lease is lease]
-        self._workers.left(member.worker)
-        self._workers.settle({other.worker.age for other in self._workers.members() if other is not member})
+        [tracked] = [tracked for tracked in self._workers.live() if tracked.lease is lease]
+        self._workers.queue_exit(tracked.worker)
+        self._workers.reconcile({other.worker.age for other in self._workers.live() if other is not tracked})
 
     def snapshot(self) -> ServerSnapshot:
         """Return a snapshot of the server."""
@@ -93,14 +93,13 @@ class SimulatedServer:
         cap = EndpointCap(200, {}, frozenset(), OTHER)  # renames nothing
         errors = ErrorReporter()
         errors.counts.update(self.errors)
-        corrupt = self.leases.update()
-        seen = look(
+        corrupt = self.allocator.update()
+        seen = take_snapshot(
             server,
             self._workers,
             self._exits,
             cap,
             errors,
-            lambda _: False,
             corrupt=corrupt,
             since=self.since,
             reloads=5,

@@ -1,4 +1,4 @@
-"""What tests of dying workers need: requests that are left hanging, and what the page says of ends."""
+"""Helpers for tests of worker exits: requests that hang, and the counts of exits."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from collections.abc import Iterator
 from tests.helpers.servers import Samples, Server, eventually
 
 Exits = dict[tuple[str, str], float]
-LINE = re.compile(r"gunicorn_prom_hooks: worker worker_\S+ \(pid:(\d+)\) ended: (\w+ \(\S+\)), in the middle of (.*)")
+LINE = re.compile(r"gunicorn_prom_hooks: worker worker_\S+ \(pid:(\d+)\) exited: (\w+ \(\S+\)); (?:in progress: )?(.*)")
 
 
 def exits(samples: Samples) -> Exits:
-    """Ends of workers by reason and detail, those that there were none of left out."""
+    """Return the exits by reason and detail, without those that are 0."""
     found = samples.all("gunicorn_worker_exits_total")
     return {(labels["reason"], labels["detail"]): value for labels, value in found if value}
 
 
 def killed(samples: Samples) -> dict[tuple[str, str, str], float]:
-    """Killed requests by method, endpoint and reason."""
+    """Return the killed requests by method, endpoint and reason."""
     found = samples.all("gunicorn_killed_requests_total")
     return {(labels["method"], labels["endpoint"], labels["reason"]): value for labels, value in found}
 
 
 def restarts(samples: Samples) -> dict[str, float]:
-    """The same ends in coarser words, those that there were none of left out."""
+    """Return the exits by coarse reason, without those that are 0."""
     found = samples.all("gunicorn_master_worker_restart_total")
     return {labels["reason"]: value for labels, value in found if value}
 
 
 @contextlib.contextmanager
 def hanging(server: Server, *paths: str, unix: str = "") -> Iterator[list[socket.socket]]:
-    """Requests to these paths, sent and not waited for."""
+    """Send a request to each path, and do not wait for the responses."""
     with contextlib.ExitStack() as stack:
         clients = []
         for path in paths:
@@ -47,7 +47,7 @@ def hanging(server: Server, *paths: str, unix: str = "") -> Iterator[list[socket
 
 
 def busy_worker(server: Server) -> tuple[str, int]:
-    """worker_id and pid of the worker that is at a request, once there is one."""
+    """Wait for a worker that processes a request; return its worker_id and pid."""
 
     def probe() -> tuple[str, int] | None:
         samples = server.scrape()
@@ -57,37 +57,37 @@ def busy_worker(server: Server) -> tuple[str, int]:
                 return labels["worker_id"], int(info["pid"])
         return None
 
-    return eventually(probe, "a worker is at a request")
+    return eventually(probe, "a worker processes a request")
 
 
-def booked(server: Server, expected: Exits) -> Samples:
-    """The page once it has exactly these ends.
+def page_with_exits(server: Server, expected: Exits) -> Samples:
+    """Return the page once it has exactly these exits.
 
-    gunicorn may send SIGTERM twice. If the second one comes after Python has taken down its signal handlers, the worker
-    dies of it, right before its end.
+    gunicorn may send SIGTERM twice. If the second one comes after Python has taken down its signal handlers, the signal
+    kills the worker, right before its exit.
     """
 
     def probe() -> Samples:
         samples = server.scrape()
         found: Exits = {}
         for (reason, detail), value in exits(samples).items():
-            told = reason in ("reload", "scale_down", "shutdown") and detail == "SIGTERM"
-            key = reason, "0" if told else detail
+            is_requested = reason in ("reload", "scale_down", "shutdown") and detail == "SIGTERM"
+            key = reason, "0" if is_requested else detail
             found[key] = found.get(key, 0) + value
         assert found == expected, found
         return samples
 
-    return eventually(probe, f"the ends {expected}")
+    return eventually(probe, f"the exits {expected}")
 
 
-def obituaries(server: Server, count: int) -> list[tuple[str, str, str]]:
-    """Pid, how it ended and in the middle of what, of each line about a death in the log, once there are so many."""
+def exit_lines(server: Server, count: int) -> list[tuple[str, str, str]]:
+    """Wait for this number of log lines about exits; return pid, reason and detail, and requests of each."""
 
     def probe() -> list[tuple[str, str, str]]:
         found = LINE.findall(server.log)
         assert len(found) >= count, found
         return [("", "", ""), *found]
 
-    found = eventually(probe, f"{count} deaths are in the log")[1:]
+    found = eventually(probe, f"{count} exits are in the log")[1:]
     assert len(found) == count, found
     return found

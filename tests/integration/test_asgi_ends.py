@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.helpers.servers import eventually
-from tests.helpers.worker_exits import booked, busy_worker, exits, hanging, killed, obituaries
+from tests.helpers.worker_exits import busy_worker, exit_lines, exits, hanging, killed, page_with_exits
 from tests.integration.conftest import APP, Serve
 from tests.integration.test_asgi import ECHO
 
@@ -34,9 +34,9 @@ def test_sigkill(serve: Serve, name: str) -> None:
     with hanging(server, path):
         _, pid = busy_worker(server)
         os.kill(pid, signal.SIGKILL)
-        samples = booked(server, {("signal", "SIGKILL"): 1})
+        samples = page_with_exits(server, {("signal", "SIGKILL"): 1})
     assert killed(samples) == {("GET", path, "signal"): 1}
-    [(_, how, what)] = obituaries(server, 1)
+    [(_, how, what)] = exit_lines(server, 1)
     assert how == "signal (SIGKILL)"
     assert what.startswith(f"GET {path} (")
 
@@ -65,11 +65,11 @@ def test_reload_and_scaling(serve: Serve, name: str) -> None:
     server.signal(signal.SIGTTIN)
     server.wait_for_workers(2)
     server.signal(signal.SIGTTOU)
-    booked(server, {("scale_down", "0"): 1})
+    page_with_exits(server, {("scale_down", "0"): 1})
     server.signal(signal.SIGHUP)
-    samples = booked(server, {("scale_down", "0"): 1, ("reload", "0"): 1})
+    samples = page_with_exits(server, {("scale_down", "0"): 1, ("reload", "0"): 1})
     assert killed(samples) == {}
-    assert obituaries(server, 0) == []
+    assert exit_lines(server, 0) == []
 
 
 @pytest.mark.parametrize("name", ["asgi", "uvicorn"])
@@ -94,5 +94,5 @@ def test_told_by_somebody_else(serve: Serve) -> None:
     with hanging(server, "/hang"):
         _, pid = busy_worker(server)
         os.kill(pid, signal.SIGQUIT)
-        samples = booked(server, {("signal", "SIGQUIT"): 1})
+        samples = page_with_exits(server, {("signal", "SIGQUIT"): 1})
     assert killed(samples) == {("GET", "/hang", "signal"): 1}

@@ -159,7 +159,7 @@ def app(environ, start_response):
     worker_id = states[0][0]["worker_id"]
     assert samples.all("gunicorn_worker_requests_total", worker_id=worker_id) == []
     log = server.log
-    assert "aborted; this is where it was" in log
+    assert "aborted; stacks of its threads" in log
     assert log.count("in hang_here") >= (2 if worker == "gthread" else 1)
     assert "stacks.py" not in log
 

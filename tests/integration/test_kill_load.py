@@ -13,7 +13,7 @@ import time
 import pytest
 
 from tests.helpers.servers import Samples, Server, eventually
-from tests.helpers.worker_exits import exits, killed, obituaries
+from tests.helpers.worker_exits import exit_lines, exits, killed
 from tests.integration.conftest import Serve
 
 KILLS = 200
@@ -108,11 +108,11 @@ def test_nothing_is_lost(serve: Serve, worker: str, clients: int) -> None:
         samples = server.scrape()
         return samples if exits(samples) == {("signal", "SIGKILL"): KILLS} else None
 
-    samples = eventually(probe, "all kills are booked")
+    samples = eventually(probe, "all kills are counted")
     eventually(lambda: server.scrape().one("gunicorn_requests_in_progress") == 0, "nothing is in progress")
     samples = server.scrape()
     counted = samples.sum("gunicorn_requests_total", endpoint="/k/:id")
-    obits = obituaries(server, KILLS)
+    obits = exit_lines(server, KILLS)
     assert {how for _, how, _ in obits} == {"signal (SIGKILL)"}
     named = [path for _, _, what in obits for path in re.findall(r"GET (/k/\d+) \(", what)]
     assert "other request" not in server.log  # no worker is at more than three of them: all are named

@@ -69,7 +69,7 @@ def test_hup_with_a_bad_setting(serve: Serve) -> None:
     server = serve()
     server.configure(CONFIG.replace("METRICS_PORT", "'nine'"))
     server.signal(signal.SIGHUP)
-    eventually(lambda: "the settings from before stay" in server.log, "a line in the log")
+    eventually(lambda: "the previous settings stay" in server.log, "a line in the log")
     assert "setting port: 'nine' is not allowed" in server.log
     eventually(lambda: server.log.count("Booting worker") == 2, "the reload went through")
     assert server.get("/").status_code == 200

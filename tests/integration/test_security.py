@@ -271,9 +271,7 @@ def test_secrets_never_show(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(
         "from gunicorn_prom_hooks import install\ninstall(globals(), client_cafile='x')\n"
     )
-    assert (
-        run("--check-config")[1] == "gunicorn_prom_hooks: setting client_cafile is only of use together with certfile\n"
-    )
+    assert run("--check-config")[1] == "gunicorn_prom_hooks: setting client_cafile requires certfile\n"
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from tests.helpers.servers import Server, eventually
-from tests.helpers.worker_exits import booked, exits, hanging
+from tests.helpers.worker_exits import exits, hanging, page_with_exits
 from tests.integration.conftest import Serve
 
 WHERE = re.compile(
-    r"gunicorn_prom_hooks: worker \(pid:(\d+)\) aborted; this is where it was:\n((?:(?:[ \w].*)?\n)+?)(?=\[)"
+    r"gunicorn_prom_hooks: worker \(pid:(\d+)\) aborted; stacks of its threads:\n((?:(?:[ \w].*)?\n)+?)(?=\[)"
 )
 WSGI = """
 import ctypes, faulthandler, os, re, signal, sys, time
@@ -107,7 +107,7 @@ def test_every_class_and_every_place(serve: Serve, worker: str, more: str, app: 
         assert f" in {place}\n" in text
         assert "gunicorn_prom_hooks" not in text.split(f" in {place}\n")[0], "what hung comes first, not our handler"
         log = server.log
-        assert log.rindex("WORKER TIMEOUT") < log.rindex("this is where it was") < log.rindex(" ended: timeout")
+        assert log.rindex("WORKER TIMEOUT") < log.rindex("stacks of its threads") < log.rindex(" exited: timeout")
     assert "Traceback" not in server.log.split("WORKER TIMEOUT")[0]
     samples = server.scrape()
     assert samples.one("gunicorn_master_worker_restart_total", reason="timeout") == len(places)
@@ -128,7 +128,7 @@ def test_the_end_is_what_it_was(serve: Serve, worker: str, app: str, place: str,
     server = serve(f"worker_class = {worker!r}\ntimeout = 1\n", app=app)
     with contextlib.suppress(Exception):
         server.get(f"/{place}")  # and hangs up: gunicorn's sync worker waits for that before it exits
-    booked(server, {("timeout", detail): 1})
+    page_with_exits(server, {("timeout", detail): 1})
     stacks(server, 1)
 
 
@@ -164,10 +164,11 @@ def crash():
     eventually(lambda: "most recent call first" in (server.folder / "dumps").read_text(), "the user's own signal")
     with contextlib.suppress(Exception):
         server.get("/crash")
-    booked_crash = eventually(
-        lambda: found if ("signal", "SIGSEGV") in (found := exits(server.scrape())) else None, "the crash is booked"
+    crashes = eventually(
+        lambda: found if ("signal", "SIGSEGV") in (found := exits(server.scrape())) else None,
+        "the crash is counted",
     )
-    assert booked_crash["signal", "SIGSEGV"] == 1
+    assert crashes["signal", "SIGSEGV"] == 1
     assert " in crash" in (server.folder / "crashes").read_text()
     assert len(WHERE.findall(server.log)) == 1
 
@@ -212,7 +213,7 @@ def test_many_deep_threads(serve: Serve) -> None:
     for number, path in enumerate(("with_many_threads", "in_a_call", "in_a_call", "in_a_call"), 1):
         with hanging(server, f"/{path}"):
             stacks(server, number)
-        text = server.log.split("this is where it was")[-1].split(" ended: timeout")[0]
+        text = server.log.split("stacks of its threads")[-1].split(" exited: timeout")[0]
         assert f" in {path}\n" in text
         assert ("many_threads" in text) == (number == 1)
         server.wait_for_workers(3)
@@ -229,7 +230,7 @@ signal.signal(signal.SIGRTMAX - 2, lambda *_: open("called", "a").close())
     )
     server = serve(f"worker_class = {worker!r}\ntimeout = 1\n", app=app)
     with hanging(server, "/in_a_loop"):
-        eventually(lambda: " ended: timeout" in server.log, "the worker has ended")
+        eventually(lambda: " exited: timeout" in server.log, "the worker has ended")
     assert not (server.folder / "called").exists()
     assert WHERE.findall(server.log) == []
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.cgroups import MakeCgroup, limited_cgroup  # noqa: F401 - a fixture
 from tests.helpers.servers import Server, eventually
-from tests.helpers.worker_exits import booked, busy_worker, exits, hanging, killed, obituaries, restarts
+from tests.helpers.worker_exits import busy_worker, exit_lines, exits, hanging, killed, page_with_exits, restarts
 from tests.integration.conftest import APP, CONFIG, Serve
 
 HANG = "hang_here"
@@ -34,13 +34,13 @@ def test_sigkill(serve: Serve, worker: str) -> None:
     with hanging(server, "/sleep/1000"):
         worker_id, pid = busy_worker(server)
         os.kill(pid, signal.SIGKILL)
-        samples = booked(server, {("signal", "SIGKILL"): 1})
+        samples = page_with_exits(server, {("signal", "SIGKILL"): 1})
     assert killed(samples) == {("GET", "/sleep/:id", "signal"): 1}
     assert restarts(samples) == {"error": 1}
     assert samples.sum("gunicorn_requests_total") == before
-    [(of, how, what)] = obituaries(server, 1)
+    [(of, how, what)] = exit_lines(server, 1)
     assert (int(of), how) == (pid, "signal (SIGKILL)")
-    assert re.fullmatch(r"GET /sleep/1000 \(\d+\.\d{3} s in flight\)", what)
+    assert re.fullmatch(r"GET /sleep/1000 \(\d+\.\d{3} s\)", what)
     assert f"worker {worker_id} (pid:{pid})" in server.log
 
 
@@ -50,11 +50,11 @@ def test_sigsegv(serve: Serve, level: str) -> None:
     server = serve(f"workers = 2\nloglevel = {level!r}\n")
     pid, _ = running(server)
     os.kill(pid, signal.SIGSEGV)
-    samples = booked(server, {("signal", "SIGSEGV"): 1})
+    samples = page_with_exits(server, {("signal", "SIGSEGV"): 1})
     assert killed(samples) == {}
     assert samples.one("gunicorn_log_messages_total", level="warning") >= 1
-    lines = obituaries(server, 1 if level == "info" else 0)
-    assert lines == ([(str(pid), "signal (SIGSEGV)", "no request")] if level == "info" else [])
+    lines = exit_lines(server, 1 if level == "info" else 0)
+    assert lines == ([(str(pid), "signal (SIGSEGV)", "no request in progress")] if level == "info" else [])
 
 
 def test_exit_code(serve: Serve) -> None:
@@ -63,10 +63,10 @@ def test_exit_code(serve: Serve) -> None:
     running(server)
     with contextlib.suppress(Exception):
         server.get("/exit")
-    samples = booked(server, {("error", "7"): 1})
+    samples = page_with_exits(server, {("error", "7"): 1})
     assert killed(samples) == {("GET", "/exit", "error"): 1}
     assert restarts(samples) == {"error": 1}
-    [(_, how, what)] = obituaries(server, 1)
+    [(_, how, what)] = exit_lines(server, 1)
     assert how == "error (7)"
     assert what.startswith("GET /exit (")
 
@@ -98,7 +98,7 @@ def app(environ, start_response):
     with hanging(server, "/hang/7") as [client]:
         _, pid = busy_worker(server)
         answer = client.recv(1000)
-    samples = booked(server, {("timeout", "SIGKILL" if worker == "gthread" else "SIGABRT"): 1})
+    samples = page_with_exits(server, {("timeout", "SIGKILL" if worker == "gthread" else "SIGABRT"): 1})
     # What gunicorn still answers on the way out is answered, and the worker has died on it for all that.
     assert samples.sum("gunicorn_requests_total", status="500") == answer.count(b" 500 ")
     assert (answer == b"") == (worker != "sync")
@@ -108,13 +108,13 @@ def app(environ, start_response):
     assert failed == (["timeout"] if worker == "sync" else [])
     assert handled == []  # of a live worker
     assert restarts(samples) == {"timeout": 1}
-    [(of, _, what)] = obituaries(server, 1)
+    [(of, _, what)] = exit_lines(server, 1)
     log = server.log
     assert int(of) == pid
-    flight = re.fullmatch(r"GET /hang/7 \((\d+\.\d{3}) s in flight\)", what)
+    flight = re.fullmatch(r"GET /hang/7 \((\d+\.\d{3}) s\)", what)
     assert flight is not None
     assert 3.0 <= float(flight[1]) < 8.0
-    assert log.index("aborted; this is where it was") < log.rindex(f"in {HANG}") < log.index(" ended: timeout")
+    assert log.index("aborted; stacks of its threads") < log.rindex(f"in {HANG}") < log.index(" exited: timeout")
     assert samples.one("gunicorn_worker_timeout_seconds") == 3
 
 
@@ -123,10 +123,10 @@ def test_max_requests(serve: Serve) -> None:
     server = serve("workers = 1\nmax_requests = 3\n")
     for _ in range(5):
         server.get("/")
-    samples = booked(server, {("max_requests", "0"): 2})
+    samples = page_with_exits(server, {("max_requests", "0"): 2})
     assert restarts(samples) == {"restart": 2}
     assert killed(samples) == {}
-    assert obituaries(server, 0) == []
+    assert exit_lines(server, 0) == []
     assert samples.one("gunicorn_worker_lifetime_seconds_count") == 2
     assert samples.one("gunicorn_worker_boot_seconds_count") >= 2
 
@@ -139,16 +139,16 @@ def test_reload(serve: Serve, worker: str) -> None:
     with hanging(server, "/sleep/2") as [client]:
         busy_worker(server)
         server.signal(signal.SIGHUP)
-        samples = booked(server, {("reload", "0"): 1})
+        samples = page_with_exits(server, {("reload", "0"): 1})
         assert samples.one("gunicorn_workers", state="stopping") == 1
         assert samples.one("gunicorn_reloads_total") == 1
-        samples = booked(server, {("reload", "0"): 2})
+        samples = page_with_exits(server, {("reload", "0"): 2})
         assert b"200 OK" in client.recv(1000)
     assert killed(samples) == {}
     assert restarts(samples) == {"restart": 2}
     assert not set(running(server)) & set(old)
     assert server.scrape().one("gunicorn_workers", state="stopping") == 0
-    assert obituaries(server, 0) == []
+    assert exit_lines(server, 0) == []
 
 
 def test_reload_that_kills(serve: Serve) -> None:
@@ -158,9 +158,9 @@ def test_reload_that_kills(serve: Serve) -> None:
     with hanging(server, "/sleep/1000"):
         _, pid = busy_worker(server)
         server.signal(signal.SIGHUP)
-        booked(server, {("reload", "0"): 1})
+        page_with_exits(server, {("reload", "0"): 1})
         os.kill(pid, signal.SIGKILL)
-        samples = booked(server, {("reload", "0"): 1, ("signal", "SIGKILL"): 1})
+        samples = page_with_exits(server, {("reload", "0"): 1, ("signal", "SIGKILL"): 1})
     assert killed(samples) == {("GET", "/sleep/:id", "signal"): 1}
 
 
@@ -171,10 +171,10 @@ def test_scaling(serve: Serve) -> None:
     server.signal(signal.SIGTTIN)
     assert server.wait_for_workers(3).one("gunicorn_workers_target") == 3
     server.signal(signal.SIGTTOU)
-    samples = booked(server, {("scale_down", "0"): 1})
+    samples = page_with_exits(server, {("scale_down", "0"): 1})
     assert restarts(samples) == {"restart": 1}
     assert len(set(running(server)) & set(old)) == 1
-    assert obituaries(server, 0) == []
+    assert exit_lines(server, 0) == []
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGQUIT", "SIGINT"])
@@ -189,12 +189,12 @@ def test_shutdown(serve: Serve, name: str) -> None:
     with hanging(server, "/hang"):
         _, pid = busy_worker(server)
         server.signal(getattr(signal, name))
-        samples = booked(server, {("shutdown", "0"): 1})
+        samples = page_with_exits(server, {("shutdown", "0"): 1})
         assert samples.one("gunicorn_workers", state="stopping") == 1
         assert restarts(samples) == {"restart": 1}
         assert server.process is not None
         server.process.wait(20)
-    [(of, how, what)] = obituaries(server, 1)
+    [(of, how, what)] = exit_lines(server, 1)
     assert (int(of), how) == (pid, "shutdown (SIGKILL)")
     assert what.startswith("GET /hang (")
 
@@ -205,9 +205,9 @@ def test_a_worker_told_by_somebody_else(serve: Serve, name: str) -> None:
     server = serve("workers = 2\n")
     pid, _ = running(server)
     os.kill(pid, getattr(signal, name))
-    samples = booked(server, {("signal", name): 1})
+    samples = page_with_exits(server, {("signal", name): 1})
     assert restarts(samples) == {"restart": 1}
-    assert obituaries(server, 0) == []
+    assert exit_lines(server, 0) == []
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGQUIT"])
@@ -219,7 +219,7 @@ def test_a_request_that_a_quick_end_interrupts(serve: Serve, name: str) -> None:
         _, pid = busy_worker(server)
         os.kill(pid, getattr(signal, name))
         assert b" 500 " in client.recv(1000)
-    samples = booked(server, {("signal", name): 1})
+    samples = page_with_exits(server, {("signal", name): 1})
     failed = [(labels["endpoint"], labels["error_type"]) for labels, _ in samples.all("gunicorn_failed_requests_total")]
     assert failed == [("/hang", "shutdown")]
     assert killed(samples) == {("GET", "/hang", "signal"): 1}
@@ -231,7 +231,7 @@ def test_reloader(serve: Serve) -> None:
     server.wait_for_workers(1)
     app = server.folder / "app.py"
     os.utime(app, (app.stat().st_atime, app.stat().st_mtime + 10))
-    samples = booked(server, {("reload", "0"): 1})
+    samples = page_with_exits(server, {("reload", "0"): 1})
     assert samples.one("gunicorn_reloads_total") == 0
 
 
@@ -250,12 +250,12 @@ def test_failing_import(serve: Serve) -> None:
             assert found.get(("boot", "3")), found
             return found
 
-        found = eventually(probe, "the failed boot is booked")
+        found = eventually(probe, "the failed boot is counted")
         assert {reason for reason, _ in found} <= {"boot", "shutdown", "reload"}
         assert server.process is not None
         server.process.wait(20)
-    assert "ended: boot (3), in the middle of no request" in server.log
-    assert "ended: shutdown (SIGKILL), in the middle of GET /sleep/1000" in server.log
+    assert "exited: boot (3); no request in progress" in server.log
+    assert "exited: shutdown (SIGKILL); in progress: GET /sleep/1000" in server.log
 
 
 def test_exit_while_loading(serve: Serve) -> None:
@@ -294,11 +294,11 @@ os.execv(sys.argv[1], sys.argv[1:])"""
     running(server)
     with contextlib.suppress(Exception):
         server.get("/eat")
-    samples = booked(server, {("oom", "SIGKILL"): 1})
+    samples = page_with_exits(server, {("oom", "SIGKILL"): 1})
     assert killed(samples) == {("GET", "/eat", "oom"): 1}
     assert restarts(samples) == {"error": 1}
     os.kill(running(server)[0], signal.SIGKILL)
-    booked(server, {("oom", "SIGKILL"): 1, ("signal", "SIGKILL"): 1})
+    page_with_exits(server, {("oom", "SIGKILL"): 1, ("signal", "SIGKILL"): 1})
 
 
 def test_many_requests_at_once(serve: Serve) -> None:
@@ -313,9 +313,9 @@ def test_many_requests_at_once(serve: Serve) -> None:
                 "it is in progress",
             )
         server.workers()[0].kill()
-        samples = booked(server, {("signal", "SIGKILL"): 1})
+        samples = page_with_exits(server, {("signal", "SIGKILL"): 1})
     assert killed(samples) == {("GET", "/sleep/:id", "signal"): 5}
-    [(_, _, what)] = obituaries(server, 1)
+    [(_, _, what)] = exit_lines(server, 1)
     assert re.findall(r"/sleep/\d+", what) == ["/sleep/1000", "/sleep/1001", "/sleep/1002"]
     assert what.endswith(", 2 other requests")
 
@@ -329,7 +329,7 @@ def test_what_an_attacker_sends_is_escaped(serve: Serve) -> None:
     with hanging(server, "/hang"):
         busy_worker(server)
         server.workers()[0].kill()
-        booked(server, {("signal", "SIGKILL"): 1})
+        page_with_exits(server, {("signal", "SIGKILL"): 1})
     assert "\x1b" not in server.log
 
 
@@ -374,7 +374,7 @@ def test_a_user_logger(serve: Serve, logger: str, level: str) -> None:
     server = serve(config=LOGGERS[logger] + CONFIG + f"workers = 2\nloglevel = {level!r}\n")
     pid, _ = running(server)
     os.kill(pid, signal.SIGSEGV)
-    samples = booked(server, {("signal", "SIGSEGV"): 1})
+    samples = page_with_exits(server, {("signal", "SIGSEGV"): 1})
     assert samples.one("gunicorn_log_messages_total", level="warning") == 1
     assert samples.one("gunicorn_log_messages_total", level="info") >= 4
     if level == "info" or logger == "class of its own":
@@ -389,9 +389,9 @@ def test_cut_off(serve: Serve) -> None:
     with hanging(server, *["/sleep/30"] * 3) as clients:
         eventually(lambda: server.scrape().one("gunicorn_requests_in_progress") == 3, "they are in progress")
         server.signal(signal.SIGHUP)
-        samples = booked(server, {("reload", "0"): 1})
+        samples = page_with_exits(server, {("reload", "0"): 1})
         assert [client.recv(1000) for client in clients] == [b""] * 3
     assert killed(samples) == {("GET", "/sleep/:id", "reload"): 3}
     assert samples.sum("gunicorn_requests_total", endpoint="/sleep/:id") == 0
-    [(_, _, what)] = obituaries(server, 1)
+    [(_, _, what)] = exit_lines(server, 1)
     assert what.count("GET /sleep/30 (") == 3

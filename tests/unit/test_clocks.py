@@ -17,28 +17,29 @@ from gunicorn.workers.sync import SyncWorker
 import gunicorn_prom_hooks
 from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.errors import ErrorReporter
-from gunicorn_prom_hooks.master import exits as deaths
+from gunicorn_prom_hooks.master import exits
 from gunicorn_prom_hooks.master.exit_reason import ExitStats
 from gunicorn_prom_hooks.master.master import Master
 from gunicorn_prom_hooks.model.exits import ExitReason, ExitRecord
 from gunicorn_prom_hooks.settings import Settings
 from gunicorn_prom_hooks.status.builder import StatusBuilder
 from gunicorn_prom_hooks.worker.worker import WorkerRuntime
+from tests.helpers.recorded_exits import FakeOomKills
 from tests.helpers.snapshots import one, samples
 
 ROOT = Path(gunicorn_prom_hooks.__file__).parent
 MOMENTS = {
-    "master/snapshot.py": "the moment of a view",
-    "master/workers.py": "the moments at which workers came and left",
+    "master/snapshot.py": "the moment of a snapshot",
+    "master/workers.py": "the moments at which workers were forked and exited",
     "worker/worker.py": "the moments at which a worker entered its states",
-    "worker/recording/labels.py": "what a proxy has stamped a request with",
+    "worker/recording/labels.py": "the age of a request header with a time",
     "app_metrics/reading/values_file.py": "the time of a file",
 }
-"""Who reads the wall clock, and for what: moments that are shown, or come from elsewhere."""
+"""The modules that read the wall clock, and for what: moments that are shown, or come from elsewhere."""
 
 
 def reads_wall_clock(source: str) -> bool:
-    """Whether the source asks for the time of day."""
+    """Return whether the source reads the wall clock."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr in ("time", "time_ns") and ast.unparse(node.value) == "time":
             return True
@@ -47,44 +48,33 @@ def reads_wall_clock(source: str) -> bool:
     return False
 
 
-def test_few_read_the_wall_clock() -> None:
-    """Only what shows a moment, or compares it with one from elsewhere, asks for the time of day."""
+def test_only_listed_modules_read_the_wall_clock() -> None:
+    """Only modules that show a moment, or compare it with one from elsewhere, read the wall clock."""
     found = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if reads_wall_clock(path.read_text())}
     assert found <= MOMENTS.keys()
 
 
-class Kernel:
-    """It has killed nobody for want of memory."""
-
-    def look(self) -> None:
-        """Nothing to see."""
-
-    def claim(self) -> bool:
-        """It was not the kernel."""
-        return False
-
-
 @pytest.mark.parametrize("seed", range(5))
-def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a wall clock that is set anew before each look at it, a life is told as it was."""
+def test_jumps_of_the_wall_clock_change_no_duration_and_no_order(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall clock is set before each read: durations, states and reasons are right."""
     chance = random.Random(seed)
     monkeypatch.setattr(time, "time", lambda: chance.uniform(1.0, 4e9))
-    monkeypatch.setattr(deaths, "OomKills", Kernel)
+    monkeypatch.setattr(exits, "OomKills", FakeOomKills)
     server: Any = SimpleNamespace(cfg=Config(), log=None, WORKERS={}, LISTENERS=[], num_workers=1, timeout=30)
     start = time.monotonic()
     master = Master(server, Settings(port=0), ErrorReporter())
     arguments: tuple[Any, ...] = (os.getpid(), [], None, 30, Config(), None)
     worker: Any = SyncWorker(1, *arguments)
     try:
-        master.forking(worker)
+        master.before_fork(worker)
         worker.pid = os.getpid()
         server.WORKERS[worker.pid] = worker
-        member = master.member(worker)
-        assert member is not None
-        side = WorkerRuntime(worker, member.lease.reader, Settings(port=0), ErrorReporter())
+        tracked = master.tracked_worker(worker)
+        assert tracked is not None
+        side = WorkerRuntime(worker, tracked.lease.reader, Settings(port=0), ErrorReporter())
         worker.tmp.notify()
         side.ready()
-        page = MetricsPage(master.view, ErrorReporter())
+        page = MetricsPage(master.take_snapshot, ErrorReporter())
         took = time.monotonic() - start
         found = samples(page.collect())
         [uptime] = [value for (name, _), value in found.items() if name == "gunicorn_worker_uptime_seconds"]
@@ -92,7 +82,7 @@ def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeyp
         assert one(found, "gunicorn_workers", state="running") == 1.0
         [cpu] = [value for (name, _), value in found.items() if name == "gunicorn_worker_cpu_percent"]
         assert cpu > 0.0
-        shown = StatusBuilder().build(master.view())
+        shown = StatusBuilder().build(master.take_snapshot())
         assert shown.server is not None
         assert shown.server.uptime_seconds <= took + 1.0
         assert master.is_ready()
@@ -100,22 +90,22 @@ def test_a_wall_clock_that_jumps_changes_no_span_and_no_order(seed: int, monkeyp
         found = samples(page.collect())
         assert one(found, "gunicorn_workers", state="stopping") == 1.0
 
-        master.listen("Worker (pid:%s) was sent %s! Perhaps out of memory?", (worker.pid, "SIGKILL"))
+        master.observe_message("Worker (pid:%s) was sent %s! Perhaps out of memory?", (worker.pid, "SIGKILL"))
         del server.WORKERS[worker.pid]
-        master._workers.left(worker)
-        view = master.view()
-        assert {how: count for how, count in view.exit_stats.exits.items() if count} == {("signal", "SIGKILL"): 1}
+        master._workers.queue_exit(worker)
+        snapshot = master.take_snapshot()
+        assert {how: count for how, count in snapshot.exit_stats.exits.items() if count} == {("signal", "SIGKILL"): 1}
         lived = time.monotonic() - start
-        assert 0.0 < view.exit_stats.boots.seconds <= view.exit_stats.lifetimes.seconds <= lived
-        assert 0.0 <= view.clock - view.exit_stats.latest[0].clock <= lived
+        assert 0.0 < snapshot.exit_stats.boots.seconds <= snapshot.exit_stats.lifetimes.seconds <= lived
+        assert 0.0 <= snapshot.clock - snapshot.exit_stats.latest[0].clock <= lived
     finally:
         worker.tmp._tmp.close()
 
 
-def test_the_latest_death_is_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deaths are shown in the order in which they came, whatever the wall clock said at each."""
-    exit_stats = ExitStats(lambda: False, str)
+def test_latest_exits_are_ordered_by_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exits are listed in the order in which they came, whatever the wall clock was."""
+    exit_stats = ExitStats(FakeOomKills(), 1)
     for number, when in enumerate((3000.0, 1000.0, 2000.0)):
         record = ExitRecord(when, float(number), f"worker_{number}", 1, ExitReason.SIGNAL, "SIGKILL", (), 0)
-        exit_stats.remember(record, news=bool(number % 2))
+        exit_stats.keep(record, notable=bool(number % 2))
     assert [record.worker_id for record in exit_stats.latest] == ["worker_2", "worker_1", "worker_0"]

@@ -1,4 +1,4 @@
-"""The request hooks that are made for one worker, where gunicorn calls them."""
+"""Composition of request hooks for one worker, as gunicorn calls them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     fresh(monkeypatch)
 
 
-def a_worker(namespace: dict[str, Any], loglevel: str = "info") -> Any:
-    """As much of a worker as there is to specialise: its configuration and its log."""
+def new_worker(namespace: dict[str, Any], loglevel: str = "info") -> Any:
+    """Return the part of a worker that the composition reads: its configuration and its log."""
     cfg = Config()
     cfg.set("loglevel", loglevel)
     for name in ("pre_request", "post_request"):
@@ -34,8 +34,8 @@ def a_worker(namespace: dict[str, Any], loglevel: str = "info") -> Any:
     return SimpleNamespace(cfg=cfg, log=Logger(cfg))
 
 
-def made(calls: list[str]) -> tuple[Any, Any]:
-    """Request hooks as they are made for a worker."""
+def new_hooks(calls: list[str]) -> tuple[Any, Any]:
+    """Return request hooks as they are made for a worker."""
 
     def pre_request(worker: Any, req: Any) -> None:
         calls.append("our pre_request")
@@ -47,14 +47,14 @@ def made(calls: list[str]) -> tuple[Any, Any]:
 
 
 def install_request_hooks(worker: Any, calls: list[str]) -> tuple[Any, Any]:
-    """Has the request hooks of a worker put in place; those that were made for it."""
-    hooks = made(calls)
+    """Install new request hooks in a worker, and return them."""
+    hooks = new_hooks(calls)
     install_of(worker).install_request_hooks(worker, *hooks)
     return hooks
 
 
 def install_of(worker: Any) -> Any:
-    """The install call that the worker's hooks are of; a new one if there are none."""
+    """Return the install call of the worker's hooks; a new one if there is none."""
     origin = origin_of(worker.cfg.pre_request)
     return composition() if origin is None else origin.composition
 
@@ -63,43 +63,43 @@ REQUEST = SimpleNamespace(method="GET", path="/x")
 
 
 def serve(worker: Any) -> None:
-    """What gunicorn does around a request."""
+    """Call what gunicorn calls around a request."""
     worker.cfg.pre_request(worker, REQUEST)
     worker.cfg.post_request(worker, REQUEST, {}, None)
 
 
-def test_the_hooks_made_for_a_worker_stand_alone() -> None:
-    """Where the user has no request hooks, gunicorn calls ours with nothing in between."""
+def test_without_user_hooks_ours_are_called_directly() -> None:
+    """If the user has no request hooks, gunicorn calls ours with nothing in between."""
     calls: list[str] = []
     namespace: dict[str, Any] = {}
     install(namespace)
-    worker = a_worker(namespace)
+    worker = new_worker(namespace)
     hooks = install_request_hooks(worker, calls)
     assert (worker.cfg.pre_request, worker.cfg.post_request) == hooks
     serve(worker)
     assert calls == ["our pre_request", "our post_request"]
 
 
-def test_the_users_request_hooks_follow() -> None:
-    """The user's request hooks, whatever their arity, run behind those made for the worker."""
+def test_user_request_hooks_run_after_ours() -> None:
+    """The user's request hooks, of any arity, run after the ones made for the worker."""
     calls: list[str] = []
     namespace: dict[str, Any] = {
         "pre_request": lambda worker, req: calls.append("users pre_request"),
         "post_request": lambda worker, req: calls.append("users post_request"),
     }
     install(namespace)
-    worker = a_worker(namespace)
+    worker = new_worker(namespace)
     install_request_hooks(worker, calls)
     serve(worker)
     assert calls == ["our pre_request", "users pre_request", "our post_request", "users post_request"]
 
 
 @pytest.mark.parametrize(("loglevel", "lines"), [("debug", ["GET /x"]), ("info", [])])
-def test_gunicorns_debug_line_is_still_logged(loglevel: str, lines: list[str]) -> None:
-    """Where the user has no pre_request, gunicorn's own line comes at level debug, and costs nothing at others."""
+def test_gunicorns_debug_line_is_logged_at_level_debug(loglevel: str, lines: list[str]) -> None:
+    """If the user has no pre_request, gunicorn's default runs at level debug, and is not called at others."""
     namespace: dict[str, Any] = {}
     install(namespace)
-    worker = a_worker(namespace, loglevel)
+    worker = new_worker(namespace, loglevel)
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[method-assign,assignment]
@@ -113,7 +113,7 @@ def test_gunicorns_debug_line_is_still_logged(loglevel: str, lines: list[str]) -
 
 
 def audited(hook: Any, calls: list[str]) -> Any:
-    """A decorator of the user's, by the book."""
+    """Decorate a hook with ``functools.wraps``, as a user may."""
 
     @functools.wraps(hook)
     def wrapper(*args: Any) -> Any:
@@ -159,10 +159,10 @@ class Unhashable(Stub):
         lambda ours, calls: types.MethodType(lambda self, worker, req: ours(worker, req), object()),
     ],
 )
-def test_what_looks_like_a_hook_of_ours_is_the_users(make: Any) -> None:
-    """Whatever attributes a hook has, one that this package did not make is called, behind the one made for the worker.
+def test_hook_that_only_looks_like_ours_is_the_users(make: Any) -> None:
+    """Whatever its attributes are, a hook that this package did not make is called after ours.
 
-    What it calls in turn, ours among it, is called as it would be without us.
+    Hooks that it calls, ours included, are called as they would be without us.
     """
     calls: list[str] = []
     namespace: dict[str, Any] = {"pre_request": lambda worker, req: calls.append("base")}
@@ -172,7 +172,7 @@ def test_what_looks_like_a_hook_of_ours_is_the_users(make: Any) -> None:
     hook("worker", REQUEST)
     alone = calls[:]
     assert alone
-    worker = a_worker(namespace)
+    worker = new_worker(namespace)
     for set_hook in (lambda: worker.cfg.set("pre_request", hook), lambda: None):
         set_hook()
         calls.clear()
@@ -181,8 +181,8 @@ def test_what_looks_like_a_hook_of_ours_is_the_users(make: Any) -> None:
         assert calls == ["our pre_request", *alone]
 
 
-def test_a_hook_of_one_namespace_in_another() -> None:
-    """Composed hooks that another config file imports are composed anew by its install, around the same hook."""
+def test_composed_hook_imported_into_another_namespace() -> None:
+    """Another namespace's ``install`` composes such a hook again, around the same user hook."""
     calls: list[str] = []
     base: dict[str, Any] = {"pre_request": lambda worker, req: calls.append("base")}
     install(base, port=1)
@@ -199,7 +199,7 @@ def test_a_hook_of_one_namespace_in_another() -> None:
 @pytest.mark.parametrize("parameters", ["worker, req", "worker, req, environ", "worker, req, environ, resp"])
 @pytest.mark.parametrize("where", ["below", "above"])
 def test_a_decorated_post_request_of_any_arity(parameters: str, where: str) -> None:
-    """A decorated post_request gets what its own parameters say, and may call ours with as many."""
+    """A decorated post_request gets as many arguments as its own signature has, and may pass as many to ours."""
     calls: list[Any] = []
     base: dict[str, Any] = {
         "post_request": eval(f"lambda {parameters}: calls.append(('base', {parameters}))", {"calls": calls})
@@ -211,7 +211,7 @@ def test_a_decorated_post_request_of_any_arity(parameters: str, where: str) -> N
     wrapper = eval(f"lambda {parameters}: (calls.append(('child', {parameters})), theirs({parameters}))", namespace)
     child: dict[str, Any] = {"post_request": functools.wraps(theirs)(wrapper)}
     install(child)
-    worker = a_worker(child)
+    worker = new_worker(child)
     for hook in (child["post_request"], worker.cfg.post_request):
         calls.clear()
         hook("worker", "req", "environ", "resp")
@@ -220,8 +220,8 @@ def test_a_decorated_post_request_of_any_arity(parameters: str, where: str) -> N
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_what_the_users_hook_returns_is_returned(name: str) -> None:
-    """A hook of the user's that calls the composed one gets what the one in it returns."""
+def test_result_of_the_users_hook_is_returned(name: str) -> None:
+    """A user's hook that calls the composed one gets the result of the user's hook in it."""
     parameters = ", ".join("abcd"[: ARITY[name]])
     namespace: dict[str, Any] = {name: eval(f"lambda {parameters}: 'theirs'")}
     install(namespace)
@@ -229,22 +229,22 @@ def test_what_the_users_hook_returns_is_returned(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_gunicorns_own_hook_is_not_the_users(name: str) -> None:
-    """Where a hook of ours is missing from a loaded configuration, gunicorn's default is not chained behind it."""
+def test_gunicorns_default_hook_is_not_a_user_hook(name: str) -> None:
+    """If our hook is missing from a loaded configuration, gunicorn's default is not called after ours."""
     cfg = Config()
     composition().reinstall_hooks(cfg)
     origin = origin_of(cfg.settings[name].get())
     assert origin is not None
-    assert origin.theirs is None
+    assert origin.user_hook is None
 
 
-def test_a_worker_without_use_for_them_keeps_the_users() -> None:
-    """Where our request hooks step aside, the user's stand alone, decorated or not; else gunicorn's own."""
+def test_remove_request_hooks_keeps_the_users() -> None:
+    """The user's hooks, decorated or not, stay alone; otherwise gunicorn's defaults."""
     calls: list[Any] = []
     theirs = users(calls, "pre_request")
     for namespace, expected in (({}, Config().pre_request), ({"pre_request": theirs}, theirs)):
         install(namespace)
-        worker = a_worker(namespace)
+        worker = new_worker(namespace)
         remove_request_hooks(worker)
         assert worker.cfg.pre_request is expected
     decorated = audited(theirs, calls)
@@ -254,8 +254,8 @@ def test_a_worker_without_use_for_them_keeps_the_users() -> None:
 
 
 @pytest.mark.parametrize("wrong", [7, "nowhere", lambda server: None])
-def test_what_is_no_hook_is_refused_by_gunicorns_own_validator(wrong: object) -> None:
-    """compose raises what gunicorn raises."""
+def test_compose_raises_what_gunicorns_validator_raises(wrong: object) -> None:
+    """A value that is not a hook raises gunicorn's own exception."""
     with pytest.raises(TypeError) as ours:
         composition().compose("pre_fork", wrong)
     with pytest.raises(TypeError) as gunicorns:

@@ -121,7 +121,7 @@ def test_label_values() -> None:
         ("docs/status.md", "at least 10 s old", history.WANTED_SECONDS, 10.0),
         ("docs/status.md", "100 workers, 5 requests of each", (sections.MAX_WORKERS, sections.MAX_REQUESTS), (100, 5)),
         ("docs/status.md", "the 50 endpoints", sections.MAX_ENDPOINTS, 50),
-        ("docs/status.md", "20 worker exits that are unexpected or interrupted a request", exit_reason.MAX_NEWS, 20),
+        ("docs/status.md", "20 worker exits that are unexpected or interrupted a request", exit_reason.MAX_NOTABLE, 20),
         ("docs/status.md", "5 expected exits", exit_reason.MAX_ROUTINE, 5),
         ("docs/status.md", "10 requests of each", exit_reason.MAX_REQUESTS, 10),
         ("docs/status.md", "60, the last of the buckets", schema.DURATION_BUCKETS[-1], 60.0),

@@ -23,7 +23,7 @@ NOTHING = {"modules": [], "threads": 1, "environ": True, "fds": True, "master": 
 
 
 def effects(statement: str) -> object:
-    """What a fresh Python process has done by the end of the statement."""
+    """Return what a fresh Python process has done by the end of the statement."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE.format(statement=statement)], check=True, capture_output=True, text=True
     )
@@ -32,17 +32,17 @@ def effects(statement: str) -> object:
 
 
 def test_importing_has_no_effect() -> None:
-    """Import loads no heavy dependency, starts no thread, opens no file and leaves the environment alone."""
+    """The import loads no heavy dependency, starts no thread, opens no file and does not change the environment."""
     assert effects("import gunicorn_prom_hooks") == NOTHING
 
 
-def test_install_has_no_effect_of_its_own() -> None:
-    """A process that only checks a configuration which calls install is left as it was."""
+def test_install_has_no_effect() -> None:
+    """A process that only checks a configuration with an ``install`` call is left as it was."""
     assert effects("import gunicorn_prom_hooks; gunicorn_prom_hooks.install(globals())") == NOTHING
 
 
-def test_effects_are_seen() -> None:
-    """The probe tells of modules, threads, files and environment variables."""
+def test_probe_finds_effects() -> None:
+    """The probe finds modules, threads, files and environment variables."""
     statement = "import psutil, threading; os.environ['X_Y'] = '1'; kept = open('/dev/null'); " + (
         "e = threading.Event(); threading.Thread(target=e.wait, daemon=True).start(); import gunicorn_prom_hooks.master"
     )

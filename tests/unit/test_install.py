@@ -1,4 +1,4 @@
-"""install(): our hooks in a configuration of gunicorn's, in front of the user's."""
+"""``install()``: our hooks in a gunicorn configuration, composed with the user's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gunicorn.config import Config
 
 import gunicorn_prom_hooks
 from gunicorn_prom_hooks import InvalidSetting, _state, hooks, install
-from gunicorn_prom_hooks.composition import Parts
+from gunicorn_prom_hooks.composition import HookParts
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.install import HOOKS
 from tests.helpers.fresh_process import ARITY, call, fresh, loaded, users
@@ -24,8 +24,8 @@ def errors(monkeypatch: pytest.MonkeyPatch) -> ErrorReporter:
     return fresh(monkeypatch)
 
 
-def test_every_hook_of_ours_is_installed() -> None:
-    """A configuration without hooks gets all of ours, and gunicorn takes each of them."""
+def test_all_hooks_are_installed() -> None:
+    """A configuration without hooks gets all of ours, and gunicorn accepts each of them."""
     namespace: dict[str, Any] = {"bind": "127.0.0.1:8000"}
     install(namespace)
     assert namespace.keys() == {"bind", *HOOKS}
@@ -37,8 +37,8 @@ def test_every_hook_of_ours_is_installed() -> None:
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_ours_first_then_the_users(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For each hook: both run, ours around the user's, with the very same arguments."""
+def test_ours_run_around_the_users(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each hook both run, ours around the user's, with the same arguments."""
     calls: list[Any] = []
     namespace = {name: users(calls, name)}
     order: list[str] = []
@@ -50,7 +50,7 @@ def test_ours_first_then_the_users(name: str, monkeypatch: pytest.MonkeyPatch) -
 
         return ours
 
-    monkeypatch.setitem(hooks.PARTS, name, Parts(part("before"), part("after")))
+    monkeypatch.setitem(hooks.PARTS, name, HookParts(part("before"), part("after")))
     theirs = namespace[name]
     parameters = ", ".join("abcd"[: ARITY[name]])
     namespace[name] = eval(
@@ -65,13 +65,13 @@ def test_ours_first_then_the_users(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_ours_fails_and_the_users_still_runs(name: str, errors: ErrorReporter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever breaks in a hook of ours, it does not raise, is counted, and the user's runs."""
+def test_users_hook_runs_though_ours_fails(name: str, errors: ErrorReporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure in one of our hooks is not raised, is counted, and the user's hook runs."""
 
     def broken(*args: Any) -> Any:
         raise RuntimeError("a bug of ours")
 
-    for entry in ("in_master", "begin_worker", "reinstall_hooks", "worker", "master"):
+    for entry in ("ensure_master", "start_worker", "reinstall_hooks", "worker", "master"):
         monkeypatch.setattr(_state, entry, broken)
     calls: list[Any] = []
     namespace = {name: users(calls, name)}
@@ -82,8 +82,8 @@ def test_ours_fails_and_the_users_still_runs(name: str, errors: ErrorReporter, m
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_the_users_exception_passes(name: str) -> None:
-    """What the user's hook raises goes where it would go without us: to gunicorn."""
+def test_exception_of_the_users_hook_is_raised(name: str) -> None:
+    """What the user's hook raises reaches gunicorn."""
     parameters = ", ".join("abcd"[: ARITY[name]])
     namespace = {name: eval(f"lambda {parameters}: 1 / 0")}
     install(namespace)
@@ -103,8 +103,8 @@ def test_post_request_may_have_two_three_or_four_parameters(arity: int) -> None:
     assert calls == [("worker", "req", "environ", "resp")[:arity]]
 
 
-def test_a_hook_may_be_a_dotted_string(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hook that the user names as module.function is chained like any other."""
+def test_hook_given_as_a_dotted_string(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook that the user names as module.function is composed like any other."""
     calls: list[Any] = []
     module: Any = ModuleType("users_own_hooks")
     module.fork = lambda server, worker: calls.append((server, worker))
@@ -116,8 +116,8 @@ def test_a_hook_may_be_a_dotted_string(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("wrong", [7, "nowhere", "no.such.module", lambda server: None])
-def test_what_is_no_hook_is_left_for_gunicorn_to_refuse(wrong: object) -> None:
-    """install leaves a wrong hook as it is, installs the others, and gunicorn says what is wrong with it."""
+def test_invalid_hook_is_left_for_gunicorn_to_refuse(wrong: object) -> None:
+    """``install`` leaves an invalid hook, installs the others, and gunicorn reports the invalid one."""
     namespace: dict[str, Any] = {"pre_fork": wrong}
     install(namespace)
     assert namespace["pre_fork"] is wrong
@@ -126,7 +126,7 @@ def test_what_is_no_hook_is_left_for_gunicorn_to_refuse(wrong: object) -> None:
         loaded(namespace)
 
 
-def test_an_options_dict_will_do() -> None:
+def test_options_dict_of_a_custom_application() -> None:
     """The options of a custom application take the hooks as a config file's globals do."""
     options: dict[str, Any] = {"bind": "127.0.0.1:0", "workers": 2, "post_request": lambda worker, req: None}
     install(options, worker_label="slot")
@@ -137,8 +137,8 @@ def test_an_options_dict_will_do() -> None:
     cfg.post_request("worker", "req", "environ", "resp")
 
 
-def test_a_bad_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At start InvalidSetting passes, from a keyword or from the environment, and nothing was installed."""
+def test_invalid_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At start InvalidSetting is raised, for a keyword or an environment variable, and nothing is installed."""
     namespace: dict[str, Any] = {}
     with pytest.raises(InvalidSetting, match="port"):
         install(namespace, port="x")

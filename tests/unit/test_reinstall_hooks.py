@@ -1,4 +1,4 @@
-"""install() once, twice, above the user's hooks or below: ours are there once."""
+"""Repeated ``install()``, and hooks of the user's above or below it: ours are installed once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gunicorn_prom_hooks import hooks, install
-from gunicorn_prom_hooks.composition import Parts, origin_of
+from gunicorn_prom_hooks.composition import HookParts, origin_of
 from gunicorn_prom_hooks.install import HOOKS
 from tests.helpers.fresh_process import call, composition, fresh, loaded, users
 
@@ -20,8 +20,8 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     fresh(monkeypatch)
 
 
-def test_installing_twice_wraps_once() -> None:
-    """After a second install the user's hook is called once, and the settings are those of the last call."""
+def test_second_install_wraps_once() -> None:
+    """After a second call the user's hook is called once, and the settings are those of the second call."""
     calls: list[Any] = []
     namespace: dict[str, Any] = {"pre_fork": users(calls, "pre_fork")}
     install(namespace, port=1)
@@ -33,7 +33,7 @@ def test_installing_twice_wraps_once() -> None:
 
 
 def test_each_namespace_has_its_own_settings() -> None:
-    """Two install calls for two namespaces in one process: the hooks of each have the settings of their own call."""
+    """With two calls for two namespaces in one process, the hooks of each have their own settings."""
     public: dict[str, Any] = {}
     admin: dict[str, Any] = {}
     install(public, port=1)
@@ -42,8 +42,8 @@ def test_each_namespace_has_its_own_settings() -> None:
     assert ports(loaded(admin)) == {2}
 
 
-def test_a_hook_defined_below_is_chained_again() -> None:
-    """put_back finds the hooks that have replaced ours in the loaded configuration; a second time it finds none."""
+def test_hook_defined_below_install_is_composed() -> None:
+    """``reinstall_hooks`` finds the hooks that have replaced ours; a second call finds none."""
     calls: list[Any] = []
     namespace: dict[str, Any] = {}
     install(namespace)
@@ -63,10 +63,10 @@ def test_a_hook_defined_below_is_chained_again() -> None:
         assert cfg.settings[name].get() is not namespace[name]
 
 
-def test_ours_put_back_runs_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hook of ours that was put back runs before the one that had replaced it."""
+def test_reinstalled_hook_runs_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reinstalled hook runs before the one that had replaced it."""
     order: list[str] = []
-    monkeypatch.setitem(hooks.PARTS, "pre_fork", Parts(lambda server, worker: order.append("ours")))
+    monkeypatch.setitem(hooks.PARTS, "pre_fork", HookParts(lambda server, worker: order.append("ours")))
     cfg = loaded({"pre_fork": lambda server, worker: order.append("users")})
     composition().reinstall_hooks(cfg)
     call(cfg, "pre_fork")
@@ -74,7 +74,7 @@ def test_ours_put_back_runs_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ports(cfg: Any) -> set[int]:
-    """The setting ``port`` of each hook."""
+    """Return the setting ``port`` of each hook."""
     found = set()
     for name in HOOKS:
         origin = origin_of(cfg.settings[name].get())
@@ -89,29 +89,29 @@ from gunicorn_prom_hooks import *
 from gunicorn_prom_hooks import _state
 install(globals())
 calls = []
-_state.in_master = calls.append
+_state.ensure_master = calls.append
 nworkers_changed("server", 2, None)
-_state.begin_worker = calls.append
+_state.start_worker = calls.append
 post_fork("server", "worker")
 print(calls)
 """
 
 
 def test_hooks_imported_by_name_do_not_run_twice() -> None:
-    """Where the config file has imported our hooks by name, as import * does, install adds none a second time."""
+    """If the config file has imported our hooks by name, as import * does, ``install`` does not add them again."""
     # In a process of its own: one in which install has been called before is no longer as it was.
     done = subprocess.run([sys.executable, "-c", BY_NAME], check=True, capture_output=True, text=True)
     assert done.stdout == "['server', 'worker']\n"
 
 
-def test_what_is_asked_before_each_fork() -> None:
-    """A hook that has replaced ours is found every time, in this configuration and in that of a reload."""
+def test_check_before_each_fork_finds_a_replaced_hook() -> None:
+    """A replaced hook is found each time, in this configuration and in that of a reload."""
     cfg, ours = loaded({}), composition()
     ours.reinstall_hooks(cfg)
-    assert ours.is_in_place(cfg, "post_fork")
+    assert ours.is_installed(cfg, "post_fork")
     for _ in range(2):
         cfg.set("post_fork", lambda server, worker: None)
-        assert not ours.is_in_place(cfg, "post_fork")
+        assert not ours.is_installed(cfg, "post_fork")
         ours.reinstall_hooks(cfg)
-        assert ours.is_in_place(cfg, "post_fork")
-    assert not ours.is_in_place(loaded({}), "post_fork")
+        assert ours.is_installed(cfg, "post_fork")
+    assert not ours.is_installed(loaded({}), "post_fork")

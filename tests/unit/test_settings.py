@@ -1,4 +1,4 @@
-"""What a user may set, and what they are told when they may not."""
+"""The settings and their messages."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gunicorn_prom_hooks.settings import InvalidSetting, Settings, load
 
 
 def label(environ: Any) -> str | None:
-    """A user's endpoint."""
+    """Return a label value, as a user's ``endpoint``."""
     return None
 
 
 def test_defaults() -> None:
-    """With nothing set the metrics are on loopback, port 9091."""
+    """Without any setting the exporter is on loopback, port 9091."""
     assert load({}, {}) == Settings(
         port=9091,
         address="127.0.0.1",
@@ -54,7 +54,7 @@ def test_defaults() -> None:
 def test_keyword_over_environment_over_default(
     name: str, variable: str, in_environment: str, keyword: object, expected: tuple[object, object]
 ) -> None:
-    """A keyword beats the environment, which beats the default, for each setting that has a variable."""
+    """A keyword overrides the environment, which overrides the default, for each setting that has a variable."""
     environ = {variable: in_environment}
     assert getattr(load({}, environ), name) == expected[0]
     assert getattr(load({name: keyword}, environ), name) == expected[1]
@@ -77,7 +77,7 @@ def test_keyword_over_environment_over_default(
     ],
 )
 def test_allowed_values(name: str, value: object, expected: object) -> None:
-    """The values at the edge of what is allowed are taken, as text too."""
+    """The values at the limits are accepted, also as text."""
     assert getattr(load({name: value}, {}), name) == expected
 
 
@@ -107,7 +107,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("name", "value", "allowed"), REFUSED)
-def test_a_bad_value_is_told_in_one_line(name: str, value: object, allowed: str) -> None:
+def test_invalid_value_is_reported_in_one_line(name: str, value: object, allowed: str) -> None:
     """The message names the setting, the value and what is allowed, in one line."""
     with pytest.raises(InvalidSetting) as caught:
         load({name: value}, {})
@@ -117,19 +117,19 @@ def test_a_bad_value_is_told_in_one_line(name: str, value: object, allowed: str)
     assert len(message.splitlines()) == 1
 
 
-def test_a_bad_environment_variable_is_named() -> None:
-    """A bad value from the environment is told with the variable it came from."""
+def test_invalid_environment_variable_is_named() -> None:
+    """The message about an invalid value from the environment names the variable."""
     with pytest.raises(InvalidSetting, match=r"setting port \(environment variable PROMETHEUS_METRICS_PORT\): 'x'"):
         load({}, {"PROMETHEUS_METRICS_PORT": "x"})
 
 
-def test_a_bad_environment_variable_behind_a_keyword_is_not_looked_at() -> None:
-    """A keyword makes the environment variable of its setting irrelevant."""
+def test_environment_variable_overridden_by_a_keyword_is_not_checked() -> None:
+    """With a keyword the variable of its setting is not read."""
     assert load({"port": 1}, {"PROMETHEUS_METRICS_PORT": "x"}).port == 1
 
 
-def test_an_unknown_setting_is_told_with_the_known_ones() -> None:
-    """A misspelt setting is refused in one line that lists what there is."""
+def test_unknown_setting_is_reported_with_the_known_ones() -> None:
+    """A misspelled setting is refused in one line that lists the allowed ones."""
     with pytest.raises(InvalidSetting) as caught:
         load({"prot": 9091}, {})
     assert str(caught.value) == (
@@ -139,8 +139,8 @@ def test_an_unknown_setting_is_told_with_the_known_ones() -> None:
     )
 
 
-def test_it_ends_gunicorn_without_a_traceback() -> None:
-    """InvalidSetting is a SystemExit whose code is its text: the interpreter prints that and exits with 1."""
+def test_invalid_setting_exits_without_a_traceback() -> None:
+    """InvalidSetting is a SystemExit whose code is its text: the interpreter prints it and exits with 1."""
     error = InvalidSetting("text")
     assert isinstance(error, SystemExit)
     assert error.code == "text"
@@ -162,16 +162,16 @@ def test_it_ends_gunicorn_without_a_traceback() -> None:
         ("client_cafile", b"/x", "the path of a PEM file"),
     ],
 )
-def test_what_is_not_allowed(name: str, value: object, allowed: str) -> None:
-    """A value that cannot be used is refused in one line that says what can."""
+def test_invalid_values(name: str, value: object, allowed: str) -> None:
+    """An invalid value is refused in one line that says what is allowed."""
     with pytest.raises(InvalidSetting) as caught:
         load({name: value}, {})
     assert f"setting {name}: {value!r} is not allowed; it must be {allowed}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_the_old_name_of_the_variable() -> None:
-    """prometheus_client's deprecated variable is taken where the new one is not set."""
+def test_deprecated_name_of_the_directory_variable() -> None:
+    """prometheus_client's deprecated variable is read if the new one is not set."""
     assert load({}, {"prometheus_multiproc_dir": "/x"}).multiproc_dir == "/x"
     assert load({}, {"prometheus_multiproc_dir": "/x", "PROMETHEUS_MULTIPROC_DIR": "/y"}).multiproc_dir == "/y"
 
@@ -193,8 +193,8 @@ def test_the_old_name_of_the_variable() -> None:
         ("basic_auth", ("user", "SECRET")),
     ],
 )
-def test_a_bad_secret_is_told_without_it(name: str, value: object) -> None:
-    """A secret that cannot be used is refused, an empty one too, and what it was does not show."""
+def test_invalid_secret_is_not_shown(name: str, value: object) -> None:
+    """An invalid or empty secret is refused, and the message does not have it."""
     with pytest.raises(InvalidSetting) as caught:
         load({name: value}, {})
     message = str(caught.value)
@@ -207,7 +207,7 @@ def test_a_bad_secret_is_told_without_it(name: str, value: object) -> None:
 
 
 def test_secrets_are_not_in_the_repr() -> None:
-    """Settings can be printed without giving anything away."""
+    """The repr of the settings has no secret."""
     settings = load({"token": "SECRET", "basic_auth": "user:SECRET"}, {})
     assert (settings.token, settings.basic_auth) == ("SECRET", "user:SECRET")
     assert "SECRET" not in repr(settings)
@@ -215,11 +215,11 @@ def test_secrets_are_not_in_the_repr() -> None:
 
 
 @pytest.mark.parametrize("name", ["keyfile", "client_cafile"])
-def test_what_needs_a_certificate(name: str) -> None:
-    """A key, or an authority for clients, without a certificate is refused: it would leave the port in plain text."""
+def test_settings_that_require_certfile(name: str) -> None:
+    """A key or a client authority without a certificate is refused: the port would be plain text."""
     variable = {"keyfile": "PROMETHEUS_METRICS_KEYFILE", "client_cafile": "PROMETHEUS_METRICS_CLIENT_CAFILE"}[name]
     for given, environ in (({name: "x.pem"}, {}), ({}, {variable: "x.pem"})):
-        with pytest.raises(InvalidSetting, match=f"setting {name} is only of use together with certfile"):
+        with pytest.raises(InvalidSetting, match=f"setting {name} requires certfile"):
             load(given, environ)
     settings = load({name: "/x.pem"}, {"PROMETHEUS_METRICS_CERTFILE": "/cert.pem"})
     assert (getattr(settings, name), settings.certfile) == ("/x.pem", "/cert.pem")

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Final
 
 from ...concurrency import new_reentrant_lock
-from ...shm.index import clean_label
+from ...shm.index import Series, clean_label
 from ...shm.layout import CELLS_AT
 from ...shm.schema import (
     DURATION_SUM,
@@ -34,7 +34,6 @@ from ...shm.schema import (
     WEBSOCKETS,
     Family,
 )
-from ...shm.series import Series
 from ...shm.slot import Content, Slot, SlotFull, SlotWriter
 
 METHODS: Final = frozenset(

@@ -126,7 +126,7 @@ def test_cpu_percent_stays_between_scrapes_close_together(host: Host, server: Si
 
 def test_cpu_percent_of_a_new_worker_is_over_the_minimum_time(host: Host, server: SimulatedServer) -> None:
     """The first number of a very young worker is taken over at least MIN_SECONDS."""
-    server.leases.live[0].since = host.now - 0.01
+    server.allocator.live[0].since = host.now - 0.01
     host.processes[100].seconds = 0.2
     assert percent(host.scrape(server), 1) == pytest.approx(20.0, abs=0.1)
 
@@ -147,7 +147,7 @@ def test_process_handles_are_kept_for_live_workers_only(host: Host, server: Simu
         host.scrape(server)
         host.now += 5.0
     assert host.looked_up == [100, 200]
-    server.remove_worker(server.leases.live[0])
+    server.remove_worker(server.allocator.live[0])
     host.scrape(server)
     assert list(host.collector._watched) == ["worker_2"]
     host.processes[300] = Process(300)

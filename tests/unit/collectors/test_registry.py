@@ -109,7 +109,7 @@ def test_corrupt_slot_fails_the_collectors_that_add_up_slots_twice(server: Simul
     """They fail twice; what had been counted in the slot stays."""
     page = server.metrics_page()
     before = scraped(page)
-    server.leases.readers[0]._parsed = 3
+    server.allocator.readers[0]._parsed = 3
     for failing in (["requests", "exporter"], ["requests", "exporter"], []):
         found = scraped(page)
         failed = [n for n in COLLECTORS if not one(found, "gunicorn_exporter_collector_success", collector=n)]

@@ -1,4 +1,4 @@
-"""What is heard in gunicorn's log of the ends of workers, and of the server's."""
+"""What the parser reads in gunicorn's log about exits of workers, and about the shutdown of the server."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from gunicorn.errors import HaltServer
 
 from gunicorn_prom_hooks import _state
 from gunicorn_prom_hooks.errors import ErrorReporter
-from gunicorn_prom_hooks.master.exit_log import MAX_ENDS, ExitLogParser
+from gunicorn_prom_hooks.master.exit_log import MAX_PENDING, ExitLogParser
 
 PID = 4711
 
 
-def heard(*messages: tuple[str, tuple[object, ...]]) -> ExitLogParser:
-    """Ends that has heard these texts with their arguments."""
-    ends = ExitLogParser()
+def parser_after(*messages: tuple[str, tuple[object, ...]]) -> ExitLogParser:
+    """Return a parser that has read these messages with their arguments."""
+    exit_log = ExitLogParser()
     for text, args in messages:
-        ends.listen(text, args)
-    return ends
+        exit_log.observe(text, args)
+    return exit_log
 
 
 GUNICORN_27 = "Worker (pid:%s) was sent %s!"
@@ -52,18 +52,18 @@ MESSAGES: list[tuple[str, tuple[object, ...], str | int]] = [
 
 
 @pytest.mark.parametrize(("text", "args", "end"), MESSAGES)
-def test_the_end_of_a_worker(text: str, args: tuple[object, ...], end: str | int) -> None:
-    """The end that a message tells is found once, under that worker's pid; the second time nothing is known."""
-    ends = heard((text, args))
-    assert ends.take(PID + 1) is None
-    assert ends.take(PID) == end
-    assert ends.take(PID) is None
-    assert not ends.stopping
+def test_exit_message_is_parsed_and_taken_once(text: str, args: tuple[object, ...], end: str | int) -> None:
+    """The exit in a message is found under the worker's pid, once."""
+    exit_log = parser_after((text, args))
+    assert exit_log.take(PID + 1) is None
+    assert exit_log.take(PID) == end
+    assert exit_log.take(PID) is None
+    assert not exit_log.stopping
 
 
-def test_ends_of_several_workers_are_kept_apart() -> None:
-    """Each worker's end waits until it is asked for, in any order; of one told twice the last word counts."""
-    ends = heard(
+def test_exits_of_several_workers_are_kept_by_pid() -> None:
+    """Each worker's exit is kept until it is taken, in any order. Of two messages about a pid the later one counts."""
+    exit_log = parser_after(
         ("Worker (pid:%s) exited with code %s", (1, 7)),
         (GUNICORN_27, (2, "SIGKILL")),
         (GUNICORN_27, (12, "SIGSEGV")),
@@ -71,47 +71,47 @@ def test_ends_of_several_workers_are_kept_apart() -> None:
         (GUNICORN_27, (3, "SIGTERM")),
         ("Worker (pid:%s) exited with code %s.", (3, 1)),
     )
-    assert [ends.take(pid) for pid in (3, 2, 12, 1)] == [1, "SIGKILL", "SIGSEGV", 7]
+    assert [exit_log.take(pid) for pid in (3, 2, 12, 1)] == [1, "SIGKILL", "SIGSEGV", 7]
 
 
 @pytest.mark.parametrize("pid", ["[booting]", None, "4711", 4711.0])
-def test_a_worker_without_a_pid_has_no_end(pid: object) -> None:
-    """Asking for what is no pid finds nothing, and takes nothing away."""
-    ends = heard((GUNICORN_27, (PID, "SIGKILL")))
-    assert ends.take(pid) is None
-    assert ends.take(PID) == "SIGKILL"
+def test_take_without_a_pid_finds_nothing(pid: object) -> None:
+    """Anything that is not a pid finds nothing, and removes nothing."""
+    exit_log = parser_after((GUNICORN_27, (PID, "SIGKILL")))
+    assert exit_log.take(pid) is None
+    assert exit_log.take(PID) == "SIGKILL"
 
 
-class Said:
-    """gunicorn's logger; ``Ends`` listens to it."""
+class LogInto:
+    """gunicorn's logger; the parser reads its messages."""
 
-    def __init__(self, ends: ExitLogParser) -> None:
-        self.ends = ends
+    def __init__(self, exit_log: ExitLogParser) -> None:
+        self.exit_log = exit_log
 
     def __getattr__(self, level: str) -> Any:
-        return lambda text, *args, **kwargs: self.ends.listen(text, args)
+        return lambda text, *args, **kwargs: self.exit_log.observe(text, args)
 
 
 def reap(monkeypatch: pytest.MonkeyPatch, status: int) -> tuple[ExitLogParser, list[str | int | None]]:
-    """What is heard when the installed gunicorn reaps a worker of this wait status, and the end as child_exit finds it.
+    """Have the installed gunicorn reap a worker with this wait status; return the parser and what child_exit takes.
 
     Raises:
         HaltServer: gunicorn shuts down.
     """
-    ends, found = ExitLogParser(), []
+    exit_log, found = ExitLogParser(), []
     arbiter: Any = object.__new__(Arbiter)
     worker = SimpleNamespace(pid=PID, tmp=SimpleNamespace(close=lambda: None))
-    arbiter.log = Said(ends)
+    arbiter.log = LogInto(exit_log)
     arbiter.WORKERS = {PID: worker}
     arbiter.reexec_pid = arbiter.dirty_arbiter_pid = 0
-    arbiter.cfg = SimpleNamespace(child_exit=lambda server, worker: found.append(ends.take(worker.pid)))
+    arbiter.cfg = SimpleNamespace(child_exit=lambda server, worker: found.append(exit_log.take(worker.pid)))
     reaped = iter([(PID, status), (0, 0)])
     monkeypatch.setattr("gunicorn.arbiter.os.waitpid", lambda pid, options: next(reaped))
     try:
         arbiter.reap_workers()
     except HaltServer:
-        found.append(ends.take(PID))
-    return ends, found
+        found.append(exit_log.take(PID))
+    return exit_log, found
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,13 @@ def reap(monkeypatch: pytest.MonkeyPatch, status: int) -> tuple[ExitLogParser, l
         pytest.param(11 | 0x80, "SIGSEGV", False, id="with a core dump"),
     ],
 )
-def test_what_the_installed_gunicorn_says(
+def test_messages_of_the_installed_gunicorn_are_parsed(
     status: int, end: str | int | None, stopping: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The words in which gunicorn's own arbiter logs an end are understood, and before it calls child_exit."""
-    ends, found = reap(monkeypatch, status)
+    """The messages of the installed arbiter are parsed, and are logged before it calls child_exit."""
+    exit_log, found = reap(monkeypatch, status)
     assert found == [end]
-    assert ends.stopping is stopping
+    assert exit_log.stopping is stopping
 
 
 @pytest.mark.parametrize(
@@ -160,14 +160,14 @@ def test_what_the_installed_gunicorn_says(
         ("an application says Handling signal: term", (), False),
     ],
 )
-def test_when_the_server_shuts_down(text: str, args: tuple[object, ...], stopping: bool) -> None:
-    """A signal to stop, a failure to boot and a crash of the master's loop mean the end; nothing else does."""
-    assert heard((text, args)).stopping is stopping
+def test_messages_that_mean_a_shutdown(text: str, args: tuple[object, ...], stopping: bool) -> None:
+    """A signal to stop, a boot failure and a crash of the master's loop mean a shutdown; no other message does."""
+    assert parser_after((text, args)).stopping is stopping
 
 
-def test_a_server_that_shuts_down_does_not_come_back() -> None:
-    """Signals that are handled after that change nothing."""
-    assert heard(("Handling signal: %s", ("term",)), ("Handling signal: %s", ("chld",))).stopping
+def test_stopping_is_final() -> None:
+    """Messages about later signals change nothing."""
+    assert parser_after(("Handling signal: %s", ("term",)), ("Handling signal: %s", ("chld",))).stopping
 
 
 JUNK: list[tuple[object, Any]] = [
@@ -202,14 +202,14 @@ JUNK: list[tuple[object, Any]] = [
 
 
 @pytest.mark.parametrize(("text", "args"), JUNK)
-def test_a_message_that_tells_of_no_end(text: object, args: Any) -> None:
-    """Whatever else is logged is heard as nothing, but shows that there is somebody who listens."""
-    ends = ExitLogParser()
-    assert not ends.listening
-    ends.listen(text, args)
-    assert ends.listening
-    assert ends._ends == {}
-    assert not ends.stopping
+def test_other_messages_are_ignored(text: object, args: Any) -> None:
+    """Other messages add no exit, but show that messages arrive."""
+    exit_log = ExitLogParser()
+    assert not exit_log.is_observing
+    exit_log.observe(text, args)
+    assert exit_log.is_observing
+    assert exit_log._pending == {}
+    assert not exit_log.stopping
 
 
 WRONG_ARGS = [
@@ -222,38 +222,42 @@ WRONG_ARGS = [
 
 
 @pytest.mark.parametrize(("text", "args"), WRONG_ARGS)
-def test_wrong_arguments_end_with_the_guard(
+def test_wrong_arguments_of_a_message_are_reported(
     text: str, args: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the arguments of a message do not fit, the log call it is in does not fail, and nothing is made up."""
-    ends = ExitLogParser()
+    """If the arguments of a message do not fit, the log call does not fail and no exit is added."""
+    exit_log = ExitLogParser()
     monkeypatch.setattr(_state, "errors", ErrorReporter())
     monkeypatch.setattr(_state, "_worker", None)
-    monkeypatch.setattr(_state, "_master", SimpleNamespace(pid=os.getpid(), listen=ends.listen))
-    _state._listen(text, args)
+    monkeypatch.setattr(_state, "_master", SimpleNamespace(pid=os.getpid(), observe_message=exit_log.observe))
+    _state._observe_message(text, args)
     assert _state.errors.counts == {"messages": 1}
-    assert ends.messages == {}
-    assert ends._ends == {}
-    assert not ends.stopping
-    _state._listen(GUNICORN_27, (PID, "SIGKILL"))
-    assert ends.take(PID) == "SIGKILL"
+    assert exit_log.messages == {}
+    assert exit_log._pending == {}
+    assert not exit_log.stopping
+    _state._observe_message(GUNICORN_27, (PID, "SIGKILL"))
+    assert exit_log.take(PID) == "SIGKILL"
 
 
-class Side:
-    """The master's or a worker's side, of a process with this pid."""
+class Process:
+    """The master or the worker runtime of the process with this pid; it keeps what it is told."""
 
     def __init__(self, pid: int, *, fails: bool = False) -> None:
         self.pid = pid
-        self.stop_reason: list[object] = []
+        self.calls: list[object] = []
         self._fails = fails
 
-    def message(self, level: str) -> None:
-        """Keeps it."""
-        self.listen(level, ())
+    def count_message(self, level: str) -> None:
+        """Keep the level; as the master."""
+        self.observe_message(level, ())
 
-    def listen(self, text: object, args: Any) -> None:
-        """Keeps it."""
-        self.stop_reason.append(text)
+    def message(self, level: str) -> None:
+        """Keep the level; as a worker."""
+        self.observe_message(level, ())
+
+    def observe_message(self, text: object, args: Any) -> None:
+        """Keep the text."""
+        self.calls.append(text)
         if self._fails:
             raise RuntimeError("a bug")
 
@@ -267,75 +271,75 @@ class Side:
         ("before there is a master", [], []),
     ],
 )
-def test_whom_a_process_tells(
+def test_messages_are_counted_in_their_process_only(
     process: str, masters: list[str], workers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A message counts where the process is, and only the master listens: not what inherited one through a fork."""
+    """A message is counted in the master or worker that logs it. Only the master parses; forked children do neither."""
     here, elsewhere = os.getpid(), os.getppid()
-    master = Side(here if process == "master" else elsewhere)
-    worker = Side(here if process == "worker" else elsewhere)
+    master = Process(here if process == "master" else elsewhere)
+    worker = Process(here if process == "worker" else elsewhere)
     monkeypatch.setattr(_state, "errors", ErrorReporter())
     monkeypatch.setattr(_state, "_master", None if process.startswith("before") else master)
     monkeypatch.setattr(_state, "_worker", worker if "worker" in process else None)
-    _state._count("error")
-    _state._listen("text", ())
-    assert (master.stop_reason, worker.stop_reason) == (masters, workers)
+    _state._count_message("error")
+    _state._observe_message("text", ())
+    assert (master.calls, worker.calls) == (masters, workers)
     assert _state.errors.counts == {}
 
 
-def test_a_failure_of_ours_is_not_the_log_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fails while a message is counted or listened to ends with the guard."""
-    master = Side(os.getpid(), fails=True)
+def test_failure_while_counting_or_parsing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure while a message is counted or parsed does not reach the log call."""
+    master = Process(os.getpid(), fails=True)
     monkeypatch.setattr(_state, "errors", ErrorReporter())
     monkeypatch.setattr(_state, "_worker", None)
     monkeypatch.setattr(_state, "_master", master)
-    _state._count("error")
-    _state._listen("text", ())
-    assert master.stop_reason == ["error", "text"]
+    _state._count_message("error")
+    _state._observe_message("text", ())
+    assert master.calls == ["error", "text"]
     assert _state.errors.counts == {"messages": 2}
 
 
-def test_memory_is_bounded() -> None:
-    """Of ends that nobody asks for only so many are kept, and they are the latest ones."""
-    ends = ExitLogParser()
-    for pid in range(1, MAX_ENDS + 10):
-        ends.listen(GUNICORN_27, (pid, "SIGKILL"))
-        assert len(ends._ends) <= MAX_ENDS
-    assert [pid for pid in range(1, MAX_ENDS + 10) if ends.take(pid) is None] == list(range(1, 10))
+def test_pending_exits_are_bounded() -> None:
+    """Of exits that are not taken the latest MAX_PENDING are kept."""
+    exit_log = ExitLogParser()
+    for pid in range(1, MAX_PENDING + 10):
+        exit_log.observe(GUNICORN_27, (pid, "SIGKILL"))
+        assert len(exit_log._pending) <= MAX_PENDING
+    assert [pid for pid in range(1, MAX_PENDING + 10) if exit_log.take(pid) is None] == list(range(1, 10))
 
 
 @pytest.mark.parametrize(("since", "end"), [(0.0, 7), (999.5, 7), (1000.0, 7), (1000.5, None), (2000.0, None)])
-def test_an_end_from_before_a_worker_began_is_anothers(
+def test_exit_message_from_before_the_worker_is_ignored(
     since: float, end: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was logged of a pid before this worker began is not its end, and is forgotten when it is asked for."""
+    """A message from before the worker began is about another process, and is removed when it is asked for."""
     monkeypatch.setattr("gunicorn_prom_hooks.master.exit_log.time", SimpleNamespace(monotonic=lambda: 1000.0))
-    ends = heard(("Worker (pid:%s) exited with code %s.", (PID, 7)))
-    assert ends.take(PID, since) == end
-    assert ends.take(PID) is None
+    exit_log = parser_after(("Worker (pid:%s) exited with code %s.", (PID, 7)))
+    assert exit_log.take(PID, since) == end
+    assert exit_log.take(PID) is None
 
 
-def test_what_gunicorn_killed_without_a_word() -> None:
-    """A process that was sent SIGKILL has that as its end, once; nobody has listened for that, and nothing stops."""
-    ends = ExitLogParser()
-    ends.killed(PID)
-    assert not ends.listening
-    assert not ends.stopping
-    assert [ends.take(PID + 1), ends.take(PID), ends.take(PID)] == [None, "SIGKILL", None]
+def test_added_sigkill_is_taken_once() -> None:
+    """A process that was sent SIGKILL without a log message has that as its exit, once."""
+    exit_log = ExitLogParser()
+    exit_log.add_sigkill(PID)
+    assert not exit_log.is_observing
+    assert not exit_log.stopping
+    assert [exit_log.take(PID + 1), exit_log.take(PID), exit_log.take(PID)] == [None, "SIGKILL", None]
 
 
 class Interruptible(Counter[str]):
-    """A counter in which another thread gets its turn between reading and writing."""
+    """A counter that lets another thread run between reading and writing."""
 
     def __getitem__(self, key: str) -> int:
         count = super().__getitem__(key)
-        time.sleep(0.0)  # lets go of the interpreter, no more
+        time.sleep(0.0)  # only releases the interpreter
         return count
 
 
 @contextlib.contextmanager
 def quick_switches() -> Iterator[None]:
-    """Threads are switched far more often than by default."""
+    """Switch threads far more often than by default."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(5e-6)
     try:
@@ -344,21 +348,21 @@ def quick_switches() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def test_not_one_message_is_lost() -> None:
-    """Eight threads that all log at once: each message is counted, and each end is found."""
-    ends = ExitLogParser()
-    ends.messages = Interruptible()
+def test_no_message_is_lost_between_threads() -> None:
+    """Eight threads log at once: each message is counted, and each exit is found."""
+    exit_log = ExitLogParser()
+    exit_log.messages = Interruptible()
     together = threading.Barrier(8, timeout=30.0)
     threads, each = 8, 500
 
     def hammer(number: int) -> None:
         together.wait()
         for step in range(each):
-            ends.count("info" if step % 2 else "error")
-            ends.listen("x %s", (step,))
+            exit_log.count_message("info" if step % 2 else "error")
+            exit_log.observe("x %s", (step,))
             if step % 10 == 0:
-                ends.count("warning")
-                ends.listen(GUNICORN_27, (1 + number * each + step, "SIGTERM"))
+                exit_log.count_message("warning")
+                exit_log.observe(GUNICORN_27, (1 + number * each + step, "SIGTERM"))
 
     running = [threading.Thread(target=hammer, args=(number,), daemon=True) for number in range(threads)]
     with quick_switches():
@@ -366,25 +370,25 @@ def test_not_one_message_is_lost() -> None:
             thread.start()
         for thread in running:
             thread.join()
-    assert ends.messages == {"info": 2000, "error": 2000, "warning": 400}
-    assert {ends.take(1 + number) for number in range(0, threads * each, 10)} == {"SIGTERM"}
+    assert exit_log.messages == {"info": 2000, "error": 2000, "warning": 400}
+    assert {exit_log.take(1 + number) for number in range(0, threads * each, 10)} == {"SIGTERM"}
 
 
-def test_a_message_in_the_middle_of_a_message() -> None:
-    """A signal handler that logs while a message is being counted does not wait for itself."""
-    ends = ExitLogParser()
+def test_signal_handler_that_logs_while_a_message_is_counted() -> None:
+    """A signal handler that logs while a message is counted does not deadlock."""
+    exit_log = ExitLogParser()
 
     class Interrupted(Counter[str]):
         def __getitem__(self, key: str) -> int:
             if key == "info":
-                ends.count("warning")
-                ends.listen(GUNICORN_27, (PID, "SIGKILL"))
+                exit_log.count_message("warning")
+                exit_log.observe(GUNICORN_27, (PID, "SIGKILL"))
             return super().__getitem__(key)
 
-    ends.messages = Interrupted()
-    thread = threading.Thread(target=ends.count, args=("info",), daemon=True)
+    exit_log.messages = Interrupted()
+    thread = threading.Thread(target=exit_log.count_message, args=("info",), daemon=True)
     thread.start()
     thread.join(10.0)
     assert not thread.is_alive()
-    assert dict(ends.messages) == {"info": 1, "warning": 1}
-    assert ends.take(PID) == "SIGKILL"
+    assert dict(exit_log.messages) == {"info": 1, "warning": 1}
+    assert exit_log.take(PID) == "SIGKILL"

@@ -1,4 +1,4 @@
-"""The master's side as a whole, without a fork."""
+"""The master as a whole, without a fork."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from gunicorn_prom_hooks.shm.layout import QUIT_AT, RUNNING_AT
 
 @pytest.fixture
 def master() -> Master:
-    """A master without an exporter, whose gunicorn has no workers yet."""
+    """A master without an exporter, whose arbiter has no workers yet."""
     server: Any = SimpleNamespace(cfg=Config(), log=None, WORKERS={}, LISTENERS=[], num_workers=1, timeout=30)
     return Master(server, Settings(port=0, max_endpoints=1), ErrorReporter())
 
 
 @pytest.fixture
 def booting() -> Iterator[list[Any]]:
-    """Two workers of gunicorn's before their fork: it enters them into its books only after that."""
+    """Two of gunicorn's workers before their fork. The arbiter enters them in WORKERS only after it."""
     arguments: tuple[Any, ...] = (os.getpid(), [], None, 30, Config(), None)
     workers: list[Any] = [SyncWorker(age, *arguments) for age in (1, 2)]
     yield workers
@@ -36,71 +36,72 @@ def booting() -> Iterator[list[Any]]:
         worker.tmp._tmp.close()
 
 
-def test_a_worker_has_a_slot_from_before_its_fork_to_its_end(master: Master, booting: list[Any]) -> None:
-    """Each worker finds its own slot, and is in the view until its end is told."""
+def test_worker_has_a_slot_from_before_its_fork_to_its_exit(master: Master, booting: list[Any]) -> None:
+    """Each worker finds its own slot, and is in the snapshot until its exit is reported."""
     for pid, worker in zip((os.getpid(), os.getppid()), booting, strict=True):
-        master.forking(worker)
+        master.before_fork(worker)
         worker.pid = pid
         master.server.WORKERS[pid] = worker
-    members = [master.member(worker) for worker in booting]
-    assert [member.lease.number for member in members if member is not None] == [0, 1]
-    assert [(worker.pid, worker.capacity) for worker in master.view().workers] == [(os.getpid(), 1), (os.getppid(), 1)]
+    members = [master.tracked_worker(worker) for worker in booting]
+    assert [tracked.lease.number for tracked in members if tracked is not None] == [0, 1]
+    found = [(worker.pid, worker.capacity) for worker in master.take_snapshot().workers]
+    assert found == [(os.getpid(), 1), (os.getppid(), 1)]
     del master.server.WORKERS[os.getpid()]
-    master.left(booting[0])
-    assert [worker.pid for worker in master.view().workers] == [os.getppid()]
+    master.worker_exited(booting[0])
+    assert [worker.pid for worker in master.take_snapshot().workers] == [os.getppid()]
 
 
-def test_a_scrape_between_pre_fork_and_the_fork_takes_no_slot_away(master: Master, booting: list[Any]) -> None:
-    """A scrape may come while the user's own pre_fork hook runs: the worker keeps its slot, and nothing has ended."""
-    master.forking(booting[0])
-    view = master.view()
-    assert master.member(booting[0]) is not None
-    assert sum(view.exit_stats.exits.values()) == 0
+def test_scrape_between_pre_fork_and_fork_keeps_the_slot(master: Master, booting: list[Any]) -> None:
+    """A scrape may come while the user's pre_fork runs: the worker keeps its slot, and no exit is counted."""
+    master.before_fork(booting[0])
+    snapshot = master.take_snapshot()
+    assert master.tracked_worker(booting[0]) is not None
+    assert sum(snapshot.exit_stats.exits.values()) == 0
 
 
-def test_a_fork_that_failed_is_booked_at_the_next_one(master: Master, booting: list[Any]) -> None:
-    """The slot of a worker that never came to be goes to the next one, which gunicorn tries again."""
+def test_failed_fork_is_recorded_at_the_next_fork(master: Master, booting: list[Any]) -> None:
+    """The slot of a worker whose fork failed goes to the next worker."""
     for worker in booting:
-        master.forking(worker)
-    assert master.member(booting[0]) is None
-    member = master.member(booting[1])
-    assert member is not None
-    assert member.lease.number == 0
+        master.before_fork(worker)
+    assert master.tracked_worker(booting[0]) is None
+    tracked = master.tracked_worker(booting[1])
+    assert tracked is not None
+    assert tracked.lease.number == 0
 
 
-def test_between_forks_that_follow_each_other_workers_are_not_gone_through(
+def test_before_fork_without_check_all_records_only_queued_exits(
     master: Master, booting: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the master touches between two forks is copied by the second. An end that it was told of is booked."""
-    looks: list[int] = []
-    monkeypatch.setattr(master._deaths, "look", lambda members: looks.append(1))
+    """With check_all=False no other worker is looked at. A queued exit is recorded."""
+    calls: list[int] = []
+    monkeypatch.setattr(master._exits, "observe", lambda workers: calls.append(1))
     booting[0].pid = os.getpid()
-    master.forking(booting[0])
-    assert looks == [1]
-    master._workers.left(booting[0])
-    master.forking(booting[1], look=False)
-    assert looks == [1]
-    assert master.member(booting[0]) is None
-    assert master.member(booting[1]) is not None
+    master.before_fork(booting[0])
+    assert calls == [1]
+    master._workers.queue_exit(booting[0])
+    master.before_fork(booting[1], check_all=False)
+    assert calls == [1]
+    assert master.tracked_worker(booting[0]) is None
+    assert master.tracked_worker(booting[1]) is not None
 
 
-def test_ready_is_who_was_heard_of_within_the_timeout(master: Master, booting: list[Any]) -> None:
-    """A worker counts when it has booted, is to stay, and its heartbeat is younger than gunicorn's timeout, if any."""
+def test_is_ready_needs_a_running_worker_with_a_recent_heartbeat(master: Master, booting: list[Any]) -> None:
+    """A worker counts if it has booted, is to stay, and its heartbeat is younger than gunicorn's timeout, if any."""
     worker = booting[0]
-    master.forking(worker)
-    member = master.member(worker)
-    assert member is not None
+    master.before_fork(worker)
+    tracked = master.tracked_worker(worker)
+    assert tracked is not None
     worker.tmp.notify()
     assert not master.is_ready()
-    member.lease.slot.header[RUNNING_AT] = 1.0
+    tracked.lease.slot.header[RUNNING_AT] = 1.0
     assert master.is_ready()
     old = time.monotonic() - 31.0
     os.utime(worker.tmp.fileno(), (old, old))
     assert not master.is_ready()
     master.server.timeout = 0
     assert master.is_ready()
-    member.stop_reason = ExitReason.RELOAD
+    tracked.stop_reason = ExitReason.RELOAD
     assert not master.is_ready()
-    member.stop_reason = None
-    member.lease.slot.header[QUIT_AT] = 1.0
+    tracked.stop_reason = None
+    tracked.lease.slot.header[QUIT_AT] = 1.0
     assert not master.is_ready()

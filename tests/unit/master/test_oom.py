@@ -1,4 +1,4 @@
-"""The kernel's count of OOM kills: where it is, who may claim one, and a real one."""
+"""The kernel's count of OOM kills: its file, the claims, and a real OOM kill."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ class Host:
         self.now = 1000.0
 
     def belongs_to(self, *lines: str) -> None:
-        """Writes /proc/self/cgroup."""
+        """Write /proc/self/cgroup."""
         path = self.write("proc/self/cgroup", "")
         path.write_bytes("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
 
     def write(self, path: str, text: str) -> Path:
-        """Writes a file."""
+        """Write a file."""
         file = self.folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         return file
 
     def counted(self, path: str, kills: int) -> str:
-        """Writes a file with the counter; its path."""
+        """Write a file with the counter; return its path."""
         return str(self.write(path, f"low 7\nhigh 8\nmax 9\noom 6\noom_kill {kills}\noom_group_kill 5\n"))
 
     def kills(self, path: str | None = None) -> OomKills:
-        """What finds its way in here."""
+        """Return an ``OomKills`` that reads these folders."""
         return OomKills(str(self.folder / "proc"), str(self.folder / "cgroup"), lambda: self.now, path)
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """A host with nothing on it."""
+    """A host without any file."""
     return Host(tmp_path)
 
 
@@ -70,8 +70,8 @@ V1 = ("9:name=systemd:/memory", "5:memory_other:/x", "4:cpu,memory:/a/b", "3:cpu
         pytest.param(V1, "memory.oom_control of memory", ["memory/a/memory.oom_control"], id="container, v1"),
     ],
 )
-def test_where_the_counter_is(lines: list[str], place: str, others: list[str], host: Host) -> None:
-    """A kill that is counted in the right file can be claimed, one counted in another cannot."""
+def test_counter_is_found(lines: list[str], place: str, others: list[str], host: Host) -> None:
+    """A kill counted in the right file can be claimed, one counted in another file cannot."""
     name, _, folder = place.partition(" of ")
     host.belongs_to(*lines)
     right = f"cgroup/{folder}/{name}"
@@ -86,7 +86,7 @@ def test_where_the_counter_is(lines: list[str], place: str, others: list[str], h
     assert not kills.claim()
 
 
-def test_memory_on_v1_is_found_though_v2_is_mounted(host: Host) -> None:
+def test_counter_of_v1_is_found_though_v2_is_mounted(host: Host) -> None:
     """In a hybrid layout, whose v2 folder has no memory.events, the counter of v1 is found."""
     host.belongs_to(*V1, "0::/a/b")
     host.write("cgroup/unified/a/b/cgroup.events", "populated 1\n")
@@ -96,27 +96,27 @@ def test_memory_on_v1_is_found_though_v2_is_mounted(host: Host) -> None:
     assert kills.claim()
 
 
-def test_a_kernel_that_does_not_count(host: Host) -> None:
-    """Where the file has no oom_kill, as before Linux 4.13, nothing is told."""
+def test_kernel_without_a_counter(host: Host) -> None:
+    """Without oom_kill in the file, as before Linux 4.13, no claim is true."""
     host.belongs_to(*V1)
     host.write("cgroup/memory/a/b/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n")
     kills = host.kills()
-    kills.look()
+    kills.update()
     assert not kills.claim()
 
 
 @pytest.mark.parametrize("lines", [[], ["0::/a"], ["garbage", "::", "4:memory", "\x00\udcff"], None])
-def test_no_counter(lines: list[str] | None, host: Host) -> None:
-    """Where there is no counter, or no telling which, nothing is told."""
+def test_without_a_file_no_claim_is_true(lines: list[str] | None, host: Host) -> None:
+    """Without a counter, or if it is not clear which, no claim is true."""
     if lines is not None:
         host.belongs_to(*lines)
     kills = host.kills()
-    kills.look()
+    kills.update()
     assert not kills.claim()
 
 
-def test_each_kill_answers_one_claim(host: Host) -> None:
-    """Of three claims after two kills two are true; history from before is nobody's."""
+def test_each_kill_is_claimed_once(host: Host) -> None:
+    """Of three claims after two kills two are true. Earlier kills are never claimed."""
     path = host.counted("counter", 5)
     kills = host.kills(path)
     assert not kills.claim()
@@ -126,8 +126,8 @@ def test_each_kill_answers_one_claim(host: Host) -> None:
     assert [kills.claim() for _ in range(2)] == [True, False]
 
 
-def test_an_explicit_file_need_not_be_there_yet(host: Host) -> None:
-    """A file handed in may come later: its first count is history."""
+def test_file_may_appear_later(host: Host) -> None:
+    """A file that is given may appear later: kills in its first count are never claimed."""
     kills = host.kills(str(host.folder / "counter"))
     assert not kills.claim()
     host.counted("counter", 5)
@@ -136,42 +136,42 @@ def test_an_explicit_file_need_not_be_there_yet(host: Host) -> None:
     assert kills.claim()
 
 
-def test_a_kill_seen_long_ago_is_not_claimed(host: Host) -> None:
-    """A kill that a look saw is claimable for RECENT_SECONDS, then no more; a newer one still is."""
+def test_kill_expires(host: Host) -> None:
+    """A kill that ``update`` has read can be claimed for RECENT_SECONDS; a newer one still can."""
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 1)
-    kills.look()
+    kills.update()
     host.now += RECENT_SECONDS
-    kills.look()
+    kills.update()
     assert kills.claim()
     host.counted("counter", 2)
-    kills.look()
+    kills.update()
     host.now += RECENT_SECONDS + 0.1
     assert not kills.claim()
     host.counted("counter", 3)
     assert kills.claim()
 
 
-def test_time_runs_from_the_first_look_that_saw_it(host: Host) -> None:
-    """Looks that see nothing new do not keep a kill fresh."""
+def test_time_runs_from_the_first_update_that_read_the_kill(host: Host) -> None:
+    """Later updates without a new kill do not extend the time."""
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 1)
     for _ in range(102):
-        kills.look()
+        kills.update()
         host.now += RECENT_SECONDS / 100
     assert not kills.claim()
 
 
-def test_a_kill_that_nobody_saw_is_claimed_later(host: Host) -> None:
-    """Without a look in between, a kill of any age can be claimed."""
+def test_kill_that_was_not_read_can_be_claimed_later(host: Host) -> None:
+    """Without an update in between, a kill of any age can be claimed."""
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 1)
     host.now += 100 * RECENT_SECONDS
     assert kills.claim()
 
 
-def test_what_a_claim_leaves_grows_old_too(host: Host) -> None:
-    """Of two kills one is claimed; the other was seen by that claim, and cannot be claimed long after."""
+def test_kill_left_by_a_claim_expires(host: Host) -> None:
+    """Of two kills one is claimed. The claim has read the other one too, which expires."""
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 2)
     assert kills.claim()
@@ -179,25 +179,25 @@ def test_what_a_claim_leaves_grows_old_too(host: Host) -> None:
     assert not kills.claim()
 
 
-def test_a_claim_and_the_end_of_its_time_count_once(host: Host) -> None:
-    """A claimed kill that grows old does not take a newer one with it."""
+def test_claimed_kill_that_expires_is_counted_once(host: Host) -> None:
+    """A claimed kill that expires does not take a newer one with it."""
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 1)
-    kills.look()
+    kills.update()
     host.now += RECENT_SECONDS - 1.0
     host.counted("counter", 2)
-    kills.look()
+    kills.update()
     assert kills.claim()
     host.now += 2.0
     assert kills.claim()
     assert not kills.claim()
 
 
-def test_a_kill_that_grows_old_after_claims_gives_nothing_back(host: Host) -> None:
-    """When the older of two claimed kills grows old, the newer one cannot be claimed again."""
+def test_expiry_after_claims_frees_no_kill(host: Host) -> None:
+    """When the older of two claimed kills expires, the newer one cannot be claimed again."""
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 1)
-    kills.look()
+    kills.update()
     host.now += RECENT_SECONDS - 1.0
     host.counted("counter", 2)
     assert [kills.claim(), kills.claim()] == [True, True]
@@ -205,23 +205,23 @@ def test_a_kill_that_grows_old_after_claims_gives_nothing_back(host: Host) -> No
     assert not kills.claim()
 
 
-def test_each_kill_grows_old_on_its_own(host: Host) -> None:
-    """Of two kills seen at different times, the first grows old first."""
+def test_each_kill_expires_at_its_own_time(host: Host) -> None:
+    """Of two kills read at different times, the first one expires first."""
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 1)
-    kills.look()
+    kills.update()
     host.now += RECENT_SECONDS - 1.0
     host.counted("counter", 2)
-    kills.look()
+    kills.update()
     host.now += 2.0
     assert [kills.claim(), kills.claim()] == [True, False]
 
 
-def test_a_counter_that_goes_backwards(host: Host) -> None:
-    """A count below the last one is another counter, and history; it counts on from there."""
+def test_count_that_decreases_is_another_counter(host: Host) -> None:
+    """Kills in a smaller count are never claimed; later ones are."""
     kills = host.kills(host.counted("counter", 5))
     host.counted("counter", 9)
-    kills.look()
+    kills.update()
     host.counted("counter", 2)
     assert not kills.claim()
     host.now += RECENT_SECONDS + 0.1
@@ -234,27 +234,27 @@ def test_a_counter_that_goes_backwards(host: Host) -> None:
     "content",
     [b"", b"oom_kill", b"oom_kill \n", b"oom_kill x\n", b"oom_kill -3\n", b"xoom_kill 9\n", b"\xff\x00" * 5000],
 )
-def test_garbage(content: bytes, host: Host) -> None:
-    """A file that is garbled for a while is passed over; what was counted meanwhile can be claimed afterwards."""
+def test_unreadable_content_is_skipped(content: bytes, host: Host) -> None:
+    """While the content is garbage no claim is true. Kills counted meanwhile can be claimed afterwards."""
     path = Path(host.counted("counter", 1))
     kills = host.kills(str(path))
     host.counted("counter", 2)
-    kills.look()
+    kills.update()
     path.write_bytes(content)
-    kills.look()
+    kills.update()
     assert not kills.claim()
     host.counted("counter", 3)
     assert [kills.claim() for _ in range(3)] == [True, True, False]
 
 
-def test_a_file_that_vanishes(host: Host) -> None:
-    """While the file is gone, or is no file at all, no claim is true."""
+def test_file_that_vanishes(host: Host) -> None:
+    """While the file is gone, or is no regular file, no claim is true."""
     path = Path(host.counted("counter", 1))
     kills = host.kills(str(path))
     host.counted("counter", 2)
-    kills.look()
+    kills.update()
     path.unlink()
-    kills.look()
+    kills.update()
     assert not kills.claim()
     path.mkdir()
     assert not kills.claim()
@@ -264,12 +264,12 @@ def test_a_file_that_vanishes(host: Host) -> None:
     assert not OomKills(path="\x00").claim()
 
 
-def test_memory_is_bounded(host: Host) -> None:
-    """However many kills are seen in a short time, few are remembered singly, and no claim is lost."""
+def test_recent_kills_are_bounded(host: Host) -> None:
+    """Of many kills few are kept one by one, and no claim is lost."""
     kills = host.kills(host.counted("counter", 0))
     for count in range(1, 201):
         host.counted("counter", count)
-        kills.look()
+        kills.update()
     assert len(kills._recent) <= 64
     assert sum(kills.claim() for _ in range(300)) == 200
 
@@ -308,7 +308,7 @@ print(json.dumps(told))
 
 
 def test_a_real_oom_kill(limited_cgroup: MakeCgroup) -> None:  # noqa: F811 - the fixture
-    """In a cgroup of 64 MB a child that the kernel kills is claimed; one that is killed by hand is not."""
+    """A child that the kernel kills in a cgroup of 64 MB is claimed; one that is killed by SIGKILL is not."""
     folder, file = limited_cgroup(LIMIT)
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(folder)], capture_output=True, text=True, timeout=60, check=False

@@ -1,4 +1,4 @@
-"""What the master shows of its workers, and what it still books when it exits."""
+"""The master's snapshot of its workers, and the exits that it records at its own exit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from gunicorn.workers.sync import SyncWorker
 
 from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.errors import ErrorReporter
-from gunicorn_prom_hooks.master import exits as deaths
 from gunicorn_prom_hooks.master.master import Master
 from gunicorn_prom_hooks.master.workers import TrackedWorker
 from gunicorn_prom_hooks.model.exits import ExitReason
@@ -38,25 +37,14 @@ class Log:
         self.lines: list[str] = []
 
     def error(self, text: str, *args: object, **kwargs: object) -> None:
-        """Keeps it."""
+        """Keep the line."""
         self.lines.append(text % args)
 
     warning = error
 
 
-class Kernel:
-    """It has killed nobody for want of memory."""
-
-    def look(self) -> None:
-        """Nothing to see."""
-
-    def claim(self) -> bool:
-        """It was not the kernel."""
-        return False
-
-
-class House:
-    """A master with one worker, which runs."""
+class MasterBench:
+    """A master with one running worker."""
 
     def __init__(self) -> None:
         self.log = Log()
@@ -66,34 +54,33 @@ class House:
         arguments: tuple[Any, ...] = (os.getpid(), [], None, 30, Config(), None)
         workers[os.getpid()] = SyncWorker(1, *arguments)
         self.worker = workers.pop(os.getpid())
-        self.master.forking(self.worker)
+        self.master.before_fork(self.worker)
         self.worker.pid = os.getpid()
         server.WORKERS[self.worker.pid] = self.worker
-        self.member.lease.slot.header[RUNNING_AT] = self.member.lease.since + 1.0
+        self.tracked.lease.slot.header[RUNNING_AT] = self.tracked.lease.since + 1.0
 
     @property
-    def member(self) -> TrackedWorker:
+    def tracked(self) -> TrackedWorker:
         """The worker's entry."""
-        member = self.master.member(self.worker)
-        assert member is not None
-        return member
+        tracked = self.master.tracked_worker(self.worker)
+        assert tracked is not None
+        return tracked
 
     def exits(self) -> dict[tuple[str, str], int]:
-        """Ends by reason and detail that have been booked."""
-        return {how: count for how, count in self.master.view().exit_stats.exits.items() if count}
+        """Return the counted exits by reason and detail."""
+        return {how: count for how, count in self.master.take_snapshot().exit_stats.exits.items() if count}
 
 
 @pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    """A house on a kernel that kills nobody."""
-    monkeypatch.setattr(deaths, "OomKills", Kernel)
-    house = House()
-    yield house
-    house.worker.tmp._tmp.close()
+def bench(no_oom_kills: None) -> Iterator[MasterBench]:
+    """A bench without OOM kills."""
+    made = MasterBench()
+    yield made
+    made.worker.tmp._tmp.close()
 
 
 @pytest.mark.parametrize(
-    ("said", "stop_reason", "aborted", "stopping"),
+    ("message", "stop_reason", "aborted", "stopping"),
     [
         (None, None, False, False),
         (("Handling signal: %s", ("hup",)), None, False, False),
@@ -103,87 +90,89 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         (None, None, True, True),
     ],
 )
-def test_whether_a_worker_is_to_leave(
-    said: Any, stop_reason: ExitReason | None, aborted: bool, stopping: bool, house: House
+def test_worker_is_stopping_at_shutdown_stop_reason_or_abort(
+    message: Any, stop_reason: ExitReason | None, aborted: bool, stopping: bool, bench: MasterBench
 ) -> None:
-    """It is when the server shuts down, when it was told to, and when gunicorn has run out of patience with it."""
-    if said is not None:
-        house.master.listen(*said)
-    house.member.stop_reason = stop_reason
-    house.worker.aborted = aborted
-    assert [worker.stopping for worker in house.master.view().workers] == [stopping]
+    """A worker is stopping if the server shuts down, if it has a stop reason, and if it was aborted."""
+    if message is not None:
+        bench.master.observe_message(*message)
+    bench.tracked.stop_reason = stop_reason
+    bench.worker.aborted = aborted
+    assert [worker.stopping for worker in bench.master.take_snapshot().workers] == [stopping]
 
 
 @pytest.mark.parametrize(
-    ("said", "how"), [([STOP], ("shutdown", "SIGKILL")), ([], ("signal", "SIGKILL"))], ids=["shutdown", "crash"]
+    ("messages", "how"), [([STOP], ("shutdown", "SIGKILL")), ([], ("signal", "SIGKILL"))], ids=["shutdown", "crash"]
 )
-def test_a_worker_that_outlives_the_shutdown(said: list[Any], how: tuple[str, str], house: House) -> None:
-    """What is still there when the master exits has been killed, and is booked and told as that, though nobody says."""
-    for text, args in (("Booting worker with pid: %s", (house.worker.pid,)), *said):
-        house.master.listen(text, args)
-    slot = house.member.lease.slot
-    begin(house.member.lease, 1.0)
-    house.master.exiting()
-    assert house.exits() == {how: 1}
-    assert house.master.view().exit_stats.killed == {("GET", "/x", how[0]): 1}
-    assert house.master.view().workers == []
+def test_worker_still_live_at_the_masters_exit_is_recorded_as_killed(
+    messages: list[Any], how: tuple[str, str], bench: MasterBench
+) -> None:
+    """gunicorn has sent it SIGKILL and logs nothing. The exit is counted and logged, with its requests."""
+    for text, args in (("Booting worker with pid: %s", (bench.worker.pid,)), *messages):
+        bench.master.observe_message(text, args)
+    slot = bench.tracked.lease.slot
+    begin(bench.tracked.lease, 1.0)
+    bench.master.record_final_exits()
+    assert bench.exits() == {how: 1}
+    assert bench.master.take_snapshot().exit_stats.killed == {("GET", "/x", how[0]): 1}
+    assert bench.master.take_snapshot().workers == []
     assert slot.header[EXIT_MARK] == 0.0
-    ((line),) = house.log.lines
-    assert f"ended: {how[0]} ({how[1]}), in the middle of GET /x (" in line
+    ((line),) = bench.log.lines
+    assert f"exited: {how[0]} ({how[1]}); in progress: GET /x (" in line
 
 
-def test_a_worker_that_was_gone_before_the_master_exits(house: House) -> None:
-    """An end that gunicorn has told of is booked as what it was, and once."""
-    house.master.listen(*STOP)
-    house.member.lease.slot.header[EXIT_MARK] = 1.0
-    del house.master.server.WORKERS[house.worker.pid]
-    house.master.left(house.worker)
-    house.master.exiting()
-    assert house.exits() == {("shutdown", "0"): 1}
+def test_reported_exit_is_recorded_once_at_the_masters_exit(bench: MasterBench) -> None:
+    """An exit that gunicorn has reported keeps its reason, and is counted once."""
+    bench.master.observe_message(*STOP)
+    bench.tracked.lease.slot.header[EXIT_MARK] = 1.0
+    del bench.master.server.WORKERS[bench.worker.pid]
+    bench.master.worker_exited(bench.worker)
+    bench.master.record_final_exits()
+    assert bench.exits() == {("shutdown", "0"): 1}
 
 
-def test_a_view_is_a_copy(house: House) -> None:
-    """Whatever the server does after it was looked at, the view says what was, and so does a page made of it."""
-    lease = house.member.lease
+def test_snapshot_is_a_copy(bench: MasterBench) -> None:
+    """Later changes of the server do not change the snapshot, nor a page made of it."""
+    lease = bench.tracked.lease
     recorder = Recorder(lease.slot, 20)
     request(lease, recorder)
     begin(lease, 1.0)
     untracked = UntrackedRequests(lease.slot)
     untracked.add(1.0)
     untracked.add(1.0)
-    house.master.message("error")
-    view = house.master.view()
+    bench.master.count_message("error")
+    snapshot = bench.master.take_snapshot()
 
     request(lease, recorder)
     request(lease, recorder, labels=("PUT", "/new", 201))
     begin(lease, 2.0, number=1)
     untracked.add(3.0)
-    house.master.message("error")
-    house.master.reloaded()
-    house.master.exiting()
+    bench.master.count_message("error")
+    bench.master.note_reload()
+    bench.master.record_final_exits()
 
-    worker_id = view.workers[0].worker_id
-    assert list(view.totals.series(REQUESTS.number)) == [("GET", "/x", "200", "0", "0")]
-    assert view.totals.series(REQUESTS.number)["GET", "/x", "200", "0", "0"] == view.counts[worker_id].requests
-    assert view.counts[worker_id].in_progress == 3
-    assert [(found.start, found.path) for found in view.workers[0].in_flight] == [(1.0, "/x")]
-    assert (view.messages, view.reloads, view.departed) == ({"error": 1}, 0, [])
-    assert not any(view.exit_stats.exits.values())
-    found = samples(MetricsPage(house.master.view, ErrorReporter()).collect_from(view))
+    worker_id = snapshot.workers[0].worker_id
+    assert list(snapshot.totals.series(REQUESTS.number)) == [("GET", "/x", "200", "0", "0")]
+    assert snapshot.totals.series(REQUESTS.number)["GET", "/x", "200", "0", "0"] == snapshot.counts[worker_id].requests
+    assert snapshot.counts[worker_id].in_progress == 3
+    assert [(found.start, found.path) for found in snapshot.workers[0].in_flight] == [(1.0, "/x")]
+    assert (snapshot.messages, snapshot.reloads, snapshot.departed) == ({"error": 1}, 0, [])
+    assert not any(snapshot.exit_stats.exits.values())
+    found = samples(MetricsPage(bench.master.take_snapshot, ErrorReporter()).collect_from(snapshot))
     assert one(found, "gunicorn_requests_total", method="GET", endpoint="/x", status=200) == 1.0
     assert one(found, "gunicorn_requests_in_progress") == 3.0
 
 
-def test_a_request_is_never_finished_and_in_progress(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that ends between any two of the view's reads of a slot is missing in one of them, or in both."""
-    lease = house.member.lease
+def test_request_is_never_both_counted_and_in_progress(bench: MasterBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that ends between any two reads of the snapshot is missing from one of them, or from both."""
+    lease = bench.tracked.lease
     recorded = Recorded(20, lease.slot)
     pre_request, post_request = one_at_a_time(recorded.recorder, None, recorded.errors)
     served = handled(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
     reads = 0
     for reader, name in (
         (SlotReader, "update"),
-        (SlotReader, "captured"),
+        (SlotReader, "copy_series"),
         (SlotAllocator, "copy"),
         (SlotReader, "in_flight"),
         (SlotReader, "untracked"),
@@ -201,32 +190,32 @@ def test_a_request_is_never_finished_and_in_progress(house: House, monkeypatch: 
     for ends_before in range(1, 8):
         reads = 0
         pre_request(None, served[0])
-        view = house.master.view()
+        snapshot = bench.master.take_snapshot()
         if reads < ends_before:
             post_request(None, *served)
-        counts = next(iter(view.counts.values()))
+        counts = next(iter(snapshot.counts.values()))
         finished = sum(counts.requests[COUNTS])
         assert finished + counts.in_progress <= ends_before, f"twice, where it ended before read {ends_before}"
     assert reads < 7, "the last one ended after all of them"
 
 
-def test_a_page_needs_no_second_look(house: House) -> None:
-    """A page is made of the view that it is given; nothing is asked of the master meanwhile."""
+def test_page_needs_one_snapshot(bench: MasterBench) -> None:
+    """A page is made of the snapshot that it is given."""
     looks = []
 
     def look() -> Any:
         looks.append(1)
-        return house.master.view()
+        return bench.master.take_snapshot()
 
     page = MetricsPage(look, ErrorReporter())
     list(page.collect_from(page.take_snapshot()))
     assert len(looks) == 1
 
 
-def test_paths_take_no_room_from_what_is_counted(house: House) -> None:
-    """With as many known paths as there may be, and long ones, every endpoint has rows, and nothing overflows."""
-    endpoints = house.master.settings.max_endpoints
-    recorded = Recorded(endpoints, house.master._new_slot())
+def test_slot_has_room_for_all_endpoints_beside_all_paths(bench: MasterBench) -> None:
+    """With the maximum number of long paths every endpoint still has rows, and nothing overflows."""
+    endpoints = bench.master.settings.max_endpoints
+    recorded = Recorded(endpoints, bench.master._new_slot())
     recorder = recorded.recorder
     assert all(recorder.path("GET", f"/{number:0249}") for number in range(MAX_PATHS))
     assert recorder.path("GET", f"/{MAX_PATHS:0249}") == 0.0

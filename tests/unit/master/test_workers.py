@@ -1,8 +1,10 @@
-"""The workers as the master knows them."""
+"""The registry of workers: slots, stop reasons, and exits that gunicorn reports or does not report."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -12,88 +14,97 @@ from gunicorn_prom_hooks.model.exits import ExitReason
 from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.layout import ABORT_AT, EXIT_MARK, QUIT_AT, RUNNING_AT
 from gunicorn_prom_hooks.shm.slot import Slot
-from tests.helpers.tracked_workers import Ended, Worker, a_roster
+from tests.helpers.tracked_workers import RecordedExits, Worker, new_registry
 
 
-def mark(member: TrackedWorker, cell: int, value: float) -> None:
-    """Writes into the header of a member's slot, as its worker would."""
-    member.lease.slot.header[cell] = value
+def set_cell(tracked: TrackedWorker, cell: int, value: float) -> None:
+    """Write into the header of a worker's slot, as the worker would."""
+    tracked.lease.slot.header[cell] = value
 
 
-def test_an_end_is_told_while_the_slot_is_as_the_worker_left_it() -> None:
-    """Whoever books an end finds the worker's marks in its slot; afterwards the slot is free and clean."""
+def stop_reasons(registry: WorkerRegistry) -> dict[int, ExitReason | None]:
+    """Return the stop reason of each live worker by age."""
+    return {tracked.worker.age: tracked.stop_reason for tracked in registry.live()}
+
+
+def test_an_exit_is_recorded_while_the_slot_is_as_the_worker_left_it() -> None:
+    """At ``record_exit`` the worker's marks are in its slot. Afterwards the slot is free and clean."""
     marks = []
-    roster = WorkerRegistry(
-        SlotAllocator(lambda: Slot(100, 1000)),
-        lambda member, when, _: marks.append(member.lease.slot.header[EXIT_MARK]),
-    )
+
+    class ReadsMark:
+        def record_exit(self, tracked: TrackedWorker, clock: float, *, reported: bool) -> None:
+            marks.append(tracked.lease.slot.header[EXIT_MARK])
+
+    registry = WorkerRegistry(SlotAllocator(lambda: Slot(100, 1000)), ReadsMark())
     worker = Worker(1, os.getpid())
-    member = roster.arrive(worker, "age")
-    mark(member, EXIT_MARK, 8.0)
-    roster.left(worker)
+    tracked = registry.add(worker, "age")
+    set_cell(tracked, EXIT_MARK, 8.0)
+    registry.queue_exit(worker)
     assert marks == []
-    roster.settle({1})
+    registry.reconcile({1})
     assert marks == [8.0]
-    assert member.lease.slot.header[EXIT_MARK] == 0.0
-    assert roster.members() == []
+    assert tracked.lease.slot.header[EXIT_MARK] == 0.0
+    assert registry.live() == []
 
 
-def test_a_slot_is_free_even_where_booking_fails() -> None:
-    """An error on the way of an end to the books costs the entry, not the slot."""
+def test_a_slot_is_free_even_if_recording_the_exit_fails() -> None:
+    """An exception from ``record_exit`` does not keep the slot leased."""
 
-    def fail(member: TrackedWorker, when: float, reported: bool) -> None:
-        raise ValueError
+    class Fails:
+        def record_exit(self, tracked: TrackedWorker, clock: float, *, reported: bool) -> None:
+            raise ValueError
 
-    roster = WorkerRegistry(SlotAllocator(lambda: Slot(100, 1000)), fail)
+    registry = WorkerRegistry(SlotAllocator(lambda: Slot(100, 1000)), Fails())
     worker = Worker(1, os.getpid())
-    roster.arrive(worker, "age")
-    roster.left(worker)
-    with pytest.raises(ValueError):  # noqa: PT011 - it is our own
-        roster.settle({1})
-    assert roster.arrive(Worker(2), "age").lease.number == 0
+    registry.add(worker, "age")
+    registry.queue_exit(worker)
+    with pytest.raises(ValueError):  # noqa: PT011 - raised above
+        registry.reconcile({1})
+    assert registry.add(Worker(2), "age").lease.number == 0
 
 
-def test_an_end_told_twice_is_booked_once() -> None:
-    """A worker whose end is told again, before or after it is booked, counts once."""
-    ended: Ended = []
-    roster = a_roster(ended)
+def test_an_exit_queued_twice_is_recorded_once() -> None:
+    """A worker whose exit is queued again, before or after it is recorded, is recorded once."""
+    exits = RecordedExits()
+    registry = new_registry(exits)
     worker = Worker(1, os.getpid())
-    roster.arrive(worker, "age")
-    roster.left(worker)
-    roster.left(worker)
-    roster.settle(set())
-    roster.left(worker)
-    roster.settle(set())
-    assert [(member.worker, reported) for member, _, reported in ended] == [(worker, True)]
+    registry.add(worker, "age")
+    registry.queue_exit(worker)
+    registry.queue_exit(worker)
+    registry.reconcile(set())
+    registry.queue_exit(worker)
+    registry.reconcile(set())
+    assert [(tracked.worker, reported) for tracked, _, reported in exits.calls] == [(worker, True)]
 
 
-def test_why_a_worker_is_to_leave() -> None:
-    """The oldest are told to go when there are too many; a reload is for all, whatever they were told before."""
-    roster = a_roster()
+def test_mark_stopping_by_age_and_by_reload() -> None:
+    """A scale-down marks the oldest workers. A reload marks all, and overrides earlier reasons."""
+    registry = new_registry()
     for age in (3, 1, 2):
-        roster.arrive(Worker(age, os.getpid()), "age")
-    roster.tell(ExitReason.SCALE_DOWN, 1)
-    assert {member.worker.age: member.stop_reason for member in roster.members()} == {1: "scale_down", 2: None, 3: None}
-    roster.tell(ExitReason.RELOAD)
-    roster.tell(ExitReason.SCALE_DOWN, 2)
-    roster.arrive(Worker(4, os.getpid()), "age")
-    assert {member.worker.age: member.stop_reason for member in roster.members()} == {
-        **dict.fromkeys((1, 2, 3), "reload"),
-        4: None,
+        registry.add(Worker(age, os.getpid()), "age")
+    registry.mark_stopping(ExitReason.SCALE_DOWN, 1)
+    assert {tracked.worker.age: tracked.stop_reason for tracked in registry.live()} == {
+        1: "scale_down",
+        2: None,
+        3: None,
     }
+    registry.mark_stopping(ExitReason.RELOAD)
+    registry.mark_stopping(ExitReason.SCALE_DOWN, 2)
+    registry.add(Worker(4, os.getpid()), "age")
+    assert stop_reasons(registry) == {1: "reload", 2: "reload", 3: "reload", 4: None}
 
 
-def test_a_worker_that_never_arrived_is_not_booked() -> None:
-    """The end of a worker that had no slot, or of another one of that age, changes nothing."""
-    ended: Ended = []
-    roster = a_roster(ended)
+def test_exit_of_an_unknown_worker_is_ignored() -> None:
+    """The exit of a worker without a slot, or of another object with that age, has no effect."""
+    exits = RecordedExits()
+    registry = new_registry(exits)
     kept = Worker(1, os.getpid())
-    roster.arrive(kept, "age")
-    roster.left(Worker(1, os.getpid()))
-    roster.left(Worker(2, os.getpid()))
-    roster.settle({1})
-    assert [member.worker for member in roster.members()] == [kept]
-    assert ended == []
+    registry.add(kept, "age")
+    registry.queue_exit(Worker(1, os.getpid()))
+    registry.queue_exit(Worker(2, os.getpid()))
+    registry.reconcile({1})
+    assert [tracked.worker for tracked in registry.live()] == [kept]
+    assert exits.calls == []
 
 
 @pytest.mark.parametrize(
@@ -104,79 +115,124 @@ def test_a_worker_that_never_arrived_is_not_booked() -> None:
         ({ABORT_AT: 60.0}, True, ("abort", 60.0)),
     ],
 )
-def test_the_departed_keep_their_final_state(cells: dict[int, float], aborted: bool, row: tuple[str, float]) -> None:
-    """The row of a departed worker has its id, the state it ended in, and when it entered that."""
-    roster = a_roster()
+def test_departed_row_has_the_final_state(cells: dict[int, float], aborted: bool, row: tuple[str, float]) -> None:
+    """The row of an exited worker has its id, its final state, and the time at which it entered that state."""
+    registry = new_registry()
     worker = Worker(1, os.getpid(), aborted)
-    member = roster.arrive(worker, "age")
+    tracked = registry.add(worker, "age")
     for cell, value in {RUNNING_AT: 40.0, **cells}.items():
-        mark(member, cell, value)
-    roster.left(worker)
-    roster.settle(set())
-    assert roster.departed == {0: (member.worker_id, *row)}
+        set_cell(tracked, cell, value)
+    registry.queue_exit(worker)
+    registry.reconcile(set())
+    assert registry.departed == {0: (tracked.worker_id, *row)}
 
 
 @pytest.mark.parametrize(("aborted", "state"), [(False, "quit"), (True, "abort")])
-def test_a_worker_that_could_not_say_is_told_for(aborted: bool, state: str) -> None:
-    """A killed worker wrote no final state: it has left when the master noticed."""
-    roster = a_roster()
+def test_killed_worker_gets_its_final_state_from_the_master(aborted: bool, state: str) -> None:
+    """A killed worker wrote no final state. Its time is the one at which the exit was queued."""
+    registry = new_registry()
     worker = Worker(1, os.getpid(), aborted)
-    roster.arrive(worker, "age")
+    registry.add(worker, "age")
     before = time.time()
-    roster.left(worker)
+    registry.queue_exit(worker)
     after = time.time()
-    roster.settle(set())
-    _, final, when = roster.departed[0]
+    registry.reconcile(set())
+    _, final, when = registry.departed[0]
     assert final == state
     assert before <= when <= after
 
 
-def test_the_next_to_leave_a_slot_takes_the_row() -> None:
-    """There is one departed row per slot: that of the worker that had it last."""
-    roster = a_roster()
+def test_one_departed_row_per_slot() -> None:
+    """The row of a slot is that of the last worker that exited from it."""
+    registry = new_registry()
     workers = [Worker(age, os.getpid()) for age in (1, 2, 3)]
     for worker in workers[:2]:
-        roster.arrive(worker, "age")
-    roster.left(workers[0])
-    roster.settle({2})
-    third = roster.arrive(workers[2], "age")
+        registry.add(worker, "age")
+    registry.queue_exit(workers[0])
+    registry.reconcile({2})
+    third = registry.add(workers[2], "age")
     assert third.lease.number == 0
-    roster.left(workers[2])
-    roster.settle({2})
-    assert list(roster.departed) == [0]
-    assert roster.departed[0][0] == third.worker_id
+    registry.queue_exit(workers[2])
+    registry.reconcile({2})
+    assert list(registry.departed) == [0]
+    assert registry.departed[0][0] == third.worker_id
 
 
 def test_worker_ids() -> None:
-    """worker_id is of age and time, or under worker_label slot of the slot alone."""
-    roster = a_roster()
+    """worker_id has age and time, or with worker_label slot only the slot."""
+    registry = new_registry()
     before = int(time.time())
-    by_age = roster.arrive(Worker(7), "age").worker_id
+    by_age = registry.add(Worker(7), "age").worker_id
     prefix, age, when = by_age.split("_")
     assert (prefix, age) == ("worker", "7")
     assert before <= int(when) <= time.time()
-    assert roster.arrive(Worker(8), "slot").worker_id == "worker_1"
+    assert registry.add(Worker(8), "slot").worker_id == "worker_1"
 
 
-def test_members_are_known_by_slot_and_by_worker() -> None:
-    """The live are listed by slot number, and each is found by its worker."""
-    roster = a_roster()
+def test_live_workers_by_slot_and_get_by_worker() -> None:
+    """``live`` is ordered by slot number, and ``get`` finds a worker by its object."""
+    registry = new_registry()
     workers = [Worker(age, os.getpid()) for age in (1, 2, 3)]
     for worker in workers[:2]:
-        roster.arrive(worker, "age")
-    roster.left(workers[0])
-    roster.settle({2})
-    roster.arrive(workers[2], "age")
-    assert [member.worker.age for member in roster.members()] == [3, 2]
-    assert roster.member(workers[1]) is roster.members()[1]
-    assert roster.member(workers[0]) is None
+        registry.add(worker, "age")
+    registry.queue_exit(workers[0])
+    registry.reconcile({2})
+    registry.add(workers[2], "age")
+    assert [tracked.worker.age for tracked in registry.live()] == [3, 2]
+    assert registry.get(workers[1]) is registry.live()[1]
+    assert registry.get(workers[0]) is None
 
 
 def test_states_are_those_entered() -> None:
-    """A member's states are the ones that its slot has a time for."""
-    roster = a_roster()
-    member = roster.arrive(Worker(1), "age")
-    assert list(member.states) == ["booting"]
-    mark(member, RUNNING_AT, 40.0)
-    assert member.states["running"] == 40.0
-    assert list(member.states) == ["booting", "running"]
+    """The states are those for which the slot has a time."""
+    registry = new_registry()
+    tracked = registry.add(Worker(1), "age")
+    assert list(tracked.states) == ["booting"]
+    set_cell(tracked, RUNNING_AT, 40.0)
+    assert tracked.states["running"] == 40.0
+    assert list(tracked.states) == ["booting", "running"]
+
+
+@pytest.fixture(scope="module")
+def dead_pid() -> int:
+    """The pid of a process that has exited and been reaped."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_unreported_exit_is_recorded_once_the_process_is_gone(dead_pid: int) -> None:
+    """A worker that gunicorn no longer has is recorded once its process is gone; a failed fork at the next fork."""
+    exits = RecordedExits()
+    registry = new_registry(exits)
+    gone, never_forked = Worker(1, dead_pid), Worker(2)
+    for worker in (gone, never_forked):
+        registry.add(worker, "age")
+    registry.reconcile({1, 2})
+    assert len(registry.live()) == 2
+    registry.reconcile(set())
+    assert [tracked.worker for tracked in registry.live()] == [never_forked]
+    registry.reconcile(set(), forking=True)
+    assert registry.live() == []
+    assert [(tracked.worker, reported) for tracked, _, reported in exits.calls] == [
+        (gone, False),
+        (never_forked, False),
+    ]
+    assert registry.add(Worker(3), "age").lease.number == 0
+
+
+def test_live_process_that_gunicorn_no_longer_has_keeps_its_slot() -> None:
+    """The process may still write into its slot."""
+    registry = new_registry()
+    registry.add(Worker(1, os.getpid()), "age")
+    registry.reconcile(set())
+    assert len(registry.live()) == 1
+    assert registry.add(Worker(2), "age").lease.number == 1
+
+
+def test_process_of_another_user_keeps_its_slot() -> None:
+    """A pid that may not be signaled exists."""
+    registry = new_registry()
+    registry.add(Worker(1, 1), "age")
+    registry.reconcile(set())
+    assert len(registry.live()) == 1

@@ -1,4 +1,4 @@
-"""Adding up slots, within a bounded number of endpoints."""
+"""Sums over slots, with a bounded number of endpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.model.counts import Tally
-from gunicorn_prom_hooks.shm.aggregate import EndpointCap, columns_added
+from gunicorn_prom_hooks.shm.aggregate import EndpointCap, column_sums
 from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.schema import FAILED, REQUESTS, WEBSOCKETS, Family
 from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter
@@ -20,13 +20,13 @@ from tests.helpers.recording import own, same, tally, totals
 OTHER = "<other>"
 
 
-def a_cap(limit: int) -> EndpointCap:
-    """A cap on the second label of family 1 and the first of family 2."""
+def new_cap(limit: int) -> EndpointCap:
+    """Return a cap on the second label of family 1 and the first of family 2."""
     return EndpointCap(limit, {1: 1, 2: 0}, frozenset({OTHER, "<unmatched>"}), OTHER)
 
 
 def slot_with(counts: dict[str, float]) -> Slot:
-    """A slot in which these endpoints were counted under family 1."""
+    """Return a slot in which these endpoints were counted under family 1."""
     slot = Slot(500, 8000)
     writer = SlotWriter(slot)
     for endpoint, value in counts.items():
@@ -34,21 +34,21 @@ def slot_with(counts: dict[str, float]) -> Slot:
     return slot
 
 
-def test_slots_are_added_up_cell_by_cell() -> None:
-    """The same series in several slots is one; a series that is all zero is none."""
+def test_totals_are_sums_cell_by_cell() -> None:
+    """The cells of a series are added up over slots. A series whose cells are all zero is left out."""
     found = tally(slot_with({"/a": 1.0, "/b": 2.0}), slot_with({"/b": 3.0, "/c": 0.0}))
     assert found.series(1) == {("GET", "/a"): [1.0, 0.0], ("GET", "/b"): [5.0, 0.0]}
     assert found.series(9) == {}
 
 
-def test_series_shown_under_one_name_are_added() -> None:
-    """Two series of one slot that are renamed alike come out as their sum."""
-    found = tally(slot_with({"/a": 1.0, "/b": 2.0, "/c": 4.0}), rename=a_cap(1))
+def test_series_renamed_to_the_same_labels_are_added() -> None:
+    """Two series of one slot that get the same labels are added."""
+    found = tally(slot_with({"/a": 1.0, "/b": 2.0, "/c": 4.0}), rename=new_cap(1))
     assert found.series(1) == {("GET", "/a"): [1.0, 0.0], ("GET", OTHER): [6.0, 0.0]}
 
 
-def test_adding_does_not_change_what_was_read() -> None:
-    """The values handed in stay as they are."""
+def test_adding_does_not_change_its_arguments() -> None:
+    """The cells passed to ``add`` stay as they are."""
     cells = [1.0, 2.0]
     found = Tally(same)
     for _ in range(3):
@@ -57,10 +57,10 @@ def test_adding_does_not_change_what_was_read() -> None:
     assert found.series(1) == {("a",): [3.0, 6.0]}
 
 
-def test_a_lease_counts_from_its_base() -> None:
-    """What a worker did is what its slot has now less what it had; cells that did not exist then count from 0."""
-    leases = SlotAllocator(lambda: Slot(500, 8000))
-    first = leases.take(1, 0.0)
+def test_worker_totals_are_relative_to_the_baseline() -> None:
+    """A worker's counts are those of its slot less the baseline. Cells that are not in the baseline count from 0."""
+    allocator = SlotAllocator(lambda: Slot(500, 8000))
+    first = allocator.lease(1, 0.0)
     writer, slot = SlotWriter(first.slot), first.slot
 
     def count(family: Family, labels: tuple[str, ...], *cells: float) -> None:
@@ -70,66 +70,66 @@ def test_a_lease_counts_from_its_base() -> None:
 
     count(WEBSOCKETS, ("/a",), 5.0, 4.0)
     count(REQUESTS, ("GET", "/a", "200", "0", "0"), 0.25, 0.0, 7.0, 3.0)
-    leases.give_back(first)
-    second = leases.take(2, 0.0)
+    allocator.release(first)
+    second = allocator.lease(2, 0.0)
     assert second.slot is slot
     count(WEBSOCKETS, ("/a",), 2.0, 1.0)
     count(WEBSOCKETS, ("/b",), 1.0)
     count(REQUESTS, ("GET", "/a", "200", "0", "0"), 0.5, 0.0, 1.0, 1.0)
     count(REQUESTS, ("GET", "/b", "200", "0", "0"), 0.125, 0.0, 0.0, 0.0, 1.0)
-    found = own(leases, second)
+    found = own(allocator, second)
     assert found.tally.series(WEBSOCKETS.number) == {("/a",): [2.0, 1.0], ("/b",): [1.0, 0.0]}
     assert found.requests == [0.625, 0.0, 1.0, 1.0, 1.0, *[0.0] * (REQUESTS.cells - 5)]
-    assert totals(leases).series(WEBSOCKETS.number) == {("/a",): [7.0, 5.0], ("/b",): [1.0, 0.0]}
+    assert totals(allocator).series(WEBSOCKETS.number) == {("/a",): [7.0, 5.0], ("/b",): [1.0, 0.0]}
 
 
-def test_a_worker_that_did_nothing() -> None:
-    """Its requests are zeros, in a new slot and in one that a predecessor has counted in."""
-    leases = SlotAllocator(lambda: Slot(500, 8000))
+def test_worker_without_requests_has_zeros() -> None:
+    """The request cells are zero, in a new slot and in one that a predecessor has counted in."""
+    allocator = SlotAllocator(lambda: Slot(500, 8000))
     nothing = [0.0] * REQUESTS.cells
-    first = leases.take(1, 0.0)
-    assert own(leases, first) == (nothing, ANY)
+    first = allocator.lease(1, 0.0)
+    assert own(allocator, first) == (nothing, ANY)
     slot = first.slot
     slot.cells[SlotWriter(slot).add(REQUESTS.number, ("GET", "/", "200", "0", "0"), REQUESTS.cells) + 3] = 4.0
     slot.cells[SlotWriter(slot).add(FAILED.number, ("GET", "/", "500"), 1)] = 4.0
-    leases.give_back(first)
-    second = leases.take(2, 0.0)
-    found = own(leases, second)
+    allocator.release(first)
+    second = allocator.lease(2, 0.0)
+    found = own(allocator, second)
     assert found.requests == nothing
     assert found.tally.series(FAILED.number) == {}
 
 
-def test_a_copy_is_of_one_moment() -> None:
-    """What the workers count afterwards, in series old and new and in slots that are new, is not in it."""
-    leases = SlotAllocator(lambda: Slot(500, 8000))
-    lease = leases.take(1, 0.0)
+def test_copy_does_not_change_with_later_counts() -> None:
+    """Later counts, in old, new and newly mapped series, are not in the copy."""
+    allocator = SlotAllocator(lambda: Slot(500, 8000))
+    lease = allocator.lease(1, 0.0)
     writer = SlotWriter(lease.slot)
     at = writer.add(FAILED.number, ("GET", "/a", "500"), 1)
     lease.slot.cells[at] = 1.0
-    copy = leases.copy(leases.update())
+    copy = allocator.copy(allocator.update())
     lease.slot.cells[at] = 2.0
     lease.slot.cells[writer.add(FAILED.number, ("GET", "/b", "500"), 1)] = 3.0
-    other = leases.take(2, 0.0)
+    other = allocator.lease(2, 0.0)
     other.slot.cells[SlotWriter(other.slot).add(FAILED.number, ("GET", "/a", "500"), 1)] = 4.0
-    assert leases.update() is None
+    assert allocator.update() is None
     assert copy.totals(same).series(FAILED.number) == {("GET", "/a", "500"): [1.0]}
-    assert copy.own(0, lease.baseline, same).tally.series(FAILED.number) == {("GET", "/a", "500"): [1.0]}
-    assert totals(leases).series(FAILED.number) == {("GET", "/a", "500"): [6.0], ("GET", "/b", "500"): [3.0]}
+    assert copy.of_worker(0, lease.baseline, same).tally.series(FAILED.number) == {("GET", "/a", "500"): [1.0]}
+    assert totals(allocator).series(FAILED.number) == {("GET", "/a", "500"): [6.0], ("GET", "/b", "500"): [3.0]}
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(st.floats(0.0, 1e9), min_size=3, max_size=3), min_size=1, max_size=30), st.integers(0, 89))
-def test_a_sum_of_what_grows_never_shrinks(rows: list[list[float]], grows: int) -> None:
-    """Whatever the fractions are, and whichever of them grows by the least there is."""
-    before = columns_added(array("d", chain.from_iterable(rows)), 3)
+def test_sum_of_growing_fractions_never_shrinks(rows: list[list[float]], grows: int) -> None:
+    """For any fractions, and whichever of them grows by the smallest step."""
+    before = column_sums(array("d", chain.from_iterable(rows)), 3)
     row = grows // 3 % len(rows)
     rows[row][0] = nextafter(rows[row][0], inf)
-    assert columns_added(array("d", chain.from_iterable(rows)), 3)[0] >= before[0]
+    assert column_sums(array("d", chain.from_iterable(rows)), 3)[0] >= before[0]
 
 
-def test_the_first_endpoints_stay_and_the_others_are_folded() -> None:
-    """Up to the limit endpoints are shown; the rest is <other>, each counted once, in every family."""
-    cap = a_cap(2)
+def test_endpoints_beyond_the_limit_are_shown_as_other() -> None:
+    """The first endpoints are shown, later ones are <other>, in every family; each is counted once in ``folded``."""
+    cap = new_cap(2)
     assert [cap(1, ("GET", path))[1] for path in ("/a", "/b", "/c", "/a", "/c", "/d")] == [
         *("/a", "/b", OTHER, "/a", OTHER, OTHER)
     ]
@@ -138,9 +138,9 @@ def test_the_first_endpoints_stay_and_the_others_are_folded() -> None:
     assert cap.folded == {"/c", "/d"}
 
 
-def test_what_is_no_endpoint_is_not_capped() -> None:
-    """Families without the label pass, and so do <other> and <unmatched>, which take nobody's place."""
-    cap = a_cap(1)
+def test_other_families_and_exempt_values_are_not_capped() -> None:
+    """Families without the label, and the values <other> and <unmatched>, pass and do not count."""
+    cap = new_cap(1)
     assert cap(3, ("/x", "/y")) == ("/x", "/y")
     assert cap(1, ("GET", "<unmatched>")) == ("GET", "<unmatched>")
     assert cap(1, ("GET", OTHER)) == ("GET", OTHER)
@@ -148,9 +148,9 @@ def test_what_is_no_endpoint_is_not_capped() -> None:
     assert cap.folded == set()
 
 
-def test_a_raised_limit_leaves_the_folded_folded() -> None:
-    """What has been <other> stays so when a reload raises the limit: its old counts would come out as a jump."""
-    cap = a_cap(1)
+def test_raised_limit_keeps_folded_endpoints_folded() -> None:
+    """An endpoint that was <other> stays so after a reload: its old counts would appear as a jump."""
+    cap = new_cap(1)
     cap(1, ("GET", "/a")), cap(1, ("GET", "/b"))
     cap.limit = 5
     assert cap(1, ("GET", "/b"))[1] == OTHER
@@ -164,10 +164,10 @@ def test_a_raised_limit_leaves_the_folded_folded() -> None:
     st.integers(1, 4),
     st.lists(st.tuples(st.integers(0, 2), st.sampled_from("abcdefgh"), st.integers(1, 5)), max_size=40),
 )
-def test_capped_totals_are_stable_and_never_go_backwards(limit: int, steps: list[tuple[int, str, int]]) -> None:
-    """Whatever slot counts whatever when: no shown series shrinks, none is lost, and the sum is exact."""
+def test_capped_totals_are_exact_and_never_go_backwards(limit: int, steps: list[tuple[int, str, int]]) -> None:
+    """In any order of counts: no shown series shrinks, none is lost, and the sum is exact."""
     slots = [Slot(500, 4000) for _ in range(3)]
-    writers, cap = [SlotWriter(slot) for slot in slots], a_cap(limit)
+    writers, cap = [SlotWriter(slot) for slot in slots], new_cap(limit)
     before: dict[tuple[str, ...], list[float]] = {}
     for number, endpoint, value in steps:
         slots[number].cells[writers[number].add(1, ("GET", endpoint), 1)] += value

@@ -1,4 +1,4 @@
-"""Who has which slot."""
+"""The leases of slots."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter, inflight_start
 from tests.helpers.recording import own, totals
 
 
-def some_leases() -> SlotAllocator:
-    """Leases of small slots."""
+def new_allocator() -> SlotAllocator:
+    """Return an allocator of small slots."""
     return SlotAllocator(lambda: Slot(200, 4000))
 
 
 def count(lease: Lease, label: str, times: int = 1) -> None:
-    """What a worker that holds the lease counts."""
+    """Count something, as the worker that has the lease."""
     lease.slot.cells[SlotWriter(lease.slot).add(FAILED.number, (label,), 1)] += times
 
 
-def test_the_lowest_free_slot_is_leased() -> None:
-    """A new worker gets the lowest free slot; another is mapped only when all are taken."""
-    leases = some_leases()
-    taken = [leases.take(worker, 0.0) for worker in (1, 2, 3)]
+def test_lowest_free_slot_is_leased() -> None:
+    """A new worker gets the lowest free slot. Another slot is mapped only when all are leased."""
+    allocator = new_allocator()
+    taken = [allocator.lease(worker, 0.0) for worker in (1, 2, 3)]
     assert [lease.number for lease in taken] == [0, 1, 2]
-    leases.give_back(taken[0])
-    leases.give_back(taken[1])
-    assert [leases.take(worker, 0.0).number for worker in (4, 5, 6)] == [0, 1, 3]
-    assert len(leases.readers) == 4
+    allocator.release(taken[0])
+    allocator.release(taken[1])
+    assert [allocator.lease(worker, 0.0).number for worker in (4, 5, 6)] == [0, 1, 3]
+    assert len(allocator.readers) == 4
 
 
-def test_the_live_leases_are_those_that_are_out() -> None:
-    """What was given back is not live; the others are, by slot number."""
-    leases = some_leases()
-    first, second, third = (leases.take(worker, 0.0) for worker in (1, 2, 3))
-    leases.give_back(first)
-    again = leases.take(4, 0.0)
-    assert leases.live == [again, second, third]
+def test_live_lists_current_leases_by_slot() -> None:
+    """A released lease is not in ``live``; the others are, by slot number."""
+    allocator = new_allocator()
+    first, second, third = (allocator.lease(worker, 0.0) for worker in (1, 2, 3))
+    allocator.release(first)
+    again = allocator.lease(4, 0.0)
+    assert allocator.live == [again, second, third]
 
 
-def test_a_worker_starts_at_zero() -> None:
-    """What a worker did is the difference to its slot at the lease; what all did is the whole."""
-    leases = some_leases()
-    first = leases.take(1, 0.0)
+def test_worker_counts_from_zero_and_totals_go_on() -> None:
+    """A worker's counts begin at zero in a reused slot. The totals include its predecessors."""
+    allocator = new_allocator()
+    first = allocator.lease(1, 0.0)
     count(first, "a", 5)
-    leases.give_back(first)
-    second = leases.take(2, 0.0)
+    allocator.release(first)
+    second = allocator.lease(2, 0.0)
 
     def seen() -> tuple[dict[tuple[str, ...], list[float]], dict[tuple[str, ...], list[float]]]:
-        return totals(leases).series(FAILED.number), own(leases, second).tally.series(FAILED.number)
+        return totals(allocator).series(FAILED.number), own(allocator, second).tally.series(FAILED.number)
 
     assert second.reader is first.reader
     assert seen() == ({("a",): [5.0]}, {})
@@ -62,24 +62,24 @@ def test_a_worker_starts_at_zero() -> None:
     assert seen() == ({("a",): [6.0], ("b",): [1.0]}, {("a",): [1.0], ("b",): [1.0]})
 
 
-def test_giving_back_twice_frees_once() -> None:
-    """A lease given back again takes nothing from the worker that has the slot by then."""
-    leases = some_leases()
-    first = leases.take(1, 0.0)
-    leases.give_back(first)
-    leases.give_back(first)
-    second = leases.take(2, 7.0)
-    leases.give_back(first)
-    assert leases.live == [second]
+def test_second_release_has_no_effect() -> None:
+    """A lease that is released again does not free the slot of the next worker."""
+    allocator = new_allocator()
+    first = allocator.lease(1, 0.0)
+    allocator.release(first)
+    allocator.release(first)
+    second = allocator.lease(2, 7.0)
+    allocator.release(first)
+    assert allocator.live == [second]
     assert second.slot.header[layout.WORKER] == 2.0
-    assert leases.take(3, 0.0).number == 1
+    assert allocator.lease(3, 0.0).number == 1
 
 
 @pytest.mark.parametrize("returned", [True, False])
-def test_what_belongs_to_one_worker_is_wiped(returned: bool) -> None:
-    """States, exit mark and in-flight requests go with the worker; the layout, the directory and the cells stay."""
-    leases = some_leases()
-    lease = leases.take(1, 11.0)
+def test_release_wipes_what_belongs_to_one_worker(returned: bool) -> None:
+    """States, exit mark and in-flight requests are wiped. Layout, directory and cells stay."""
+    allocator = new_allocator()
+    lease = allocator.lease(1, 11.0)
     slot = lease.slot
     assert (slot.header[layout.WORKER], slot.header[layout.BOOTING_AT]) == (1.0, 11.0)
     count(lease, "a")
@@ -89,10 +89,10 @@ def test_what_belongs_to_one_worker_is_wiped(returned: bool) -> None:
         slot.header[cell] = 3.0
     for number in (*range(layout.INFLIGHT_ENTRIES), layout.OVERFLOW_ENTRY):
         slot.words[inflight_start(number)] = 1.0
-    leases.give_back(lease)
+    allocator.release(lease)
     worker, booting = 0.0, 0.0
     if not returned:
-        leases.take(2, 12.0)
+        allocator.lease(2, 12.0)
         worker, booting = 2.0, 12.0
     assert [slot.header[cell] for cell in kept] == before
     assert lease.reader.in_flight() == []
@@ -104,59 +104,59 @@ def test_what_belongs_to_one_worker_is_wiped(returned: bool) -> None:
     assert list(slot.cells[:1]) == [1.0]
 
 
-def test_a_lease_is_fresh_even_if_its_slot_was_never_given_back_clean() -> None:
-    """What a worker wrote between the end of its lease and its own end does not show in the next lease."""
-    leases = some_leases()
-    first = leases.take(1, 1.0)
-    leases.give_back(first)
+def test_lease_is_clean_though_the_predecessor_wrote_after_its_release() -> None:
+    """What a worker writes between the release and its exit is not in the next lease."""
+    allocator = new_allocator()
+    first = allocator.lease(1, 1.0)
+    allocator.release(first)
     first.slot.header[layout.ABORT_AT] = first.slot.words[inflight_start(5)] = 9.0
-    second = leases.take(2, 2.0)
+    second = allocator.lease(2, 2.0)
     assert second.slot.header[layout.ABORT_AT] == 0.0
     assert second.reader.in_flight() == []
 
 
 def test_totals_never_go_backwards() -> None:
-    """Over a thousand workers that come, count and go in any order, every total grows, and nothing is lost."""
+    """A thousand workers are forked, count and exit in any order: every total grows, and none is lost."""
     chance = random.Random(7)
-    leases, live = some_leases(), list[Lease]()
+    allocator, live = new_allocator(), list[Lease]()
     expected: dict[tuple[str, ...], float] = {}
     before: dict[tuple[str, ...], float] = {}
     for worker in range(1, 1001):
-        live.append(leases.take(worker, float(worker)))
+        live.append(allocator.lease(worker, float(worker)))
         for lease in chance.sample(live, min(len(live), 2)):
             label = chance.choice("abcdefgh")
             count(lease, label)
             expected[label,] = expected.get((label,), 0.0) + 1.0
         if len(live) > chance.randrange(6):
-            leases.give_back(live.pop(chance.randrange(len(live))))
-        now = {labels: cells[0] for labels, cells in totals(leases).series(FAILED.number).items()}
+            allocator.release(live.pop(chance.randrange(len(live))))
+        now = {labels: cells[0] for labels, cells in totals(allocator).series(FAILED.number).items()}
         assert all(now.get(labels, 0.0) >= value for labels, value in before.items())
         before = now
     assert before == expected
-    assert len(leases.readers) <= 8
+    assert len(allocator.readers) <= 8
 
 
-def test_a_corrupt_slot_is_not_leased_again() -> None:
-    """Where something has written into a free slot, that is said twice, and then workers get other slots for ever."""
-    leases = SlotAllocator(lambda: Slot(100, 1000))
-    lease = leases.take(1, 1.0)
+def test_corrupt_slot_is_not_leased_again() -> None:
+    """A free slot into which something else has written raises twice. Afterwards workers get other slots."""
+    allocator = SlotAllocator(lambda: Slot(100, 1000))
+    lease = allocator.lease(1, 1.0)
     SlotWriter(lease.slot).add(FAILED.number, ("GET", "/", "ValueError"), 1)
     lease.slot.directory[:20] = b"x" * 20
-    leases.give_back(lease)
+    allocator.release(lease)
     for _ in range(2):
         with pytest.raises(CorruptIndex):
-            leases.take(2, 2.0)
-    assert [leases.take(worker, 3.0).number for worker in (3, 4)] == [1, 2]
+            allocator.lease(2, 2.0)
+    assert [allocator.lease(worker, 3.0).number for worker in (3, 4)] == [1, 2]
 
 
-def test_a_slot_that_has_become_too_small_is_not_leased_again() -> None:
-    """A slot that no longer fits is left as it is, still read, and a larger one made once for all workers to come."""
+def test_slot_that_is_too_small_is_not_leased_again() -> None:
+    """A slot that no longer fits is still read. A larger one is mapped once and leased to all later workers."""
     wanted = 100
-    leases = SlotAllocator(lambda: Slot(wanted, 1000), lambda slot: len(slot.cells) >= wanted)
-    leases.give_back(leases.take(1, 1.0))
+    allocator = SlotAllocator(lambda: Slot(wanted, 1000), lambda slot: len(slot.cells) >= wanted)
+    allocator.release(allocator.lease(1, 1.0))
     wanted = 200
     for worker in range(2, 9):
-        lease = leases.take(worker, 2.0)
+        lease = allocator.lease(worker, 2.0)
         assert (lease.number, len(lease.slot.cells)) == (1, 200)
-        leases.give_back(lease)
-    assert len(leases.readers) == 2
+        allocator.release(lease)
+    assert len(allocator.readers) == 2

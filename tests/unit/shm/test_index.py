@@ -1,4 +1,4 @@
-"""The directory of a slot: what goes in comes out, and what was tampered with does not."""
+"""The directory of a slot: encoding, decoding and corruption."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ entries = st.lists(
 
 
 def written(some: list[Entry]) -> bytes:
-    """The entries one behind the other."""
+    """Return the entries one after the other."""
     return b"".join(map(encode, some))
 
 
 @settings(deadline=None)
 @given(entries)
-def test_round_trip(some: list[Entry]) -> None:
-    """Whatever entries are encoded, with any label values, are decoded again."""
+def test_encoded_entries_are_decoded(some: list[Entry]) -> None:
+    """Any entries, with any label values, are decoded as they were encoded."""
     data = written(some)
     assert list(decode(memoryview(data), 0, len(data))) == some
 
 
 @settings(deadline=None)
 @given(any_text)
-def test_a_clean_label_is_utf8_of_bounded_length(value: str) -> None:
-    """Any text becomes valid UTF-8 of at most MAX_LABEL_BYTES, and cleaning it again changes nothing."""
+def test_clean_label_is_utf8_of_bounded_length(value: str) -> None:
+    """Any text becomes valid UTF-8 of at most MAX_LABEL_BYTES. Cleaning it again changes nothing."""
     clean = clean_label(value)
     assert len(clean.encode()) <= MAX_LABEL_BYTES
     assert clean_label(clean) == clean
@@ -45,8 +45,8 @@ def test_a_clean_label_is_utf8_of_bounded_length(value: str) -> None:
 
 @settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=300))
-def test_a_clean_label_is_the_value_cut_at_a_character(value: str) -> None:
-    """Valid text is kept, up to the last character that fits."""
+def test_clean_label_is_cut_at_a_character(value: str) -> None:
+    """Valid text is kept up to the last character that fits."""
     clean = clean_label(value)
     assert value.startswith(clean)
     assert clean == value or len((clean + value[len(clean)]).encode()) > MAX_LABEL_BYTES
@@ -55,7 +55,7 @@ def test_a_clean_label_is_the_value_cut_at_a_character(value: str) -> None:
 @settings(deadline=None, max_examples=300)
 @given(entries.filter(len), st.data())
 def test_corruption_of_any_byte_is_detected(some: list[Entry], data: st.DataObject) -> None:
-    """One changed byte anywhere raises CorruptDirectory and nothing else."""
+    """One changed byte anywhere raises CorruptIndex and nothing else."""
     raw = bytearray(written(some))
     at = data.draw(st.integers(0, len(raw) - 1))
     raw[at] ^= data.draw(st.integers(1, 255))
@@ -66,7 +66,7 @@ def test_corruption_of_any_byte_is_detected(some: list[Entry], data: st.DataObje
 @settings(deadline=None, max_examples=300)
 @given(entries.filter(len), st.data())
 def test_corruption_of_a_label_is_detected(some: list[Entry], data: st.DataObject) -> None:
-    """One changed byte in the label values raises CorruptDirectory."""
+    """One changed byte in the label values raises CorruptIndex."""
     raw = bytearray(written(some))
     entry = data.draw(st.integers(0, len(some) - 1))
     start, end = len(written(some[:entry])) + struct.calcsize("=HHIIBB"), len(written(some[: entry + 1]))
@@ -78,8 +78,8 @@ def test_corruption_of_a_label_is_detected(some: list[Entry], data: st.DataObjec
 
 @settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=80), st.integers(0, 255), st.booleans())
-def test_garbage_is_no_directory(raw: bytes, labels: int, fits: bool) -> None:
-    """Random bytes raise CorruptDirectory or happen to be entries, even with a checksum that fits; nothing else."""
+def test_random_bytes_are_corruption_or_entries(raw: bytes, labels: int, fits: bool) -> None:
+    """Random bytes raise CorruptIndex or happen to be entries, even with a matching checksum."""
     if fits:
         tail = bytes([1, labels]) + raw
         head = struct.pack("=HHI", 12 + len(tail), 1, 0)
@@ -90,8 +90,8 @@ def test_garbage_is_no_directory(raw: bytes, labels: int, fits: bool) -> None:
         return
 
 
-def test_half_an_entry_is_none() -> None:
-    """An end that cuts an entry short, anywhere, raises CorruptDirectory."""
+def test_partial_entry_is_corruption() -> None:
+    """An end that cuts an entry short, anywhere, raises CorruptIndex."""
     raw = written([Entry(1, ("GET", "/"), 0, 20)])
     for end in range(1, len(raw)):
         with pytest.raises(CorruptIndex):
@@ -99,8 +99,8 @@ def test_half_an_entry_is_none() -> None:
 
 
 @pytest.mark.parametrize("length", [1e6, 41.0, 18.0, 19.5, -1.0, float("nan"), float("inf"), -float("inf")])
-def test_a_length_that_cannot_be_is_corruption(length: float) -> None:
-    """A length in the header that no writer wrote raises CorruptDirectory in the reader and in the next writer."""
+def test_impossible_length_in_the_header_is_corruption(length: float) -> None:
+    """An impossible length raises CorruptIndex in the reader and in the next writer."""
     slot = Slot(100, 40)
     SlotWriter(slot).add(1, ("GET",), 1)
     reader = SlotReader(slot)

@@ -1,4 +1,4 @@
-"""The layout as its docstring specifies it: a reader made of that text alone reads what our writer wrote."""
+"""The layout as its docstring specifies it: a reader written from that text reads what the writer wrote."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ TEXT = layout.__doc__ or ""
 
 
 def header(memory: bytes, name: str) -> float:
-    """A header cell, by the name of the constant that numbers it."""
+    """Return a header cell by the name of its constant."""
     return float(struct.unpack_from("=64d", memory, 0)[getattr(layout, name)])
 
 
 def directory(memory: bytes) -> list[tuple[int, tuple[str, ...], int, int]]:
-    """Family, label values, first cell and number of cells of each entry."""
+    """Return family, label values, first cell and number of cells of each entry."""
     at = start = 33_536 + 8 * int(header(memory, "CELLS"))
     found = []
     while at < start + int(header(memory, "DIRECTORY_BYTES")):
@@ -40,7 +40,7 @@ def directory(memory: bytes) -> list[tuple[int, tuple[str, ...], int, int]]:
 
 
 def in_flight(memory: bytes) -> list[tuple[float, str, str]]:
-    """Start, method and path of each entry in use, in the order of the table."""
+    """Return start, method and path of each used in-flight entry, in the order of the table."""
     found = []
     known = {33_536 // 8 + first: labels for family, labels, first, _ in directory(memory) if family == PATHS.number}
     for at in range(512, 512 + 128 * 256, 256):
@@ -51,8 +51,8 @@ def in_flight(memory: bytes) -> list[tuple[float, str, str]]:
     return found
 
 
-def a_used_slot() -> tuple[Recorded, Any]:
-    """A slot in which two requests were recorded, a third is in progress, and one to a path that is not known."""
+def used_slot() -> tuple[Recorded, Any]:
+    """Return a slot with two recorded requests, a third in progress, and one in progress to a new path."""
     recorded = Recorded()
     pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.errors)
     request, environ, response = handled()
@@ -64,9 +64,9 @@ def a_used_slot() -> tuple[Recorded, Any]:
     return recorded, request
 
 
-def test_a_reader_made_of_the_docstring_reads_the_same() -> None:
-    """Offsets, types and order are what the docstring says: entries, counts and in-flight requests are the same."""
-    recorded, _ = a_used_slot()
+def test_reader_by_the_docstring_reads_the_same() -> None:
+    """Offsets, types and order are those of the docstring: entries, counts and in-flight requests are the same."""
+    recorded, _ = used_slot()
     memory = bytes(recorded.slot.memory)
     ours = recorded.reader.update()
     assert directory(memory) == [(entry.family, entry.labels, entry.first, entry.cells) for entry in ours]
@@ -82,8 +82,8 @@ def test_a_reader_made_of_the_docstring_reads_the_same() -> None:
     assert {entry[1:] for entry in in_flight(memory)} == {("GET", "/items/7"), ("GET", "/never/seen")}
 
 
-def test_untracked_requests_as_the_docstring_has_them() -> None:
-    """The pair that the number of changes says is valid has their number and the sum of their starts."""
+def test_untracked_requests_by_the_docstring() -> None:
+    """The pair that the number of changes makes valid has their number and the sum of their starts."""
     recorded = Recorded()
     untracked = UntrackedRequests(recorded.slot)
     changes: list[Callable[[float], None]] = [untracked.add, untracked.add, untracked.remove]
@@ -94,7 +94,7 @@ def test_untracked_requests_as_the_docstring_has_them() -> None:
         assert cells[first : first + 2] == expected == tuple(recorded.reader.untracked())
 
 
-def test_the_table_of_the_docstring_is_right() -> None:
+def test_table_in_the_docstring() -> None:
     """The offsets in the docstring's table are the constants, and end where the slot ends."""
     offsets = [int(number.replace(",", "")) for number in re.findall(r"^([\d,]+)(?: \+ 8 \* C)?  ", TEXT, re.MULTILINE)]
     nowhere = layout.INFLIGHT_AT + 256 * layout.OVERFLOW_ENTRY
@@ -103,13 +103,13 @@ def test_the_table_of_the_docstring_is_right() -> None:
     assert layout.CELLS_AT == 512 + 128 * 256 + 256
     assert layout.INFLIGHT_ENTRIES * layout.INFLIGHT_BYTES == 128 * 256
     assert layout.slot_bytes(100, 1000) == 33_536 + 8 * 100 + 1000
-    recorded, _ = a_used_slot()
+    recorded, _ = used_slot()
     assert len(recorded.slot.memory) == layout.slot_bytes(len(recorded.slot.cells), len(recorded.slot.directory))
 
 
-def test_the_header_says_what_the_docstring_says() -> None:
+def test_header_by_the_docstring() -> None:
     """Version, sizes and length are in the header, all of them doubles at multiples of 8."""
-    recorded, _ = a_used_slot()
+    recorded, _ = used_slot()
     memory = bytes(recorded.slot.memory)
     assert header(memory, "VERSION") == 1.0
     assert header(memory, "CELLS") == len(recorded.slot.cells)
@@ -120,9 +120,9 @@ def test_the_header_says_what_the_docstring_says() -> None:
     assert min(numbers) == layout.EXPECTED_COUNT == -2
 
 
-def test_the_checksum_is_that_of_the_whole_entry() -> None:
-    """An entry's CRC-32 is that of the entry with zero in its own place, as the docstring has it."""
-    recorded, _ = a_used_slot()
+def test_checksum_by_the_docstring() -> None:
+    """An entry's CRC-32 is that of the entry with zero in its own place."""
+    recorded, _ = used_slot()
     memory = bytes(recorded.slot.directory)
     length, _, _, crc = struct.unpack_from("=HHII", memory, 0)
     assert crc == zlib.crc32(memory[:8] + bytes(4) + memory[12:length])

@@ -1,4 +1,4 @@
-"""What the master keeps of slots, and what of it a fork copies, is little: there are hundreds of them."""
+"""Memory that the master needs for slots, and that a fork copies."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ ROWS, WORKERS = 200, 20
 
 
 def count(lease: Lease) -> None:
-    """What a worker does that has one request of each of many endpoints, some of them failures."""
-    recorder = Recorder(lease.slot, ROWS, lease.reader.known)
+    """Record one request to each of many endpoints, some of them failed, as a worker."""
+    recorder = Recorder(lease.slot, ROWS, lease.reader.all_series)
     for number in range(ROWS):
         row = recorder.row("GET", f"/endpoint/{number}", 200, 0, 0)
         lease.slot.words[row.at] += 0.25
@@ -27,24 +27,24 @@ def count(lease: Lease) -> None:
             recorder.count(FAILED, "GET", f"/endpoint/{number}", "500")
 
 
-def test_what_is_kept_of_a_row_is_not_its_cells() -> None:
-    """Two generations of workers, the base of each lease, and totals added up: under 120 bytes a row and slot.
+def test_memory_per_row_and_slot() -> None:
+    """Two generations of workers, their baselines and the totals need under 120 bytes per row and slot.
 
-    A row has twenty cells. Of its labels there is one copy for all slots.
+    A row has twenty cells. Its labels are kept once for all slots.
     """
-    leases = SlotAllocator(lambda: Slot(65536, 262144))
-    first = [leases.take(age, 1.0) for age in range(WORKERS)]
+    allocator = SlotAllocator(lambda: Slot(65536, 262144))
+    first = [allocator.lease(age, 1.0) for age in range(WORKERS)]
     count(first[0])
-    totals(leases)  # what there is only once
+    totals(allocator)  # what there is only once
     tracemalloc.start()
     try:
         for lease in first[1:]:
             count(lease)
-        totals(leases)
+        totals(allocator)
         for lease in first:
-            leases.give_back(lease)
-        second = [leases.take(age, 2.0) for age in range(WORKERS, 2 * WORKERS)]
-        assert totals(leases).series(REQUESTS.number)["GET", "/endpoint/7", "200", "0", "0"][3] == WORKERS
+            allocator.release(lease)
+        second = [allocator.lease(age, 2.0) for age in range(WORKERS, 2 * WORKERS)]
+        assert totals(allocator).series(REQUESTS.number)["GET", "/endpoint/7", "200", "0", "0"][3] == WORKERS
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -52,11 +52,11 @@ def test_what_is_kept_of_a_row_is_not_its_cells() -> None:
     assert kept / (WORKERS - 1) / ROWS < 120.0
 
 
-def test_a_process_forked_during_a_scrape_inherits_no_copy() -> None:
-    """The copy is empty there, and whole here."""
-    leases = SlotAllocator(lambda: Slot(65536, 262144))
-    count(leases.take(1, 1.0))
-    copy = leases.copy(leases.update())
+def test_process_forked_during_a_scrape_does_not_inherit_the_copy() -> None:
+    """The copy is empty in the child, and complete in the parent."""
+    allocator = SlotAllocator(lambda: Slot(65536, 262144))
+    count(allocator.lease(1, 1.0))
+    copy = allocator.copy(allocator.update())
     pid = os.fork()
     if not pid:
         os._exit(len(copy.totals(same).series(REQUESTS.number)))
@@ -66,7 +66,7 @@ def test_a_process_forked_during_a_scrape_inherits_no_copy() -> None:
 
 
 def test_slots_share_mappings() -> None:
-    """A fork copies a list of mappings that is much shorter than that of the slots, each of which is its own memory."""
+    """There are far fewer mappings than slots, and each slot has its own memory."""
 
     def mappings() -> int:
         return len(Path("/proc/self/maps").read_text().splitlines())
@@ -83,8 +83,8 @@ def test_slots_share_mappings() -> None:
         assert len(slot.memory) == len(slots[0].memory)
 
 
-def test_a_slot_that_is_larger_than_a_mapping_is_to_be() -> None:
-    """It has a mapping of its own, and so have others of another size."""
+def test_slot_larger_than_a_shared_mapping() -> None:
+    """It has a mapping to itself, and so have slots of another size."""
     maker = SlotMaker()
     sizes = [(10, 100), (10_000_000, 100), (10_000_000, 100), (10, 100)]
     slots = [maker.make(*size) for size in sizes]

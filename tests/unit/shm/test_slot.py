@@ -1,4 +1,4 @@
-"""The two sides of a slot: one writes, the other reads, a successor goes on."""
+"""Writer and reader of a slot."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gunicorn_prom_hooks.shm.slot import Slot, SlotFull, SlotWriter, inflight_st
 from tests.helpers.recording import entries, values
 
 
-def test_the_same_labels_have_the_same_cells() -> None:
-    """Adding a series twice gives the cells it has; another family or other labels get cells of their own."""
+def test_same_labels_have_the_same_cells() -> None:
+    """A series that is added twice has one set of cells; another family or other labels have other cells."""
     writer = SlotWriter(Slot(100, 1000))
     assert [writer.add(1, ("a",), 3), writer.add(2, ("a",), 1), writer.add(1, ("b",), 3)] == [0, 3, 4]
     assert [writer.add(1, ("a",), 3), writer.add(2, ("a",), 1), writer.add(1, ("b",), 3)] == [0, 3, 4]
 
 
-def test_a_successor_goes_on_in_the_same_cells() -> None:
-    """A new writer finds the series of its predecessor, and its own come behind them."""
+def test_next_writer_continues_in_the_same_cells() -> None:
+    """A new writer finds its predecessor's series, and adds its own after them."""
     slot = Slot(100, 1000)
     first = SlotWriter(slot)
     slot.cells[first.add(1, ("a", "é"), 3)] += 2.0
@@ -36,8 +36,8 @@ def test_a_successor_goes_on_in_the_same_cells() -> None:
     assert slot.cells[0] == 3.0
 
 
-def test_an_entry_that_was_not_published_is_overwritten() -> None:
-    """What a killed writer wrote without moving the length is nothing to the reader, and gone with the next entry."""
+def test_unpublished_entry_is_overwritten() -> None:
+    """What a killed writer wrote without moving the length is not read, and the next entry overwrites it."""
     slot = Slot(100, 1000)
     writer = SlotWriter(slot)
     writer.add(1, ("published",), 1)
@@ -49,8 +49,8 @@ def test_an_entry_that_was_not_published_is_overwritten() -> None:
     assert [entry.labels for entry in SlotReader(slot).update()] == [("published",), ("successor",)]
 
 
-def test_the_reader_parses_only_what_is_new() -> None:
-    """A look costs what was added since the last one: what has been parsed may even be destroyed."""
+def test_reader_parses_only_new_entries() -> None:
+    """What has been parsed may even be destroyed."""
     slot = Slot(100, 1000)
     writer, reader = SlotWriter(slot), SlotReader(slot)
     writer.add(1, ("a",), 2)
@@ -66,7 +66,7 @@ def test_the_reader_parses_only_what_is_new() -> None:
 
 
 def test_cells_are_those_of_the_parsed_entries() -> None:
-    """The cells read are those of the entries parsed so far."""
+    """``cells`` ends with the last parsed entry."""
     slot = Slot(100, 1000)
     writer, reader = SlotWriter(slot), SlotReader(slot)
     slot.cells[writer.add(1, ("a",), 2)] = 5.0
@@ -80,8 +80,8 @@ def test_cells_are_those_of_the_parsed_entries() -> None:
 @pytest.mark.parametrize(
     "entry", [Entry(1, ("b",), 1, 2), Entry(1, ("b",), 3, 2), Entry(1, ("b",), 2, 1), Entry(2, ("b",), 2, 99)]
 )
-def test_an_entry_whose_cells_are_not_its_own(entry: Entry) -> None:
-    """Cells of another series, cells left out, fewer than the family has, more than there are: no writer wrote that."""
+def test_entry_with_wrong_cells_is_corruption(entry: Entry) -> None:
+    """Cells of another series, a gap, another number than the family has, or more than the slot has."""
     slot = Slot(100, 1000)
     SlotWriter(slot).add(1, ("a",), 2)
     reader = SlotReader(slot)
@@ -96,30 +96,30 @@ def test_an_entry_whose_cells_are_not_its_own(entry: Entry) -> None:
     assert values(reader) == [0.0, 0.0]
 
 
-def test_a_writer_goes_on_from_what_a_reader_has_parsed() -> None:
-    """It knows the same series as one that parses the directory itself, and the next cell."""
+def test_writer_can_use_what_a_reader_has_parsed() -> None:
+    """It knows the same series and next cell as a writer that parses the directory."""
     slot = Slot(100, 1000)
     writer, reader = SlotWriter(slot), SlotReader(slot)
     for family, label, cells in ((1, "a", 2), (2, "b", 1), (1, "c", 2)):
         writer.add(family, (label,), cells)
-    assert reader.known is None
+    assert reader.all_series is None
     reader.update()
-    known = reader.known
+    known = reader.all_series
     assert known is not None
     successor = SlotWriter(slot, known=known)
     assert successor.series == SlotWriter(slot).series == writer.series
     assert [successor.add(1, ("c",), 2), successor.add(2, ("d",), 1)] == [3, 5]
-    assert reader.known is None
+    assert reader.all_series is None
     assert [entry.first for entry in entries(slot)] == [0, 2, 3, 5]
 
 
-def test_letting_go_of_a_slot_keeps_what_it_holds() -> None:
-    """Its pages leave this process's resident memory, and come back as they were, for this process and for others."""
+def test_released_pages_keep_their_contents() -> None:
+    """The pages leave this process's resident memory. Their contents stay, for this process and for others."""
     slot = Slot(100_000, 1000)
     for cell in range(0, 100_000, 100):
         slot.cells[cell] = cell + 1.0
     before = shared_memory()
-    slot.let_go()
+    slot.release_pages()
     assert shared_memory() <= before - 700_000
     pid = os.fork()
     if not pid:
@@ -131,13 +131,13 @@ def test_letting_go_of_a_slot_keeps_what_it_holds() -> None:
 
 
 def shared_memory() -> int:
-    """Bytes of shared memory that this process has in its resident memory."""
+    """Return the bytes of shared memory in this process's resident memory."""
     return 1024 * int(Path("/proc/self/status").read_text().split("RssShmem:")[1].split()[0])
 
 
 @pytest.mark.parametrize(("cells", "directory", "what"), [(3, 1000, "cells"), (100, 40, "directory")])
-def test_a_full_slot_says_so_and_stays_whole(cells: int, directory: int, what: str) -> None:
-    """Where cells or directory run out, SlotFull is raised, and the slot holds what it held."""
+def test_full_slot_raises_and_stays_intact(cells: int, directory: int, what: str) -> None:
+    """If cells or directory run out SlotFull is raised, and the slot is unchanged."""
     slot = Slot(cells, directory)
     writer = SlotWriter(slot)
     writer.add(1, ("a",), 2)
@@ -149,8 +149,8 @@ def test_a_full_slot_says_so_and_stays_whole(cells: int, directory: int, what: s
     assert SlotWriter(slot).series == writer.series == {1: {("a",): 0}}
 
 
-def test_a_slot_can_be_filled_to_the_last_cell_and_byte() -> None:
-    """Exactly what fits fits."""
+def test_slot_can_be_filled_completely() -> None:
+    """A series that fits exactly is added."""
     slot = Slot(2, 2 * (14 + 2 + 1))
     writer = SlotWriter(slot)
     assert [writer.add(1, ("a",), 1), writer.add(1, ("b",), 1)] == [0, 1]
@@ -158,8 +158,8 @@ def test_a_slot_can_be_filled_to_the_last_cell_and_byte() -> None:
 
 
 @pytest.mark.parametrize(("cells", "directory"), [(12, 1000), (1000, 10 + 2 * 17)])
-def test_the_reserve_is_for_the_essential(cells: int, directory: int) -> None:
-    """The last cells and bytes, as many as the reserve says, go only to series that must find room."""
+def test_reserve_is_for_essential_series(cells: int, directory: int) -> None:
+    """The last cells and bytes are used only for series that are added as essential."""
     writer = SlotWriter(Slot(cells, directory), reserve=10)
     assert [writer.add(1, ("a",), 1), writer.add(1, ("b",), 1)] == [0, 1]
     with pytest.raises(SlotFull):
@@ -173,7 +173,7 @@ def test_the_reserve_is_for_the_essential(cells: int, directory: int) -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abcdefgh"), st.booleans()), max_size=60))
 def test_writer_and_reader_agree_over_generations(steps: list[tuple[int, str, bool]]) -> None:
-    """Whatever series writers of several generations count in, the reader sees each exact count."""
+    """In whatever series writers of several generations count, the reader has the exact counts."""
     slot = Slot(500, 5000)
     writer, reader = SlotWriter(slot), SlotReader(slot)
     expected: dict[tuple[int, tuple[str, ...]], float] = {}
@@ -190,7 +190,7 @@ def test_writer_and_reader_agree_over_generations(steps: list[tuple[int, str, bo
 
 
 def test_in_flight_requests_are_read_oldest_first() -> None:
-    """The reader gives start, method and path of each used entry, by age; free ones and NUL padding are left out."""
+    """``in_flight`` has start, method and path of each used entry, by age, without NUL padding."""
     slot = Slot(10, 100)
     for number, start, method, path in [(127, 5.0, b"GET", b"/new"), (0, 7.0, b"PUT", b"/" + b"\xc3\xa9" * 200)]:
         write_out(slot, inflight_start(number), method, path)

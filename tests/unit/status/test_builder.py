@@ -149,7 +149,7 @@ def test_worker_row_has_its_counts_process_and_requests_in_progress(server: Simu
 
 def test_requests_beyond_the_limit_are_a_number(server: SimulatedServer) -> None:
     """The oldest ones have rows; the others, untracked ones included, are a number."""
-    lease = server.leases.live[0]
+    lease = server.allocator.live[0]
     for number in range(MAX_REQUESTS + 3):
         begin(lease, 50.0 + number, number)
     untracked = UntrackedRequests(lease.slot)
@@ -202,8 +202,8 @@ def test_exits_have_the_ages_of_their_requests(server: SimulatedServer) -> None:
     """The latest exits, with the ages of their requests at the exit."""
     requests = [InFlightRequest(70.0, "GET", "/a"), InFlightRequest(79.5, "PUT", "/b")]
     shown = [page_data.Request("GET", "/a", 10.0), page_data.Request("PUT", "/b", 0.5)]
-    server.exit_stats.remember(
-        ExitRecord(40.0, 80.0, "worker_9", 77, ExitReason.SIGNAL, "SIGKILL", requests, 3), news=True
+    server.exit_stats.keep(
+        ExitRecord(40.0, 80.0, "worker_9", 77, ExitReason.SIGNAL, "SIGKILL", requests, 3), notable=True
     )
     assert StatusBuilder().build(server.snapshot()).exits == [
         page_data.Exit(

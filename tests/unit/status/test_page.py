@@ -33,8 +33,8 @@ def server() -> SimulatedServer:
     recorder.count(FAILED, "GET", "/items/:id", "ValueError")
     begin(lease, 98.5)
     interrupted_requests = [InFlightRequest(70.0, "GET", "/a")]
-    server.exit_stats.remember(
-        ExitRecord(40.0, 80.0, "worker_9", 77, ExitReason.SIGNAL, "SIGKILL", interrupted_requests, 1), news=True
+    server.exit_stats.keep(
+        ExitRecord(40.0, 80.0, "worker_9", 77, ExitReason.SIGNAL, "SIGKILL", interrupted_requests, 1), notable=True
     )
     return server
 
@@ -189,7 +189,7 @@ def page_with(text: str) -> SimulatedServer:
     request(lease, recorder, labels=(clean_label(text), clean_label(text), 200))
     server.listeners = [Listener()]
     record = ExitRecord(40.0, 80.0, text, 77, ExitReason.ERROR, text, [InFlightRequest(70.0, text, text)], 0)
-    server.exit_stats.remember(record, news=True)
+    server.exit_stats.keep(record, notable=True)
     return server
 
 

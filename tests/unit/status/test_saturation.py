@@ -76,7 +76,7 @@ def test_blocked_event_loop_has_a_column_and_a_warning(
     server: SimulatedServer, late: float, shown: str, warns: bool
 ) -> None:
     """If a worker has an event loop there is a column, and a block beyond a timer's period is marked."""
-    (lease,) = server.leases.live
+    (lease,) = server.allocator.live
     lease.slot.header[LOOP_DUE] = server.clock - late
     found = StatusBuilder(queues=queues).build(server.snapshot())
     assert found.workers is not None

@@ -16,7 +16,7 @@ import pytest
 from gunicorn_prom_hooks.collectors.workers import EventLoopLag
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
-from gunicorn_prom_hooks.shm import loop_lag
+from gunicorn_prom_hooks.shm import schema
 from gunicorn_prom_hooks.shm.layout import LOOP_DUE
 from gunicorn_prom_hooks.shm.schema import LAG_BUCKETS, LOOP_LAG
 from gunicorn_prom_hooks.worker import event_loop_lag
@@ -34,7 +34,7 @@ def brute(lag: float) -> list[float]:
     found = []
     while lag >= 0.0:
         found.append(lag)
-        lag -= loop_lag.PERIOD_SECONDS
+        lag -= schema.LAG_PERIOD_SECONDS
     return found
 
 
@@ -42,11 +42,11 @@ def brute(lag: float) -> list[float]:
 def test_a_late_timer_stands_for_those_it_kept_from_coming(lag: float) -> None:
     """Number, smallest, sum and buckets are those of the samples counted one by one."""
     expected = brute(lag)
-    number, smallest, total = loop_lag.samples(lag)
+    number, smallest, total = schema.lag_samples(lag)
     assert number == len(expected)
     assert smallest == pytest.approx(min(expected), abs=1e-6)
     assert total == pytest.approx(sum(expected))
-    counts = loop_lag.per_bucket(lag)
+    counts = schema.lag_samples_per_bucket(lag)
     assert len(counts) == len(LAG_BUCKETS) + 1
     assert min(counts) >= 0
     assert sum(counts) == number
@@ -58,7 +58,7 @@ def test_a_late_timer_stands_for_those_it_kept_from_coming(lag: float) -> None:
 
 def test_a_lag_of_days_takes_no_time() -> None:
     """A process that was stopped for a month counts all at once."""
-    assert sum(loop_lag.per_bucket(30 * 86400.0)) == 2 * 30 * 86400 + 1
+    assert sum(schema.lag_samples_per_bucket(30 * 86400.0)) == 2 * 30 * 86400 + 1
 
 
 class Clock:
@@ -359,7 +359,7 @@ def test_nothing_goes_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
         before = counted
     (cells,) = server.snapshot().totals.series(LOOP_LAG.number).values()
     late = now - recorder.slot.header[LOOP_DUE]
-    pending = loop_lag.samples(late)[0] if late > 0.0 else 0
+    pending = schema.lag_samples(late)[0] if late > 0.0 else 0
     assert one(found, LAGS + "_count", worker_id=ID) == sum(cells[1:]) + pending
 
 
@@ -373,7 +373,7 @@ def test_a_successor_starts_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     loop.come(100.5)
     server.clock = 100.7
     assert one(page(server, collector), LAGS + "_count", worker_id=ID) == 1.0
-    server.leases.give_back(lease)
+    server.allocator.release(lease)
     _, recorder = server.add_worker(2)
     assert page(server, collector) == {}
     loop = Loop(recorder, monkeypatch)
