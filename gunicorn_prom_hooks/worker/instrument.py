@@ -12,7 +12,7 @@ from .recording.endpoints import Resolve
 from .recording.event_loop_hooks import many_at_a_time, one_at_a_time, one_per_thread, with_streams
 from .recording.queue_time import environ_key
 from .recording.recorder import Recorder, first_content
-from .recording.request_hooks import Hooks
+from .recording.sync_hooks import Hooks
 
 if TYPE_CHECKING:
     from .asgi.request_recorder import AsgiRequests

@@ -35,7 +35,7 @@ from .instrument import record
 from .recording.endpoints import resolver
 from .recording.exceptions import watch_error_handling
 from .recording.recorder import Recorder
-from .recording.request_hooks import PostRequest, PreRequest
+from .recording.sync_hooks import PostRequest, PreRequest
 from .signals import handled_signal
 
 SIGNAL_HOOKS: Final = ("worker_int", "worker_abort")

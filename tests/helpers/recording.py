@@ -27,7 +27,7 @@ from gunicorn_prom_hooks.worker.recording.endpoints import Resolve
 from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time, one_at_a_time, one_per_thread
 from gunicorn_prom_hooks.worker.recording.exceptions import watch_error_handling
 from gunicorn_prom_hooks.worker.recording.recorder import Recorder
-from gunicorn_prom_hooks.worker.recording.request_hooks import Hooks
+from gunicorn_prom_hooks.worker.recording.sync_hooks import Hooks
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 MakeHooks = Callable[[Recorder, Resolve | None, ErrorReporter], Hooks]

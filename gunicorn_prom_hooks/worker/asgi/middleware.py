@@ -17,7 +17,7 @@ from ...shm.layout import EXPECTED_COUNT, PATH_REF
 from ...shm.schema import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_SUM
 from ..recording.exceptions import CLIENT_GONE
 from ..recording.in_flight import OVERFLOW_AT
-from ..recording.row_cache import NO_ROWS, Rows
+from ..recording.rows import NO_ROWS, Rows
 from .disconnects import (
     Application,
     Message,

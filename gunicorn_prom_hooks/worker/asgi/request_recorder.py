@@ -22,12 +22,12 @@ from ...shm.schema import (
 from ..frameworks import swallowed
 from ..recording.endpoints import Resolve
 from ..recording.exceptions import CLIENT_GONE
+from ..recording.headers import size_told
 from ..recording.in_flight import OVERFLOW_AT, InFlightTable
 from ..recording.labels import Naming
 from ..recording.recorder import Recorder, Row
-from ..recording.request_hooks import NO_STATUS
-from ..recording.row_cache import NO_ROWS, Cache, Rows, kind_of
-from ..recording.sizes import size_told
+from ..recording.rows import NO_ROWS, Cache, Rows, kind_of
+from ..recording.sync_hooks import NO_STATUS
 from .disconnects import error_type_of
 
 Begun = tuple[Rows, int]

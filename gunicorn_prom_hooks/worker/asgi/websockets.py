@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ...shm.schema import ERROR_HANDLING, WEBSOCKETS
 from ..recording.exceptions import CLIENT_GONE
-from ..recording.request_hooks import NO_STATUS
+from ..recording.sync_hooks import NO_STATUS
 from .disconnects import (
     Application,
     Listening,

@@ -10,12 +10,12 @@ from typing import Any, Final
 from ...errors import ErrorReporter
 from ...shm.layout import INFLIGHT_ENTRIES, OVERFLOW_ENTRY, PATH_REF
 from .endpoints import Resolve
+from .headers import length_told
 from .in_flight import OVERFLOW_AT, InFlightTable, UntrackedRequests
 from .interrupted import is_cut_off
 from .recorder import Recorder
-from .request_hooks import Hooks, Load, PostRequest, PreRequest, current_exception, request_hooks
-from .row_cache import NO_ROWS, Cache, Rows
-from .sizes import length_told
+from .rows import NO_ROWS, Cache, Rows
+from .sync_hooks import Hooks, Load, PostRequest, PreRequest, current_exception, request_hooks
 
 ThreadHooks = tuple[PreRequest, PostRequest, Load]
 LAST: Final = INFLIGHT_ENTRIES - 1

@@ -11,7 +11,7 @@ from ...shm.schema import DURATION_BUCKETS, FAILED, OTHER, UNMATCHED
 from .exceptions import CLIENT_GONE
 from .queue_time import waited
 from .recorder import Recorder, Row, method_label
-from .row_cache import Cache, kind_of
+from .rows import Cache, kind_of
 
 _UNMATCHED: Final = frozenset({404, 405})
 """What an application answers that has nothing at a path, or nothing for the method."""

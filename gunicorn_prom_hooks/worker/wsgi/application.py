@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
 from ..frameworks.annotations import NOTES
-from ..recording.request_hooks import Hooks
+from ..recording.sync_hooks import Hooks
 
 Environ = MutableMapping[str, Any]
 StartResponse = Callable[..., Callable[[bytes], Any]]

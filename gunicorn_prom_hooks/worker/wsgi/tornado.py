@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from ..asgi.request_recorder import AsgiRequests
-from ..recording.request_hooks import Hooks
+from ..recording.sync_hooks import Hooks
 from . import application
 
 

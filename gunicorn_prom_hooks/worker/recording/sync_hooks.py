@@ -19,11 +19,11 @@ from ...shm.slot import inflight_start, write_out
 from ..frameworks import swallowed
 from .endpoints import Resolve
 from .exceptions import CLIENT_GONE, is_connection_close, real_exception, remember_failing, status_of
+from .headers import size_received, size_unsent
 from .interrupted import interrupted_by, mark_interrupted
 from .labels import Naming
 from .recorder import Recorder, Row, method_label
-from .row_cache import NO_ROWS, Cache, Rows, kind_of
-from .sizes import size_received, size_unsent
+from .rows import NO_ROWS, Cache, Rows, kind_of
 
 PreRequest = Callable[[Any, Any], None]
 PostRequest = Callable[[Any, Any, Any, Any], None]

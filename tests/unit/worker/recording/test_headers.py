@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.shm.schema import DURATION_BUCKETS, QUEUE
-from gunicorn_prom_hooks.worker.recording import event_loop_hooks, labels, request_hooks
+from gunicorn_prom_hooks.worker.recording import event_loop_hooks, labels, sync_hooks
 from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time, one_at_a_time, one_per_thread
 from gunicorn_prom_hooks.worker.recording.queue_time import PLAUSIBLE_SECONDS, environ_key, waited
 from tests.helpers.recording import Bench, Recorded, answers, handled, raises
@@ -125,7 +125,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = NOW
         monkeypatch.setattr(labels, "time", lambda: self.now)
-        for module in (request_hooks, event_loop_hooks):
+        for module in (sync_hooks, event_loop_hooks):
             monkeypatch.setattr(module, "monotonic", lambda: self.now - NOW + 100.0)
 
 
