@@ -21,6 +21,8 @@ from ..shm.schema import (
     REQUESTS,
     RESPONSE_SIZE_SUM,
     SIZE_BUCKETS,
+    UNKNOWN_SIZE,
+    size_class,
 )
 from . import histogram
 from .histogram import cumulative
@@ -40,9 +42,10 @@ class _Sums:
         self.seconds += cells[DURATION_SUM]
         self.bytes["request"] += cells[REQUEST_SIZE_SUM]
         self.bytes["response"] += cells[RESPONSE_SIZE_SUM]
-        for direction, size_class in size_classes.items():
-            if size_class.isdecimal() and int(size_class) <= len(SIZE_BUCKETS):
-                self.sizes[direction][int(size_class)] += count
+        for direction, label in size_classes.items():
+            number = size_class(label)
+            if number != UNKNOWN_SIZE:
+                self.sizes[direction][number] += count
 
 
 def collect(view: ServerSnapshot) -> Iterator[Metric]:

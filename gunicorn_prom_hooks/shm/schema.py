@@ -21,7 +21,9 @@ WORKER_DURATION_BUCKETS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SIZE_BUCKETS: Final = (1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0)
 """Upper bounds in bytes, of the body."""
 UNKNOWN_SIZE: Final = len(SIZE_BUCKETS) + 1
-"""Size class of a body whose length nobody told: in no size histogram. Class n is bucket n, the last one +Inf."""
+"""Size class of a body of unknown length: in no size histogram. Class n is bucket n, the last one +Inf."""
+_SIZE_LABELS: Final = tuple(str(number) for number in range(UNKNOWN_SIZE + 1))
+_SIZE_CLASSES: Final = {label: number for number, label in enumerate(_SIZE_LABELS)}
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,13 @@ LOOP_LAG: Final = Family(11, (), 1 + len(LAG_BUCKETS) + 1)
 PER_WORKER: Final = (FAILED, ERROR_HANDLING, WEBSOCKETS, LOOP_LAG)
 """Families that are shown for single workers, too; of ``REQUESTS`` the sum over all rows is."""
 LEVELS: Final = ("critical", "error", "warning", "info", "debug")
+
+
+def size_label(size_class: int) -> str:
+    """Return the label value of a size class in ``REQUESTS``: one character, since a directory has many of them."""
+    return _SIZE_LABELS[size_class]
+
+
+def size_class(label: str) -> int:
+    """Return the size class of a label value; ``UNKNOWN_SIZE`` for any other value, such as ``OTHER``."""
+    return _SIZE_CLASSES.get(label, UNKNOWN_SIZE)

@@ -8,15 +8,14 @@ import sys
 from bisect import bisect_left
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
+from .._gunicorn import GEVENT, is_a
 from ..errors import ErrorReporter
 from ..shm.layout import LOOP_DUE
 from ..shm.loop_lag import PERIOD_SECONDS, per_bucket, samples
 from ..shm.schema import LAG_BUCKETS
 from .recording.recorder import Recorder
-
-GEVENT: Final = ("gunicorn.workers.ggevent", "GeventWorker")
 
 Later = Callable[[Callable[[], None]], Any]
 """Calls a function in the loop, once, after ``PERIOD_SECONDS``."""
@@ -106,7 +105,7 @@ def _running_loop(worker: Any) -> Later | None:
         loop = sys.modules["asyncio"].get_running_loop()
     if loop is not None:  # uvloop and Tornado's are such loops as well
         return lambda call: loop.call_later(PERIOD_SECONDS, call)
-    if GEVENT in {(base.__module__, base.__name__) for base in type(worker).__mro__}:
+    if is_a(type(worker), GEVENT):
         # Without ``ref`` the timer does not keep the loop running. ``update``: the loop's own clock may be behind.
         timer = sys.modules["gevent"].get_hub().loop.timer(PERIOD_SECONDS, PERIOD_SECONDS, ref=False)
         return lambda call: timer.again(call, update=True)

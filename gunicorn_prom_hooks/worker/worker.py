@@ -9,6 +9,7 @@ import time
 from functools import partial
 from typing import Any, Final
 
+from .._gunicorn import handled_signal
 from ..errors import ErrorReporter
 from ..settings import Settings
 from ..shm.layout import (
@@ -32,11 +33,10 @@ from ..shm.reader import SlotReader
 from ..shm.stack_file import SIGNAL, is_taken
 from .event_loop_lag import LoopTimer
 from .instrument import record
-from .recording.endpoints import resolver
 from .recording.exceptions import watch_error_handling
+from .recording.labels import resolver
 from .recording.recorder import Recorder
 from .recording.sync_hooks import PostRequest, PreRequest
-from .signals import handled_signal
 
 SIGNAL_HOOKS: Final = ("worker_int", "worker_abort")
 """The hooks that run in signal handlers of the worker."""

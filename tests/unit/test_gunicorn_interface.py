@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from gunicorn_prom_hooks.worker.signals import handled_signal
+from gunicorn_prom_hooks._gunicorn import handled_signal
 
 
 def test_the_signal_that_is_handled() -> None:

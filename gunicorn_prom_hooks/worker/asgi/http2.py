@@ -9,15 +9,11 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-try:
-    from gunicorn.http2.errors import HTTP2ConnectionError
-
-    _GONE: tuple[type[Exception], ...] = (OSError, HTTP2ConnectionError)
-except ImportError:  # before gunicorn 25
-    _GONE = (OSError,)
-
+from ..._gunicorn import HTTP2_CONNECTION_GONE
 from .disconnects import Application, Listening, Message, Receive, Scope, Send, cancels_itself, was_cancelled
 from .request_recorder import AsgiRequests
+
+_GONE: tuple[type[BaseException], ...] = (OSError, *HTTP2_CONNECTION_GONE)
 
 
 class Streams:
@@ -36,9 +32,8 @@ class Streams:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Calls the application with a request."""
-        started = monotonic()
         requests = self._requests
-        begun = requests.begin(scope, started)
+        begun = requests.begin(scope, monotonic())
         if begun is None:
             await self._app(scope, receive, send)
             return
@@ -62,7 +57,7 @@ class Streams:
                     sent += len(body)
                 if status and not message.get("more_body"):
                     ended = True
-                    requests.end(scope, begun, started, status, sent, status)
+                    requests.end(scope, begun, status, sent, status)
             elif kind == "http.response.start":
                 status = message["status"]
 
@@ -74,8 +69,8 @@ class Streams:
                 cancelled = cancels_itself(exc, self._worker)
                 # The server cancels what goes on although its client is gone, and may have told nobody before.
                 left = client.disconnected or (cancelled and was_cancelled())
-                requests.broken_off(scope, begun, started, status, sent, left, exc, answered=cancelled)
+                requests.broken_off(scope, begun, status, sent, left, exc, answered=cancelled)
             raise
         if not ended:
             ended = True
-            requests.broken_off(scope, begun, started, status, sent, client.disconnected)
+            requests.broken_off(scope, begun, status, sent, client.disconnected)

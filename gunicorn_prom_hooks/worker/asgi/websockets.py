@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ...shm.schema import ERROR_HANDLING, WEBSOCKETS
 from ..recording.exceptions import CLIENT_GONE
-from ..recording.sync_hooks import NO_STATUS
+from ..recording.requests import NO_STATUS
 from .disconnects import (
     Application,
     Listening,
@@ -50,8 +50,7 @@ class Websockets:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Calls the application with a websocket."""
-        started = monotonic()
-        begun = self._requests.begin(scope, started)
+        begun = self._requests.begin(scope, monotonic())
         cell: int | None = None
         status = 0
         client, listening = getattr(receive, "__self__", None), Listening(receive)
@@ -72,7 +71,7 @@ class Websockets:
                 return
             kind = message["type"]
             if kind == "websocket.accept":
-                self._requests.drop(begun, started)
+                self._requests.drop(begun)
                 begun, cell = None, self._open(scope)
             elif kind == f"{DENIAL}.start":
                 status = message["status"] if DENIAL in (scope.get("extensions") or ()) else FORBIDDEN
@@ -91,13 +90,13 @@ class Websockets:
                 if left or cancelled or isinstance(exc, Exception):
                     seen = status or (self._without_a_word if cancelled else NO_STATUS)
                     error_type = None if left else error_type_of(exc)
-                    self._requests.end(scope, begun, started, CLIENT_GONE if left else seen, 0, status, error_type)
+                    self._requests.end(scope, begun, CLIENT_GONE if left else seen, 0, status, error_type)
             elif isinstance(exc, Exception) and not left:
                 self._failed(scope, error_type_of(exc))
             raise
         else:
             if begun is not None:
-                self._requests.end(scope, begun, started, status or self._without_a_word, 0, status)
+                self._requests.end(scope, begun, status or self._without_a_word, 0, status)
         finally:
             if cell is not None:
                 self._requests.recorder.slot.cells[cell + 1] += 1.0

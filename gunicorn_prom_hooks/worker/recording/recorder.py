@@ -29,10 +29,10 @@ from ...shm.schema import (
     QUEUE,
     REQUESTS,
     RESPONSE_SIZE_SUM,
-    UNKNOWN_SIZE,
     UNMATCHED,
     WEBSOCKETS,
     Family,
+    size_label,
 )
 from ...shm.series import Series
 from ...shm.slot import Content, Slot, SlotFull, SlotWriter
@@ -118,7 +118,7 @@ class Recorder:
     def row(self, method: str, endpoint: str, status: int, request_size: int, response_size: int) -> Row:
         """The row of requests with these labels; sizes are classes."""
         # An application may answer with a member of an enumeration: a number with a text of its own.
-        labels = method, endpoint, str(int(status)), str(request_size), str(response_size)
+        labels = method, endpoint, str(int(status)), size_label(request_size), size_label(response_size)
         at = CELLS_AT // 8 + self._cells(REQUESTS, labels)
         row = self._rows.get(at)
         if row is None:
@@ -214,6 +214,3 @@ def first_content() -> Content:
 def method_label(method: str | None) -> str:
     """The label value for a request method; malformed requests have none."""
     return method if method in METHODS else OTHER
-
-
-assert UNKNOWN_SIZE < 10  # noqa: S101 - a size class is one digit in the directory

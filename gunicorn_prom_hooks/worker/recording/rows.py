@@ -1,32 +1,52 @@
-"""What a worker keeps of the requests it has seen, so that the next one like them finds its row at once."""
+"""Rows of requests: the cache that finds the row of a request at once, and the function that stores a request in it."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from typing import Final
 
+from ...shm.layout import EXPECTED_COUNT
+from ...shm.schema import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_SUM, SIZE_BUCKETS
+from ...shm.slot import Slot
 from .recorder import METHODS, Recorder, Row
 
+FAST: Final = DURATION_BUCKETS[0]
+"""Seconds. Most requests take no longer."""
+SMALL: Final = SIZE_BUCKETS[0]
+"""Bytes. Most responses are no larger."""
+Store = Callable[[Row, int, float, int], None]
+"""Store a finished request: its row, its in-flight entry, its duration in seconds, bytes of the response's body."""
+
 Rows = dict[int, Row]
-"""Rows by kind (see ``kind_of``); of one method and one endpoint or path."""
+"""Rows by kind, see ``kind_of``, of one method and one endpoint or path."""
 CACHED_KEYS: Final = 4096
 CACHED_KEY: Final = 256
-"""Bounds of what is kept: how many endpoints, how many paths, and the length of one."""
+"""Bounds of the cache: number of endpoints, number of paths, and length of one of them."""
 FAILURE: Final = 10**12
-"""What the kind of a 5xx has in addition."""
+"""Added to the kind of a 5xx."""
 NO_ROWS: Final[Rows] = {}
 
 
 class Cache:
-    """What a worker keeps of requests like those it has seen, by method and path, and by method and endpoint."""
+    """Rows of recent requests, by method and path, and by method and endpoint."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.paths: dict[str, dict[str, tuple[Rows, float]]] = {}
-        """By path, then method, with what stands for both in the in-flight table; 0.0: they are written out."""
+        """By path, then by method: rows and the in-flight entry's ``PATH_REF``. 0.0: the entry has them as text."""
         self.endpoints: dict[tuple[str, str], Rows] = {}
         self._recorder = recorder
 
     def keep(self, method: str, path: str, label: str | None, kind: int, row: Row) -> None:
-        """Keeps the row of a request whose endpoint was told, ``label``, or made from the path."""
+        """Keep the row of a request.
+
+        Args:
+            method: of the request.
+            path: of the request.
+            label: its endpoint, from the user or the framework; None if the endpoint was made from the path.
+            kind: see ``kind_of``.
+            row: to be found by the next request of this kind.
+        """
         if method not in METHODS or len(label or path) > CACHED_KEY:
             return
         if label:
@@ -34,7 +54,7 @@ class Cache:
                 self.endpoints.clear()
             self.endpoints.setdefault((method, label), {})[kind] = row
             if len(path) <= CACHED_KEY:
-                self._rows_of_path(method, path)  # that it has a number saves writing it out
+                self._rows_of_path(method, path)  # with a PATH_REF the path need not be written as text
         else:
             self._rows_of_path(method, path)[kind] = row
 
@@ -50,8 +70,37 @@ class Cache:
 
 
 def kind_of(status: int, request_size: int, response_size: int) -> int:
-    """Status and the two size classes as one number; the status alone where both bodies are small and it is no 5xx.
+    """Return status and both size classes as one number.
 
-    A 5xx has more to be done about it than its row: whoever looks for the row of a plain status must not find it.
+    It is the status alone where both bodies are small and the status is below 500. A 5xx is also a failure, to be
+    counted on the slow path: a lookup by its plain status finds nothing.
     """
     return status + 10**10 * request_size + 10**11 * response_size + (FAILURE if status >= 500 else 0)
+
+
+def make_store(slot: Slot) -> Store:
+    """Return the function that stores a finished request, for all kinds of workers.
+
+    A closure: its variables are the quickest to reach. No other code stores requests.
+    """
+    words = slot.words
+
+    def store(row: Row, at: int, duration: float, sent: int) -> None:
+        first = row.at
+        if sent:
+            words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
+        words[first] = row.seconds = row.seconds + duration
+        if duration <= FAST:
+            cell, done = first + FIRST_BUCKET, row.done
+            row.fast = count = row.fast + 1.0
+        else:
+            cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, duration)
+            done = -float(cell)
+            count = words[cell] + 1.0
+        # The order of these stores is part of the layout: from the second one on the request is answered, no longer in
+        # progress, and sure to be counted, by the master if the worker is killed before the third.
+        words[at + EXPECTED_COUNT] = count
+        words[at] = done
+        words[cell] = count
+
+    return store

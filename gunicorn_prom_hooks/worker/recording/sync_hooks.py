@@ -1,7 +1,7 @@
-"""The hot path: what runs before and after every request.
+"""The request hooks of workers with one request at a time on a thread: the hot path.
 
-Everything that can be decided before the first request is decided in ``request_hooks``: which kind of worker this is,
-what names endpoints, where the cells are. What is left per request are plain stores.
+Everything that can be decided before the first request is decided in ``request_hooks``: the kind of worker, what names
+endpoints, where the cells are. Per request there are only plain lookups, and the stores of ``rows.make_store``.
 """
 
 from __future__ import annotations
@@ -13,33 +13,46 @@ from time import monotonic
 from typing import Any, Final
 
 from ...errors import ErrorReporter
-from ...shm.layout import EXPECTED_COUNT, PATH_REF
-from ...shm.schema import DURATION_BUCKETS, FIRST_BUCKET, REQUEST_SIZE_SUM, RESPONSE_SIZE_SUM, SIZE_BUCKETS
+from ...shm.layout import INFLIGHT_ENTRIES, PATH_REF
+from ...shm.schema import SIZE_BUCKETS
 from ...shm.slot import inflight_start, write_out
 from ..frameworks import swallowed
-from .endpoints import Resolve
-from .exceptions import CLIENT_GONE, is_connection_close, real_exception, remember_failing, status_of
+from .exceptions import (
+    CLIENT_GONE,
+    interrupted_by,
+    is_connection_close,
+    real_exception,
+    remember_failing,
+    status_of,
+)
 from .headers import size_received, size_unsent
-from .interrupted import interrupted_by, mark_interrupted
-from .labels import Naming
+from .in_flight import mark_interrupted
+from .labels import Naming, Resolve
 from .recorder import Recorder, Row, method_label
-from .rows import NO_ROWS, Cache, Rows, kind_of
+from .requests import NO_STATUS
+from .rows import NO_ROWS, Cache, Rows, make_store
 
 PreRequest = Callable[[Any, Any], None]
 PostRequest = Callable[[Any, Any, Any, Any], None]
 Hooks = tuple[PreRequest, PostRequest]
-Load = Callable[[float, Rows, int], None]
-"""Makes another request the current one: when it started, its rows, its place in the in-flight table."""
+SlowPath = Callable[[Any, Any, Any, "BaseException | None", "str | None", Rows, int], tuple[Row, int]]
 
-NO_STATUS: Final = 500
-"""Where the application never called start_response, and yet nothing was raised; gunicorn 27 then sends no status."""
+FIRST_ENTRY: Final = INFLIGHT_ENTRIES - 1
+"""The entry of the in-flight table that is used first: it lies in one page of memory with the first cells."""
 if sys.version_info >= (3, 11):
     current_exception = sys.exception
 else:
 
     def current_exception() -> BaseException | None:
-        """The exception being handled."""
+        """Return the exception being handled."""
         return sys.exc_info()[1]
+
+
+def one_at_a_time(
+    recorder: Recorder, resolve: Resolve | None, errors: ErrorReporter, queue_header: str | None = None
+) -> Hooks:
+    """Return the hooks of a worker that serves one request after the other on one thread: gunicorn's sync worker."""
+    return request_hooks(recorder, resolve, errors, Cache(recorder), FIRST_ENTRY, queue_header)
 
 
 def request_hooks(
@@ -49,25 +62,27 @@ def request_hooks(
     cache: Cache,
     number: int,
     queue_header: str | None = None,
-) -> tuple[PreRequest, PostRequest, Load]:
-    """pre_request, post_request, and what makes another request the one that post_request ends.
+) -> Hooks:
+    """Return pre_request and post_request of one thread.
 
-    One long function, and nothing called that need not be: between two requests the processor has forgotten all
-    of this, and each function, cell and line of memory that it must fetch again costs more than what it then does.
+    One long function with few calls: between two requests the processor's caches have lost all of this. Each function,
+    cell and line of memory that is loaded again costs more than what it then does.
 
     Args:
-        recorder: where it is recorded.
+        recorder: where requests are recorded.
         resolve: names the endpoint; None: the path does.
-        errors: where failures end.
+        errors: where failures are reported.
         cache: shared by all hooks of a worker.
         number: of the in-flight entry.
-        queue_header: key in the WSGI environ of the header that says since when a request has been waiting.
+        queue_header: key in the WSGI environ of the header with the time at which a proxy passed the request on.
     """
     slot, words = recorder.slot, recorder.slot.words
     paths, endpoints = cache.paths, cache.endpoints
     at = inflight_start(number)
     naming = Naming(recorder, cache)
     queued = naming.queued
+    store = make_store(slot)
+    slow_path = make_slow_path(recorder, naming)
     started = 0.0
     rows = NO_ROWS
 
@@ -109,43 +124,30 @@ def request_hooks(
                     except AttributeError:  # start_response was never called
                         pass
             if row is None:
-                row, sent = slow_path(req, environ, resp, exc, label, endpoint_rows)
+                row, sent = slow_path(req, environ, resp, exc, label, endpoint_rows, at)
             if queue_header in environ:
                 queued(environ[queue_header], duration)
-            first = row.at
-            if sent:
-                words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
-            words[first] = row.seconds = row.seconds + duration
-            if duration <= 0.005:
-                cell = first + FIRST_BUCKET
-                done = row.done
-                row.fast = count = row.fast + 1.0
-            else:
-                cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, duration)
-                done = -float(cell)
-                count = words[cell] + 1.0
-            # It is answered; from the second of these stores on it is no longer in progress, and sure to be counted.
-            words[at + EXPECTED_COUNT] = count
-            words[at] = done
-            words[cell] = count
+            store(row, at, duration, sent)
         except Exception:  # noqa: BLE001 - the next request must be served
             words[at] = 0.0
             errors.report("post_request")
 
-    def load(its_start: float, its_rows: Rows, its_place: int) -> None:
-        nonlocal started, rows, at
-        started, rows, at = its_start, its_rows, its_place
+    return pre_request, post_request
+
+
+def make_slow_path(recorder: Recorder, naming: Naming) -> SlowPath:
+    """Return the function that finds row and bytes sent of a request that is off the fast path.
+
+    On the fast path are small responses, without failure, to requests without a body. That is decided in
+    ``post_request`` itself, which is shorter without the rest: code that is not there need not be loaded.
+    """
 
     def slow_path(
-        req: Any, environ: Any, resp: Any, exc: BaseException | None, label: str | None, endpoint_rows: Rows
+        req: Any, environ: Any, resp: Any, exc: BaseException | None, label: str | None, rows: Rows, at: int
     ) -> tuple[Row, int]:
-        """Row and bytes sent of what is not the usual: a small answer, without failure, to a request without a body.
-
-        That one is told apart in ``post_request`` itself, which is the shorter for it: instructions that are not
-        there need not be fetched.
-        """
+        app_status = getattr(resp, "status_code", None)
         if exc is None or is_connection_close(exc):
-            status = getattr(resp, "status_code", None) or NO_STATUS
+            status = app_status or NO_STATUS
             if status >= 500:
                 naming.failed(req.method, req.path, status, label, swallowed(environ) or f"HTTP {status}")
             sent = resp.sent
@@ -154,30 +156,25 @@ def request_hooks(
             else:
                 sent, response_size = size_unsent(req, resp, status)
         else:
-            status = record_exception(req, label, resp, exc)
+            status = record_exception(req, label, resp, exc, at)
             sent = 0 if resp is None else resp.sent
             response_size = bisect_left(SIZE_BUCKETS, sent)
-        received = request_size = 0
-        if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
-            received, request_size = size_received(environ)
-        row = endpoint_rows.get(kind_of(status, request_size, response_size))
-        if row is None:
-            app_status = getattr(resp, "status_code", None)
-            row = naming.row(req.method, req.path, app_status, label, (status, request_size, response_size))
-        if received:
-            words[row.at + REQUEST_SIZE_SUM] += received
-        return row, sent
+        received, request_size = size_received(environ)
+        kind = status, request_size, response_size
+        return naming.find_row(rows, req.method, req.path, app_status, label, kind, received), sent
 
-    def record_exception(req: Any, label: str | None, resp: Any, raised: BaseException) -> int:
+    def record_exception(req: Any, label: str | None, resp: Any, raised: BaseException, at: int) -> int:
         exc = real_exception(raised)
         interrupted = interrupted_by(exc)
         if interrupted:
-            mark_interrupted(slot, at)
-        status = status_of(exc, resp)
+            mark_interrupted(recorder.slot, at)
+        app_status = getattr(resp, "status_code", None)
+        seen = (app_status or NO_STATUS) if resp is not None and resp.headers_sent else None
+        status = status_of(exc, seen, getattr(resp, "sock", None), getattr(resp, "h2_conn", None))
         if status != CLIENT_GONE:
             error_type = interrupted or type(exc).__name__
-            labels = naming.failed(req.method, req.path, getattr(resp, "status_code", None), label, error_type)
+            labels = naming.failed(req.method, req.path, app_status, label, error_type)
             remember_failing(recorder, req, labels, raised)
         return status
 
-    return pre_request, post_request, load
+    return slow_path

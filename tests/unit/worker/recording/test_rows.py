@@ -7,8 +7,8 @@ import pytest
 from gunicorn_prom_hooks.shm.schema import FAILED, OVERFLOWED, REQUESTS
 from gunicorn_prom_hooks.shm.slot import Slot
 from gunicorn_prom_hooks.worker.recording import rows
-from gunicorn_prom_hooks.worker.recording.event_loop_hooks import one_at_a_time
 from gunicorn_prom_hooks.worker.recording.recorder import MAX_ERROR_TYPES, METHODS, RESERVE, Recorder
+from gunicorn_prom_hooks.worker.recording.sync_hooks import one_at_a_time
 from tests.helpers.recording import GET, Bench, Recorded, answers, handled, new_slot, raises
 
 RAW = b"%s %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
