@@ -78,6 +78,9 @@ PYWSGI: Final = "gevent.pywsgi"
 SEND_LENGTH: Final = "response_length"
 SEND_SENT: Final = "response_sent"
 
+HTTPTOOLS_MODULE: Final = "uvicorn.protocols.http.httptools_impl"
+HTTPTOOLS_ATTRIBUTES: Final = ("chunked_encoding", "expected_content_length")
+"""Attributes of its ``RequestResponseCycle`` that ``asgi.disconnects`` reads. It needs httptools to be imported."""
 UVICORN_LOGGER: Final = "uvicorn.error"
 UVICORN_REFUSAL: Final = "Invalid HTTP request received."
 """The message that uvicorn logs for a request that it answers with 400 because it cannot parse it."""
@@ -106,19 +109,32 @@ def attributes() -> tuple[Attribute, ...]:
 
     Made when it is called, by the tests: no process of a server keeps the table.
     """
-    base, wsgi, hot = "gunicorn.workers.base", "gunicorn.http.wsgi", "recording.sync_hooks"
-    every, asgi = "23-27", "25-27"
+    base, http2, protocol = "gunicorn.workers.base", "gunicorn.http2.", "gunicorn.asgi.protocol"
+    cycle = "uvicorn.protocols.http.h11_impl"
+    every, newer, uvicorn = "gunicorn 23-27", "gunicorn 25-27", "uvicorn 0.32-0.54"
     tables = (
-        (base, "Worker", "worker", every, "alive nr max_requests reloader notify wsgi cfg tmp sockets"),
-        (base, "Worker", "recording.exceptions", every, "handle_error handle_abort handle_quit"),
+        (base, "Worker", "worker", every, "alive nr max_requests reloader notify wsgi cfg"),
+        (base, "Worker", "recording.exceptions", every, "handle_abort handle_quit handle_error tmp"),
         ("gunicorn.workers.workertmp", "WorkerTmp", "recording.exceptions", every, "last_update"),
-        ("gunicorn.http.message", "Request", hot, every, "method path"),
-        (wsgi, "Response", hot, every, "sent status_code response_length headers_sent sock"),
-        ("gunicorn.http2.stream", "HTTP2Stream", "recording.headers", asgi, "request_body"),
-        ("gunicorn.http2.request", "HTTP2Request", "recording.exceptions", asgi, "stream"),
-        ("gunicorn.workers.ggevent", "GeventPyWSGIWorker", "wsgi.application", every, "server_class"),
-        ("gunicorn.workers.gasgi", "ASGIWorker", "asgi.middleware", asgi, "loop asgi handle_quit_signal"),
-        ("gunicorn.asgi.protocol", "ASGIProtocol", "asgi.middleware", asgi, "worker app transport _closed"),
+        ("gunicorn.http.message", "Request", "recording.sync_hooks", every, "method path"),
+        ("gunicorn.http.wsgi", "Response", "recording.sync_hooks", every, "sent status_code response_length"),
+        ("gunicorn.http.wsgi", "Response", "recording.sync_hooks", every, "headers_sent sock"),
+        (http2 + "request", "HTTP2Request", "recording.exceptions", newer, "method path stream"),
+        (http2 + "stream", "HTTP2Stream", "recording.headers", newer, "body_size"),
+        (http2 + "response", "HTTP2Response", "recording.sync_hooks", newer, "h2_conn"),
+        (http2 + "connection", "HTTP2ServerConnection", "recording.exceptions", newer, "is_closed"),
+        ("gunicorn.workers.ggevent", "GeventWorker", "instrument", every, "server_class"),
+        ("gunicorn.workers.gtornado", "TornadoWorker", "wsgi.tornado", every, "server sockets"),
+        ("gunicorn.workers.gasgi", "ASGIWorker", "asgi.middleware", newer, "loop asgi handle_quit_signal"),
+        (protocol, "ASGIProtocol", "asgi.middleware", newer, "worker app transport _closed _conn_lost_handled"),
+        (protocol, "BodyReceiver", "asgi.middleware", newer, "protocol receive _body_wait_expired"),
+        ("uvicorn_worker._workers", "UvicornWorker", "asgi.uvicorn", "uvicorn-worker 0.3-0.4", "config"),
+        ("uvicorn.config", "Config", "asgi.uvicorn", uvicorn, "load loaded loaded_app"),
+        (cycle, "RequestResponseCycle", "asgi.disconnects", uvicorn, "disconnected transport receive"),
+        ("tornado.httpserver", "HTTPServer", "wsgi.tornado", "tornado 6.4-6.6", "request_callback"),
+        ("tornado.wsgi", "WSGIContainer", "wsgi.tornado", "tornado 6.4-6.6", "executor wsgi_application"),
+        ("tornado.web", "RequestHandler", "wsgi.tornado", "tornado 6.4-6.6", "_headers get_status request"),
+        ("tornado.web", "Application", "wsgi.tornado", "tornado 6.4-6.6", "log_request"),
     )
     return tuple(
         Attribute(module, owner, name, used_by, versions)

@@ -6,6 +6,8 @@ from asyncio import CancelledError, current_task
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
+from ..._gunicorn import SEND_LENGTH, SEND_SENT
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -59,7 +61,7 @@ def gunicorn_has_sent_all(client: Any, send: Any) -> bool:
         send: the server's.
     """
     variables = dict(zip(send.__code__.co_freevars, send.__closure__ or (), strict=True))
-    length, sent = variables.get("response_length"), variables.get("response_sent")
+    length, sent = variables.get(SEND_LENGTH), variables.get(SEND_SENT)
     return length is not None and sent is not None and length.cell_contents == sent.cell_contents
 
 

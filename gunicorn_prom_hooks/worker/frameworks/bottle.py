@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .annotations import note_no_route, note_route, noted
-from .instances import new_instances
+from .annotations import new_instances, note_no_route, note_route, noted
 
 MODULE = "bottle"
 route = noted

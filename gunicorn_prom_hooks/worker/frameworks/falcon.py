@@ -10,8 +10,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from .annotations import note_error, note_no_route, note_route, noted
-from .instances import instances
+from .annotations import instances, note_error, note_no_route, note_route, noted
 
 MODULE = "falcon"
 route = noted

@@ -12,8 +12,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
-from .annotations import note_error, note_route, noted, notes
-from .instances import instances
+from .annotations import instances, note_error, note_route, noted, notes
 
 MODULE = "litestar.app"
 REACHED: Final = "gunicorn_prom_hooks.litestar"

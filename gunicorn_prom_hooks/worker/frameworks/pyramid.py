@@ -10,8 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .annotations import note_error, note_route, noted
-from .instances import new_instances
+from .annotations import new_instances, note_error, note_route, noted
 
 MODULE = "pyramid.router"
 route = noted

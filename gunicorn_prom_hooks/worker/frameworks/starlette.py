@@ -16,8 +16,7 @@ from typing import Any, Final
 
 from ...paths import normalize_path
 from ...shm.schema import UNMATCHED
-from .annotations import note_error, noted, notes
-from .instances import new_instances
+from .annotations import new_instances, note_error, noted, notes
 
 MODULE = "starlette.routing"
 REACHED: Final = "gunicorn_prom_hooks.starlette"

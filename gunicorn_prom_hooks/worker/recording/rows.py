@@ -90,17 +90,18 @@ def make_store(slot: Slot) -> Store:
         if sent:
             words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
         words[first] = row.seconds = row.seconds + duration
+        # The order of these three stores is part of the layout: from the second one on the request is answered, no
+        # longer in progress, and sure to be counted, by the master if the worker is killed before the third.
         if duration <= FAST:
-            cell, done = first + FIRST_BUCKET, row.done
             row.fast = count = row.fast + 1.0
-        else:
-            cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, duration)
-            done = -float(cell)
-            count = words[cell] + 1.0
-        # The order of these stores is part of the layout: from the second one on the request is answered, no longer in
-        # progress, and sure to be counted, by the master if the worker is killed before the third.
+            words[at + EXPECTED_COUNT] = count
+            words[at] = row.done
+            words[first + FIRST_BUCKET] = count
+            return
+        cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, duration)
+        count = words[cell] + 1.0
         words[at + EXPECTED_COUNT] = count
-        words[at] = done
+        words[at] = -float(cell)
         words[cell] = count
 
     return store
