@@ -45,11 +45,11 @@ class LoopTimer:
         """Start when the worker first calls its ``notify``, in the loop that runs then. Without one, do nothing.
 
         Args:
-            worker: gunicorn's. Its ``notify`` is called through a function of ours, until then only.
+            worker: gunicorn's. Its ``notify`` is called through another function, until then only.
         """
         try:
             self._wrap(worker, worker.notify)
-        except Exception:  # noqa: BLE001 - a class of somebody else's, whose requests are to be recorded all the same
+        except Exception:  # noqa: BLE001 - an unknown class, whose requests are still to be recorded
             self._errors.report("event_loop_lag")
 
     def _wrap(self, worker: Any, notify: Callable[[], Any]) -> None:
@@ -67,7 +67,7 @@ class LoopTimer:
         worker.notify = notifying
 
     def stop(self) -> None:
-        """Stop: the worker is on its way out, and its loop has ended."""
+        """Stop: the worker exits, and its loop has ended."""
         self._later = None
         self._header[LOOP_DUE] = 0.0
 

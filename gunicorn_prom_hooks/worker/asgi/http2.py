@@ -1,7 +1,7 @@
-"""Requests whose server does not let us see whether the client is gone: HTTP/2 streams of gunicorn's asgi worker.
+"""HTTP/2 streams of gunicorn's asgi worker, where no object tells whether the client has disconnected.
 
-It tells the application, in ``receive``, and it raises an exception when something is sent to who has left. So it is
-waited for what becomes of each message.
+The server tells the application, in ``receive``, and raises an exception when something is sent after the disconnect.
+So the outcome of each message is awaited.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GONE: tuple[type[BaseException], ...] = (OSError, *HTTP2_CONNECTION_GONE)
 
 
 class Streams:
-    """Those of one worker.
+    """The HTTP/2 streams of one worker.
 
     Args:
         app: an ASGI 3 application.
@@ -31,7 +31,7 @@ class Streams:
         self._requests = requests
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Calls the application with a request."""
+        """Call the application with a request."""
         requests = self._requests
         begun = requests.begin(scope, monotonic())
         if begun is None:
@@ -67,7 +67,7 @@ class Streams:
             if not ended:
                 ended = True
                 cancelled = cancels_itself(exc, self._worker)
-                # The server cancels what goes on although its client is gone, and may have told nobody before.
+                # The server cancels a stream that goes on after the disconnect, of which it may not have told before.
                 left = client.disconnected or (cancelled and was_cancelled())
                 requests.broken_off(scope, begun, status, sent, left, exc, answered=cancelled)
             raise

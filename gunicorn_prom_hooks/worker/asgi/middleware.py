@@ -1,8 +1,8 @@
-"""The application of an ASGI worker, called so that its requests are recorded: gunicorn's asgi worker and uvicorn's.
+"""The wrapped application of gunicorn's asgi worker and of uvicorn's.
 
-No hook tells what an ASGI application answers, and gunicorn's asgi worker is slower where there is one. So the loaded
-application is called through a coroutine, with a ``send`` that looks at the messages as they pass. A request ends with
-the last message of its response's body: what the application goes on to do in the background is none of it.
+No hook tells the response of an ASGI application, and gunicorn's asgi worker is slower with hooks. So the loaded
+application is called through a coroutine, with a ``send`` that reads the messages as they pass. A request ends with the
+last message of its response's body: background tasks of the application are not part of it.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from .request_recorder import AsgiRequests
 from .websockets import Websockets
 
 ENDED: Final = -inf
-"""In place of the status: the request is counted. Asked for by identity, since an application may say any number."""
+"""In place of the status: the request is counted. Compared by identity, since an application may set any number."""
 
 
 class Clients(NamedTuple):
-    """How a server tells that a client is gone: asked of the object that ``receive`` is a method of.
+    """How a server tells of a disconnect: asked of the object that ``receive`` is a method of.
 
     Attributes:
-        are_dropped: whether what the application sends is dropped without a word, since there is nobody to send it to.
+        are_dropped: whether the server silently drops what the application sends, because the client has disconnected.
         have_left: whether the connection is lost, or the server has told the application so; none that the server is
             about to close itself.
         have_all: whether they have been sent as many bytes as the Content-Length says; asked of the server's ``send``,
@@ -114,15 +114,15 @@ def record(worker: Any, requests: AsgiRequests) -> None:
 
 
 def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Clients) -> Application:
-    """The application, with its HTTP requests and websockets recorded, and its lifespan left alone.
+    """Return the application with its HTTP requests and websockets recorded; its lifespan is passed through.
 
-    As in ``request_hooks``, one long function that calls nothing that need not be called.
+    As in ``request_hooks``, one long function with few calls.
 
     Args:
         app: an ASGI 3 application.
         worker: gunicorn's.
         requests: where they are recorded.
-        clients: how its server tells of them.
+        clients: how its server tells of disconnects.
     """
     begin, end, broken_off = requests.begin, requests.end, requests.broken_off
     words, free = requests.recorder.slot.words, requests.in_flight.free
@@ -230,7 +230,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         return StartedRequest(scope.get("method", "GET"), scope["path"], started, rows, at)
 
     def is_known(client: Any) -> bool:
-        """Whether this is what the server's ``receive`` is a method of; learned from the first one."""
+        """Return whether this is what the server's ``receive`` is a method of; learned from the first one."""
         nonlocal server
         try:
             is_dropped(client), has_left(client)

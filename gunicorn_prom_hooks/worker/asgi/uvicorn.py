@@ -1,4 +1,4 @@
-"""uvicorn's worker: what uvicorn has made of the application is recorded, as its server calls it."""
+"""uvicorn's worker: the application as uvicorn has loaded it is wrapped."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class Refusals(logging.Filter):
         self._errors = errors
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Called for each message that the logger's level lets through."""
+        """Count the message if it is a refusal; the logger's level has let it through."""
         if record.msg == UVICORN_REFUSAL:
             try:
                 error_type = self._recorder.error_type(ERROR_TYPE)
                 self._recorder.count(ERROR_HANDLING, OTHER, UNMATCHED, error_type)
                 self._recorder.count(INVALID, error_type)
-            except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
+            except Exception:  # noqa: BLE001 - a failure must not lose the log message
                 self._errors.report("messages")
         return True

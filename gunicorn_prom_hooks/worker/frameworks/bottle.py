@@ -1,6 +1,6 @@
 """Bottle: a hook, added with Bottle's own ``add_hook``, reads the route that Bottle has left in its environ.
 
-Bottle tells no one of the exceptions that it answers with a 500.
+Bottle does not tell of exceptions that it turns into a 500.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Django: the match of the URL resolver, its pattern made readable, and the exceptions that became a 500.
 
 The request object alone tells which URLconf it was resolved with, below which prefix and in which language, and no
-signal hands it out. So the ``resolve_request`` of each handler object is called through a function of ours that notes
+signal hands it out. So the ``resolve_request`` of each handler object is called through a function that notes
 the match, or that there is none. No class is changed.
 """
 

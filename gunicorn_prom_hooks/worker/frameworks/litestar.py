@@ -1,6 +1,6 @@
 """Litestar: it leaves the template in the scope, and calls hooks of the application with exceptions.
 
-Its ``asgi_handler`` is called through a function of ours that notes the scope, which may be a copy of the server's.
+Its ``asgi_handler`` is called through a function that notes the scope, which may be a copy of the server's.
 No class is changed.
 """
 
