@@ -49,8 +49,10 @@ def ours(kind: str) -> Hooks:
     """The hooks as a worker gets them: ``sync``, ``gthread`` or ``gevent``."""
     from gunicorn_prom_hooks.errors import ErrorReporter
     from gunicorn_prom_hooks.shm.slot import Slot
-    from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time, one_at_a_time, one_per_thread
+    from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time
     from gunicorn_prom_hooks.worker.recording.recorder import Recorder
+    from gunicorn_prom_hooks.worker.recording.sync_hooks import one_at_a_time
+    from gunicorn_prom_hooks.worker.recording.threaded_hooks import one_per_thread
 
     recorder = Recorder(Slot(300_000, 900_000), 200)
     make = {"sync": one_at_a_time, "gthread": one_per_thread, "gevent": many_at_a_time}[kind]

@@ -20,7 +20,7 @@ from .log_observer import LogObserver
 
 if TYPE_CHECKING:
     from .master.master import Master
-    from .worker.recording.request_hooks import PostRequest, PreRequest
+    from .worker.recording.sync_hooks import PostRequest, PreRequest
     from .worker.worker import WorkerRuntime
 
 CHECK_SECONDS: Final = 1.0

@@ -24,8 +24,10 @@ from ..shm.schema import (
     REQUESTS,
     RESPONSE_SIZE_SUM,
     SIZE_BUCKETS,
+    UNKNOWN_SIZE,
     WEBSOCKETS,
     Family,
+    size_class,
 )
 from . import histogram
 from .histogram import cumulative
@@ -43,11 +45,12 @@ class Sizes:
     counts: list[float] = field(default_factory=lambda: [0.0] * (len(SIZE_BUCKETS) + 1))
     total_bytes: float = 0.0
 
-    def add(self, size_class: str, count: float, total_bytes: float) -> None:
-        """Add requests of one size class. Those of unknown size are in no bucket."""
+    def add(self, label: str, count: float, total_bytes: float) -> None:
+        """Add requests of the size class with this label. Those of unknown size are in no bucket."""
         self.total_bytes += total_bytes
-        if size_class.isdecimal() and int(size_class) <= len(SIZE_BUCKETS):
-            self.counts[int(size_class)] += count
+        number = size_class(label)
+        if number != UNKNOWN_SIZE:
+            self.counts[number] += count
 
 
 @dataclass

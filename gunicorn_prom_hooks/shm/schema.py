@@ -23,6 +23,8 @@ SIZE_BUCKETS: Final = (1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 41
 """Upper bounds in bytes of a request or response body."""
 UNKNOWN_SIZE: Final = len(SIZE_BUCKETS) + 1
 """Size class of a body of unknown length, which is in no size histogram. Class n is bucket n, the last one +Inf."""
+_SIZE_LABELS: Final = tuple(str(number) for number in range(UNKNOWN_SIZE + 1))
+_SIZE_CLASSES: Final = {label: number for number, label in enumerate(_SIZE_LABELS)}
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,16 @@ LOOP_LAG: Final = Family(11, (), 1 + len(LAG_BUCKETS) + 1)
 PER_WORKER: Final = (FAILED, ERROR_HANDLING, WEBSOCKETS, LOOP_LAG)
 """Families that are also exposed per worker. Of ``REQUESTS`` the sum over all rows is."""
 LEVELS: Final = ("critical", "error", "warning", "info", "debug")
+
+
+def size_label(size_class: int) -> str:
+    """Return the label value of a size class in ``REQUESTS``: one character, since a directory has many of them."""
+    return _SIZE_LABELS[size_class]
+
+
+def size_class(label: str) -> int:
+    """Return the size class of a label value; ``UNKNOWN_SIZE`` for any other value, such as ``OTHER``."""
+    return _SIZE_CLASSES.get(label, UNKNOWN_SIZE)
 
 
 def lag_samples(lag: float) -> tuple[int, float, float]:

@@ -8,14 +8,13 @@ import sys
 from bisect import bisect_left
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
+from .._gunicorn import GEVENT, is_a
 from ..errors import ErrorReporter
 from ..shm.layout import LOOP_DUE
 from ..shm.schema import LAG_BUCKETS, LAG_PERIOD_SECONDS, lag_samples, lag_samples_per_bucket
 from .recording.recorder import Recorder
-
-GEVENT: Final = ("gunicorn.workers.ggevent", "GeventWorker")
 
 Later = Callable[[Callable[[], None]], Any]
 """Calls a function in the loop, once, after ``LAG_PERIOD_SECONDS``."""
@@ -45,11 +44,11 @@ class LoopTimer:
         """Start when the worker first calls its ``notify``, in the loop that runs then. Without one, do nothing.
 
         Args:
-            worker: gunicorn's. Its ``notify`` is called through a function of ours, until then only.
+            worker: gunicorn's. Its ``notify`` is called through another function, until then only.
         """
         try:
             self._wrap(worker, worker.notify)
-        except Exception:  # noqa: BLE001 - a class of somebody else's, whose requests are to be recorded all the same
+        except Exception:  # noqa: BLE001 - an unknown class, whose requests are still to be recorded
             self._errors.report("event_loop_lag")
 
     def _wrap(self, worker: Any, notify: Callable[[], Any]) -> None:
@@ -67,7 +66,7 @@ class LoopTimer:
         worker.notify = notifying
 
     def stop(self) -> None:
-        """Stop: the worker is on its way out, and its loop has ended."""
+        """Stop: the worker exits, and its loop has ended."""
         self._later = None
         self._header[LOOP_DUE] = 0.0
 
@@ -105,7 +104,7 @@ def _running_loop(worker: Any) -> Later | None:
         loop = sys.modules["asyncio"].get_running_loop()
     if loop is not None:  # uvloop and Tornado's are such loops as well
         return lambda call: loop.call_later(LAG_PERIOD_SECONDS, call)
-    if GEVENT in {(base.__module__, base.__name__) for base in type(worker).__mro__}:
+    if is_a(type(worker), GEVENT):
         # Without ``ref`` the timer does not keep the loop running. ``update``: the loop's own clock may be behind.
         timer = sys.modules["gevent"].get_hub().loop.timer(LAG_PERIOD_SECONDS, LAG_PERIOD_SECONDS, ref=False)
         return lambda call: timer.again(call, update=True)

@@ -1,4 +1,4 @@
-"""How each worker class has its requests recorded: by the request hooks, or where the application is called."""
+"""The way in which each worker class has its requests recorded: request hooks, or a wrapped application."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._gunicorn import ASGI, GREENLETS, GTHREAD, SYNC, TORNADO, UVICORN, WorkerClass, is_a
 from ..errors import ErrorReporter
-from .recording.endpoints import Resolve
-from .recording.event_loop_hooks import many_at_a_time, one_at_a_time, one_per_thread, with_streams
-from .recording.queue_time import environ_key
+from .recording.event_loop_hooks import many_at_a_time, with_streams
+from .recording.headers import environ_key
+from .recording.labels import Resolve
 from .recording.recorder import Recorder, first_content
-from .recording.request_hooks import Hooks
+from .recording.requests import Requests
+from .recording.sync_hooks import Hooks, one_at_a_time
+from .recording.threaded_hooks import one_per_thread
 
 if TYPE_CHECKING:
     from .asgi.request_recorder import AsgiRequests
@@ -20,10 +22,10 @@ if TYPE_CHECKING:
 MODULES: Final[tuple[tuple[tuple[WorkerClass, ...], tuple[str, ...]], ...]] = (
     (UVICORN, ("asgi.uvicorn", "asgi.request_recorder")),
     ((GREENLETS,), ("wsgi.application",)),
-    ((TORNADO,), ("wsgi.tornado", "asgi.request_recorder")),
+    ((TORNADO,), ("wsgi.tornado",)),
     ((ASGI,), ("asgi.middleware", "asgi.request_recorder")),
 )
-"""Modules of this package that only some classes need. What these import, asyncio first of all, is not for others."""
+"""Modules of this package that only some classes need. The others are not to import asyncio, for one, because of us."""
 
 
 def prepare(worker_class: type) -> None:
@@ -42,18 +44,18 @@ def record(
     errors: ErrorReporter,
     queue_header: str | None,
 ) -> Hooks | None:
-    """Has the requests of this worker recorded, once its application is loaded.
+    """Have the requests of this worker recorded, once its application is loaded.
 
     Args:
         worker: gunicorn's.
         recorder: where they are recorded.
-        find_resolve: finds what names endpoints, among what is loaded when it is called; to be called once.
-        errors: where failures end.
-        queue_header: the header that says since when a request has been waiting.
+        find_resolve: returns what names endpoints, from what is loaded when it is called; to be called once.
+        errors: where failures are reported.
+        queue_header: name of the header with the time at which a proxy passed the request on.
 
     Returns:
-        The request hooks; None where the application is wrapped on its way to the server, or where the class is none
-        that we know: its requests are not counted then.
+        The request hooks; None where the application is wrapped, or where the class is unknown: its requests are then
+        not counted.
     """
     cls: type = type(worker)
     key = environ_key(queue_header) if queue_header else None
@@ -67,19 +69,17 @@ def record(
     if is_a(cls, SYNC):
         return one_at_a_time(recorder, resolve, errors, key)
     if is_a(cls, GTHREAD):
-        return _streams_too(worker, one_per_thread(recorder, resolve, errors, key), errors)
+        return _with_http2(worker, one_per_thread(recorder, resolve, errors, key), errors)
     if is_a(cls, GREENLETS) and getattr(worker, "server_class", None) is None:
-        return _streams_too(worker, many_at_a_time(recorder, resolve, errors, key), errors)
+        return _with_http2(worker, many_at_a_time(recorder, resolve, errors, key), errors)
     if is_a(cls, GREENLETS):
         from .wsgi import application
 
-        application.record(worker, many_at_a_time(recorder, resolve, errors, key))
+        application.record(worker, Requests(recorder, resolve, errors, "wsgi"), key)
     elif is_a(cls, TORNADO):
         from .wsgi import tornado
 
-        tornado.record(
-            worker, _asgi_requests(recorder, resolve, errors, name), many_at_a_time(recorder, resolve, errors, key)
-        )
+        tornado.record(worker, Requests(recorder, resolve, errors, "tornado"), queue_header, key)
     elif is_a(cls, ASGI):
         from .asgi import middleware
 
@@ -95,5 +95,5 @@ def _asgi_requests(
     return AsgiRequests(recorder, resolve, errors, queue_header)
 
 
-def _streams_too(worker: Any, hooks: Hooks, errors: ErrorReporter) -> Hooks:
+def _with_http2(worker: Any, hooks: Hooks, errors: ErrorReporter) -> Hooks:
     return with_streams(hooks, errors) if "h2" in getattr(worker.cfg, "http_protocols", ()) else hooks

@@ -1,4 +1,4 @@
-"""A worker's side as a whole: its slot, its states, and the request hooks made for its kind."""
+"""The runtime of a worker process: its slot, its states, and the request hooks for its class."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from functools import partial
 from typing import Any, Final
 
+from .._gunicorn import handled_signal
 from ..errors import ErrorReporter
 from ..settings import Settings
 from ..shm.layout import (
@@ -32,11 +33,10 @@ from ..shm.reader import SlotReader
 from ..shm.stack_file import SIGNAL, is_signal_in_use
 from .event_loop_lag import LoopTimer
 from .instrument import record
-from .recording.endpoints import resolver
 from .recording.exceptions import watch_error_handling
+from .recording.labels import resolver
 from .recording.recorder import Recorder
-from .recording.request_hooks import PostRequest, PreRequest
-from .signals import handled_signal
+from .recording.sync_hooks import PostRequest, PreRequest
 
 SIGNAL_HOOKS: Final = ("worker_int", "worker_abort")
 """The hooks that run in signal handlers of the worker."""
@@ -64,7 +64,7 @@ class WorkerRuntime:
         errors.publish = self._publish
 
     def ready(self) -> tuple[PreRequest, PostRequest] | None:
-        """The application is loaded: the request hooks for this worker; None if its class has no use for any."""
+        """Start recording, with the application loaded. Return the request hooks; None if the class calls none."""
         watch_error_handling(self._worker, self._recorder, self._errors)
         self._loop_timer.start_with(self._worker)
         if self._header[STACKS] and is_signal_in_use():  # by the application, whose handler must not run
@@ -81,22 +81,22 @@ class WorkerRuntime:
             self._recorder.exporter_error(where)
 
     def message(self, level: str) -> None:
-        """Counts a message to gunicorn's error log. In any thread, and in signal handlers."""
+        """Count a message to gunicorn's error log. Called in any thread, and in signal handlers."""
         self._recorder.message(level)
 
     def interrupted(self) -> None:
-        """In gunicorn's ``worker_int``: from a signal handler or, when a file has changed, the reloader's thread."""
+        """Record why the worker exits. Called in ``worker_int``: in a signal handler or the reloader's thread."""
         number = handled_signal()
         self._cause = CAUSE_SIGNAL + number if number else CAUSE_RELOADER
         self.quitting()
 
     def quitting(self) -> None:
-        """The worker is on its way out. May be in a signal handler."""
+        """Record that the worker exits. May be called in a signal handler."""
         if not self._header[QUIT_AT] and not self._header[ABORT_AT]:
             self._header[QUIT_AT] = time.time()
 
     def aborting(self) -> None:
-        """SIGABRT, as a rule because of the timeout. In a signal handler; once, however often the hook is reached."""
+        """Record a SIGABRT, usually because of the timeout. Called in a signal handler; only the first call counts."""
         if self._header[ABORT_AT]:
             return
         self._header[ABORT_AT] = time.time()
@@ -105,7 +105,7 @@ class WorkerRuntime:
             signal.raise_signal(SIGNAL)
 
     def leaving(self) -> None:
-        """The last thing a worker does in an orderly end: leaves word of its exit code."""
+        """Record cause and code of an orderly exit. Called last."""
         self.quitting()
         self._loop_timer.stop()
         self._header[EXIT_CAUSE] = self._exit_cause()
@@ -125,7 +125,7 @@ class WorkerRuntime:
 
 
 def _exit_code(exc: BaseException | None) -> int:
-    """The exit code, 0 to 255, of a process that this exception is about to end."""
+    """Return the exit code, 0 to 255, of a process that this exception is about to end."""
     if exc is None:
         return 0
     if not isinstance(exc, SystemExit):

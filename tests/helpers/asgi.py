@@ -13,7 +13,7 @@ from gunicorn_prom_hooks.shm.slot import Slot
 from gunicorn_prom_hooks.worker.asgi import middleware
 from gunicorn_prom_hooks.worker.asgi.disconnects import Application, Message, Receive, Scope, Send
 from gunicorn_prom_hooks.worker.asgi.request_recorder import AsgiRequests
-from gunicorn_prom_hooks.worker.recording.endpoints import Resolve
+from gunicorn_prom_hooks.worker.recording.labels import Resolve
 from tests.helpers.recording import Recorded
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}

@@ -14,7 +14,7 @@ from gunicorn.http.wsgi import WSGIErrorsWrapper
 
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.worker.frameworks import FRAMEWORKS, swallowed
-from gunicorn_prom_hooks.worker.recording.endpoints import Resolve, resolver
+from gunicorn_prom_hooks.worker.recording.labels import Resolve, resolver
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *used: str) -> None:

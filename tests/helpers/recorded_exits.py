@@ -25,8 +25,9 @@ from gunicorn_prom_hooks.shm.layout import (
 from gunicorn_prom_hooks.shm.schema import COUNTS, REQUESTS
 from gunicorn_prom_hooks.shm.slot import inflight_start
 from gunicorn_prom_hooks.shm.stack_file import StackFile
-from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time, one_at_a_time
+from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time
 from gunicorn_prom_hooks.worker.recording.recorder import Recorder
+from gunicorn_prom_hooks.worker.recording.sync_hooks import one_at_a_time
 from tests.helpers.recording import GET, handled, new_slot, totals
 from tests.helpers.tracked_workers import Worker
 

@@ -23,11 +23,12 @@ from gunicorn_prom_hooks.shm.index import Entry, SeriesIndex
 from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.schema import COUNTS, REQUESTS, Family
 from gunicorn_prom_hooks.shm.slot import Slot
-from gunicorn_prom_hooks.worker.recording.endpoints import Resolve
-from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time, one_at_a_time, one_per_thread
+from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time
 from gunicorn_prom_hooks.worker.recording.exceptions import watch_error_handling
+from gunicorn_prom_hooks.worker.recording.labels import Resolve
 from gunicorn_prom_hooks.worker.recording.recorder import Recorder
-from gunicorn_prom_hooks.worker.recording.request_hooks import Hooks
+from gunicorn_prom_hooks.worker.recording.sync_hooks import Hooks, one_at_a_time
+from gunicorn_prom_hooks.worker.recording.threaded_hooks import one_per_thread
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 MakeHooks = Callable[[Recorder, Resolve | None, ErrorReporter], Hooks]

@@ -17,8 +17,8 @@ from gunicorn_prom_hooks.shm import layout, schema
 from gunicorn_prom_hooks.status import history, sections
 from gunicorn_prom_hooks.worker.asgi.request_recorder import INCOMPLETE
 from gunicorn_prom_hooks.worker.asgi.uvicorn import ERROR_TYPE
-from gunicorn_prom_hooks.worker.recording import interrupted
-from gunicorn_prom_hooks.worker.recording.queue_time import PLAUSIBLE_SECONDS
+from gunicorn_prom_hooks.worker.recording import exceptions
+from gunicorn_prom_hooks.worker.recording.headers import PLAUSIBLE_SECONDS
 from gunicorn_prom_hooks.worker.recording.recorder import MAX_ERROR_TYPES, METHODS
 from tests.helpers.places import TOP
 
@@ -93,7 +93,7 @@ def test_label_values() -> None:
     assert set(webdav[1].split(", ")) == METHODS - standard
     for reason in ExitReason:
         assert f"`{reason}`" in metrics[metrics.index("**reason** of an exit") :]
-    for error_type in (interrupted.TIMEOUT, interrupted.SHUTDOWN, interrupted.ABORT, INCOMPLETE, ERROR_TYPE):
+    for error_type in (exceptions.TIMEOUT, exceptions.SHUTDOWN, exceptions.ABORT, INCOMPLETE, ERROR_TYPE):
         assert f"`{error_type}`:" in metrics
 
 

@@ -122,12 +122,12 @@ def test_imports_point_down(file: str) -> None:
     [
         ("hooks.py", "from . import install"),
         ("_state.py", "def f():\n    from .hooks import pre_fork"),
-        ("worker/recording/request_hooks.py", "import gunicorn_prom_hooks.master.master"),
+        ("worker/recording/sync_hooks.py", "import gunicorn_prom_hooks.master.master"),
         (
-            "worker/recording/request_hooks.py",
+            "worker/recording/sync_hooks.py",
             "if TYPE_CHECKING:\n    from ...model.server_snapshot import View\n    from ...collectors import registry",
         ),
-        ("worker/recording/request_hooks.py", "from ... import collectors"),
+        ("worker/recording/sync_hooks.py", "from ... import collectors"),
         ("master/master.py", "from ..worker.worker import WorkerSide"),
         ("model/server_snapshot.py", "from ..master import workers"),
         ("shm/slot.py", "from ..collectors import MetricsPage"),

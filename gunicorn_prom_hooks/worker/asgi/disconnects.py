@@ -1,10 +1,12 @@
-"""What an ASGI server tells of its client: still there, or gone."""
+"""Client disconnects, as far as an ASGI server and the exceptions of the application tell of them."""
 
 from __future__ import annotations
 
 from asyncio import CancelledError, current_task
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
+
+from ..._gunicorn import SEND_LENGTH, SEND_SENT
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -13,16 +15,16 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _DISCONNECTS: Final = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted", "WebSocketDisconnect"})
-"""Exceptions, and those derived from them, in which frameworks and servers say that the client is gone. They may be
+"""Exceptions, and those derived from them, with which frameworks and servers report a disconnect. They may be
 wrong: Starlette raises one for every OSError of a streaming response."""
 _MAX_CONTEXTS: Final = 20
-"""So many exceptions are looked at, each raised while the next one was handled."""
+"""Bound of a chain of exceptions, each raised while the next one was handled."""
 
 
 class Listening:
-    """A ``receive`` that records when the application is told that the client is gone.
+    """A ``receive`` that records when the application is told of the disconnect.
 
-    For servers that give a plain function, as gunicorn does for HTTP/2: there is nothing that the news can be read off.
+    For servers whose ``receive`` is a plain function, as gunicorn's for HTTP/2: no object tells of the client.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -30,7 +32,7 @@ class Listening:
         self.disconnected = False
 
     async def receive(self) -> Message:
-        """The next message."""
+        """Return the next message."""
         message = await self._receive()
         if message["type"] in ("http.disconnect", "websocket.disconnect"):
             self.disconnected = True
@@ -38,7 +40,7 @@ class Listening:
 
 
 def is_cut_off(client: Any) -> bool:
-    """Whether the transport has closed itself since it could not write.
+    """Return whether the transport has closed itself since it could not write.
 
     The server hears of that when its loop runs next: an application that sends one piece after the other, and never
     has to wait, comes to the end of its response before. ``client`` is what ``receive`` is a method of.
@@ -59,7 +61,7 @@ def gunicorn_has_sent_all(client: Any, send: Any) -> bool:
         send: the server's.
     """
     variables = dict(zip(send.__code__.co_freevars, send.__closure__ or (), strict=True))
-    length, sent = variables.get("response_length"), variables.get("response_sent")
+    length, sent = variables.get(SEND_LENGTH), variables.get(SEND_SENT)
     return length is not None and sent is not None and length.cell_contents == sent.cell_contents
 
 
@@ -84,7 +86,7 @@ def is_disconnect(exc: BaseException, lost: bool, client: Any = None) -> bool:
         lost: whether the server knows that the client is gone.
         client: what ``receive`` is a method of, if that is known.
     """
-    if isinstance(exc, CancelledError):  # a server on its way out cancels requests, too, and closes their transports
+    if isinstance(exc, CancelledError):  # a server that exits cancels requests and closes their transports
         return lost
     return (isinstance(exc, OSError) or _says_disconnect(exc)) and (lost or is_cut_off(client))
 
@@ -115,7 +117,7 @@ def _says_disconnect(exc: BaseException) -> bool:
 
 
 def is_raised_by_server(exc: BaseException) -> bool:
-    """Whether the server raised this itself, in ``send``: it has refused what the application sent."""
+    """Return whether the server raised this itself, in ``send``, because it refuses what the application sent."""
     traceback, package = exc.__traceback__, ""
     while traceback is not None:
         package = traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0]

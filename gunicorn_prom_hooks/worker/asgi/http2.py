@@ -1,7 +1,7 @@
-"""Requests whose server does not let us see whether the client is gone: HTTP/2 streams of gunicorn's asgi worker.
+"""HTTP/2 streams of gunicorn's asgi worker, where no object tells whether the client has disconnected.
 
-It tells the application, in ``receive``, and it raises an exception when something is sent to who has left. So it is
-waited for what becomes of each message.
+The server tells the application, in ``receive``, and raises an exception when something is sent after the disconnect.
+So the outcome of each message is awaited.
 """
 
 from __future__ import annotations
@@ -9,19 +9,15 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-try:
-    from gunicorn.http2.errors import HTTP2ConnectionError
-
-    _GONE: tuple[type[Exception], ...] = (OSError, HTTP2ConnectionError)
-except ImportError:  # before gunicorn 25
-    _GONE = (OSError,)
-
+from ..._gunicorn import HTTP2_CONNECTION_GONE
 from .disconnects import Application, Listening, Message, Receive, Scope, Send, cancels_itself, was_cancelled
 from .request_recorder import AsgiRequests
 
+_GONE: tuple[type[BaseException], ...] = (OSError, *HTTP2_CONNECTION_GONE)
+
 
 class Streams:
-    """Those of one worker.
+    """The HTTP/2 streams of one worker.
 
     Args:
         app: an ASGI 3 application.
@@ -35,10 +31,9 @@ class Streams:
         self._requests = requests
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Calls the application with a request."""
-        started = monotonic()
+        """Call the application with a request."""
         requests = self._requests
-        begun = requests.begin(scope, started)
+        begun = requests.begin(scope, monotonic())
         if begun is None:
             await self._app(scope, receive, send)
             return
@@ -62,7 +57,7 @@ class Streams:
                     sent += len(body)
                 if status and not message.get("more_body"):
                     ended = True
-                    requests.end(scope, begun, started, status, sent, status)
+                    requests.end(scope, begun, status, sent, status)
             elif kind == "http.response.start":
                 status = message["status"]
 
@@ -72,10 +67,10 @@ class Streams:
             if not ended:
                 ended = True
                 cancelled = cancels_itself(exc, self._worker)
-                # The server cancels what goes on although its client is gone, and may have told nobody before.
+                # The server cancels a stream that goes on after the disconnect, of which it may not have told before.
                 left = client.disconnected or (cancelled and was_cancelled())
-                requests.broken_off(scope, begun, started, status, sent, left, exc, answered=cancelled)
+                requests.broken_off(scope, begun, status, sent, left, exc, answered=cancelled)
             raise
         if not ended:
             ended = True
-            requests.broken_off(scope, begun, started, status, sent, client.disconnected)
+            requests.broken_off(scope, begun, status, sent, client.disconnected)

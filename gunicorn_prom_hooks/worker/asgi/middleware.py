@@ -1,23 +1,22 @@
-"""The application of an ASGI worker, called so that its requests are recorded: gunicorn's asgi worker and uvicorn's.
+"""The wrapped application of gunicorn's asgi worker and of uvicorn's.
 
-No hook tells what an ASGI application answers, and gunicorn's asgi worker is slower where there is one. So the loaded
-application is called through a coroutine, with a ``send`` that looks at the messages as they pass. A request ends with
-the last message of its response's body: what the application goes on to do in the background is none of it.
+No hook tells the response of an ASGI application, and gunicorn's asgi worker is slower with hooks. So the loaded
+application is called through a coroutine, with a ``send`` that reads the messages as they pass. A request ends with the
+last message of its response's body: background tasks of the application are not part of it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
-from ...shm.layout import EXPECTED_COUNT, PATH_REF
-from ...shm.schema import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_SUM
+from ...shm.layout import PATH_REF
 from ..recording.exceptions import CLIENT_GONE
 from ..recording.in_flight import OVERFLOW_AT
-from ..recording.row_cache import NO_ROWS, Rows
+from ..recording.requests import StartedRequest
+from ..recording.rows import NO_ROWS, SMALL, Rows
 from .disconnects import (
     Application,
     Message,
@@ -32,18 +31,18 @@ from .disconnects import (
     uvicorn_has_sent_all,
 )
 from .http2 import Streams
-from .request_recorder import FAST, SMALL, AsgiRequests
+from .request_recorder import AsgiRequests
 from .websockets import Websockets
 
 ENDED: Final = -inf
-"""In place of the status: the request is counted. Asked for by identity, since an application may say any number."""
+"""In place of the status: the request is counted. Compared by identity, since an application may set any number."""
 
 
 class Clients(NamedTuple):
-    """How a server tells that a client is gone: asked of the object that ``receive`` is a method of.
+    """How a server tells of a disconnect: asked of the object that ``receive`` is a method of.
 
     Attributes:
-        are_dropped: whether what the application sends is dropped without a word, since there is nobody to send it to.
+        are_dropped: whether the server silently drops what the application sends, because the client has disconnected.
         have_left: whether the connection is lost, or the server has told the application so; none that the server is
             about to close itself.
         have_all: whether they have been sent as many bytes as the Content-Length says; asked of the server's ``send``,
@@ -115,15 +114,15 @@ def record(worker: Any, requests: AsgiRequests) -> None:
 
 
 def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Clients) -> Application:
-    """The application, with its HTTP requests and websockets recorded, and its lifespan left alone.
+    """Return the application with its HTTP requests and websockets recorded; its lifespan is passed through.
 
-    As in ``request_hooks``, one long function that calls nothing that need not be called.
+    As in ``request_hooks``, one long function with few calls.
 
     Args:
         app: an ASGI 3 application.
         worker: gunicorn's.
         requests: where they are recorded.
-        clients: how its server tells of them.
+        clients: how its server tells of disconnects.
     """
     begin, end, broken_off = requests.begin, requests.end, requests.broken_off
     words, free = requests.recorder.slot.words, requests.in_flight.free
@@ -131,7 +130,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
     resolve, queue_header, errors = requests.resolve, requests.queue_header, requests.errors
     queued = requests.naming.queued
     is_dropped, has_left, has_all, are_cancelled, has_protocol = clients
-    telling = requests.telling
+    header_names, store = requests.header_names, requests.store
     other = {"websocket": Websockets(app, worker, requests).serve}
     stream = Streams(app, worker, requests).serve
     server: type | None = None
@@ -158,7 +157,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
             if begun is None:
                 await app(scope, receive, send)
                 return
-            rows, at = begun
+            _, _, _, rows, at = begun
         request = scope, rows, at, started, client
         status: Any = 0
         sent = 0
@@ -188,11 +187,11 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                     app_status = 0  # the server has refused the headers
                 left = is_disconnect(exc, has_left(client), client)
                 answered = not are_cancelled or cancels_itself(exc, worker)
-                broken_off(scope, (rows, at), started, app_status, sent, left, exc, answered=answered)
+                broken_off(scope, started_request(request), app_status, sent, left, exc, answered=answered)
             raise
         if status is not ENDED:
             app_status, status = status, ENDED
-            broken_off(scope, (rows, at), started, app_status, sent, is_dropped(client))
+            broken_off(scope, started_request(request), app_status, sent, is_dropped(client))
 
     def ending(request: tuple[Scope, Rows, int, float, Any], status: int, sent: int, in_pieces: Send | None) -> None:
         scope, rows, at, started, client = request
@@ -210,7 +209,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
             if sent <= SMALL and not is_gone:
                 row = rows.get(status)
             for name, value in scope["headers"]:
-                if name in telling:
+                if name in header_names:
                     if name == queue_header:
                         since = value.decode("latin-1")
                     else:
@@ -218,28 +217,20 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         except Exception:  # noqa: BLE001 - the application may have put something else there; the long way tells
             row = None
         if row is None:
-            end(scope, (rows, at), started, CLIENT_GONE if is_gone else status, sent, status, None, label)
+            seen = CLIENT_GONE if is_gone else status
+            end(scope, started_request(request), seen, sent, status, None, label)
             return
         if since is not None:
             queued(since, duration)
-        first = row.at
-        if sent:
-            words[first + RESPONSE_SIZE_SUM] = row.sent = row.sent + sent
-        words[first] = row.seconds = row.seconds + duration
-        if duration <= FAST:
-            cell, done = first + FIRST_BUCKET, row.done
-            row.fast = count = row.fast + 1.0
-        else:
-            cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, duration)
-            done = -float(cell)
-            count = words[cell] + 1.0
-        words[at + EXPECTED_COUNT] = count
-        words[at] = done
-        words[cell] = count
+        store(row, at, duration, sent)
         free.append(at)
 
+    def started_request(request: tuple[Scope, Rows, int, float, Any]) -> StartedRequest:
+        scope, rows, at, started, _ = request
+        return StartedRequest(scope.get("method", "GET"), scope["path"], started, rows, at)
+
     def is_known(client: Any) -> bool:
-        """Whether this is what the server's ``receive`` is a method of; learned from the first one."""
+        """Return whether this is what the server's ``receive`` is a method of; learned from the first one."""
         nonlocal server
         try:
             is_dropped(client), has_left(client)

@@ -1,4 +1,4 @@
-"""uvicorn's worker: what uvicorn has made of the application is recorded, as its server calls it."""
+"""uvicorn's worker: the application as uvicorn has loaded it is wrapped."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from ..._gunicorn import UVICORN_LOGGER, UVICORN_REFUSAL
 from ...errors import ErrorReporter
 from ...shm.schema import ERROR_HANDLING, INVALID, OTHER, UNMATCHED
 from ..recording.recorder import Recorder
 from . import middleware
 from .request_recorder import AsgiRequests
 
-REFUSES: Final = "Invalid HTTP request received."
-"""What uvicorn logs, and all that it tells, of a request that it answers with 400 since it cannot parse it."""
 ERROR_TYPE: Final = "InvalidRequest"
 
 
@@ -29,7 +28,7 @@ def record(worker: Any, recorder: Recorder, errors: ErrorReporter, begin: Callab
         errors: where failures end.
         begin: called when the application is there: one that a factory makes is there only when uvicorn has called it.
     """
-    logging.getLogger("uvicorn.error").addFilter(Refusals(recorder, errors))
+    logging.getLogger(UVICORN_LOGGER).addFilter(Refusals(recorder, errors))
     config = worker.config
     load = config.load
 
@@ -58,12 +57,12 @@ class Refusals(logging.Filter):
         self._errors = errors
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Called for each message that the logger's level lets through."""
-        if record.msg == REFUSES:
+        """Count the message if it is a refusal; the logger's level has let it through."""
+        if record.msg == UVICORN_REFUSAL:
             try:
                 error_type = self._recorder.error_type(ERROR_TYPE)
                 self._recorder.count(ERROR_HANDLING, OTHER, UNMATCHED, error_type)
                 self._recorder.count(INVALID, error_type)
-            except Exception:  # noqa: BLE001 - it is somebody's log message that we are in
+            except Exception:  # noqa: BLE001 - a failure must not lose the log message
                 self._errors.report("messages")
         return True

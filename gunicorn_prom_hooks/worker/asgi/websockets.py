@@ -1,7 +1,7 @@
 """Websockets of an ASGI application: how many were opened, and are open.
 
-A websocket is no request: it may last for days. Only a handshake that is refused has an answer with a status, and is
-counted as the request that it is.
+A websocket is no request: it may last for days. Only a refused handshake has a response with a status, and is counted
+as a request.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ...shm.schema import ERROR_HANDLING, WEBSOCKETS
 from ..recording.exceptions import CLIENT_GONE
-from ..recording.request_hooks import NO_STATUS
+from ..recording.requests import NO_STATUS
 from .disconnects import (
     Application,
     Listening,
@@ -27,13 +27,13 @@ from .disconnects import (
 from .request_recorder import AsgiRequests
 
 FORBIDDEN: Final = 403
-"""What the client of a handshake sees that the application closes before it has accepted it."""
+"""Status of a handshake that the application closes before it has accepted it."""
 DENIAL: Final = "websocket.http.response"
 """The extension with which a server lets the application answer a refused handshake itself; else it is forbidden."""
 
 
 class Websockets:
-    """Those of one worker.
+    """The websockets of one worker.
 
     Args:
         app: an ASGI 3 application.
@@ -45,13 +45,12 @@ class Websockets:
         self._app = app
         self._worker = worker
         self._requests = requests
-        # gunicorn forbids what the application leaves without a word; to uvicorn that is a mistake.
-        self._without_a_word = FORBIDDEN if hasattr(worker, "asgi") else NO_STATUS
+        # Of a handshake that the application leaves open: gunicorn forbids it, to uvicorn it is an error.
+        self._default_status = FORBIDDEN if hasattr(worker, "asgi") else NO_STATUS
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Calls the application with a websocket."""
-        started = monotonic()
-        begun = self._requests.begin(scope, started)
+        """Call the application with a websocket."""
+        begun = self._requests.begin(scope, monotonic())
         cell: int | None = None
         status = 0
         client, listening = getattr(receive, "__self__", None), Listening(receive)
@@ -64,7 +63,7 @@ class Websockets:
             try:
                 await send(message)
             except Exception as error:
-                # uvloop raises RuntimeError where it is lost. One that the application closes says nothing.
+                # uvloop raises RuntimeError on a lost connection. A close by the application tells nothing.
                 if isinstance(error, OSError) or (not closes and is_cut_off(client)):
                     listening.disconnected, refused = True, error
                 raise
@@ -72,7 +71,7 @@ class Websockets:
                 return
             kind = message["type"]
             if kind == "websocket.accept":
-                self._requests.drop(begun, started)
+                self._requests.drop(begun)
                 begun, cell = None, self._open(scope)
             elif kind == f"{DENIAL}.start":
                 status = message["status"] if DENIAL in (scope.get("extensions") or ()) else FORBIDDEN
@@ -86,24 +85,24 @@ class Websockets:
             lost = listening.disconnected or (cancelled and is_cut_off(client))
             left = is_disconnect(exc, lost) or exc is refused
             if begun is not None:
-                if not status and isinstance(exc, Exception):  # the server's own, perhaps: there is nobody to accept
+                if not status and isinstance(exc, Exception):  # it may be the server's: the client has disconnected
                     left = left or is_cut_off(client)
                 if left or cancelled or isinstance(exc, Exception):
-                    seen = status or (self._without_a_word if cancelled else NO_STATUS)
+                    seen = status or (self._default_status if cancelled else NO_STATUS)
                     error_type = None if left else error_type_of(exc)
-                    self._requests.end(scope, begun, started, CLIENT_GONE if left else seen, 0, status, error_type)
+                    self._requests.end(scope, begun, CLIENT_GONE if left else seen, 0, status, error_type)
             elif isinstance(exc, Exception) and not left:
                 self._failed(scope, error_type_of(exc))
             raise
         else:
             if begun is not None:
-                self._requests.end(scope, begun, started, status or self._without_a_word, 0, status)
+                self._requests.end(scope, begun, status or self._default_status, 0, status)
         finally:
             if cell is not None:
                 self._requests.recorder.slot.cells[cell + 1] += 1.0
 
     def _open(self, scope: Scope) -> int | None:
-        """One more is open; the first of the cells in which it is counted."""
+        """Count an opened websocket. Return the first of its cells."""
         requests = self._requests
         try:
             label = None if requests.resolve is None else requests.resolve(scope)
@@ -115,7 +114,7 @@ class Websockets:
             return None
 
     def _failed(self, scope: Scope, error_type: str) -> None:
-        """The application has raised an exception in an open websocket."""
+        """Count an exception of the application in an open websocket."""
         requests = self._requests
         try:
             label = None if requests.resolve is None else requests.resolve(scope)

@@ -11,8 +11,8 @@ from .annotations import ERROR, notes
 class Framework(Protocol):
     """What a module of this package has. It never imports the framework: it takes it from ``sys.modules``.
 
-    What a framework tells while it is at a request is left in the environ or the scope, see ``annotations``; the
-    exceptions that it makes a response of, too. ``route`` is then ``annotations.noted``. Where the framework leaves
+    What a framework tells during a request is left in the environ or the scope, see ``annotations``; so are the
+    exceptions that it turns into a response. ``route`` is then ``annotations.noted``. Where the framework leaves
     something there itself, ``route`` reads that.
     """
 
@@ -21,10 +21,10 @@ class Framework(Protocol):
         """The name in ``sys.modules`` that tells that the application uses the framework."""
 
     def prepare(self) -> None:
-        """Called once in each worker whose application uses the framework, when the application is loaded."""
+        """Add the hooks, once in each worker whose application uses the framework, when that is loaded."""
 
     def route(self, given: Mapping[str, Any], /) -> str | None:
-        """The route template of a request that is over.
+        """Return the route template of a request that has ended.
 
         Args:
             given: WSGI environ or ASGI scope, as it was handed to the application.
@@ -36,7 +36,7 @@ class Framework(Protocol):
 
 
 FRAMEWORKS: Final[tuple[Framework, ...]] = (flask, quart, django, falcon, pyramid, bottle, litestar, starlette)
-"""Those that leave notes come first: mounted in one of the others, they know the request better."""
+"""Those that leave annotations come first: mounted in one of the others, they know the request better."""
 
 
 def swallowed(given: Mapping[str, Any]) -> str | None:

@@ -1,12 +1,13 @@
-"""Notes on a request, left by the hooks in frameworks for the end of the request.
+"""Annotations of a request, left by hooks in frameworks for its end, and the objects that such hooks are added to.
 
-They are kept in an object of the server's that is made for each request and that every shallow copy of the environ or
-scope shares. So they survive a middleware that hands on a copy. The keys are the same for all frameworks. If several
-frameworks handle a request, the last note counts: that of the mounted application, or of the one tried last.
+Annotations are kept in an object that the server makes for each request, and that every shallow copy of the environ or
+scope shares. So they survive a middleware that passes on a copy. The keys are the same for all frameworks. If several
+frameworks handle a request, the last annotation counts: that of the mounted application, or of the one tried last.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from ...shm.schema import UNMATCHED
 
 ROUTE: Final = "gunicorn_prom_hooks.route"
 ERROR: Final = "gunicorn_prom_hooks.error"
+_KNOWN: Final = "gunicorn_prom_hooks"
+"""Attribute of an object that ``new_instances`` has returned before."""
 NOTES: Final = "gunicorn_prom_hooks.notes"
 """Key in the WSGI environ of a dict for notes, for servers that share ``wsgi.errors`` among requests."""
 
@@ -68,3 +71,37 @@ def note_no_route(given: MutableMapping[str, Any], status: int) -> None:
 def note_error(given: MutableMapping[str, Any], exc: BaseException) -> None:
     """Note an exception that the framework is about to turn into a response."""
     notes(given)[ERROR] = type(exc).__name__
+
+
+def instances(base: type) -> list[Any]:
+    """Return all objects of that class and of those derived from it.
+
+    The garbage collector lists the objects that refer to a class. It only reads: memory that a worker shares with the
+    master stays shared. Objects that ``gc.freeze()`` has hidden are put back meanwhile, which only joins two lists.
+    """
+    classes: set[type] = set()
+    new: list[type] = [base]
+    while new:
+        cls = new.pop()
+        if cls not in classes:
+            classes.add(cls)
+            new += type.__subclasses__(cls)
+    frozen, enabled = gc.get_freeze_count() > 0, gc.isenabled()
+    if frozen:
+        gc.disable()
+        gc.unfreeze()
+    try:
+        return [found for found in gc.get_referrers(*classes) if type(found) in classes]
+    finally:
+        if frozen:
+            gc.freeze()
+            if enabled:
+                gc.enable()
+
+
+def new_instances(base: type) -> list[Any]:
+    """Return those objects that have not been returned before, so that a hook is added to each only once."""
+    found = [each for each in instances(base) if _KNOWN not in vars(each)]
+    for each in found:
+        vars(each)[_KNOWN] = True
+    return found

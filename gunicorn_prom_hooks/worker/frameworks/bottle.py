@@ -1,6 +1,6 @@
 """Bottle: a hook, added with Bottle's own ``add_hook``, reads the route that Bottle has left in its environ.
 
-Bottle tells no one of the exceptions that it answers with a 500.
+Bottle does not tell of exceptions that it turns into a 500.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .annotations import note_no_route, note_route, noted
-from .instances import new_instances
+from .annotations import new_instances, note_no_route, note_route, noted
 
 MODULE = "bottle"
 route = noted

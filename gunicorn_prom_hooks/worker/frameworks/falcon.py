@@ -10,8 +10,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from .annotations import note_error, note_no_route, note_route, noted
-from .instances import instances
+from .annotations import instances, note_error, note_no_route, note_route, noted
 
 MODULE = "falcon"
 route = noted
@@ -21,7 +20,7 @@ class NotesRoute:
     """The middleware of a WSGI application."""
 
     def process_response(self, req: Any, resp: Any, resource: object, req_succeeded: bool) -> None:
-        """Called by Falcon for every request, whatever came of it."""
+        """Annotate the request. Falcon calls this for every request, failed or not."""
         try:
             environ, template = req.env, req.uri_template
             if template is None:  # a sink, a static route, a middleware that answers, or no route
@@ -36,7 +35,7 @@ class NotesRouteAsync:
     """The middleware of an ASGI application, whose routes are matched with the whole path."""
 
     async def process_response(self, req: Any, resp: Any, resource: object, req_succeeded: bool) -> None:
-        """Called by Falcon for every request, whatever came of it."""
+        """Annotate the request. Falcon calls this for every request, failed or not."""
         with suppress(Exception):
             if req.uri_template is None:
                 note_no_route(req.scope, resp.status_code)
@@ -45,7 +44,7 @@ class NotesRouteAsync:
 
 
 def prepare() -> None:
-    """Adds the middleware to every Falcon application in this process."""
+    """Add the middleware to every Falcon application in this process."""
     asgi = sys.modules.get("falcon.asgi")
     for app in instances(sys.modules[MODULE].App):
         is_async = asgi is not None and isinstance(app, asgi.App)

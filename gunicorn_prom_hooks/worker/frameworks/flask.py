@@ -15,7 +15,7 @@ route = noted
 
 
 def prepare() -> None:
-    """Listens to Flask's own signals, of every Flask application in this process."""
+    """Connect to Flask's own signals, of every Flask application in this process."""
     flask = sys.modules[MODULE]
     flask.request_started.connect(_note_rule, weak=False)
     flask.got_request_exception.connect(_note_error, weak=False)

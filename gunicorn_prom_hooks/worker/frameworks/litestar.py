@@ -1,6 +1,6 @@
 """Litestar: it leaves the template in the scope, and calls hooks of the application with exceptions.
 
-Its ``asgi_handler`` is called through a function of ours that notes the scope, which may be a copy of the server's.
+Its ``asgi_handler`` is called through a function that notes the scope, which may be a copy of the server's.
 No class is changed.
 """
 
@@ -12,8 +12,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
-from .annotations import note_error, note_route, noted, notes
-from .instances import instances
+from .annotations import instances, note_error, note_route, noted, notes
 
 MODULE = "litestar.app"
 REACHED: Final = "gunicorn_prom_hooks.litestar"

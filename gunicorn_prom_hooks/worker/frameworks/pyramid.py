@@ -1,7 +1,7 @@
 """Pyramid: the route that its router left on the request, and the exception that an exception view has answered.
 
 Pyramid's events would tell as much, but an application without subscribers then pays for four of them per request. So
-``handle_request`` of each router object is called through a function of ours that looks at the request afterwards. No
+``handle_request`` of each router object is called through a function that reads the request afterwards. No
 class is changed. Where no route matches, Pyramid goes on with traversal: that there is none tells nothing.
 """
 
@@ -10,15 +10,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .annotations import note_error, note_route, noted
-from .instances import new_instances
+from .annotations import new_instances, note_error, note_route, noted
 
 MODULE = "pyramid.router"
 route = noted
 
 
 def prepare() -> None:
-    """Looks over the shoulder of every Pyramid application in this process."""
+    """Watch every Pyramid application in this process."""
     for router in new_instances(sys.modules[MODULE].Router):
         _watch(router)
 

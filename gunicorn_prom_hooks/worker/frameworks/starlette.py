@@ -2,7 +2,7 @@
 
 All routers of an application work on one and the same scope, which may be a copy of the server's. ``endpoint`` in it
 is always that of the innermost route; ``route`` is set by Starlette 1 and by FastAPI's own routes, and may be that of
-an outer one. The ``middleware_stack`` of each router object is called through a coroutine of ours that notes the scope
+an outer one. The ``middleware_stack`` of each router object is called through a coroutine that notes the scope
 and what the router raises, and the exception handlers of each application object through functions that note what they
 are given. No class is changed.
 """
@@ -16,8 +16,7 @@ from typing import Any, Final
 
 from ...paths import normalize_path
 from ...shm.schema import UNMATCHED
-from .annotations import note_error, noted, notes
-from .instances import new_instances
+from .annotations import new_instances, note_error, noted, notes
 
 MODULE = "starlette.routing"
 REACHED: Final = "gunicorn_prom_hooks.starlette"
@@ -185,7 +184,7 @@ def _of_endpoint(routes: Iterable[Any], endpoint: Any, depth: int) -> Iterator[A
 
 
 def _mount(scope: Mapping[str, Any], own: Iterable[str]) -> str:
-    """What the path begins with before that of the route: the mounts, with their parameters put back.
+    """Return the start of the path, before that of the route: the mounts, with their parameters put back.
 
     Args:
         scope: of the request.

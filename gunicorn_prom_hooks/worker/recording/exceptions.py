@@ -1,41 +1,89 @@
-"""What went wrong with a request: the exception behind it, and the status the client saw."""
+"""Exceptions that end requests: their error_type, the status that the client saw, gunicorn's error handling."""
 
 from __future__ import annotations
 
 import errno
 import select
+import sys
 from ssl import SSL_ERROR_EOF, SSLError
+from time import monotonic
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Final
 
 from gunicorn.http.errors import ConfigurationProblem, NoMoreData, ParseException
 from gunicorn.http.wsgi import FileWrapper
+from gunicorn.workers.base import Worker
 
-try:
-    from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ProtocolError, HTTP2StreamError
-
-    _STREAM_GONE: tuple[type[Exception], ...] = (HTTP2ConnectionError, HTTP2ProtocolError, HTTP2StreamError)
-except ImportError:  # before gunicorn 25
-    _STREAM_GONE = ()
-
+from ..._gunicorn import ABORT_HANDLER, HTTP2_GONE, PYWSGI, QUIT_HANDLER, WORKERS_PACKAGE
 from ...concurrency import unpatched
 from ...errors import ErrorReporter
 from ...shm.schema import ERROR_HANDLING, INVALID, UNMATCHED
-from .interrupted import error_type_of
 from .recorder import Recorder, method_label
 
-CLIENT_GONE = 499
-"""Status of a request whose client left before it had the whole response; nginx's number for it."""
+CLIENT_GONE: Final = 499
+"""Status of a request whose client disconnected before it had the whole response; nginx's number for it."""
+TIMEOUT: Final = "timeout"
+ABORT: Final = "abort"
+SHUTDOWN: Final = "shutdown"
+"""error_type of a request that a signal to its worker ended: SIGABRT at gunicorn's timeout, any other SIGABRT, and
+SIGINT or SIGQUIT."""
 
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT})
 _TRANSPORTS = frozenset({"socket", "ssl", "gevent", "selectors"})
-_PYWSGI = "gevent.pywsgi"
-"""The server of gunicorn's gevent_pywsgi worker, which is no transport."""
 _MAX_PENDING = 128
+_MAX_CONTEXTS: Final = 20
+"""Bound of a chain of exceptions, each raised while the next one was handled."""
+
+
+def interrupted_by(exc: BaseException | None) -> str:
+    """Return which signal to the worker ended the request, as an error_type; empty if none did.
+
+    gunicorn's signal handlers raise ``SystemExit`` in whatever the worker is processing. It may come out as another
+    exception, raised while that one was handled.
+    """
+    for _ in range(_MAX_CONTEXTS):
+        if exc is None:
+            break
+        traceback = exc.__traceback__
+        while traceback is not None:
+            frame = traceback.tb_frame
+            if frame.f_code.co_name in (ABORT_HANDLER, QUIT_HANDLER):
+                worker = frame.f_locals.get("self")
+                if isinstance(worker, Worker):
+                    return SHUTDOWN if frame.f_code.co_name == QUIT_HANDLER else _aborted_by(worker)
+            traceback = traceback.tb_next
+        exc = exc.__context__
+    return ""
+
+
+def _aborted_by(worker: Worker) -> str:
+    """Return whether a SIGABRT was the master's: it sends one when the worker's heartbeat is older than the timeout."""
+    timeout = worker.cfg.timeout
+    try:
+        return TIMEOUT if timeout and monotonic() - worker.tmp.last_update() > timeout else ABORT
+    except (OSError, ValueError):  # the heartbeat's file is closed
+        return TIMEOUT
+
+
+def error_type_of(exc: BaseException) -> str:
+    """Return the error_type of a request that ended with this exception."""
+    return interrupted_by(exc) or type(exc).__name__
+
+
+def is_cut_off(exc: BaseException, worker: Any) -> bool:
+    """Return whether gunicorn's gevent worker, as it exits, ends this request without a response.
+
+    It does so with ``SystemExit`` out of a signal handler, and with ``GreenletExit`` when ``graceful_timeout`` is over.
+    Any other exception is the application's, also in a worker that is exiting.
+    """
+    if isinstance(exc, Exception) or worker.alive:
+        return False
+    greenlet = sys.modules.get("greenlet")
+    return (greenlet is not None and isinstance(exc, greenlet.GreenletExit)) or interrupted_by(exc) != ""
 
 
 def real_exception(exc: BaseException) -> BaseException:
-    """The application's exception.
+    """Return the application's exception.
 
     Where the response had begun, gunicorn logs the exception and raises ``StopIteration`` in its place.
     """
@@ -45,14 +93,14 @@ def real_exception(exc: BaseException) -> BaseException:
 
 
 def is_connection_close(exc: BaseException) -> bool:
-    """Whether gunicorn raised this itself, after a complete response, to close the connection.
+    """Return whether gunicorn raised this itself, after a complete response, to close the connection.
 
-    Its gevent worker does, with a bare ``StopIteration``, for every request that is the last one of its connection.
+    Its gevent worker raises a bare ``StopIteration`` for the last request of each connection.
     """
     if not isinstance(exc, StopIteration) or exc.__context__ is not None:
         return False
     traceback = exc.__traceback__
-    if traceback is not None and traceback.tb_next is None:  # raised where we are called from, as it always is
+    if traceback is not None and traceback.tb_next is None:  # raised in the caller of the hook, as it always is
         return str(traceback.tb_frame.f_globals.get("__name__")).startswith("gunicorn.")
     return _raised_in(traceback) == "gunicorn"
 
@@ -67,11 +115,11 @@ def is_client_disconnect(exc: BaseException, sock: Any = None) -> bool:
         exc: what ended the request.
         sock: the client's socket, if it is known.
     """
-    if isinstance(exc, (NoMoreData, *_STREAM_GONE)):
+    if isinstance(exc, (NoMoreData, *HTTP2_GONE)):
         return True
-    if type(exc) is OSError and exc.errno is None:  # as gevent's server says that a request body is cut short
+    if type(exc) is OSError and exc.errno is None:  # gevent.pywsgi raises this for a request body that is cut short
         frame = _innermost(exc.__traceback__)
-        return frame is not None and _module(frame) == _PYWSGI
+        return frame is not None and _module(frame) == PYWSGI
     if not isinstance(exc, OSError) or not (isinstance(exc, SSLError) or exc.errno in _GONE):
         return False
     return _is_servers_own(exc.__traceback__) and (isinstance(exc, SSLError) or _is_over(sock))
@@ -87,9 +135,9 @@ def _is_servers_own(traceback: TracebackType | None) -> bool:
     if frame is None:
         return True
     name = _module(frame)
-    if name == _PYWSGI:
+    if name == PYWSGI:
         return True
-    if not name.startswith("gunicorn.") or name.startswith("gunicorn.workers."):
+    if not name.startswith("gunicorn.") or name.startswith(WORKERS_PACKAGE):
         return False
     return not isinstance(frame.f_locals.get("self"), FileWrapper)
 
@@ -104,27 +152,26 @@ def _is_over(sock: Any) -> bool:
         return True
 
 
-def _connection_is_gone(exc: BaseException, resp: Any) -> bool:
-    """Whether the client had ended the HTTP/2 connection before it was sent what this exception kept from it.
+def _connection_is_gone(exc: BaseException, connection: Any) -> bool:
+    """Return whether the client had ended the HTTP/2 connection before this exception kept the response from it.
 
-    gunicorn learns of a GOAWAY as it reads it, and of what that means only when h2 refuses to send anything more.
+    gunicorn reads a GOAWAY without noticing that the connection is over: h2 then refuses to send anything more.
     """
-    connection = getattr(resp, "h2_conn", None)
     return connection is not None and connection.is_closed and _raised_in(exc.__traceback__) == "h2"
 
 
 def _raised_in(traceback: TracebackType | None) -> str:
-    """Top-level package of the innermost frame that is not the transport itself; empty if there is none."""
+    """Return the top-level package of the innermost frame that is not the transport itself; empty if there is none."""
     frame = _innermost(traceback)
     return "" if frame is None else _module(frame).partition(".")[0]
 
 
 def _innermost(traceback: TracebackType | None) -> FrameType | None:
-    """The innermost frame that is not the transport itself."""
+    """Return the innermost frame that is not the transport itself."""
     found = None
     while traceback is not None:
         name = _module(traceback.tb_frame)
-        if name.partition(".")[0] not in _TRANSPORTS or name == _PYWSGI:
+        if name.partition(".")[0] not in _TRANSPORTS or name == PYWSGI:
             found = traceback.tb_frame
         traceback = traceback.tb_next
     return found
@@ -134,13 +181,20 @@ def _module(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", ""))
 
 
-def status_of(exc: BaseException, resp: Any) -> int:
-    """The status that the client saw of a request that ended with this exception."""
-    if is_client_disconnect(exc, getattr(resp, "sock", None)) or _connection_is_gone(exc, resp):
+def status_of(exc: BaseException, seen: int | None, sock: Any = None, connection: Any = None) -> int:
+    """Return the status that the client saw of a request that ended with this exception.
+
+    Args:
+        exc: the application's, or the server's.
+        seen: the status that was sent already, if one was.
+        sock: the client's socket, if it is known.
+        connection: the HTTP/2 connection, if it is one.
+    """
+    if is_client_disconnect(exc, sock) or _connection_is_gone(exc, connection):
         return CLIENT_GONE
-    if resp is not None and resp.headers_sent:
-        return int(getattr(resp, "status_code", 500))
-    if isinstance(exc, SSLError):  # gunicorn takes even the application's own for the client's, and forbids
+    if seen is not None:
+        return int(seen)
+    if isinstance(exc, SSLError):  # gunicorn takes even the application's for the client's, and forbids
         return 403 if _reaches_error_handling(exc) else 500
     if is_clients_fault(exc):
         return int(getattr(exc, "code", 400))
@@ -148,8 +202,8 @@ def status_of(exc: BaseException, resp: Any) -> int:
 
 
 def is_clients_fault(exc: BaseException) -> bool:
-    """Whether the server refuses a request for what is wrong with the request itself."""
-    if type(exc).__module__ == _PYWSGI:  # its exceptions are all of this kind
+    """Return whether the server refuses a request because the request itself is wrong."""
+    if type(exc).__module__ == PYWSGI:  # its exceptions are all of this kind
         return True
     if isinstance(exc, ConfigurationProblem) or type(exc).__name__.startswith("InvalidResponseHeader"):
         return False
@@ -157,9 +211,9 @@ def is_clients_fault(exc: BaseException) -> bool:
 
 
 def remember_failing(recorder: Recorder, req: Any, labels: tuple[str, str], raised: BaseException) -> None:
-    """Keeps the labels of a request whose exception goes on to gunicorn, in case it reaches its error handling.
+    """Keep the labels of a request whose exception goes on to gunicorn, in case it reaches gunicorn's error handling.
 
-    That of an HTTP/2 stream always does, and nothing is called that would tell.
+    The exception of an HTTP/2 stream always does, without a call of ``handle_error``: it is counted here.
     """
     if hasattr(req, "stream"):
         recorder.count(ERROR_HANDLING, *labels, recorder.error_type(error_type_of(raised)))
@@ -170,17 +224,17 @@ def remember_failing(recorder: Recorder, req: Any, labels: tuple[str, str], rais
 
 
 def _reaches_error_handling(raised: BaseException) -> bool:
-    """Whether gunicorn calls ``handle_error`` for what came out of a request; the rest only ends the connection."""
+    """Return whether gunicorn calls ``handle_error`` for this exception; others only end the connection."""
     if isinstance(raised, SSLError):
         return raised.args[:1] != (SSL_ERROR_EOF,)
     return not isinstance(raised, (StopIteration, OSError))
 
 
 def watch_error_handling(worker: Any, recorder: Recorder, errors: ErrorReporter) -> None:
-    """Counts what reaches gunicorn's error handling in this worker, malformed requests included.
+    """Count what reaches gunicorn's error handling in this worker, malformed requests included.
 
-    No hook tells: a request that cannot be parsed calls none. The log tells, but only at the log levels that let it
-    through. So the worker object's own ``handle_error`` is called through a function that counts first.
+    A request that cannot be parsed calls no hook, and is logged only at some log levels. So the worker object's own
+    ``handle_error`` is called through a function that counts first.
     """
     handle_error = getattr(worker, "handle_error", None)
     if handle_error is None:

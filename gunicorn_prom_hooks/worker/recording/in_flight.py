@@ -1,10 +1,18 @@
-"""Places in the in-flight table for workers that have many requests in progress on one thread."""
+"""The in-flight table of workers that have many requests in progress on one thread."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from ...shm.layout import INFLIGHT_ENTRIES, OVERFLOW_ENTRY, PATH_REF, UNTRACKED, UNTRACKED_PAIRS
+from ...shm.layout import (
+    INFLIGHT_ENTRIES,
+    INTERRUPTED_REQUEST,
+    INTERRUPTED_START,
+    OVERFLOW_ENTRY,
+    PATH_REF,
+    UNTRACKED,
+    UNTRACKED_PAIRS,
+)
 from ...shm.schema import OTHER
 from ...shm.slot import Slot, inflight_start, write_out
 from .recorder import METHOD_BYTES
@@ -14,9 +22,9 @@ _OTHER: Final = OTHER.encode()
 
 
 class UntrackedRequests:
-    """The requests in progress that found no free entry: their number, and the sum of their starts.
+    """The requests in progress without an entry: their number, and the sum of their starts.
 
-    Not locked. Of a worker with threads the caller holds the recorder's lock.
+    Not locked. In a worker with threads the caller holds the recorder's lock.
     """
 
     def __init__(self, slot: Slot) -> None:
@@ -35,7 +43,7 @@ class UntrackedRequests:
     def remove(self, started: float) -> None:
         """Remove a request that has ended, by the start with which it was added."""
         self._number -= 1
-        self._starts = self._starts - started if self._number else 0.0  # with none left, rounding errors end, too
+        self._starts = self._starts - started if self._number else 0.0  # with none left, rounding errors end as well
         self._publish()
 
     def _publish(self) -> None:
@@ -45,15 +53,15 @@ class UntrackedRequests:
         header[pair] = self._number
         header[pair + 1] = self._starts
         header[UNTRACKED] = changes
-        # Only now: until then this entry and the number of changes tell that the request is answered and still counted.
+        # Last: until then this entry and the number of changes tell that the request is answered and still counted.
         words[OVERFLOW_AT] = 0.0
         words[OVERFLOW_AT + PATH_REF] = changes
 
 
 class InFlightTable:
-    """The entries that are free, by where their start is among the slot's doubles.
+    """The free entries of the table, each by its start among the slot's doubles.
 
-    Requests that find none are only counted, see ``UntrackedRequests``.
+    Requests that find no free entry are only counted, see ``UntrackedRequests``.
     """
 
     def __init__(self, slot: Slot) -> None:
@@ -62,13 +70,13 @@ class InFlightTable:
         self._slot = slot
         self._words = slot.words
 
-    def enter(self, method: str, path: str, known: float, started: float) -> int:
-        """A request begins: the place among the slot's doubles of the start of its entry.
+    def add(self, method: str, path: str, known: float, started: float) -> int:
+        """Add a request. Return the start of its entry, among the slot's doubles.
 
         Args:
             method: of the request.
             path: of the request.
-            known: what stands for both of them; 0.0: they are written out.
+            known: the entry's ``PATH_REF``; 0.0: method and path are written as text.
             started: in seconds of the monotonic clock.
         """
         if not self.free:
@@ -83,10 +91,16 @@ class InFlightTable:
         self.free.pop()
         return at
 
-    def leave(self, at: int, started: float) -> None:
-        """The request that had this place, and began at this time of the monotonic clock, has ended."""
+    def remove(self, at: int, started: float) -> None:
+        """Remove the request with this entry, which began at this time of the monotonic clock."""
         if at == OVERFLOW_AT:
             self.untracked.remove(started)
         else:
             self._words[at] = 0.0
             self.free.append(at)
+
+
+def mark_interrupted(slot: Slot, at: int) -> None:
+    """Record for the master that a signal ended the request whose in-flight entry starts at ``at``, and the worker."""
+    slot.header[INTERRUPTED_START] = slot.words[at]
+    slot.header[INTERRUPTED_REQUEST] = at

@@ -1,4 +1,4 @@
-"""Where a worker's numbers go: label values to cells of its slot, within fixed bounds.
+"""The recorder of a worker: from label values to cells of its slot, within fixed bounds.
 
 No method here locks. With more than one thread the callers hold ``lock`` around every call and every store.
 """
@@ -29,10 +29,10 @@ from ...shm.schema import (
     QUEUE,
     REQUESTS,
     RESPONSE_SIZE_SUM,
-    UNKNOWN_SIZE,
     UNMATCHED,
     WEBSOCKETS,
     Family,
+    size_label,
 )
 from ...shm.slot import Content, Slot, SlotFull, SlotWriter
 
@@ -115,9 +115,9 @@ class Recorder:
         """Where the cells of ``LOOP_LAG`` start, among the doubles of the slot."""
 
     def row(self, method: str, endpoint: str, status: int, request_size: int, response_size: int) -> Row:
-        """The row of requests with these labels; sizes are classes."""
+        """Return the row of requests with these labels; sizes are classes."""
         # An application may answer with a member of an enumeration: a number with a text of its own.
-        labels = method, endpoint, str(int(status)), str(request_size), str(response_size)
+        labels = method, endpoint, str(int(status)), size_label(request_size), size_label(response_size)
         at = CELLS_AT // 8 + self._cells(REQUESTS, labels)
         row = self._rows.get(at)
         if row is None:
@@ -125,7 +125,7 @@ class Recorder:
         return row
 
     def path(self, method: str, path: str) -> float:
-        """What stands for this request in the in-flight table; 0.0 if it must be written out there."""
+        """Return the ``PATH_REF`` of method and path for the in-flight table; 0.0 if they must be written as text."""
         labels = method, path
         if labels != tuple(map(clean_label, labels)):
             return 0.0
@@ -137,28 +137,28 @@ class Recorder:
             return 0.0
 
     def message(self, level: str) -> None:
-        """Counts a log message. It takes the lock itself: anything may log, anywhere."""
+        """Count a log message, with the lock held: any code may log."""
         with self.lock:
             self.slot.cells[self._messages[level,]] += 1.0
 
     def count(self, family: Family, *labels: str) -> None:
-        """Adds one to a series of a family that has one cell."""
+        """Add one to a series of a family that has one cell."""
         self.slot.cells[self._cells(family, labels)] += 1.0
 
     def place(self, family: Family, *labels: str) -> int:
-        """The first cell of a series, among the cells of the slot."""
+        """Return the first cell of a series, among the cells of the slot."""
         return self._cells(family, labels)
 
     def endpoint(self, value: str) -> str:
-        """The value as the label may carry it; ``<other>`` if there are too many already."""
+        """Return the value as the label may carry it; ``<other>`` if there are too many already."""
         return self._capped("endpoint", value)
 
     def error_type(self, value: str) -> str:
-        """The value as the label may carry it; ``<other>`` if there are too many already."""
+        """Return the value as the label may carry it; ``<other>`` if there are too many already."""
         return self._capped("error_type", value)
 
     def exporter_error(self, where: str) -> None:
-        """Counts a failure of our own. It takes the lock itself, which whoever failed may hold."""
+        """Count a failure of this package, with the lock held, which the failed code may hold already."""
         with self.lock:
             self.slot.cells[self._writer.add(EXPORTER_ERRORS.number, (where,), 1, essential=True)] += 1.0
 
@@ -211,8 +211,5 @@ def first_content() -> Content:
 
 
 def method_label(method: str | None) -> str:
-    """The label value for a request method; malformed requests have none."""
+    """Return the label value of a request method; malformed requests have none."""
     return method if method in METHODS else OTHER
-
-
-assert UNKNOWN_SIZE < 10  # noqa: S101 - a size class is one digit in the directory

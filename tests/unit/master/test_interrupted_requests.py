@@ -12,8 +12,9 @@ from gunicorn_prom_hooks.shm.layout import (
     INFLIGHT_ENTRIES,
 )
 from gunicorn_prom_hooks.shm.slot import inflight_start
-from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time, one_at_a_time
+from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time
 from gunicorn_prom_hooks.worker.recording.recorder import Recorder
+from gunicorn_prom_hooks.worker.recording.sync_hooks import one_at_a_time
 from tests.helpers.recorded_exits import (
     EXITED_AT,
     ExitBench,

@@ -21,9 +21,9 @@ from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.layout import EXIT_MARK, RUNNING_AT
 from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.schema import COUNTS, FAILED, MAX_PATHS, OVERFLOWED, REQUESTS
-from gunicorn_prom_hooks.worker.recording.event_loop_hooks import one_at_a_time
 from gunicorn_prom_hooks.worker.recording.in_flight import UntrackedRequests
 from gunicorn_prom_hooks.worker.recording.recorder import MAX_ERROR_TYPES, Recorder
+from gunicorn_prom_hooks.worker.recording.sync_hooks import one_at_a_time
 from tests.helpers.recording import Recorded, handled
 from tests.helpers.snapshots import begin, one, request, samples
 

@@ -11,7 +11,7 @@ from greenlet import GreenletExit  # type: ignore[import-untyped]
 from gunicorn_prom_hooks.shm.layout import INFLIGHT_ENTRIES
 from gunicorn_prom_hooks.shm.schema import FAILED
 from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time
-from gunicorn_prom_hooks.worker.recording.interrupted import is_cut_off
+from gunicorn_prom_hooks.worker.recording.exceptions import is_cut_off
 from tests.helpers.recording import GET, Recorded, handled, interruption
 
 CUTS = (interruption("handle_quit"), interruption("handle_abort"), GreenletExit())

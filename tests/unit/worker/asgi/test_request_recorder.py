@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gunicorn_prom_hooks.shm.layout import INFLIGHT_ENTRIES
+from gunicorn_prom_hooks.shm.schema import REQUEST_SIZE_SUM, REQUESTS
 from gunicorn_prom_hooks.worker.asgi.disconnects import Receive, Scope, Send
 from tests.helpers.asgi import BODY, START, Bench, plain, sends
 
@@ -97,3 +98,13 @@ def test_an_exception_that_is_none(plain: bool) -> None:
         assert bench.in_progress() == running
     assert bench.requests() == {("GET", "/items/:id", "500"): 1.0}
     assert bench.failures() == {("GET", "/items/:id", "Odd"): 1.0}
+
+
+@plain
+def test_the_size_of_a_request_is_a_class_and_a_sum(plain: bool) -> None:
+    """A Content-Length counts in its size class and to the byte; a chunked body is of unknown size."""
+    bench = Bench()
+    bench.call(sends(START, BODY), plain=plain, headers=[(b"content-length", b"2000")])
+    bench.call(sends(START, BODY), plain=plain, headers=[(b"transfer-encoding", b"chunked")])
+    sizes = {labels[3]: cells[REQUEST_SIZE_SUM] for labels, cells in bench.series(REQUESTS).items()}
+    assert sizes == {"1": 2000.0, "8": 0.0}

@@ -13,7 +13,7 @@ from django.test import override_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.worker.frameworks.patterns import readable
+from gunicorn_prom_hooks.worker.frameworks.django import readable
 from tests.helpers import django_app
 from tests.helpers.frameworks import asgi, asked, copied, only, serve_wsgi, wsgi
 

@@ -20,9 +20,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.shm.schema import FAILED
 from gunicorn_prom_hooks.worker.frameworks import FRAMEWORKS
-from gunicorn_prom_hooks.worker.frameworks.annotations import noted
-from gunicorn_prom_hooks.worker.frameworks.instances import instances
-from gunicorn_prom_hooks.worker.recording.endpoints import resolver
+from gunicorn_prom_hooks.worker.frameworks.annotations import instances, noted
+from gunicorn_prom_hooks.worker.recording.labels import resolver
 from tests.helpers import django_app  # noqa: F401 - configures Django
 from tests.helpers.frameworks import asgi, asked, only, wsgi
 from tests.helpers.recording import KINDS, Bench, MakeHooks
@@ -39,7 +38,7 @@ class Records:
 sys.meta_path.insert(0, Records())
 import flask
 from gunicorn_prom_hooks.errors import ErrorReporter
-from gunicorn_prom_hooks.worker.recording.endpoints import resolver
+from gunicorn_prom_hooks.worker.recording.labels import resolver
 from gunicorn_prom_hooks.worker.frameworks.annotations import noted
 
 before = set(sys.modules)
@@ -173,7 +172,7 @@ def test_the_instances_of_a_class() -> None:
 
 FROZEN = """
 import gc
-from gunicorn_prom_hooks.worker.frameworks.instances import instances
+from gunicorn_prom_hooks.worker.frameworks.annotations import instances
 
 class Slotted:
     __slots__ = ("held",)

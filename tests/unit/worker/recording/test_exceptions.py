@@ -14,8 +14,7 @@ import pytest
 from gunicorn.util import write
 
 from gunicorn_prom_hooks.shm.schema import ERROR_HANDLING, FAILED, INVALID
-from gunicorn_prom_hooks.worker.recording.exceptions import is_client_disconnect
-from gunicorn_prom_hooks.worker.recording.interrupted import interrupted_by
+from gunicorn_prom_hooks.worker.recording.exceptions import interrupted_by, is_client_disconnect
 from tests.helpers.recording import KINDS, Bench, MakeHooks, Sink, answers, interruption, raises
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.shm.schema import EXPORTER_ERRORS
-from gunicorn_prom_hooks.worker.recording.endpoints import resolver
-from gunicorn_prom_hooks.worker.recording.event_loop_hooks import one_per_thread
+from gunicorn_prom_hooks.worker.recording.labels import resolver
+from gunicorn_prom_hooks.worker.recording.threaded_hooks import one_per_thread
 from tests.helpers.recording import KINDS, Bench, MakeHooks, Recorded, answers, handled
 
 

@@ -13,8 +13,9 @@ from gunicorn_prom_hooks.shm.layout import EXIT_CAUSE, INFLIGHT_ENTRIES, QUIT_AT
 from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.schema import COUNTS, REQUESTS
 from gunicorn_prom_hooks.shm.slot import Slot
-from gunicorn_prom_hooks.worker.recording.endpoints import Resolve
-from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time, one_per_thread
+from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time
+from gunicorn_prom_hooks.worker.recording.labels import Resolve
+from gunicorn_prom_hooks.worker.recording.threaded_hooks import one_per_thread
 from tests.helpers.asgi import BODY, MORE, START, sends
 from tests.helpers.asgi import Bench as AsgiBench
 from tests.helpers.recording import KINDS, MakeHooks, Recorded, handled, interruption, tally, values
@@ -107,7 +108,7 @@ def test_killed_at_any_instruction_without_an_entry(make: MakeHooks, monkeypatch
     recorded = small()
     pre_request, post_request = make(recorded.recorder, None, recorded.errors)
     thread = 0
-    monkeypatch.setattr("gunicorn_prom_hooks.worker.recording.event_loop_hooks.get_ident", lambda: thread)
+    monkeypatch.setattr("gunicorn_prom_hooks.worker.recording.threaded_hooks.get_ident", lambda: thread)
     others = [handled() for _ in range(INFLIGHT_ENTRIES + 2)]
     for thread, (request, _, _) in enumerate(others):  # noqa: B007 - it is what the hooks are told
         pre_request(None, request)

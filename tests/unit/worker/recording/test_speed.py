@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import timeit
 
-from gunicorn_prom_hooks.worker.recording.event_loop_hooks import one_at_a_time
+from gunicorn_prom_hooks.worker.recording.sync_hooks import one_at_a_time
 from tests.helpers.recording import Recorded, handled
 
 LIMIT_NANOSECONDS = 1500.0

@@ -11,8 +11,8 @@ from typing import Any
 
 from gunicorn_prom_hooks.shm.layout import INFLIGHT_ENTRIES
 from gunicorn_prom_hooks.shm.schema import FAILED, REQUEST_SIZE_SUM, REQUESTS, RESPONSE_SIZE_SUM
-from gunicorn_prom_hooks.worker.recording.event_loop_hooks import one_per_thread
 from gunicorn_prom_hooks.worker.recording.in_flight import OVERFLOW_AT
+from gunicorn_prom_hooks.worker.recording.threaded_hooks import one_per_thread
 from tests.helpers.recording import Recorded, handled
 
 THREADS = 32

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from gunicorn.http.wsgi import WSGIErrorsWrapper
 
 from gunicorn_prom_hooks.shm.schema import FAILED, REQUESTS, RESPONSE_SIZE_SUM
 from gunicorn_prom_hooks.worker.frameworks.annotations import note_route, noted
-from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time
+from gunicorn_prom_hooks.worker.recording.requests import Requests
 from gunicorn_prom_hooks.worker.wsgi import application as wsgi
 from tests.helpers.recording import Recorded
 
@@ -57,9 +57,9 @@ class Bench(Recorded):
 
     def begin(self, app: wsgi.Application, start: Start = lambda *_: lambda data: None) -> Iterable[bytes]:
         """The body of a response."""
-        hooks = many_at_a_time(self.recorder, None, self.errors)
+        requests = Requests(self.recorder, None, self.errors, "wsgi")
         environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/items/7"}
-        return wsgi.recorded(app, Worker(), hooks)(environ, start)
+        return wsgi.recorded(app, Worker(), requests)(environ, start)
 
     def sent(self) -> float:
         """Bytes of all bodies."""
@@ -199,15 +199,17 @@ def test_notes_of_a_copied_environ() -> None:
     seen: list[str | None] = []
     shared = WSGIErrorsWrapper(Config())  # gunicorn's gevent_pywsgi worker has one for all requests
 
-    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+    def resolve(environ: Mapping[str, Any]) -> str | None:
         seen.append(noted(environ))
+        return None
 
     def app(environ: wsgi.Environ, start_response: Any) -> list[bytes]:
         if environ["PATH_INFO"] != "/plain":
             note_route(dict(environ), environ["PATH_INFO"])
         return []
 
-    application = wsgi.recorded(app, Worker(), (lambda worker, req: None, post_request))
+    recorded = Recorded()
+    application = wsgi.recorded(app, Worker(), Requests(recorded.recorder, resolve, recorded.errors, "wsgi"))
     for path in ("/first", "/second", "/plain"):
         environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "wsgi.errors": shared}
         body: Any = application(environ, lambda *_: print)

@@ -6,9 +6,9 @@ import pytest
 
 from gunicorn_prom_hooks.shm.schema import FAILED, OVERFLOWED, REQUESTS
 from gunicorn_prom_hooks.shm.slot import Slot
-from gunicorn_prom_hooks.worker.recording import row_cache
-from gunicorn_prom_hooks.worker.recording.event_loop_hooks import one_at_a_time
+from gunicorn_prom_hooks.worker.recording import rows
 from gunicorn_prom_hooks.worker.recording.recorder import MAX_ERROR_TYPES, METHODS, RESERVE, Recorder
+from gunicorn_prom_hooks.worker.recording.sync_hooks import one_at_a_time
 from tests.helpers.recording import GET, Bench, Recorded, answers, handled, new_slot, raises
 
 RAW = b"%s %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -122,7 +122,7 @@ def test_a_reserve_that_is_used_up_loses_nothing_either() -> None:
 
 def test_the_rows_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """More endpoints than are kept at hand, and keys too long to be kept, are counted like any other."""
-    monkeypatch.setattr(row_cache, "CACHED_KEYS", 4)
+    monkeypatch.setattr(rows, "CACHED_KEYS", 4)
     with Bench() as bench:
         for path in (b"/a", b"/b", b"/c", b"/d", b"/e", b"/f", b"/a", b"/" + b"z" * 300) * 2:
             bench.get(path, answers())

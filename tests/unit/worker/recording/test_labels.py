@@ -16,7 +16,7 @@ from werkzeug.test import create_environ
 
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.paths import REST, normalize_path
-from gunicorn_prom_hooks.worker.recording.endpoints import resolver
+from gunicorn_prom_hooks.worker.recording.labels import resolver
 from tests.helpers.frameworks import only
 
 segment = st.one_of(

@@ -21,7 +21,7 @@ from gunicorn_prom_hooks.shm.schema import (
     REQUESTS,
     RESPONSE_SIZE_SUM,
 )
-from gunicorn_prom_hooks.worker.recording import event_loop_hooks, request_hooks
+from gunicorn_prom_hooks.worker.recording import event_loop_hooks, sync_hooks
 from tests.helpers.recording import GET, KINDS, Bench, MakeHooks, answers, entries
 
 POST = b"POST /items/7 HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
@@ -143,7 +143,7 @@ def test_requests_of_all_sizes_to_one_endpoint_are_kept_apart() -> None:
 def test_durations(make: MakeHooks, seconds: float, bucket: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A duration counts in the first bucket whose upper bound it does not exceed, and in the sum."""
     times: Iterator[float] = iter([0.0, seconds])
-    for module in (request_hooks, event_loop_hooks):
+    for module in (sync_hooks, event_loop_hooks):
         monkeypatch.setattr(module, "monotonic", lambda: next(times))
     with Bench(make=make) as bench:
         bench.get(b"/x", answers())

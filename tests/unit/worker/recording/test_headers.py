@@ -1,4 +1,4 @@
-"""How long a request waited for a worker."""
+"""How long a request queue_seconds for a worker."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.shm.schema import DURATION_BUCKETS, QUEUE
-from gunicorn_prom_hooks.worker.recording import event_loop_hooks, labels, request_hooks
-from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time, one_at_a_time, one_per_thread
-from gunicorn_prom_hooks.worker.recording.queue_time import PLAUSIBLE_SECONDS, environ_key, waited
+from gunicorn_prom_hooks.worker.recording import event_loop_hooks, labels, sync_hooks
+from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time
+from gunicorn_prom_hooks.worker.recording.headers import PLAUSIBLE_SECONDS, environ_key, queue_seconds
+from gunicorn_prom_hooks.worker.recording.sync_hooks import one_at_a_time
+from gunicorn_prom_hooks.worker.recording.threaded_hooks import one_per_thread
 from tests.helpers.recording import Bench, Recorded, answers, handled, raises
 
 NOW = 1_700_000_000.0
@@ -46,7 +48,7 @@ def test_where_the_environ_has_a_header(header: str, key: str) -> None:
 )
 def test_units_and_forms(stamp: str, form: str) -> None:
     """Seconds, milliseconds and microseconds, with and without t=, alone or with others behind: it is one time."""
-    assert waited(form.format(stamp), NOW) == pytest.approx(1.5, abs=1e-4)
+    assert queue_seconds(form.format(stamp), NOW) == pytest.approx(1.5, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_units_and_forms(stamp: str, form: str) -> None:
 @pytest.mark.parametrize("unit", [1, 1000, 1_000_000])
 def test_clocks_that_disagree(wait: float, found: float | None, unit: int) -> None:
     """A time to come is no wait, and one too far from now, before or after, is no time of this request."""
-    got = waited(f"t={(NOW - wait) * unit:.3f}", NOW)
+    got = queue_seconds(f"t={(NOW - wait) * unit:.3f}", NOW)
     assert got is None if found is None else got == pytest.approx(found, abs=2e-6)
 
 
@@ -84,13 +86,13 @@ def test_clocks_that_disagree(wait: float, found: float | None, unit: int) -> No
 )
 def test_nonsense(stamp: str) -> None:
     """What is no time of our days is not a time."""
-    assert waited(stamp, NOW) is None
+    assert queue_seconds(stamp, NOW) is None
 
 
 @pytest.mark.parametrize(("stamp", "found"), [("40", 60.0), ("t=150", 0.0), ("3701", None), ("1e11", None)])
 def test_a_machine_that_has_just_begun_to_count(stamp: str, found: float | None) -> None:
     """Where the clock is near zero, a time near it is one like any other."""
-    assert waited(stamp, 100.0) == found
+    assert queue_seconds(stamp, 100.0) == found
 
 
 numbers = st.one_of(st.floats(), st.integers(), st.floats(NOW - 1e4, NOW + 1e4)).map(str)
@@ -112,7 +114,7 @@ numbers = st.one_of(st.floats(), st.integers(), st.floats(NOW - 1e4, NOW + 1e4))
 @example("9" * 22, 1e11)
 def test_whatever_the_header_says(stamp: str, now: float) -> None:
     """It never raises; a wait is never negative and never beyond the plausible."""
-    seconds = waited(stamp, now)
+    seconds = queue_seconds(stamp, now)
     assert seconds is None or 0.0 <= seconds <= PLAUSIBLE_SECONDS
 
 
@@ -125,7 +127,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = NOW
         monkeypatch.setattr(labels, "time", lambda: self.now)
-        for module in (request_hooks, event_loop_hooks):
+        for module in (sync_hooks, event_loop_hooks):
             monkeypatch.setattr(module, "monotonic", lambda: self.now - NOW + 100.0)
 
 
@@ -224,7 +226,7 @@ def test_requests_with_and_without_share_their_series(clock: Clock) -> None:
 
 @pytest.mark.parametrize("app", [answers(), answers("404 Not Found"), answers("500 Oops"), raises(ValueError())])
 def test_every_outcome_records_the_wait(app: Any, clock: Clock) -> None:
-    """In gunicorn's own worker a request that waited is counted as one, whatever becomes of it."""
+    """In gunicorn's own worker a request that queue_seconds is counted as one, whatever becomes of it."""
     with Bench(make=partial(one_at_a_time, queue_header=KEY)) as bench:
         bench.send(b"GET /x HTTP/1.1\r\nHost: localhost\r\nX-Request-Start: t=1699999998\r\n\r\n", app)
         assert queue(bench) == (2.0, buckets(le_2_5=1.0))

@@ -1,0 +1,100 @@
+"""gunicorn's private interface, and that of the servers it runs, as ``_gunicorn.py`` has it, in what is installed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+import importlib.util
+import inspect
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from gunicorn_prom_hooks import _gunicorn
+from gunicorn_prom_hooks._gunicorn import Attribute, attributes, handled_signal
+
+
+def has(cls: type, name: str) -> bool:
+    """Return whether objects of this class have the attribute: a member of it, or assigned by one of its methods."""
+    return hasattr(cls, name) or any(
+        re.search(rf"\bself\.{name}(: [^=\n]+)? = ", inspect.getsource(base))
+        for base in cls.__mro__
+        if base.__module__ != "builtins" and not base.__module__.startswith(("asyncio", "abc"))
+    )
+
+
+@pytest.mark.parametrize("attribute", attributes(), ids=lambda each: f"{each.owner}.{each.name}")
+def test_an_attribute_that_is_read_is_there(attribute: Attribute) -> None:
+    """Each attribute that the worker's side reads exists in the installed version."""
+    owner = getattr(importlib.import_module(attribute.module), attribute.owner)
+    assert has(owner, attribute.name)
+
+
+@pytest.mark.parametrize("attribute", attributes(), ids=lambda each: f"{each.owner}.{each.name}")
+def test_an_attribute_is_used_where_the_table_says(attribute: Attribute) -> None:
+    """The table has no attribute that its module, or one beside it in the same folder, no longer names."""
+    module = importlib.import_module(f"gunicorn_prom_hooks.worker.{attribute.used_by}")
+    package = importlib.import_module(f"gunicorn_prom_hooks.worker.{attribute.used_by}".rpartition(".")[0])
+    folder = [
+        inspect.getsource(module),
+        inspect.getsource(_gunicorn)[: inspect.getsource(_gunicorn).index("class Attr")],
+    ]
+    folder += [path.read_text() for path in importlib.resources.files(package).iterdir() if path.name.endswith(".py")]
+    assert any(re.search(rf"\b{attribute.name}\b", source) for source in folder)
+
+
+def test_an_attribute_that_is_gone_is_seen() -> None:
+    """The check finds an attribute that a class does not have."""
+    assert not has(importlib.import_module("gunicorn.http.wsgi").Response, "bytes_sent")
+
+
+@pytest.mark.parametrize("known", [_gunicorn.SYNC, _gunicorn.GTHREAD, _gunicorn.GREENLETS, _gunicorn.GEVENT])
+def test_a_worker_class_is_where_it_was(known: _gunicorn.WorkerClass) -> None:
+    """Each worker class has the module and the name by which it is recognized."""
+    module, name = known
+    assert _gunicorn.is_a(getattr(importlib.import_module(module), name), known)
+
+
+@pytest.mark.parametrize("known", [_gunicorn.TORNADO, _gunicorn.ASGI, _gunicorn.UVICORN[0]])
+def test_a_worker_class_of_another_library_is_where_it_was(known: _gunicorn.WorkerClass) -> None:
+    """The same for those that need another library."""
+    module, name = known
+    assert _gunicorn.is_a(getattr(importlib.import_module(module), name), known)
+
+
+def test_what_is_read_of_send() -> None:
+    """The asgi worker's request handler has the variables whose values ``send`` closes over."""
+    source = inspect.getsource(importlib.import_module("gunicorn.asgi.protocol").ASGIProtocol)
+    assert all(re.search(rf"nonlocal .*\b{name}\b", source) for name in (_gunicorn.SEND_LENGTH, _gunicorn.SEND_SENT))
+
+
+def test_what_is_read_of_uvicorn_with_httptools() -> None:
+    """The class has the attributes, by its source: the module cannot be imported without httptools."""
+    spec = importlib.util.find_spec(_gunicorn.HTTPTOOLS_MODULE)
+    assert spec is not None
+    assert spec.origin is not None
+    source = Path(spec.origin).read_text()
+    assert all(f"self.{name}" in source for name in _gunicorn.HTTPTOOLS_ATTRIBUTES)
+
+
+def test_what_uvicorn_logs() -> None:
+    """uvicorn logs a request that it cannot parse with this message, by this logger."""
+    source = inspect.getsource(importlib.import_module("uvicorn.protocols.http.h11_impl"))
+    assert f'"{_gunicorn.UVICORN_REFUSAL}"' in source
+    assert f'getLogger("{_gunicorn.UVICORN_LOGGER}")' in source
+
+
+def test_the_signal_that_is_handled() -> None:
+    """Its number is found in gunicorn's handler, however far up; without one there is none."""
+
+    def handle_quit(sig: int, frame: object) -> int:
+        return worker_int()
+
+    def worker_int() -> int:
+        return handled_signal()
+
+    assert handle_quit.__name__ == _gunicorn.QUIT_HANDLER
+    assert handle_quit(signal.SIGQUIT, None) == signal.SIGQUIT
+    assert worker_int() == 0
