@@ -30,7 +30,7 @@ http_protocols = "h2,h1"
 class TlsServer(Server):
     """A gunicorn with a certificate; ``ca.pem`` in its folder vouches for it."""
 
-    def __init__(self, folder: Path, *, app: str, config: str) -> None:
+    def __init__(self, folder: Path, *, app: Path, config: str) -> None:
         super().__init__(folder, app=app, config=config + TLS)
         authority = trustme.CA()
         certificate = authority.issue_cert("127.0.0.1")

@@ -20,6 +20,8 @@ import psutil
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.helpers.places import TOP
+
 T = TypeVar("T")
 DEADLINE = 30.0
 GUNICORN = str(Path(sys.executable).parent / "gunicorn")
@@ -90,7 +92,7 @@ class Server:
         self,
         folder: Path,
         *,
-        app: str,
+        app: Path | str,
         config: str,
         arguments: tuple[str, ...] = (),
         environ: Mapping[str, str] | None = None,
@@ -103,13 +105,18 @@ class Server:
         self.metrics_port = metrics_port or unused_port()
         self.log_file = folder / "gunicorn.log"
         self._command = [*before, GUNICORN, *arguments, "app:app"]
-        path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+        # An application may import another one, as tests.helpers.applications.NAME.
+        path = os.pathsep.join(filter(None, [str(folder), str(TOP), os.environ.get("PYTHONPATH")]))
         # No bytecode: a config file rewritten within a second, at the same length, passes for the one compiled before.
         self._environ = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **(environ or {})}
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "app.py").write_text(app)
+        self.write_application(app)
         self.configure(config)
         self.process: subprocess.Popen[bytes] | None = None
+
+    def write_application(self, app: Path | str) -> None:
+        """Write ``app.py``: a copy of a file of ``tests/helpers/applications``, or this text."""
+        (self.folder / "app.py").write_text(app if isinstance(app, str) else app.read_text())
 
     def configure(self, config: str) -> None:
         """Writes the config file; PORT and METRICS_PORT in it become the numbers."""

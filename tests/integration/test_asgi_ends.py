@@ -7,19 +7,16 @@ import signal
 
 import pytest
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import eventually
 from tests.helpers.worker_exits import booked, busy_worker, exits, hanging, killed, obituaries
 from tests.integration.conftest import APP, Serve
-from tests.integration.test_asgi import ECHO
 
-BLOCKS = ECHO.replace(
-    '    if path == "/silent":',
-    '    if path == "/block":\n        import time; time.sleep(1000)\n    if path == "/silent":',
-)
+BLOCKS = APPLICATIONS / "asgi_echo_blocking.py"
 CLASSES = {
     "asgi": ("worker_class = 'asgi'\n", BLOCKS),
     "uvicorn": ("worker_class = 'uvicorn_worker.UvicornWorker'\n", BLOCKS),
-    "tornado": ("worker_class = 'tornado'\n", APP.replace('"/hang"', '"/block"')),
+    "tornado": ("worker_class = 'tornado'\n", APP),
 }
 classes = pytest.mark.parametrize("name", CLASSES)
 

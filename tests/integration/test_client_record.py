@@ -11,9 +11,11 @@ import pytest
 
 from tests.helpers.client_record import Book, load
 from tests.helpers.client_record import Server as Served
-from tests.helpers.client_record_apps import ASGI, WSGI
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually
 from tests.integration.conftest import CONFIG, Serve
+
+WSGI, ASGI = APPLICATIONS / "client_record_wsgi.py", APPLICATIONS / "client_record_asgi.py"
 
 REQUESTS = 1000
 PATCHED = "import gevent.monkey\ngevent.monkey.patch_all()\n" + CONFIG

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tests.helpers.client_record import GONE, Book
-from tests.helpers.client_record_apps import WSGI
 from tests.helpers.http2_client import Streams, TlsServer, ask_on_streams
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import eventually
 from tests.integration.conftest import CONFIG
 
@@ -22,17 +22,7 @@ WORKERS = {
     "gevent": CONFIG + "worker_class = 'gevent'\n",
     "gevent-patched": PATCHED + "worker_class = 'gevent'\n",
 }
-SLEEPING = (
-    WSGI
-    + """
-inner = app
-
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/sleep":
-        time.sleep(0.5)
-    return inner(environ, start_response)
-"""
-)
+SLEEPING = APPLICATIONS / "client_record_sleeping.py"
 STATUSES = (200, 200, 200, 201, 204, 304, 400, 404, 500, 503)
 
 

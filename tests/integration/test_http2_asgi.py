@@ -10,37 +10,12 @@ import httpx
 import pytest
 
 from tests.helpers.client_record import GONE, Book
-from tests.helpers.client_record_apps import ASGI
 from tests.helpers.http2_client import Streams, TlsServer, ask_on_streams
+from tests.helpers.places import APPLICATIONS
 from tests.integration.conftest import CONFIG
 from tests.integration.test_http2 import agrees, rung, untold
 
-APP = (
-    ASGI
-    + """
-import asyncio
-inner = app
-
-async def app(scope, receive, send):
-    path = scope["path"]
-    if path == "/sleep":
-        await asyncio.sleep(0.5)
-    if path == "/silent":
-        return
-    if path == "/half":
-        await start(send, 200)
-        return await send({"type": "http.response.body", "body": b"x", "more_body": True})
-    if path == "/trailers":
-        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
-        await send({"type": "http.response.body", "body": b"ok"})
-        return await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
-    if path == "/hints":
-        await send({"type": "http.response.informational", "status": 103, "headers": [(b"link", b"</x>")]})
-    await inner(scope, receive, send)
-    if path == "/background":
-        await asyncio.sleep(0.5)
-"""
-)
+APP = APPLICATIONS / "client_record_http2.py"
 WORKERS = {
     "asyncio": "worker_class = 'asgi'\nasgi_loop = 'asyncio'\n",
     "uvloop": "worker_class = 'asgi'\nasgi_loop = 'uvloop'\naccesslog = 'access.log'\n",
@@ -154,17 +129,7 @@ def test_clients_that_leave(server: TlsServer, how: str) -> None:
     agrees(server, book)
 
 
-FRAMEWORK = """
-import sys
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-
-async def unavailable(request):
-    return PlainTextResponse(repr(sys.exc_info()[1]), 503)
-
-app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("ok")), Route("/unavailable", unavailable)])
-"""
+FRAMEWORK = APPLICATIONS / "starlette_exc_info.py"
 
 
 def test_no_exception_is_being_handled(tmp_path: Path) -> None:

@@ -11,15 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually
 from tests.integration.conftest import Serve
 
-ASGI_APP = """
-async def app(scope, receive, send):
-    if scope["type"] == "http":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"ok"})
-"""
+ASGI_APP = APPLICATIONS / "asgi_ok.py"
 NOTES = """
 import json
 import sys
@@ -96,7 +92,7 @@ def needless(inherited: Iterable[str], kind: str) -> set[str]:
     return (LOOPS | OURS) & set(inherited) - CLASSES[kind][1]
 
 
-def app_of(kind: str) -> dict[str, str]:
+def app_of(kind: str) -> dict[str, Path]:
     """An application for this kind of workers."""
     return {"app": ASGI_APP} if kind in ("asgi", "uvicorn") else {}
 
@@ -122,7 +118,7 @@ def test_a_reload_that_brings_another_class(serve: Serve) -> None:
     start = "bind = '127.0.0.1:PORT'\ncontrol_socket_disable = True\n"
     server = serve(config=start + NOTES)
     assert needless(notes(server, "ready", 2)[0]["inherited"], "sync") == set()
-    Path(server.folder, "app.py").write_text(ASGI_APP)
+    server.write_application(ASGI_APP)
     server.configure(start + CLASSES["asgi"][0] + NOTES)
     os.kill(server.pid, signal.SIGHUP)
     found = notes(server, "ready", 4)

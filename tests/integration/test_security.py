@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from tests.helpers.certificates import Certificates
-from tests.helpers.places import TOP
+from tests.helpers.places import APPLICATIONS, TOP
 from tests.helpers.servers import GUNICORN, Samples, Server, eventually, running, unused_port
 from tests.integration.conftest import CONFIG, Serve
 
@@ -304,17 +304,7 @@ def readiness(server: Server) -> int:
 
 def test_health_checks(serve: Serve) -> None:
     """Ready is who has a worker that has booted and was heard of lately; up is the process. Neither renders a page."""
-    app = """
-import os, time
-while os.path.exists("closed"):
-    time.sleep(0.05)
-
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/hang":
-        time.sleep(1000)
-    start_response("200 OK", [("Content-Length", "2")])
-    return [b"ok"]
-"""
+    app = APPLICATIONS / "closed.py"
     server = serve("workers = 1\ntimeout = 4\ngraceful_timeout = 1\n", app=app)
     health = f"http://127.0.0.1:{server.metrics_port}/healthz"
     eventually(lambda: readiness(server) == 200, "ready")
