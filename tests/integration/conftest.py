@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.certificates import Certificates
 from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server
 
@@ -38,6 +39,12 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             return stack.enter_context(server)
 
         yield start
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    """Certificates for this test, from a new authority."""
+    return Certificates(tmp_path / "certificates")
 
 
 def pytest_configure(config: pytest.Config) -> None:

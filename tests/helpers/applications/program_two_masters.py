@@ -36,6 +36,13 @@ masters = [context.Process(target=Application(options).run) for options in progr
 for master in masters:
     master.start()
 print("masters", *(master.pid for master in masters), flush=True)  # noqa: T201 - the test reads it
-signal.signal(signal.SIGTERM, lambda *_: [master.terminate() for master in masters])
+
+
+def end_masters(*_):
+    for master in masters:
+        master.terminate()
+
+
+signal.signal(signal.SIGTERM, end_masters)
 for master in masters:
     master.join()
