@@ -20,6 +20,7 @@ async def websocket(scope, receive, send):
     await receive()
     if scope["path"] == "/refused":
         await send({"type": "websocket.close"})
+        return
     if scope["path"] == "/fails":
         raise KeyError("before it was accepted")
     await send({"type": "websocket.accept"})
