@@ -113,12 +113,12 @@ class Streams:
         self.sock.sendall(self.h2.data_to_send())
 
     def reset(self, stream: int) -> None:
-        """Says that nobody wants the response any more."""
+        """Cancel the stream with RST_STREAM."""
         self.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
         self.flush()
 
     def cut(self) -> None:
-        """Resets the connection below TLS, without a word."""
+        """Reset the TCP connection, without a TLS alert."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 

@@ -1,4 +1,4 @@
-"""A hostile client at the metrics port: honest scrapes come through, the server does not notice, nothing grows."""
+"""Hostile clients at the metrics port: scrapes are answered, the application is as fast, and no resource grows."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Figures(NamedTuple):
 
 
 def honest(server: Server) -> Callable[[], object]:
-    """A scrape of somebody who behaves: answered, whatever goes on, at the latest when it is asked for again."""
+    """Return a function that scrapes, once more where the first attempt fails."""
 
     def scrape() -> bool:
         return server.page().status_code == 200

@@ -1,4 +1,4 @@
-"""The label endpoint stays bounded, whoever asks for what."""
+"""The label endpoint stays bounded for any requests."""
 
 from __future__ import annotations
 

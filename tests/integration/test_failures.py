@@ -1,4 +1,4 @@
-"""Requests that go wrong, one way or another."""
+"""Requests that fail: exceptions, 5xx responses, malformed requests, timeouts, killed workers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_answered_5xx(serve: Serve, worker: str) -> None:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_client_gone(serve: Serve, worker: str) -> None:
+def test_client_disconnect_is_499(serve: Serve, worker: str) -> None:
     """A client that hangs up in the middle of a response is a 499, and no failure."""
     server = serve(classed(worker))
     with socket.create_connection(("127.0.0.1", server.port)) as sock:
@@ -164,8 +164,8 @@ def test_killed_worker(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("length", [b"100000000000000000000", b"1" + b"0" * 400])
-def test_unbelievable_length(serve: Serve, length: bytes) -> None:
-    """A Content-Length that nobody could send is in no sum of sizes; the request is counted.
+def test_impossible_content_length_is_in_no_sum(serve: Serve, length: bytes) -> None:
+    """A Content-Length that no client can send is in no sum of sizes; the request is counted.
 
     gunicorn_h1c 0.6.10 refuses it as malformed; gunicorn's own parser does not.
     """

@@ -44,7 +44,7 @@ def test_refused(serve: Serve, config: str, denied: str, silent: str) -> None:
 
 @both
 def test_gone_before_it_was_accepted(serve: Serve, config: str) -> None:
-    """The server has nobody to send the answer to: that is 499, and no failure of the application."""
+    """A client that leaves before the response is a 499, and no failure of the application."""
     server = serve(config, app=APP)
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(HANDSHAKE % b"/late")

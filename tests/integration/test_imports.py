@@ -1,4 +1,4 @@
-"""What a worker needs of ours, the master has imported before it forks the first one; what it does not need, nobody."""
+"""Imports of the package: the master imports what its workers need before the first fork, and nothing else."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def app_of(kind: str) -> dict[str, Path]:
 
 @pytest.mark.parametrize("preload", [False, True])
 @pytest.mark.parametrize("kind", CLASSES)
-def test_no_worker_imports_anything_of_ours(serve: Serve, kind: str, preload: bool) -> None:
+def test_no_worker_imports_modules_of_the_package(serve: Serve, kind: str, preload: bool) -> None:
     """Neither at its boot nor later; and the first one inherits nothing that only other classes need."""
     more = CLASSES[kind][0] + f"preload_app = {preload}\n"
     server = serve(config="bind = '127.0.0.1:PORT'\ncontrol_socket_disable = True\n" + more + NOTES, **app_of(kind))

@@ -97,7 +97,7 @@ def test_the_end_is_what_it_was(serve: Serve, worker: str, app: Path, place: str
     stacks(server, 1)
 
 
-def test_one_that_is_aborted_by_somebody_else(serve: Serve) -> None:
+def test_sigabrt_from_outside_logs_stacks(serve: Serve) -> None:
     """SIGABRT that gunicorn has not sent has the stacks logged too, where Python code still runs."""
     server = serve("timeout = 0\n", app=WSGI)
     pid = int(server.get("/").text)

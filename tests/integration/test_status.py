@@ -201,7 +201,7 @@ def test_selected_figures_stay_selected(browser: Browser) -> None:
 
 @pytest.fixture
 def waiting(server: Server) -> Iterator[int]:
-    """A request to a path that nobody has meant well with is in progress; the pid of the worker that is at it."""
+    """Return the pid of the worker that processes a request to a path with markup in it."""
     go = server.folder / "go"
     go.unlink(missing_ok=True)
     try:

@@ -198,7 +198,7 @@ def test_shutdown(serve: Serve, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
-def test_a_worker_told_by_somebody_else(serve: Serve, name: str) -> None:
+def test_signal_from_outside_is_the_reason(serve: Serve, name: str) -> None:
     """A worker that leaves in good order because of a signal that the master did not send is named after it."""
     server = serve("workers = 2\n")
     pid, _ = running(server)
