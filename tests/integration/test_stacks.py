@@ -114,6 +114,8 @@ def test_the_users_faulthandler_and_signal_handlers(serve: Serve, worker: str) -
     app = (
         (WSGI if worker == SYNC else ASGI).read_text()
         + """
+import faulthandler, signal
+
 crashes = open("crashes", "a")  # the next worker does so, too
 faulthandler.enable(crashes)
 faulthandler.register(signal.SIGUSR2, file=open("dumps", "a"))
@@ -142,6 +144,8 @@ def test_a_handler_of_sigabrt_of_the_users(serve: Serve) -> None:
     app = (
         WSGI.read_text()
         + """
+import os, signal
+
 def aborted(sig, frame):
     open("aborted", "a").write(f"{sig}\\n")
     os._exit(3)
@@ -155,7 +159,7 @@ signal.signal(signal.SIGABRT, aborted)
 
 
 MANY_THREADS = """
-import threading
+import threading, time
 
 def a_function_with_a_long_name_of_which_there_are_many_in_each_of_many_threads(depth=60):
     if depth:
@@ -189,6 +193,8 @@ def test_an_application_that_takes_the_signal(serve: Serve, worker: str) -> None
     app = (
         (WSGI if worker == SYNC else ASGI).read_text()
         + """
+import signal
+
 signal.signal(signal.SIGRTMAX - 2, lambda *_: open("called", "a").close())
 """
     )
