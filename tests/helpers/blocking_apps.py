@@ -8,41 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Samples, Server, eventually
 
-WSGI = """
-import os, sys, time
+WSGI = APPLICATIONS / "blocking_wsgi.py"
 
-def block():
-    monkey = sys.modules.get("gevent.monkey")
-    sleep = monkey.get_original("time", "sleep") if monkey else time.sleep
-    while os.path.exists("block"):
-        sleep(0.02)
-
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/block":
-        block()
-    start_response("200 OK", [("Content-Length", "2")])
-    return [b"ok"]
-"""
-
-ASGI = """
-import os, time
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        await receive()
-        time.sleep(1.5)
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    if scope["path"] == "/block":
-        while os.path.exists("block"):
-            time.sleep(0.02)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"ok"})
-"""
+ASGI = APPLICATIONS / "blocking_asgi.py"
 
 UVICORN = "uvicorn_worker.UvicornWorker"
 LOOPS = {

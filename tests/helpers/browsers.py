@@ -1,4 +1,4 @@
-"""A real browser for tests, which talks to nobody but the server under test."""
+"""A real browser for tests, which connects to the server under test only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Browser:
         self.driver.set_script_timeout(30)
 
     def close(self) -> None:
-        """Ends it."""
+        """Close the browser."""
         self.driver.quit()
 
     def command(self, name: str, **parameters: object) -> Any:

@@ -1,4 +1,4 @@
-"""A client that keeps a book: what it asks for, at random under a seed, and what it sees of the answers."""
+"""A client that records its requests, chosen at random under a seed, and the responses."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ CONNECTIONS = 8
 
 
 @dataclass
-class Book:
-    """What the page must say.
+class ClientRecord:
+    """Requests and errors that the metrics must show.
 
     Attributes:
         requests: by method, endpoint and status.
@@ -43,9 +43,9 @@ class Book:
     surprises: list[str] = field(default_factory=list)
 
     def differences(self, samples: Samples) -> dict[str, object]:
-        """What is on the page and not in the book, and the other way round, by metric."""
+        """Return the differences between metrics and record, by metric."""
         found: dict[str, object] = {}
-        for name, book, labels in (
+        for name, record, labels in (
             ("gunicorn_requests_total", self.requests, ("method", "endpoint", "status")),
             ("gunicorn_failed_requests_total", self.failed, ("method", "endpoint", "error_type")),
             ("gunicorn_worker_error_handling_total", self.handled, ("error_type",)),
@@ -54,8 +54,8 @@ class Book:
             page: Counter[tuple[str, ...]] = Counter()
             for have, value in samples.all(name):
                 page[tuple(have[label] for label in labels)] += int(value)
-            if +page != +book:
-                found[name] = {"page": page - book, "book": book - page}
+            if +page != +record:
+                found[name] = {"page": page - record, "record": record - page}
         for name in ("gunicorn_requests_in_progress", "gunicorn_exporter_errors_total"):
             if samples.sum(name):
                 found[name] = samples.all(name)
@@ -110,7 +110,7 @@ class Connection:
         self.sock.close()
 
     def hang_up(self) -> None:
-        """Resets the connection."""
+        """Reset the connection."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def response(self, method: str) -> tuple[int, bool]:
@@ -141,7 +141,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: its bytes, and what it will be in the book."""
+    """One request: its bytes, and what it will be in the record."""
 
     method: str
     endpoint: str
@@ -153,7 +153,7 @@ class Client:
     """One connection after the other, each with something else on it."""
 
     def __init__(self, server: Server, rng: random.Random) -> None:
-        self.book = Book()
+        self.record = ClientRecord()
         self._server = server
         self._rng = rng
         self._sent = 0
@@ -215,14 +215,14 @@ class Client:
         return Asked(method, endpoint, status, head.encode() + b"\r\n" + body)
 
     def saw(self, asked: Asked, status: int) -> None:
-        """Writes an answer down."""
+        """Record a response."""
         if status != asked.status:
-            self.book.surprises.append(f"{status} to {asked.data[:200]!r}")
+            self.record.surprises.append(f"{status} to {asked.data[:200]!r}")
         endpoint = "<unmatched>" if status == 404 else asked.endpoint
         method = "<other>" if asked.method == "BREW" else asked.method
-        self.book.requests[method, endpoint, str(status)] += 1
+        self.record.requests[method, endpoint, str(status)] += 1
         if status >= 500:
-            self.book.failed[method, endpoint, f"HTTP {status}"] += 1
+            self.record.failed[method, endpoint, f"HTTP {status}"] += 1
 
     def one_after_the_other(self) -> None:
         """Up to five requests on a connection, each after the answer to the one before; one may ask for its end."""
@@ -235,7 +235,7 @@ class Client:
                 status, stays = connection.response(asked.method)
                 self.saw(asked, status)
                 if stays != (self._server.keepalive and not last):
-                    self.book.surprises.append(f"connection stays: {stays}")
+                    self.record.surprises.append(f"connection stays: {stays}")
                 if not stays:
                     break
 
@@ -259,15 +259,15 @@ class Client:
     def raising(self) -> None:
         """The application raises before it has answered: gunicorn does, with a 500."""
         self._whole("GET", "/raise", b"", 500)
-        self.book.failed["GET", "/raise", "ValueError"] += 1
-        self.book.handled["ValueError",] += 1
+        self.record.failed["GET", "/raise", "ValueError"] += 1
+        self.record.handled["ValueError",] += 1
 
     def late(self) -> None:
         """The application raises in the middle of its response: the status is the one that was sent."""
         self._whole("GET", "/late", b"", 200)
-        self.book.failed["GET", "/late", "KeyError"] += 1
+        self.record.failed["GET", "/late", "KeyError"] += 1
         if self._server.late_is_handled:
-            self.book.handled["KeyError",] += 1
+            self.record.handled["KeyError",] += 1
 
     def leaving(self) -> None:
         """The client hangs up while the application waits."""
@@ -276,7 +276,7 @@ class Client:
             self._send(connection, b"GET /leave?bell=%b HTTP/1.1\r\nHost: x\r\n\r\n" % bell.name.encode())
             self._hear(bell)
             connection.hang_up()
-        self.book.requests["GET", "/leave", GONE] += 1
+        self.record.requests["GET", "/leave", GONE] += 1
 
     def leaving_a_large_one(self) -> None:
         """The client hangs up after the beginning of a large response."""
@@ -285,7 +285,7 @@ class Client:
             connection.sock.recv(1000)
             if self._rng.random() < 0.5:
                 connection.hang_up()
-        self.book.requests["GET", "/large", GONE] += 1
+        self.record.requests["GET", "/large", GONE] += 1
 
     def leaving_an_upload(self) -> None:
         """The client hangs up in the middle of a body, with a reset or in good order."""
@@ -297,7 +297,7 @@ class Client:
             self._hear(bell)
             if self._rng.random() < 0.5:
                 connection.hang_up()
-        self.book.requests["PUT", "/upload", GONE] += 1
+        self.record.requests["PUT", "/upload", GONE] += 1
 
     def refused(self) -> None:
         """What gunicorn refuses to parse reaches no hook, and is no request on the page, but an invalid one."""
@@ -312,22 +312,22 @@ class Client:
                 self._send(connection, data)
             self._expect(connection.response("GET")[0], status, data)
         if self._server.tells:
-            self.book.invalid[error_type,] += 1
-            self.book.handled[error_type,] += 1
+            self.record.invalid[error_type,] += 1
+            self.record.handled[error_type,] += 1
 
     def refused_body(self) -> None:
         """A body that turns into nonsense while the application reads it is refused, and a failed request too."""
         self._whole("POST", "/echo", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n\r\n", 400)
-        self.book.failed["POST", "/echo", "InvalidChunkSize"] += 1
-        self.book.invalid["InvalidChunkSize",] += 1
-        self.book.handled["InvalidChunkSize",] += 1
+        self.record.failed["POST", "/echo", "InvalidChunkSize"] += 1
+        self.record.invalid["InvalidChunkSize",] += 1
+        self.record.handled["InvalidChunkSize",] += 1
 
     def refused_body_unread(self) -> None:
         """The same body, which the application does not read: refused only where the connection might stay."""
         self._whole("POST", "/about", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n\r\n", 200)
         if self._server.reads_on:
-            self.book.invalid["InvalidChunkSize",] += 1
-            self.book.handled["InvalidChunkSize",] += 1
+            self.record.invalid["InvalidChunkSize",] += 1
+            self.record.handled["InvalidChunkSize",] += 1
 
     def silent(self) -> None:
         """A connection without a request, or with the beginning of one, is no request."""
@@ -349,11 +349,11 @@ class Client:
         with self._connection() as connection:
             self._send(connection, f"{method} {path} HTTP/1.1\r\nHost: x\r\n".encode() + (rest or b"\r\n"))
             self._expect(connection.response(method)[0], status, path.encode())
-        self.book.requests[method, path, str(status)] += 1
+        self.record.requests[method, path, str(status)] += 1
 
     def _expect(self, status: int, expected: int, data: bytes) -> None:
         if status != expected:
-            self.book.surprises.append(f"{status} to {data[:200]!r}")
+            self.record.surprises.append(f"{status} to {data[:200]!r}")
 
     def _bell(self) -> Path:
         return self._server.bells / f"{self._rng.getrandbits(64):x}"
@@ -371,17 +371,17 @@ def _sendall(sock: socket.socket, data: bytes) -> None:
         sock.sendall(data)
 
 
-def load(server: Server, requests: int, seed: int) -> Book:
+def load(server: Server, requests: int, seed: int) -> ClientRecord:
     """Has several clients send so many requests at the same time; their books as one."""
     clients = [Client(server, random.Random(seed + number)) for number in range(CONNECTIONS)]
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         for done in [pool.submit(client.run, requests // CONNECTIONS) for client in clients]:
             done.result()
-    book = Book()
+    record = ClientRecord()
     for client in clients:
-        book.requests += client.book.requests
-        book.failed += client.book.failed
-        book.handled += client.book.handled
-        book.invalid += client.book.invalid
-        book.surprises += client.book.surprises
-    return book
+        record.requests += client.record.requests
+        record.failed += client.record.failed
+        record.handled += client.record.handled
+        record.invalid += client.record.invalid
+        record.surprises += client.record.surprises
+    return record

@@ -17,38 +17,13 @@ import requests
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from tests.helpers import framework_apps
-from tests.helpers.places import TOP
+from tests.helpers.places import APPLICATIONS, TOP
 from tests.helpers.servers import Samples, Server, eventually
 from tests.helpers.worker_exits import busy_worker, hanging, killed
 from tests.integration.conftest import APP, CONFIG
 
 PAGE = TOP / "docs" / "compatibility.md"
-ASGI_APP = """
-import asyncio, time
-
-async def app(scope, receive, send):
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.accept"})
-        await receive()
-        return
-    if scope["type"] != "http":
-        return
-    path = scope["path"]
-    if path == "/boom":
-        raise ValueError("boom")
-    if path == "/hang":
-        time.sleep(1000)
-    if path.startswith("/sleep/"):
-        await asyncio.sleep(float(path[7:]))
-    status = {"/503": 503, "/missing": 404}.get(path, 200)
-    await send({"type": "http.response.start", "status": status, "headers": []})
-    for _ in range(640 if path == "/big" else 0):
-        await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
-        await asyncio.sleep(0)
-    await send({"type": "http.response.body", "body": b"12345"})
-"""
+ASGI_APP = APPLICATIONS / "default_asgi.py"
 
 WORKERS = {
     "sync": "worker_class = 'sync'\n",
@@ -61,26 +36,26 @@ WORKERS = {
 }
 ASGI = ("asgi", "uvicorn_worker.UvicornWorker")
 WSGI_FRAMEWORKS = {
-    "Flask": framework_apps.FLASK,
-    "Flask-SocketIO": framework_apps.FLASK_SOCKETIO,
-    "Django": framework_apps.DJANGO_WSGI,
-    "Falcon": framework_apps.FALCON_WSGI,
-    "Pyramid": framework_apps.PYRAMID,
-    "Bottle": framework_apps.BOTTLE,
+    "Flask": APPLICATIONS / "framework_flask.py",
+    "Flask-SocketIO": APPLICATIONS / "framework_flask_socketio.py",
+    "Django": APPLICATIONS / "framework_django_wsgi.py",
+    "Falcon": APPLICATIONS / "framework_falcon_wsgi.py",
+    "Pyramid": APPLICATIONS / "framework_pyramid.py",
+    "Bottle": APPLICATIONS / "framework_bottle.py",
 }
 ASGI_FRAMEWORKS = {
-    "Starlette": framework_apps.STARLETTE,
-    "FastAPI": framework_apps.FASTAPI,
-    "Litestar": framework_apps.LITESTAR,
-    "Quart": framework_apps.QUART,
-    "Django": framework_apps.DJANGO_ASGI,
-    "Falcon": framework_apps.FALCON_ASGI,
+    "Starlette": APPLICATIONS / "framework_starlette.py",
+    "FastAPI": APPLICATIONS / "framework_fastapi.py",
+    "Litestar": APPLICATIONS / "framework_litestar.py",
+    "Quart": APPLICATIONS / "framework_quart.py",
+    "Django": APPLICATIONS / "framework_django_asgi.py",
+    "Falcon": APPLICATIONS / "framework_falcon_asgi.py",
 }
 FRAMEWORKS = tuple(dict.fromkeys((*WSGI_FRAMEWORKS, *ASGI_FRAMEWORKS)))
 YES, NO, NONE = "yes", "no", "\N{EN DASH}"
 SECONDS = 5.0
 
-Start = Callable[[str, str], Server]
+Start = Callable[[str, Path], Server]
 """Starts a gunicorn with this addition to its config file and this application."""
 
 
@@ -235,7 +210,7 @@ def gunicorns() -> Iterator[Start]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
-        def start(more: str, app: str) -> Server:
+        def start(more: str, app: Path) -> Server:
             number = len(list(folder.iterdir()))
             return stack.enter_context(Server(folder / str(number), app=app, config=CONFIG + more))
 

@@ -30,7 +30,7 @@ http_protocols = "h2,h1"
 class TlsServer(Server):
     """A gunicorn with a certificate; ``ca.pem`` in its folder vouches for it."""
 
-    def __init__(self, folder: Path, *, app: str, config: str) -> None:
+    def __init__(self, folder: Path, *, app: Path, config: str) -> None:
         super().__init__(folder, app=app, config=config + TLS)
         authority = trustme.CA()
         certificate = authority.issue_cert("127.0.0.1")
@@ -113,12 +113,12 @@ class Streams:
         self.sock.sendall(self.h2.data_to_send())
 
     def reset(self, stream: int) -> None:
-        """Says that nobody wants the response any more."""
+        """Cancel the stream with RST_STREAM."""
         self.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
         self.flush()
 
     def cut(self) -> None:
-        """Resets the connection below TLS, without a word."""
+        """Reset the TCP connection, without a TLS alert."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 

@@ -8,3 +8,5 @@ from typing import Final
 TOP: Final = Path(__file__).parents[2]
 """The root of the repository."""
 HELPERS: Final = Path(__file__).parent
+APPLICATIONS: Final = HELPERS / "applications"
+"""The applications that the integration tests serve."""

@@ -63,7 +63,7 @@ def shoot(browser: Browser, file: Path, width: int) -> None:
 
 def main(folder: Path) -> None:
     """Screenshots: status.png in light mode, the same on a phone, and dark."""
-    app = (TOP / "sample_configs" / "demo_app.py").read_text()
+    app = TOP / "sample_configs" / "demo_app.py"
     done = threading.Event()
     with (
         tempfile.TemporaryDirectory() as temporary,

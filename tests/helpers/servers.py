@@ -20,6 +20,8 @@ import psutil
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.helpers.places import TOP
+
 T = TypeVar("T")
 DEADLINE = 30.0
 GUNICORN = str(Path(sys.executable).parent / "gunicorn")
@@ -27,7 +29,7 @@ GUNICORN = str(Path(sys.executable).parent / "gunicorn")
 
 
 def unused_port() -> int:
-    """A TCP port that nobody listens on.
+    """Return a TCP port without a listener.
 
     Not one of those that the system gives to outgoing connections: a load of wrk in another test would take it, and
     keep it in TIME_WAIT for a minute.
@@ -40,7 +42,7 @@ def unused_port() -> int:
 
 
 def eventually(probe: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
-    """The first true result of the probe; an OSError or AssertionError of its counts as not yet."""
+    """Return the first true result of the probe; an OSError or AssertionError counts as a false one."""
     deadline = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < deadline:
@@ -90,7 +92,7 @@ class Server:
         self,
         folder: Path,
         *,
-        app: str,
+        app: Path | str,
         config: str,
         arguments: tuple[str, ...] = (),
         environ: Mapping[str, str] | None = None,
@@ -103,16 +105,21 @@ class Server:
         self.metrics_port = metrics_port or unused_port()
         self.log_file = folder / "gunicorn.log"
         self._command = [*before, GUNICORN, *arguments, "app:app"]
-        path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+        # An application may import another one, as tests.helpers.applications.NAME.
+        path = os.pathsep.join(filter(None, [str(folder), str(TOP), os.environ.get("PYTHONPATH")]))
         # No bytecode: a config file rewritten within a second, at the same length, passes for the one compiled before.
         self._environ = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **(environ or {})}
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "app.py").write_text(app)
+        self.write_application(app)
         self.configure(config)
         self.process: subprocess.Popen[bytes] | None = None
 
+    def write_application(self, app: Path | str) -> None:
+        """Write ``app.py``: a copy of a file of ``tests/helpers/applications``, or this text."""
+        (self.folder / "app.py").write_text(app if isinstance(app, str) else app.read_text())
+
     def configure(self, config: str) -> None:
-        """Writes the config file; PORT and METRICS_PORT in it become the numbers."""
+        """Write the config file; PORT and METRICS_PORT in it become the numbers."""
         text = config.replace("METRICS_PORT", str(self.metrics_port)).replace("PORT", str(self.port))
         (self.folder / "gunicorn.conf.py").write_text(text)
 
@@ -133,7 +140,7 @@ class Server:
             print(f"--- {self.log_file.name} ---\n{self.log}")  # noqa: T201 - pytest shows it with the failure
 
     def start(self) -> None:
-        """Starts it without waiting."""
+        """Start gunicorn without waiting for it."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command,
@@ -145,7 +152,7 @@ class Server:
             )
 
     def stop(self) -> None:
-        """Ends it and whatever it started, by the pids on record."""
+        """End the master and its children, by pid."""
         if self.process is None:
             return
         family = []
@@ -163,33 +170,33 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of the master."""
+        """Return the pid of the master."""
         assert self.process is not None
         return self.process.pid
 
     @property
     def log(self) -> str:
-        """Everything logged so far."""
+        """Return the log so far."""
         return self.log_file.read_text(errors="replace")
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends the master a signal."""
+        """Send the master a signal."""
         os.kill(self.pid, number)
 
     def workers(self) -> list[psutil.Process]:
-        """The worker processes."""
+        """Return the worker processes."""
         return psutil.Process(self.pid).children()
 
     def get(self, path: str, **keywords: object) -> requests.Response:
-        """A request to the application."""
+        """Send a GET request to the application."""
         return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=20, **keywords)  # type: ignore[arg-type]
 
     def post(self, path: str, body: bytes) -> requests.Response:
-        """A request to the application, with a body."""
+        """Send a POST request to the application."""
         return requests.post(f"http://127.0.0.1:{self.port}{path}", data=body, timeout=20)
 
     def send(self, data: bytes) -> bytes:
-        """Raw bytes to the application, and all that comes back."""
+        """Send raw bytes to the application; return all bytes that come back."""
         with socket.create_connection(("127.0.0.1", self.port), 10) as sock:
             sock.sendall(data)
             received = b""
@@ -199,17 +206,17 @@ class Server:
             return received
 
     def page(self, port: int | None = None, headers: Mapping[str, str] | None = None) -> requests.Response:
-        """A scrape as it comes."""
+        """Return the response to a scrape."""
         return requests.get(f"http://127.0.0.1:{port or self.metrics_port}/metrics", headers=headers, timeout=20)
 
     def scrape(self, port: int | None = None) -> Samples:
-        """A scrape, parsed."""
+        """Return the samples of a scrape."""
         response = self.page(port)
         assert response.status_code == 200, response.text
         return Samples(response.text)
 
     def settled(self, total: float, name: str = "gunicorn_requests_total") -> Samples:
-        """The first scrape in which this counter has come to the total: what follows a response takes its time."""
+        """Return the first scrape in which this counter has reached the total: it is counted after the response."""
 
         def probe() -> Samples | None:
             samples = self.scrape()
@@ -218,7 +225,7 @@ class Server:
         return eventually(probe, f"{name} reaches {total}")
 
     def wait_for_workers(self, count: int) -> Samples:
-        """The first scrape in which so many workers are running, and no other is around."""
+        """Return the first scrape with this number of running workers, and no others."""
 
         def probe() -> Samples | None:
             samples = self.scrape()
@@ -229,7 +236,7 @@ class Server:
 
 
 def wrk(port: int, *, seconds: float, connections: int = 8, path: str = "/", script: Path | None = None) -> int:
-    """Loads the application with wrk; the number of requests that were answered."""
+    """Load the application with wrk; return the number of responses."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"]
     if script is not None:
         command += ["-s", str(script)]
@@ -243,7 +250,7 @@ def wrk(port: int, *, seconds: float, connections: int = 8, path: str = "/", scr
 
 @contextlib.contextmanager
 def running(command: list[str], cwd: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the block."""
+    """Run a process until the end of the block."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=cwd, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     try:

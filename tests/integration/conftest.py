@@ -10,43 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.certificates import Certificates
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server
 
-APP = """
-import os, sys, time
-
-def app(environ, start_response):
-    path = environ["PATH_INFO"]
-    if path == "/boom":
-        raise ValueError("boom")
-    if path == "/hang":
-        time.sleep(1000)
-    if path.startswith("/sleep/"):
-        time.sleep(float(path[7:]))
-    if path == "/503":
-        start_response("503 Service Unavailable", [("Content-Length", "0")])
-        return [b""]
-    if path == "/missing":
-        start_response("404 Not Found", [("Content-Length", "0")])
-        return [b""]
-    if path == "/late":
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return late()
-    if path == "/big":
-        start_response("200 OK", [("Content-Length", str(40 * 1024 * 1024))])
-        return (b"x" * 65536 for _ in range(640))
-    if path == "/read":
-        environ["wsgi.input"].read()
-    if path == "/exit":
-        os._exit(7)
-    body = str(os.getpid()).encode()
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
-    return [body]
-
-def late():
-    yield b"x" * 100
-    raise KeyError("late")
-"""
+APP = APPLICATIONS / "default.py"
 
 CONFIG = """
 from gunicorn_prom_hooks import install
@@ -64,13 +32,19 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     with ExitStack() as stack:
         count = 0
 
-        def start(more: str = "", *, app: str = APP, config: str = CONFIG, **keywords: object) -> Server:
+        def start(more: str = "", *, app: Path | str = APP, config: str = CONFIG, **keywords: object) -> Server:
             nonlocal count
             count += 1
             server = Server(tmp_path / str(count), app=app, config=config + more, **keywords)  # type: ignore[arg-type]
             return stack.enter_context(server)
 
         yield start
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    """Certificates for this test, from a new authority."""
+    return Certificates(tmp_path / "certificates")
 
 
 def pytest_configure(config: pytest.Config) -> None:

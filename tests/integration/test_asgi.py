@@ -3,71 +3,17 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually
 from tests.integration.conftest import Serve
 
-ECHO = """
-import asyncio, os
-
-async def lifespan(receive, send):
-    while True:
-        message = await receive()
-        await send({"type": message["type"] + ".complete"})
-        with open(message["type"], "a") as file:
-            file.write("x")
-        if message["type"] == "lifespan.shutdown":
-            return
-
-async def websocket(scope, receive, send):
-    await receive()
-    if scope["path"] == "/refused":
-        return await send({"type": "websocket.close"})
-    if scope["path"] == "/fails":
-        raise KeyError("before it was accepted")
-    await send({"type": "websocket.accept"})
-    while True:
-        message = await receive()
-        if message["type"] == "websocket.disconnect":
-            return
-        if message["text"] == "fail":
-            raise ValueError("in the middle")
-        await send({"type": "websocket.send", "text": message["text"]})
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        return await lifespan(receive, send)
-    if scope["type"] == "websocket":
-        return await websocket(scope, receive, send)
-    path = scope["path"]
-    if path == "/boom":
-        raise ValueError("boom")
-    if path == "/silent":
-        return
-    if path == "/hang":
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        return
-    status = int(path[8:]) if path.startswith("/status/") else 200
-    await send({"type": "http.response.start", "status": status, "headers": []})
-    if path == "/stream":
-        for _ in range(3):
-            await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
-            await asyncio.sleep(0.1)
-    if path == "/late":
-        await send({"type": "http.response.body", "body": b"x", "more_body": True})
-        raise KeyError("late")
-    if path == "/half":
-        return await send({"type": "http.response.body", "body": b"x", "more_body": True})
-    await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
-    if path == "/background":
-        await asyncio.sleep(2)
-        open("done", "w").close()
-"""
+ECHO = APPLICATIONS / "asgi_echo.py"
 
 ASGI = [
     pytest.param("worker_class = 'asgi'\nasgi_loop = 'asyncio'\n", id="asgi"),
@@ -234,28 +180,12 @@ def test_many_at_a_time(serve: Serve) -> None:
     assert server.scrape().one("gunicorn_requests_in_progress") == 0
 
 
-FACTORY = (
-    ECHO.replace("async def app(", "async def application(")
-    + """
-def app():
-    return application
-"""
-)
-DOUBLE = (
-    ECHO.replace("async def app(", "async def application(")
-    + """
-class app:
-    def __init__(self, scope):
-        self.scope = scope
-
-    async def __call__(self, receive, send):
-        await application(self.scope, receive, send)
-"""
-)
+FACTORY = APPLICATIONS / "asgi_echo_factory.py"
+DOUBLE = APPLICATIONS / "asgi_echo_asgi2.py"
 
 
 @pytest.mark.parametrize("app", [FACTORY, DOUBLE], ids=["factory", "asgi2"])
-def test_whatever_uvicorn_takes(serve: Serve, app: str) -> None:
+def test_whatever_uvicorn_takes(serve: Serve, app: Path) -> None:
     """What uvicorn makes of an application by a look at it, it still does."""
     server = serve("worker_class = 'uvicorn_worker.UvicornWorker'\n", app=app)
     assert server.get("/items/1").status_code == 200

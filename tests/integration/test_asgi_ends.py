@@ -1,4 +1,4 @@
-"""How workers with an event loop end: the requests they were at, the reason, the line in the log."""
+"""Exits of workers with an event loop: the requests in progress, the reason, the log line."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ import signal
 
 import pytest
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import eventually
 from tests.helpers.worker_exits import busy_worker, exit_lines, exits, hanging, killed, page_with_exits
 from tests.integration.conftest import APP, Serve
-from tests.integration.test_asgi import ECHO
 
-BLOCKS = ECHO.replace(
-    '    if path == "/silent":',
-    '    if path == "/block":\n        import time; time.sleep(1000)\n    if path == "/silent":',
-)
+BLOCKS = APPLICATIONS / "asgi_echo_blocking.py"
 CLASSES = {
     "asgi": ("worker_class = 'asgi'\n", BLOCKS),
     "uvicorn": ("worker_class = 'uvicorn_worker.UvicornWorker'\n", BLOCKS),
-    "tornado": ("worker_class = 'tornado'\n", APP.replace('"/hang"', '"/block"')),
+    "tornado": ("worker_class = 'tornado'\n", APP),
 }
 classes = pytest.mark.parametrize("name", CLASSES)
 
 
 @classes
 def test_sigkill(serve: Serve, name: str) -> None:
-    """What a killed worker was at is known: it is named in the log, and counted."""
+    """The request in progress in a killed worker is named in the log, and counted."""
     config, app = CLASSES[name]
     server = serve(config + "workers = 2\n", app=app)
     server.wait_for_workers(2)
@@ -58,7 +55,7 @@ def test_timeout(serve: Serve, name: str) -> None:
 
 @classes
 def test_reload_and_scaling(serve: Serve, name: str) -> None:
-    """HUP, TTIN and TTOU are no deaths, and leave no requests behind."""
+    """HUP, TTIN and TTOU kill no worker and no request."""
     config, app = CLASSES[name]
     server = serve(config + "workers = 1\n", app=app)
     server.wait_for_workers(1)
@@ -86,7 +83,7 @@ def test_max_requests(serve: Serve, name: str) -> None:
     assert samples.sum("gunicorn_requests_total") == count
 
 
-def test_told_by_somebody_else(serve: Serve) -> None:
+def test_sigquit_from_outside_is_a_signal(serve: Serve) -> None:
     """SIGQUIT to one asgi worker is a signal; the request that it cut off is killed."""
     config, app = CLASSES["asgi"]
     server = serve(config + "workers = 2\n", app=app)

@@ -1,4 +1,4 @@
-"""A hostile client at the metrics port: honest scrapes come through, the server does not notice, nothing grows."""
+"""Hostile clients at the metrics port: scrapes are answered, the application is as fast, and no resource grows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import requests
 
 from tests.helpers.certificates import Certificates
 from tests.helpers.hostile_clients import ATTACKS
-from tests.helpers.places import HELPERS
+from tests.helpers.places import APPLICATIONS, HELPERS
 from tests.helpers.servers import DEADLINE, Samples, Server, eventually
 from tests.integration.conftest import CONFIG, Serve
 
@@ -78,7 +78,7 @@ class Figures(NamedTuple):
 
 
 def honest(server: Server) -> Callable[[], object]:
-    """A scrape of somebody who behaves: answered, whatever goes on, at the latest when it is asked for again."""
+    """Return a function that scrapes, once more where the first attempt fails."""
 
     def scrape() -> bool:
         return server.page().status_code == 200
@@ -162,18 +162,7 @@ PATCHED = "import gevent.monkey\ngevent.monkey.patch_all()\n" + CONFIG
 FORKS = 500
 LONGEST_SCRAPE_SECONDS = 15.0
 """While 16 workers boot without pause, beside an attacker, on as few cores as there are."""
-BOOTING = """
-import hashlib, logging, ssl, threading
-
-def app(environ, start_response):
-    # What a lock that was held during the fork would make hang.
-    logging.getLogger("app").info("x")
-    ssl.RAND_bytes(8)
-    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    hashlib.new("sha512", b"x").hexdigest()
-    start_response("200 OK", [("Content-Length", "2")])
-    return [b"ok"]
-"""
+BOOTING = APPLICATIONS / "locks_after_fork.py"
 QUICK = """
 import os, random
 random.random = lambda: 0.0  # after each fork gunicorn waits for up to 0.1 s, at random

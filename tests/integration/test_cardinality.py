@@ -1,39 +1,11 @@
-"""The label endpoint stays bounded, whoever asks for what."""
+"""The label endpoint stays bounded for any requests."""
 
 from __future__ import annotations
 
+from tests.helpers.places import APPLICATIONS
 from tests.integration.conftest import Serve
 
-FLASK = """
-from flask import Flask, abort
-from werkzeug.middleware.dispatcher import DispatcherMiddleware
-
-app = Flask(__name__)
-mounted = Flask("mounted")
-app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/v2": mounted.wsgi_app})
-
-@mounted.get("/items/<int:number>")
-def newer(number):
-    return str(number)
-
-@app.get("/dir/<name>/")
-def folder(name):
-    return name
-
-@app.get("/")
-def home():
-    return "home"
-
-@app.get("/items/<int:number>")
-def item(number):
-    if number == 13:
-        abort(404)
-    return str(number)
-
-@app.get("/users/<name>/posts")
-def posts(name):
-    raise ValueError(name)
-"""
+FLASK = APPLICATIONS / "flask_routes.py"
 
 
 def test_flask(serve: Serve) -> None:

@@ -1,4 +1,4 @@
-"""The client's own book against the page: 1,000 requests of every sort, for each class of worker."""
+"""The client's own record against the page: 1,000 requests of every sort, for each class of worker."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 import gunicorn_h1c  # type: ignore[import-untyped]
 import pytest
 
-from tests.helpers.client_record import Book, load
+from tests.helpers.client_record import ClientRecord, load
 from tests.helpers.client_record import Server as Served
-from tests.helpers.client_record_apps import ASGI, WSGI
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually
 from tests.integration.conftest import CONFIG, Serve
+
+WSGI, ASGI = APPLICATIONS / "client_record_wsgi.py", APPLICATIONS / "client_record_asgi.py"
 
 REQUESTS = 1000
 PATCHED = "import gevent.monkey\ngevent.monkey.patch_all()\n" + CONFIG
@@ -39,28 +41,28 @@ if not hasattr(gunicorn_h1c, "UnsupportedTransferCoding"):  # before gunicorn_h1
     FAST[b"GET / HTTP/1.1\r\nTransfer-Encoding: zip\r\n\r\n"] = (400, "InvalidHeader")
 
 
-def checked(server: Server, **traits: Any) -> Book:
-    """Loads the server, of which ``traits`` are told to the client, and compares the book with the page."""
+def checked(server: Server, **traits: Any) -> ClientRecord:
+    """Loads the server, of which ``traits`` are told to the client, and compares the record with the page."""
     seed = int(os.environ.get("BOOK_SEED", random.randrange(2**32)))
     print(f"BOOK_SEED={seed}")  # noqa: T201 - to run a failure again
     bells = server.folder / "bells"
     bells.mkdir()
     server.wait_for_workers(2)  # a SIGTERM is lost on one that is only just being forked
-    book = load(Served(server.port, bells, **traits), REQUESTS, seed)
-    book.requests["GET", "/", "200"] += 1  # the one that waited for the server to answer
-    assert not book.surprises, f"seed {seed}: {book.surprises[:3]}"
+    record = load(Served(server.port, bells, **traits), REQUESTS, seed)
+    record.requests["GET", "/", "200"] += 1  # the one that waited for the server to answer
+    assert not record.surprises, f"seed {seed}: {record.surprises[:3]}"
     last: object = None
 
     def agrees() -> bool:
         nonlocal last
-        last = book.differences(server.scrape())
+        last = record.differences(server.scrape())
         return not last
 
     try:
-        eventually(agrees, "the page agrees with the book", 10)
+        eventually(agrees, "the page agrees with the record", 10)
     except AssertionError:
         raise AssertionError(f"seed {seed}: {last}") from None
-    return book
+    return record
 
 
 @pytest.mark.parametrize("parser", ["python", "fast"])
@@ -70,7 +72,7 @@ def checked(server: Server, **traits: Any) -> Book:
     ids=["sync", "gthread", "gevent", "gevent-patched"],
 )
 def test_wsgi(serve: Serve, worker: str, config: str, parser: str) -> None:
-    """What gunicorn's WSGI workers did is on the page to the last request, whoever hung up on what."""
+    """Every request to gunicorn's WSGI workers is in the metrics, including those whose client disconnected."""
     server = serve(
         f"workers = 2\nworker_class = {worker!r}\nthreads = {6 if worker == 'gthread' else 1}\nkeepalive = 30\n"
         f"http_parser = {parser!r}\n",
@@ -78,8 +80,8 @@ def test_wsgi(serve: Serve, worker: str, config: str, parser: str) -> None:
         config=config,
     )
     keepalive = worker != "sync"
-    book = checked(server, keepalive=keepalive, reads_on=keepalive, refused=FAST if parser == "fast" else REFUSED)
-    assert book.requests.total() + book.invalid.total() > 0.9 * REQUESTS
+    record = checked(server, keepalive=keepalive, reads_on=keepalive, refused=FAST if parser == "fast" else REFUSED)
+    assert record.requests.total() + record.invalid.total() > 0.9 * REQUESTS
 
 
 @pytest.mark.parametrize("access_log", [True, False], ids=["access-log", "no-access-log"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.helpers.compatibility import FRAMEWORKS, MEASURED, PAGE, WORKERS, line, rows
@@ -13,7 +15,7 @@ from tests.integration.conftest import Serve
 def test_a_worker_class(serve: Serve, worker: str) -> None:
     """What is measured with a worker class, and of each framework in it; ``make compatibility`` writes it anew."""
 
-    def start(more: str, app: str) -> Server:
+    def start(more: str, app: Path) -> Server:
         return serve(more, app=app)
 
     text = PAGE.read_text().splitlines()

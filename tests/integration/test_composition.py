@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Samples, Server, eventually, unused_port
 from tests.integration.conftest import APP, Serve
 
@@ -254,39 +255,7 @@ def test_nothing_of_ours_left_in_the_master(serve: Serve, left: str) -> None:
     assert server.log.count("move install() to the end") == 1
 
 
-TWO_APPLICATIONS = """
-import multiprocessing, os, signal, sys
-from gunicorn.app.base import BaseApplication
-from gunicorn_prom_hooks import install
-from app import app
-
-class Application(BaseApplication):
-    def __init__(self, options):
-        self.options = options
-        super().__init__()
-
-    def load_config(self):
-        for name, value in self.options.items():
-            self.cfg.set(name, value)
-
-    def load(self):
-        return app
-
-programs = []
-for port, metrics_port in (sys.argv[1:3], sys.argv[3:5]):
-    options = {"bind": "127.0.0.1:" + port, "control_socket_disable": True, "worker_class": "sync"}
-    install(options, port=int(metrics_port))
-    programs.append(options)
-install({}, port=1)
-context = multiprocessing.get_context("fork")
-masters = [context.Process(target=Application(options).run) for options in programs]
-for master in masters:
-    master.start()
-print("masters", *(master.pid for master in masters), flush=True)
-signal.signal(signal.SIGTERM, lambda *_: [os.kill(master.pid, signal.SIGTERM) for master in masters])
-for master in masters:
-    master.join()
-"""
+TWO_APPLICATIONS = APPLICATIONS / "program_two_masters.py"
 
 
 def test_two_applications_in_one_program(tmp_path: Path) -> None:
@@ -295,7 +264,7 @@ def test_two_applications_in_one_program(tmp_path: Path) -> None:
 
     class Custom(Server):
         def start(self) -> None:
-            (self.folder / "run.py").write_text(TWO_APPLICATIONS)
+            (self.folder / "run.py").write_text(TWO_APPLICATIONS.read_text())
             ports = map(str, (self.port, self.metrics_port, *other))
             with self.log_file.open("ab") as log:
                 self.process = subprocess.Popen(

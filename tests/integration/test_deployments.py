@@ -18,21 +18,12 @@ import psutil
 import pytest
 import requests
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Samples, Server, eventually, unused_port
 from tests.integration.conftest import CONFIG, Serve
 
 EACH = 40
-COUNTING = """
-import os
-from prometheus_client import Counter
-served = Counter("served", "Requests that the application has seen.")
-
-def app(environ, start_response):
-    served.inc()
-    body = f"{os.getuid()} VERSION".encode()
-    start_response("200 OK", [("Content-Length", str(len(body)))])
-    return [body]
-"""
+COUNTING = APPLICATIONS / "counting.py"
 
 
 def counted(server: Server, before: int = 1) -> Samples:
@@ -83,7 +74,7 @@ def test_reload(serve: Serve, engine: str) -> None:
     server.wait_for_workers(2)
     counted(server)
     old = {worker.pid for worker in server.workers()}
-    (server.folder / "app.py").write_text(COUNTING.replace("VERSION", "changed"))
+    server.write_application(COUNTING.read_text().replace("VERSION", "changed"))
     eventually(lambda: not old & {worker.pid for worker in server.workers()}, "new workers")
     server.wait_for_workers(2)
     samples = counted(server, EACH + 1)

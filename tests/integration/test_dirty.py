@@ -16,34 +16,11 @@ import pytest
 from gunicorn.config import Config
 
 from gunicorn_prom_hooks.collectors.processes import DirtyWorkers
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Samples, Server, eventually
 from tests.integration.conftest import Serve
 
-APP = """
-import os, time
-from gunicorn.dirty import DirtyApp, get_dirty_client
-
-class Busy(DirtyApp):
-    def burn(self, seconds):
-        end = time.process_time() + seconds
-        while time.process_time() < end:
-            sum(range(10000))
-        return os.getpid()
-
-    def fork(self):
-        pid = os.fork()
-        if not pid:
-            time.sleep(1000)
-        return pid
-
-def app(environ, start_response):
-    action, _, argument = environ["PATH_INFO"][1:].partition("/")
-    body = b""
-    if action:
-        body = str(get_dirty_client().execute("app:Busy", action, *map(float, filter(None, [argument])))).encode()
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
-    return [body]
-"""
+APP = APPLICATIONS / "dirty_busy.py"
 
 # gunicorn kills the dirty arbiter of any other server of the same name, such as that of a test next door.
 DIRTY = """

@@ -7,61 +7,12 @@ import struct
 
 import pytest
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import eventually
 from tests.integration.conftest import Serve
 
-STREAMS = """
-import asyncio
-from starlette.applications import Starlette
-from starlette.responses import StreamingResponse
-from starlette.routing import Route
-
-async def upstream():
-    yield b"first part"
-    await asyncio.wait_for(asyncio.sleep(10), 0.05)
-
-async def file():
-    yield b"first part"
-    open("/nonexistent/report.csv")
-
-async def database():
-    yield b"first part"
-    raise ConnectionResetError(104, "reset by the database")
-
-async def cancelled():
-    yield b"first part"
-    raise asyncio.CancelledError
-
-def route(body):
-    return Route("/" + body.__name__, lambda request: StreamingResponse(body()))
-
-app = Starlette(routes=[route(body) for body in (upstream, file, database, cancelled)])
-"""
-CONNECTIONS = """
-import socket, struct, subprocess
-
-def broken_pipe():
-    with subprocess.Popen(["true"], stdin=subprocess.PIPE) as process:
-        process.wait()
-        process.stdin.write(b"x" * 100000)
-
-def reset():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        with socket.create_connection(listener.getsockname()) as upstream:
-            peer, _ = listener.accept()
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            peer.close()
-            return upstream.makefile("rb")
-
-def app(environ, start_response):
-    path = environ["PATH_INFO"]
-    if path == "/pipe":
-        broken_pipe()
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return environ["wsgi.file_wrapper"](reset()) if path == "/wrapped" else reset() if path == "/body" else [b"ok"]
-"""
+STREAMS = APPLICATIONS / "failing_streams.py"
+CONNECTIONS = APPLICATIONS / "failing_connections.py"
 
 
 @pytest.mark.parametrize("worker", ["asgi", "uvicorn_worker.UvicornWorker"])
@@ -96,12 +47,7 @@ def test_connections_of_the_applications(serve: Serve, worker: str) -> None:
     assert samples.sum("gunicorn_requests_total", status="499") == 0
 
 
-UPLOADS = """
-def app(environ, start_response):
-    environ["wsgi.input"].read()
-    start_response("200 OK", [("Content-Length", "2")])
-    return [b"ok"]
-"""
+UPLOADS = APPLICATIONS / "uploads.py"
 
 
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent", "gevent_pywsgi"])
@@ -131,22 +77,7 @@ def test_a_malformed_body_of_gevents_own_server(serve: Serve) -> None:
     assert samples.one("gunicorn_requests_total", endpoint="/odd", status="400") == 1
 
 
-PIECES = """
-import asyncio
-
-async def app(scope, receive, send):
-    if scope["type"] != "http":
-        return
-    path = scope["path"]
-    headers = [] if path == "/chunked" else [(b"content-length", b"6")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    pieces = [b"first "] if path != "/short" else [b"fir", b"st "]
-    for piece in pieces:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-        while (await receive())["type"] != "http.disconnect":
-            pass
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
-"""
+PIECES = APPLICATIONS / "pieces.py"
 
 
 def test_a_client_that_has_all_and_leaves_before_the_last_piece(serve: Serve) -> None:

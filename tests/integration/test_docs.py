@@ -12,7 +12,7 @@ from gunicorn.config import Config
 from websockets.sync.client import connect
 
 from gunicorn_prom_hooks import Settings
-from tests.helpers.places import TOP
+from tests.helpers.places import APPLICATIONS, TOP
 from tests.helpers.servers import eventually, running, unused_port
 from tests.integration.conftest import APP, Serve
 from tests.integration.test_asgi import ECHO
@@ -20,7 +20,7 @@ from tests.integration.test_registry_page import full_page
 
 HAS_DIRTY_WORKERS = "dirty_workers" in Config().settings
 DIRTY = "dirty_workers = 1\ndirty_apps = ['app:Idle']\nproc_name = 'docs-PORT'\ngraceful_timeout = 3\n"
-DIRTY_APP = "\nfrom gunicorn.dirty import DirtyApp\n\nclass Idle(DirtyApp):\n    pass\n"
+DIRTY_APP = APPLICATIONS / "default_with_dirty.py"
 
 
 def documented() -> dict[str, tuple[str, frozenset[str]]]:
@@ -40,7 +40,7 @@ def test_metrics_reference(serve: Serve) -> None:
     server = serve(
         "def endpoint(environ): raise ValueError\ninstall(globals(), port=METRICS_PORT, endpoint=endpoint)\n"
         + (DIRTY if HAS_DIRTY_WORKERS else ""),
-        app=APP + DIRTY_APP if HAS_DIRTY_WORKERS else APP,
+        app=DIRTY_APP if HAS_DIRTY_WORKERS else APP,
     )
     websockets = serve("worker_class = 'asgi'\n", app=ECHO)
     with connect(f"ws://127.0.0.1:{websockets.port}/"):
@@ -75,7 +75,7 @@ def test_application_snippets(serve: Serve, snippet: str) -> None:
     """Metrics that the documentation has an application make are on the page; with labels, once they are used."""
     made = re.findall(r'= (?:Counter|Histogram)\("(\w+)", "[^"]*"\)', snippet)
     assert made
-    families = {family.name for family in eventually(serve(app=APP + snippet).scrape, "the page").families}
+    families = {family.name for family in eventually(serve(app=APP.read_text() + snippet).scrape, "the page").families}
     assert set(made) <= families
 
 
@@ -106,7 +106,7 @@ def test_sample_configs(serve: Serve, name: str) -> None:
     text = (TOP / "sample_configs" / name).read_text()
     server = serve(
         config=text.replace("port=9091", f"port={port}") + "\nbind = '127.0.0.1:PORT'\ncontrol_socket_disable = True\n",
-        app=(TOP / "sample_configs" / "demo_app.py").read_text(),
+        app=TOP / "sample_configs" / "demo_app.py",
         environ={"PROMETHEUS_METRICS_PORT": str(port), "WEB_CONCURRENCY": "2"},
         metrics_port=port,
     )

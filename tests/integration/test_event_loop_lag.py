@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.helpers.blocking_apps import LOOPS, WSGI, blocked
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Samples, Server, eventually
 from tests.integration.conftest import Serve
 
@@ -95,16 +96,7 @@ def test_workers_without_a_loop(serve: Serve, config: str) -> None:
     assert not {family.name for family in server.settled(2).families} & {LAGS, BLOCKED}
 
 
-FORKING = """
-import os, time
-
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/fork" and not os.fork():
-        time.sleep(2.5)  # gevent's, in the loop that the child has inherited
-        os._exit(0)
-    start_response("200 OK", [("Content-Length", "2")])
-    return [b"ok"]
-"""
+FORKING = APPLICATIONS / "forking_gevent.py"
 
 
 def test_a_forked_child_counts_nothing(serve: Serve) -> None:

@@ -1,4 +1,4 @@
-"""Requests that go wrong, one way or another."""
+"""Requests that fail: exceptions, 5xx responses, malformed requests, timeouts, killed workers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import struct
 
 import pytest
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Samples, Server, eventually
 from tests.integration.conftest import Serve
 
@@ -49,7 +50,7 @@ def test_answered_5xx(serve: Serve, worker: str) -> None:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_client_gone(serve: Serve, worker: str) -> None:
+def test_client_disconnect_is_499(serve: Serve, worker: str) -> None:
     """A client that hangs up in the middle of a response is a 499, and no failure."""
     server = serve(classed(worker))
     with socket.create_connection(("127.0.0.1", server.port)) as sock:
@@ -101,17 +102,7 @@ def test_malformed_body(serve: Serve, worker: str) -> None:
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
 def test_sizes(serve: Serve, worker: str) -> None:
     """Bodies are counted in bytes, both ways, a file that gunicorn sends with sendfile included."""
-    app = """
-import os
-
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/file":
-        start_response("200 OK", [("Content-Length", "5000")])
-        return environ["wsgi.file_wrapper"](open("five", "rb"))
-    read = environ["wsgi.input"].read()
-    start_response("200 OK", [("Content-Length", str(2 * len(read)))])
-    return [read, read]
-"""
+    app = APPLICATIONS / "sizes.py"
     server = serve(classed(worker), app=app)
     (server.folder / "five").write_bytes(b"5" * 5000)
     import requests
@@ -131,23 +122,7 @@ def app(environ, start_response):
 @pytest.mark.parametrize("worker", WORKERS)
 def test_timeout(serve: Serve, worker: str) -> None:
     """A worker that times out is in state abort, counted as a timeout, and logs where each of its threads hung."""
-    app = """
-import signal, threading, time
-
-def hang_here():
-    time.sleep(1000)
-
-signal.signal(signal.SIGUSR2, lambda *_: hang_here())
-
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/hang":
-        if threading.current_thread() is not threading.main_thread():
-            # The heartbeat of a gthread worker comes from its main thread: stop that one too.
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR2)
-        hang_here()
-    start_response("200 OK", [("Content-Length", "2")])
-    return [b"ok"]
-"""
+    app = APPLICATIONS / "timeouts.py"
     server = serve(classed(worker) + "timeout = 1\n", app=app)
     with contextlib.suppress(Exception):
         server.get("/hang")
@@ -189,8 +164,8 @@ def test_killed_worker(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("length", [b"100000000000000000000", b"1" + b"0" * 400])
-def test_unbelievable_length(serve: Serve, length: bytes) -> None:
-    """A Content-Length that nobody could send is in no sum of sizes; the request is counted.
+def test_impossible_content_length_is_in_no_sum(serve: Serve, length: bytes) -> None:
+    """A Content-Length that no client can send is in no sum of sizes; the request is counted.
 
     gunicorn_h1c 0.6.10 refuses it as malformed; gunicorn's own parser does not.
     """
@@ -204,11 +179,7 @@ def test_unbelievable_length(serve: Serve, length: bytes) -> None:
 
 def test_a_file_of_untold_length(serve: Serve) -> None:
     """What sendfile sends without a Content-Length is in no histogram of sizes, rather than in it as nothing."""
-    app = """
-def app(environ, start_response):
-    start_response("200 OK", [])
-    return environ["wsgi.file_wrapper"](open("five", "rb")) if environ["PATH_INFO"] == "/file" else [b"ok"]
-"""
+    app = APPLICATIONS / "file_without_length.py"
     server = serve(app=app)
     (server.folder / "five").write_bytes(b"5" * 5000)
     assert len(server.get("/file").content) == 5000

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import requests
 
-from tests.helpers import framework_apps
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server
 from tests.integration.conftest import Serve
 
@@ -20,20 +21,20 @@ ASGI_WORKERS = {
     "uvicorn": "worker_class = 'uvicorn_worker.UvicornWorker'\n",
 }
 WSGI = {
-    "flask": (framework_apps.FLASK, "/items/<int:number>", "LookupError"),
-    "flask-socketio": (framework_apps.FLASK_SOCKETIO, "/items/<int:number>", "LookupError"),
-    "django": (framework_apps.DJANGO_WSGI, "/items/<int:number>", "LookupError"),
-    "falcon": (framework_apps.FALCON_WSGI, "/items/{number:int}", "LookupError"),
-    "pyramid": (framework_apps.PYRAMID, "/items/{number}", "LookupError"),
-    "bottle": (framework_apps.BOTTLE, "/items/<number:int>", "HTTP 500"),
+    "flask": (APPLICATIONS / "framework_flask.py", "/items/<int:number>", "LookupError"),
+    "flask-socketio": (APPLICATIONS / "framework_flask_socketio.py", "/items/<int:number>", "LookupError"),
+    "django": (APPLICATIONS / "framework_django_wsgi.py", "/items/<int:number>", "LookupError"),
+    "falcon": (APPLICATIONS / "framework_falcon_wsgi.py", "/items/{number:int}", "LookupError"),
+    "pyramid": (APPLICATIONS / "framework_pyramid.py", "/items/{number}", "LookupError"),
+    "bottle": (APPLICATIONS / "framework_bottle.py", "/items/<number:int>", "HTTP 500"),
 }
 ASGI = {
-    "starlette": (framework_apps.STARLETTE, "/items/{number:int}", "LookupError"),
-    "fastapi": (framework_apps.FASTAPI, "/items/{number}", "LookupError"),
-    "django": (framework_apps.DJANGO_ASGI, "/items/<int:number>", "LookupError"),
-    "falcon": (framework_apps.FALCON_ASGI, "/items/{number:int}", "LookupError"),
-    "litestar": (framework_apps.LITESTAR, "/items/{number}", "LookupError"),
-    "quart": (framework_apps.QUART, "/items/<int:number>", "LookupError"),
+    "starlette": (APPLICATIONS / "framework_starlette.py", "/items/{number:int}", "LookupError"),
+    "fastapi": (APPLICATIONS / "framework_fastapi.py", "/items/{number}", "LookupError"),
+    "django": (APPLICATIONS / "framework_django_asgi.py", "/items/<int:number>", "LookupError"),
+    "falcon": (APPLICATIONS / "framework_falcon_asgi.py", "/items/{number:int}", "LookupError"),
+    "litestar": (APPLICATIONS / "framework_litestar.py", "/items/{number}", "LookupError"),
+    "quart": (APPLICATIONS / "framework_quart.py", "/items/<int:number>", "LookupError"),
 }
 CASES = [
     pytest.param(config, *WSGI[framework], id=f"{framework}-{worker}")
@@ -72,7 +73,7 @@ def failures_counted(server: Server) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.parametrize(("config", "app", "item", "boom"), CASES)
-def test_a_framework(serve: Serve, config: str, app: str, item: str, boom: str) -> None:
+def test_a_framework(serve: Serve, config: str, app: Path | str, item: str, boom: str) -> None:
     """Each request is counted under its route template, each failure under the exception that the framework told."""
     server = serve(config, app=app)
     with ThreadPoolExecutor(4) as threads:
@@ -99,11 +100,7 @@ def test_a_framework(serve: Serve, config: str, app: str, item: str, boom: str) 
 
 def test_two_frameworks(serve: Serve) -> None:
     """Flask beside Django, loaded and frozen before the fork: each request counts under the template of its own."""
-    flask = framework_apps.FLASK.replace("app", "other").replace("shop", "shelf")
-    app = flask + framework_apps.DJANGO_WSGI.replace('{"/v2": app}', '{"/flask": other}').replace(
-        framework_apps.MOUNTED, ""
-    )
-    app += framework_apps.MOUNTED.replace('{"/v2": app}', '{"/flask": other}')
+    app = APPLICATIONS / "framework_flask_and_django.py"
     freeze = "import gc\ndef when_ready(server):\n    gc.freeze()\n"
     server = serve(freeze + "install(globals(), port=METRICS_PORT)\npreload_app = True\nworkers = 2\n", app=app)
     for path in ("/items/1", "/flask/items/1", "/flask/no/where", "/boom", "/flask/boom"):
@@ -132,18 +129,20 @@ async def app(scope, receive, send):
     await site(dict(scope), receive, send)
 """
 COPYING = [
-    pytest.param(config, WSGI[framework][0] + COPIES, *WSGI[framework][1:], id=f"{framework}-{worker}")
+    pytest.param(config, WSGI[framework][0].read_text() + COPIES, *WSGI[framework][1:], id=f"{framework}-{worker}")
     for framework, worker in (("flask", "sync"), ("bottle", "gthread"), ("django", "tornado"))
     for config in [f"worker_class = '{worker}'\n"]
 ] + [
-    pytest.param(config, ASGI[framework][0] + COPIES_SCOPE, *ASGI[framework][1:], id=f"{framework}-{worker}")
+    pytest.param(
+        config, ASGI[framework][0].read_text() + COPIES_SCOPE, *ASGI[framework][1:], id=f"{framework}-{worker}"
+    )
     for framework, worker in (("starlette", "asgi"), ("fastapi", "uvicorn"), ("litestar", "uvicorn"), ("quart", "asgi"))
     for config in [ASGI_WORKERS[worker]]
 ]
 
 
 @pytest.mark.parametrize(("config", "app", "item", "boom"), COPYING)
-def test_a_middleware_that_copies(serve: Serve, config: str, app: str, item: str, boom: str) -> None:
+def test_a_middleware_that_copies(serve: Serve, config: str, app: Path | str, item: str, boom: str) -> None:
     """A copy of the environ or scope loses nothing, and many requests on one connection do not share what is noted."""
     server = serve(config, app=app)
     with requests.Session() as session:
@@ -159,17 +158,7 @@ def test_a_middleware_that_copies(serve: Serve, config: str, app: str, item: str
     assert server.scrape().sum("gunicorn_exporter_errors_total") == 0
 
 
-UNKNOWN = """
-import starlette.applications, flask, django.core.handlers.wsgi  # that others, who import them, are not taken for
-
-async def app(scope, receive, send):
-    if scope["type"] != "http":
-        return
-    scope.update(app=app, route=app, router=app, endpoint=app)
-    status = {"/gone/7": 404, "/method/7": 405, "/denied/7": 401}.get(scope["path"], 200)
-    await send({"type": "http.response.start", "status": status, "headers": []})
-    await send({"type": "http.response.body", "body": b"ok"})
-"""
+UNKNOWN = APPLICATIONS / "unknown_framework.py"
 
 
 @pytest.mark.parametrize("worker", ASGI_WORKERS)
@@ -200,7 +189,7 @@ def name(scope):
 install(globals(), port=METRICS_PORT, endpoint=name)
 worker_class = "asgi"
 """,
-        app=framework_apps.STARLETTE,
+        app=APPLICATIONS / "framework_starlette.py",
     )
     for path in ("/stream", "/handled", "/items/7"):
         server.get(path)
@@ -214,18 +203,8 @@ worker_class = "asgi"
 
 
 FACTORIES = {
-    "django": (
-        framework_apps.DJANGO_ASGI.replace("async def app(", "async def served(").replace(
-            "site = get_asgi_application()", ""
-        )
-        + "\ndef app():\n    global site\n    site = get_asgi_application()\n    return served\n",
-        "/items/<int:number>",
-    ),
-    "falcon": (
-        framework_apps.FALCON_ASGI.replace("\napp = ", "\ndef app():\n    app = ").replace("\napp.", "\n    app.")
-        + "    return app\n",
-        "/items/{number:int}",
-    ),
+    "django": (APPLICATIONS / "framework_django_asgi_factory.py", "/items/<int:number>"),
+    "falcon": (APPLICATIONS / "framework_falcon_asgi_factory.py", "/items/{number:int}"),
 }
 
 

@@ -8,37 +8,12 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually
 from tests.integration.conftest import Serve
 from tests.integration.test_asgi import counts
 
-APP = """
-import asyncio
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        while True:
-            message = await receive()
-            await send({"type": message["type"] + ".complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
-    if scope["type"] == "http":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        return await send({"type": "http.response.body", "body": b"ok"})
-    await receive()
-    path = scope["path"]
-    if path == "/denied":
-        await send({"type": "websocket.http.response.start", "status": 418, "headers": []})
-        await send({"type": "websocket.http.response.body", "body": b"teapot"})
-    if path == "/late":
-        assert (await receive())["type"] == "websocket.disconnect"
-        await send({"type": "websocket.accept"})
-    if path == "/push":
-        await send({"type": "websocket.accept"})
-        while True:
-            await send({"type": "websocket.send", "text": "x" * 1000})
-            await asyncio.sleep(0.01)
-"""
+APP = APPLICATIONS / "handshakes.py"
 HANDSHAKE = (
     b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -69,7 +44,7 @@ def test_refused(serve: Serve, config: str, denied: str, silent: str) -> None:
 
 @both
 def test_gone_before_it_was_accepted(serve: Serve, config: str) -> None:
-    """The server has nobody to send the answer to: that is 499, and no failure of the application."""
+    """A client that leaves before the response is a 499, and no failure of the application."""
     server = serve(config, app=APP)
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(HANDSHAKE % b"/late")

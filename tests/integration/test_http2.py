@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.helpers.client_record import GONE, Book
-from tests.helpers.client_record_apps import WSGI
+from tests.helpers.client_record import GONE, ClientRecord
 from tests.helpers.http2_client import Streams, TlsServer, ask_on_streams
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import eventually
 from tests.integration.conftest import CONFIG
 
@@ -22,17 +22,7 @@ WORKERS = {
     "gevent": CONFIG + "worker_class = 'gevent'\n",
     "gevent-patched": PATCHED + "worker_class = 'gevent'\n",
 }
-SLEEPING = (
-    WSGI
-    + """
-inner = app
-
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/sleep":
-        time.sleep(0.5)
-    return inner(environ, start_response)
-"""
-)
+SLEEPING = APPLICATIONS / "client_record_sleeping.py"
 STATUSES = (200, 200, 200, 201, 204, 304, 400, 404, 500, 503)
 
 
@@ -45,18 +35,18 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TlsServer
         yield server
 
 
-def agrees(server: TlsServer, book: Book) -> None:
-    """The page comes to say what the book does, and the request that had waited for the server to answer."""
-    book.requests["GET", "/", "200"] += 1
+def agrees(server: TlsServer, record: ClientRecord) -> None:
+    """The page comes to say what the record does, and the request that had waited for the server to answer."""
+    record.requests["GET", "/", "200"] += 1
     last: object = None
 
     def probe() -> bool:
         nonlocal last
-        last = book.differences(server.scrape())
+        last = record.differences(server.scrape())
         return not last
 
     try:
-        eventually(probe, "the page agrees with the book")
+        eventually(probe, "the page agrees with the record")
     except AssertionError:
         raise AssertionError(last) from None
 
@@ -72,7 +62,7 @@ def test_many_streams(server: TlsServer) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - to run a failure again
     rng = random.Random(seed)
-    book, sent, received = Book(), 0, 0
+    record, sent, received = ClientRecord(), 0, 0
     kinds = [
         (rng.choice(("GET", "GET", "POST", "PUT", "HEAD", "DELETE")), rng.choice(STATUSES), rng.randrange(5))
         for _ in range(400)
@@ -95,12 +85,12 @@ def test_many_streams(server: TlsServer) -> None:
         assert (answer.http_version, answer.status_code) == ("HTTP/2", status)
         received += len(answer.content)
         label = "<unmatched>" if status == 404 else endpoint
-        book.requests[method, label, str(status)] += 1
+        record.requests[method, label, str(status)] += 1
         if status >= 500:
-            book.failed[method, label, f"HTTP {status}"] += 1
+            record.failed[method, label, f"HTTP {status}"] += 1
 
     ask_on_streams(server, kinds, ask)
-    agrees(server, book)
+    agrees(server, record)
     samples = server.scrape()
     assert samples.sum("gunicorn_request_size_bytes_sum") == sent
     assert samples.sum("gunicorn_request_size_bytes_count") == 401
@@ -121,7 +111,7 @@ def test_durations(server: TlsServer) -> None:
 
 def test_failures(server: TlsServer) -> None:
     """Exceptions count as over HTTP/1: a 500 before the response has begun, the status that was sent after that."""
-    book = Book()
+    record = ClientRecord()
     with Streams(server) as streams:
         for _ in range(3):
             raised, late, refused, fine = (
@@ -130,16 +120,16 @@ def test_failures(server: TlsServer) -> None:
             streams.flush()
             assert [streams.answer(stream) for stream in (raised, late, refused, fine)] == [500, 200, 503, 200]
             assert late in streams.cut_off
-            book.requests["GET", "/raise", "500"] += 1
-            book.requests["GET", "/late", "200"] += 1
-            book.requests["GET", "/about", "503"] += 1
-            book.requests["GET", "/about", "200"] += 1
-            book.failed["GET", "/raise", "ValueError"] += 1
-            book.failed["GET", "/late", "KeyError"] += 1
-            book.failed["GET", "/about", "HTTP 503"] += 1
-            book.handled["ValueError",] += 1
-            book.handled["KeyError",] += 1
-    agrees(server, book)
+            record.requests["GET", "/raise", "500"] += 1
+            record.requests["GET", "/late", "200"] += 1
+            record.requests["GET", "/about", "503"] += 1
+            record.requests["GET", "/about", "200"] += 1
+            record.failed["GET", "/raise", "ValueError"] += 1
+            record.failed["GET", "/late", "KeyError"] += 1
+            record.failed["GET", "/about", "HTTP 503"] += 1
+            record.handled["ValueError",] += 1
+            record.handled["KeyError",] += 1
+    agrees(server, record)
 
 
 def rung(server: TlsServer, bell: str) -> None:
@@ -151,11 +141,11 @@ LEAVING = ("reset", "cut", "close", "goaway", "nonsense")
 
 
 def test_clients_that_leave(server: TlsServer) -> None:
-    """Whoever ends a stream or its connection in the middle of a request or response was a 499, and no failure.
+    """A client that ends a stream or its connection during a request or response is a 499, and no failure.
 
     A stream that is reset leaves the connection as it is: its next stream is served.
     """
-    book = Book()
+    record = ClientRecord()
     for number, how in enumerate(LEAVING * 2):
         with Streams(server) as streams:
             if number < len(LEAVING):
@@ -163,19 +153,19 @@ def test_clients_that_leave(server: TlsServer) -> None:
                 streams.flush()
                 while not streams.received.get(stream):
                     streams.receive()
-                book.requests["GET", "/large", GONE] += 1
+                record.requests["GET", "/large", GONE] += 1
             else:
                 stream = streams.open("PUT", f"/upload?bell={how}", more=True)
                 streams.h2.send_data(stream, b"x" * 1000)
                 streams.flush()
                 rung(server, how)
-                book.requests["PUT", "/upload", GONE] += 1
+                record.requests["PUT", "/upload", GONE] += 1
             if how == "reset":
                 streams.reset(stream)
                 after = streams.open("GET", "/about")
                 streams.flush()
                 assert streams.answer(after) == 200
-                book.requests["GET", "/about", "200"] += 1
+                record.requests["GET", "/about", "200"] += 1
             elif how == "cut":
                 streams.cut()
             elif how == "goaway":
@@ -183,7 +173,7 @@ def test_clients_that_leave(server: TlsServer) -> None:
                 streams.flush()
             elif how == "nonsense":
                 streams.sock.sendall(b"\x00\x00\x01\x00\x00\x00\x00\x00\x00x")  # DATA on stream 0
-    agrees(server, book)
+    agrees(server, record)
 
 
 def test_a_client_that_leaves_while_the_application_waits(server: TlsServer) -> None:
@@ -193,33 +183,33 @@ def test_a_client_that_leaves_while_the_application_waits(server: TlsServer) -> 
         streams.flush()
         rung(server, "b")
         streams.cut()
-    book = Book()
-    book.requests["GET", "/leave", GONE] += 1
-    agrees(server, book)
+    record = ClientRecord()
+    record.requests["GET", "/leave", GONE] += 1
+    agrees(server, record)
 
 
 def test_a_stream_that_is_reset_before_it_is_served(server: TlsServer) -> None:
-    """gunicorn never serves it, calls no hook, and it is nowhere on the page."""
+    """A stream that is reset before gunicorn serves it calls no hook and is in no metric."""
     with Streams(server) as streams:
         never = streams.open("GET", "/never")
         streams.h2.reset_stream(never)
         after = streams.open("GET", "/about")
         streams.flush()
         assert streams.answer(after) == 200
-    book = Book()
-    book.requests["GET", "/about", "200"] += 1
-    agrees(server, book)
+    record = ClientRecord()
+    record.requests["GET", "/about", "200"] += 1
+    agrees(server, record)
 
 
 def test_goaway(server: TlsServer) -> None:
     """After a graceful GOAWAY what was asked for before is answered; after one with an error nothing can be: 499."""
-    book = Book()
+    record = ClientRecord()
     with Streams(server) as streams:
         first = streams.open("GET", "/about")
         data = streams.h2.data_to_send() + b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + b"\x00\x00\x00\x01" + b"\x00" * 4
         streams.sock.sendall(data)
         assert streams.answer(first) == 200
-        book.requests["GET", "/about", "200"] += 1
+        record.requests["GET", "/about", "200"] += 1
     with Streams(server) as streams:
         for _ in range(2):
             streams.open("GET", "/items/1")
@@ -227,5 +217,5 @@ def test_goaway(server: TlsServer) -> None:
         streams.flush()
         while streams.sock.recv(65536):
             pass
-    book.requests["GET", "/items/:id", GONE] += 2
-    agrees(server, book)
+    record.requests["GET", "/items/:id", GONE] += 2
+    agrees(server, record)

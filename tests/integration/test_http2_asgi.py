@@ -9,38 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.helpers.client_record import GONE, Book
-from tests.helpers.client_record_apps import ASGI
+from tests.helpers.client_record import GONE, ClientRecord
 from tests.helpers.http2_client import Streams, TlsServer, ask_on_streams
+from tests.helpers.places import APPLICATIONS
 from tests.integration.conftest import CONFIG
 from tests.integration.test_http2 import agrees, rung, untold
 
-APP = (
-    ASGI
-    + """
-import asyncio
-inner = app
-
-async def app(scope, receive, send):
-    path = scope["path"]
-    if path == "/sleep":
-        await asyncio.sleep(0.5)
-    if path == "/silent":
-        return
-    if path == "/half":
-        await start(send, 200)
-        return await send({"type": "http.response.body", "body": b"x", "more_body": True})
-    if path == "/trailers":
-        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
-        await send({"type": "http.response.body", "body": b"ok"})
-        return await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
-    if path == "/hints":
-        await send({"type": "http.response.informational", "status": 103, "headers": [(b"link", b"</x>")]})
-    await inner(scope, receive, send)
-    if path == "/background":
-        await asyncio.sleep(0.5)
-"""
-)
+APP = APPLICATIONS / "client_record_http2.py"
 WORKERS = {
     "asyncio": "worker_class = 'asgi'\nasgi_loop = 'asyncio'\n",
     "uvloop": "worker_class = 'asgi'\nasgi_loop = 'uvloop'\naccesslog = 'access.log'\n",
@@ -62,7 +37,7 @@ def test_many_streams(server: TlsServer) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - to run a failure again
     rng = random.Random(seed)
-    book, sent, received = Book(), 0, 0
+    record, sent, received = ClientRecord(), 0, 0
     paths = ("/about", "/users/7", "/chunks", "/echo", "/echo", "/trailers", "/hints", "/background")
     kinds = [
         (rng.choice(("GET", "GET", "POST", "HEAD", "DELETE")), rng.choice(STATUSES), rng.choice(paths), rng.random())
@@ -79,12 +54,12 @@ def test_many_streams(server: TlsServer) -> None:
         assert (answer.http_version, answer.status_code) == ("HTTP/2", status)
         received += len(answer.content)
         label = "<unmatched>" if status == 404 else path.replace("7", ":id")
-        book.requests[method, label, str(status)] += 1
+        record.requests[method, label, str(status)] += 1
         if status >= 500:
-            book.failed[method, label, f"HTTP {status}"] += 1
+            record.failed[method, label, f"HTTP {status}"] += 1
 
     ask_on_streams(server, kinds, ask)
-    agrees(server, book)
+    agrees(server, record)
     samples = server.scrape()
     assert samples.sum("gunicorn_response_size_bytes_sum") == received + len("ok")
     assert samples.sum("gunicorn_request_duration_seconds_count") == 301
@@ -104,33 +79,33 @@ def test_durations(server: TlsServer) -> None:
 
 def test_failures(server: TlsServer) -> None:
     """Exceptions, silence and half an answer count as over HTTP/1."""
-    book = Book()
+    record = ClientRecord()
     paths = {"/raise": 500, "/late": 200, "/about?status=503": 503, "/silent": 500, "/half": 200, "/about": 200}
     for path, status in paths.items():
-        book.requests["GET", path.partition("?")[0], str(status)] += 1
-    book.failed["GET", "/raise", "ValueError"] += 1
-    book.failed["GET", "/late", "KeyError"] += 1
-    book.failed["GET", "/about", "HTTP 503"] += 1
-    book.failed["GET", "/silent", "HTTP 500"] += 1
-    book.failed["GET", "/half", "IncompleteResponse"] += 1
+        record.requests["GET", path.partition("?")[0], str(status)] += 1
+    record.failed["GET", "/raise", "ValueError"] += 1
+    record.failed["GET", "/late", "KeyError"] += 1
+    record.failed["GET", "/about", "HTTP 503"] += 1
+    record.failed["GET", "/silent", "HTTP 500"] += 1
+    record.failed["GET", "/half", "IncompleteResponse"] += 1
     for error_type in ("ValueError", "KeyError", "IncompleteResponse"):
-        book.handled[error_type,] += 1
+        record.handled[error_type,] += 1
     with Streams(server) as streams:
         opened = {streams.open("GET", path): (path, status) for path, status in paths.items()}
         streams.flush()
         for stream, (path, status) in opened.items():
             if path not in ("/late", "/half"):  # these are not ended
                 assert streams.answer(stream) == status
-        agrees(server, book)
+        agrees(server, record)
 
 
 @pytest.mark.parametrize("how", ["reset", "cut", "close", "goaway"])
 def test_clients_that_leave(server: TlsServer, how: str) -> None:
-    """Whoever ends a stream or its connection in the middle of anything was a 499, and no failure.
+    """A client that ends a stream or its connection during a request is a 499, and no failure.
 
     Of a connection that is lost in the middle of an upload gunicorn tells the application only at its ``timeout``.
     """
-    book = Book()
+    record = ClientRecord()
     for path in ("/large", "/leave", *(["/upload"] if how == "reset" else [])):
         bell, method = path[1:], "PUT" if path == "/upload" else "GET"
         with Streams(server) as streams:
@@ -144,27 +119,17 @@ def test_clients_that_leave(server: TlsServer, how: str) -> None:
                 after = streams.open("GET", "/about")
                 streams.flush()
                 assert streams.answer(after) == 200
-                book.requests["GET", "/about", "200"] += 1
+                record.requests["GET", "/about", "200"] += 1
             elif how == "cut":
                 streams.cut()
             elif how == "goaway":
                 streams.h2.close_connection(error_code=2)
                 streams.flush()
-        book.requests[method, path, GONE] += 1
-    agrees(server, book)
+        record.requests[method, path, GONE] += 1
+    agrees(server, record)
 
 
-FRAMEWORK = """
-import sys
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-
-async def unavailable(request):
-    return PlainTextResponse(repr(sys.exc_info()[1]), 503)
-
-app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("ok")), Route("/unavailable", unavailable)])
-"""
+FRAMEWORK = APPLICATIONS / "starlette_exc_info.py"
 
 
 def test_no_exception_is_being_handled(tmp_path: Path) -> None:
@@ -174,7 +139,7 @@ def test_no_exception_is_being_handled(tmp_path: Path) -> None:
         with httpx.Client(http2=True, verify=server.trust()) as client:
             answer = client.get(f"https://127.0.0.1:{server.port}/unavailable")
         assert (answer.http_version, answer.status_code, answer.text) == ("HTTP/2", 503, "None")
-        book = Book()
-        book.requests["GET", "/unavailable", "503"] += 1
-        book.failed["GET", "/unavailable", "HTTP 503"] += 1
-        agrees(server, book)
+        record = ClientRecord()
+        record.requests["GET", "/unavailable", "503"] += 1
+        record.failed["GET", "/unavailable", "HTTP 503"] += 1
+        agrees(server, record)

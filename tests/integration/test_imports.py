@@ -1,4 +1,4 @@
-"""What a worker needs of ours, the master has imported before it forks the first one; what it does not need, nobody."""
+"""Imports of the package: the master imports what its workers need before the first fork, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually
 from tests.integration.conftest import Serve
 
-ASGI_APP = """
-async def app(scope, receive, send):
-    if scope["type"] == "http":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"ok"})
-"""
+ASGI_APP = APPLICATIONS / "asgi_ok.py"
 NOTES = """
 import json
 import sys
@@ -96,14 +92,14 @@ def needless(inherited: Iterable[str], kind: str) -> set[str]:
     return (LOOPS | OURS) & set(inherited) - CLASSES[kind][1]
 
 
-def app_of(kind: str) -> dict[str, str]:
+def app_of(kind: str) -> dict[str, Path]:
     """An application for this kind of workers."""
     return {"app": ASGI_APP} if kind in ("asgi", "uvicorn") else {}
 
 
 @pytest.mark.parametrize("preload", [False, True])
 @pytest.mark.parametrize("kind", CLASSES)
-def test_no_worker_imports_anything_of_ours(serve: Serve, kind: str, preload: bool) -> None:
+def test_no_worker_imports_modules_of_the_package(serve: Serve, kind: str, preload: bool) -> None:
     """Neither at its boot nor later; and the first one inherits nothing that only other classes need."""
     more = CLASSES[kind][0] + f"preload_app = {preload}\n"
     server = serve(config="bind = '127.0.0.1:PORT'\ncontrol_socket_disable = True\n" + more + NOTES, **app_of(kind))
@@ -122,7 +118,7 @@ def test_a_reload_that_brings_another_class(serve: Serve) -> None:
     start = "bind = '127.0.0.1:PORT'\ncontrol_socket_disable = True\n"
     server = serve(config=start + NOTES)
     assert needless(notes(server, "ready", 2)[0]["inherited"], "sync") == set()
-    Path(server.folder, "app.py").write_text(ASGI_APP)
+    server.write_application(ASGI_APP)
     server.configure(start + CLASSES["asgi"][0] + NOTES)
     os.kill(server.pid, signal.SIGHUP)
     found = notes(server, "ready", 4)

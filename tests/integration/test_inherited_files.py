@@ -9,18 +9,11 @@ from pathlib import Path
 
 import requests
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import eventually
 from tests.integration.conftest import CONFIG, Serve
 
-APP = """
-from prometheus_client import Counter
-orders = Counter("shop_orders", "Orders.")
-
-def app(environ, start_response):
-    orders.inc()
-    start_response("200 OK", [("Content-Length", "2")])
-    return [b"ok"]
-"""
+APP = APPLICATIONS / "orders.py"
 SLOW = """
 import os, socket, time
 from psutil import _pslinux

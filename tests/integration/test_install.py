@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import GUNICORN, Server, eventually, unused_port
 from tests.integration.conftest import APP, Serve
 
@@ -89,7 +90,7 @@ def test_arity(serve: Serve, parameters: str) -> None:
 
 def test_hooks_as_strings(serve: Serve) -> None:
     """A hook may be given as a dotted string."""
-    app = APP + "\ndef started(worker):\n    open('started', 'w').close()\n"
+    app = APPLICATIONS / "default_with_hook.py"
     server = serve(config=HEAD + "post_worker_init = 'app.started'\n" + INSTALL, app=app)
     server.settled(1)
     assert (server.folder / "started").exists()
@@ -145,32 +146,11 @@ def test_by_name(serve: Serve, also: str) -> None:
 
 def test_custom_application(tmp_path: Path) -> None:
     """The options dict of a custom BaseApplication can be given in place of globals()."""
-    program = """
-import sys
-from gunicorn.app.base import BaseApplication
-from gunicorn_prom_hooks import install
-from app import app
-
-class Application(BaseApplication):
-    def __init__(self, options):
-        self.options = options
-        super().__init__()
-
-    def load_config(self):
-        for name, value in self.options.items():
-            self.cfg.set(name, value)
-
-    def load(self):
-        return app
-
-options = {"bind": "127.0.0.1:" + sys.argv[1], "control_socket_disable": True}
-install(options, port=int(sys.argv[2]))
-Application(options).run()
-"""
+    program = APPLICATIONS / "program_custom_application.py"
 
     class Custom(Server):
         def start(self) -> None:
-            (self.folder / "run.py").write_text(program)
+            (self.folder / "run.py").write_text(program.read_text())
             with self.log_file.open("ab") as log:
                 self.process = subprocess.Popen(
                     [sys.executable, "run.py", str(self.port), str(self.metrics_port)],
@@ -186,7 +166,7 @@ Application(options).run()
 
 def gunicorn(folder: Path, config: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs gunicorn to its end."""
-    (folder / "app.py").write_text(APP)
+    (folder / "app.py").write_text(APP.read_text())
     (folder / "gunicorn.conf.py").write_text(config.replace("METRICS_PORT", "9").replace("PORT", "0"))
     return subprocess.run(
         [GUNICORN, *arguments, "app:app"],

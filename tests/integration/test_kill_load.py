@@ -12,23 +12,13 @@ import time
 
 import pytest
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Samples, Server, eventually
 from tests.helpers.worker_exits import exit_lines, exits, killed
 from tests.integration.conftest import Serve
 
 KILLS = 200
-APP = """
-import os, time
-begun = os.open("begun", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-def app(environ, start_response):
-    path = environ["PATH_INFO"]
-    if path != "/":
-        os.write(begun, path.encode() + b"\\n")
-        time.sleep(0.002)
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(path)))])
-    return [path.encode()]
-"""
+APP = APPLICATIONS / "begun.py"
 
 
 class Load:

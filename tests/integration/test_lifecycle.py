@@ -22,7 +22,7 @@ def worker_ids(samples: Samples) -> set[str]:
 
 
 def refused(port: int) -> bool:
-    """Whether nobody listens on the port."""
+    """Return whether connections to the port are refused."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
@@ -227,7 +227,7 @@ if "prom_test_real" not in vars(_thread):
     assert "Traceback" not in server.log
 
 
-def test_a_name_that_nobody_knows(serve: Serve) -> None:
+def test_address_that_cannot_be_resolved(serve: Serve) -> None:
     """An address that cannot be looked up is one line in the log; the server serves, and a reload tries again."""
     server = serve("install(globals(), port=METRICS_PORT, address='no-such-host.invalid')\nworkers = 2\n")
 

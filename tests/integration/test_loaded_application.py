@@ -2,63 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server
 from tests.integration.conftest import Serve
 
-WSGI = """
-class App:
-    state = {}
-    def __call__(self, environ, start_response):
-        body = repr(sorted(self.state)).encode()
-        start_response("200 OK", [("Content-Length", str(len(body)))])
-        return [body]
-
-class Middleware:
-    def __init__(self, app):
-        self.app = app
-    def __call__(self, environ, start_response):
-        self.app.state["middleware"] = True
-        return self.app(environ, start_response)
-
-app = App()
-"""
-ASGI = """
-class App:
-    state = {}
-    async def __call__(self, scope, receive, send):
-        if scope["type"] == "lifespan":
-            raise RuntimeError("no lifespan")
-        body = repr(sorted(self.state)).encode()
-        headers = [(b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-class Middleware:
-    def __init__(self, app):
-        self.app = app
-    async def __call__(self, scope, receive, send):
-        self.app.state["middleware"] = True
-        await self.app(scope, receive, send)
-
-app = App()
-"""
-TORNADO = """
-import tornado.web
-from tornado.wsgi import WSGIContainer
-
-class Main(tornado.web.RequestHandler):
-    def get(self):
-        self.write(repr(sorted(self.application.state)))
-
-class App(tornado.web.Application):
-    state = {}
-    def log_request(self, handler):
-        self.state["logged"] = True
-
-app = App([("/", Main)])
-"""
+WSGI = APPLICATIONS / "state_wsgi.py"
+ASGI = APPLICATIONS / "state_asgi.py"
+TORNADO = APPLICATIONS / "state_tornado.py"
 CLASSES = {
     "sync": ("gunicorn.workers.sync", "SyncWorker", WSGI),
     "gthread": ("gunicorn.workers.gthread", "ThreadWorker", WSGI),
@@ -100,7 +54,7 @@ worker_class = Own
 """
 
 
-def start(serve: Serve, worker: str, app: str, hooks: str, *, own_class: bool = False) -> Server:
+def start(serve: Serve, worker: str, app: Path | str, hooks: str, *, own_class: bool = False) -> Server:
     """A server with this class of workers, or one derived from it."""
     module, base, _ = CLASSES[worker]
     chosen = OWN_CLASS.format(module=module, base=base) if own_class else f"worker_class = '{module}.{base}'\n"
@@ -126,9 +80,10 @@ def test_the_application_that_was_loaded(serve: Serve, worker: str, own_class: b
 @pytest.mark.parametrize("wrapped", [False, True], ids=["", "WSGIContainer"])
 def test_tornados_own(serve: Serve, wrapped: bool) -> None:
     """An application of Tornado's, or a container of its around a WSGI application, is what the hook sees."""
-    app, use = TORNADO, "worker.wsgi.state['hook'] = True"
+    app: Path | str = TORNADO
+    use = "worker.wsgi.state['hook'] = True"
     if wrapped:
-        app = WSGI + "from tornado.wsgi import WSGIContainer\ninner, app = app, WSGIContainer(app)\n"
+        app = WSGI.read_text() + "from tornado.wsgi import WSGIContainer\ninner, app = app, WSGIContainer(app)\n"
         use = "assert worker.wsgi.wsgi_application is app.inner"
     hook = f"def post_worker_init(worker):\n    import app\n    assert worker.wsgi is app.app\n    {use}\n"
     server = start(serve, "tornado", app, hook)

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from tests.helpers.blocking_apps import ASGI, UVICORN, WSGI
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Samples, Server, eventually
 from tests.helpers.worker_exits import hanging
 from tests.integration.conftest import CONFIG, Serve
@@ -147,18 +148,7 @@ def test_another_queue_header(serve: Serve) -> None:
 @pytest.mark.parametrize("level", ["debug", "info", "error"])
 def test_log_messages(serve: Serve, level: str) -> None:
     """Messages are counted over master and workers, and the log level hides none but those of debug."""
-    app = """
-import logging
-log = logging.getLogger("gunicorn.error")
-
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/log":
-        log.critical("from the application")
-    if environ["PATH_INFO"] == "/boom":
-        raise ValueError("boom")
-    start_response("200 OK", [("Content-Length", "0")])
-    return []
-"""
+    app = APPLICATIONS / "logging_critical.py"
     server = serve(f"workers = 2\nloglevel = {level!r}\n", app=app)
     before = server.wait_for_workers(2)
     server.get("/log")
@@ -181,19 +171,7 @@ def app(environ, start_response):
 
 def test_messages_of_other_processes(serve: Serve) -> None:
     """What a process forked by the application logs is not counted in its worker's slot."""
-    app = """
-import logging, os
-
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/fork":
-        pid = os.fork()
-        if not pid:
-            logging.getLogger("gunicorn.error").critical("from a child")
-            os._exit(0)
-        os.waitpid(pid, 0)
-    start_response("200 OK", [("Content-Length", "0")])
-    return []
-"""
+    app = APPLICATIONS / "logging_in_child.py"
     server = serve(app=app)
     server.get("/fork")
     server.settled(2)
@@ -205,12 +183,7 @@ def test_lifecycle(serve: Serve) -> None:
     """Boots take the time that the application takes to load; lifetimes end with their workers."""
     server = serve(
         "workers = 1\n",
-        app="import time; time.sleep(0.3)\n"
-        + (
-            "def app(environ, start_response):\n"
-            "    start_response('200 OK', [('Content-Length', '0')])\n"
-            "    return []\n"
-        ),
+        app=APPLICATIONS / "slow_to_load.py",
     )
     server.wait_for_workers(1)
     server.workers()[0].kill()
@@ -225,15 +198,7 @@ def test_lifecycle(serve: Serve) -> None:
 
 def test_a_booting_worker(serve: Serve) -> None:
     """A worker that takes long to load is booting, and running when it has."""
-    app = """
-import os, time
-while os.path.exists("wait"):
-    time.sleep(0.05)
-
-def app(environ, start_response):
-    start_response("200 OK", [("Content-Length", "0")])
-    return []
-"""
+    app = APPLICATIONS / "waiting_to_boot.py"
     server = serve("workers = 1\n", app=app)
     (server.folder / "wait").touch()
     server.signal(signal.SIGTTIN)

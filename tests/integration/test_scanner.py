@@ -9,16 +9,12 @@ import subprocess
 import psutil
 import pytest
 
-from tests.helpers.places import HELPERS
+from tests.helpers.places import APPLICATIONS, HELPERS
 from tests.helpers.servers import Samples, Server, eventually
 from tests.integration.conftest import Serve
 
 SCRIPT = HELPERS / "scan.lua"
-APP = """
-def app(environ, start_response):
-    start_response(environ.get("HTTP_X_STATUS", "200") + " x", [("Content-Length", "0")])
-    return []
-"""
+APP = APPLICATIONS / "status_from_header.py"
 HALF = 100_000
 THREADS = 4
 ROUND_SECONDS = 8

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually
 from tests.helpers.worker_exits import exits, hanging, page_with_exits
 from tests.integration.conftest import Serve
@@ -17,44 +18,8 @@ from tests.integration.conftest import Serve
 WHERE = re.compile(
     r"gunicorn_prom_hooks: worker \(pid:(\d+)\) aborted; stacks of its threads:\n((?:(?:[ \w].*)?\n)+?)(?=\[)"
 )
-WSGI = """
-import ctypes, faulthandler, os, re, signal, sys, time
-
-def in_a_loop():
-    while True:
-        pass
-
-def in_an_extension():
-    sum(range(10**15))
-
-def in_a_regular_expression():
-    re.match("(a+)+b", "a" * 60)
-
-def in_a_call():
-    ctypes.PyDLL(None).sleep(1000)
-
-def app(environ, start_response):
-    hang = globals().get(environ["PATH_INFO"][1:])
-    if hang is not None:
-        hang()
-    body = str(os.getpid()).encode()
-    start_response("200 OK", [("Content-Length", str(len(body)))])
-    return [body]
-"""
-ASGI = (
-    WSGI[: WSGI.index("def app(")]
-    + """
-async def app(scope, receive, send):
-    if scope["type"] != "http":
-        return
-    hang = globals().get(scope["path"][1:])
-    if hang is not None:
-        hang()
-    body = str(os.getpid()).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
-    await send({"type": "http.response.body", "body": body})
-"""
-)
+WSGI = APPLICATIONS / "hanging_wsgi.py"
+ASGI = APPLICATIONS / "hanging_asgi.py"
 PATCHED = "from gevent import monkey\nmonkey.patch_all()\n"
 SYNC, ASGI_WORKER, UVICORN = "sync", "asgi", "uvicorn_worker.UvicornWorker"
 DETAIL = {ASGI_WORKER: "SIGKILL"}
@@ -99,7 +64,7 @@ def hung(server: Server, path: str, count: int = 1) -> str:
     ],
     ids=lambda value: value if isinstance(value, str) and "\n" not in value else "",
 )
-def test_every_class_and_every_place(serve: Serve, worker: str, more: str, app: str, places: tuple[str, ...]) -> None:
+def test_every_class_and_every_place(serve: Serve, worker: str, more: str, app: Path, places: tuple[str, ...]) -> None:
     """The function that hangs is in the stacks, which are logged once, above the line about the worker's end."""
     server = serve(f"worker_class = {worker!r}\ntimeout = 1\n{more}", app=app)
     for number, place in enumerate(places, 1):
@@ -123,7 +88,7 @@ def test_every_class_and_every_place(serve: Serve, worker: str, more: str, app: 
         (UVICORN, ASGI, "in_a_loop", "SIGABRT"),
     ],
 )
-def test_the_end_is_what_it_was(serve: Serve, worker: str, app: str, place: str, detail: str) -> None:
+def test_the_end_is_what_it_was(serve: Serve, worker: str, app: Path, place: str, detail: str) -> None:
     """That a worker is asked for its stacks does not change how it ends."""
     server = serve(f"worker_class = {worker!r}\ntimeout = 1\n", app=app)
     with contextlib.suppress(Exception):
@@ -132,7 +97,7 @@ def test_the_end_is_what_it_was(serve: Serve, worker: str, app: str, place: str,
     stacks(server, 1)
 
 
-def test_one_that_is_aborted_by_somebody_else(serve: Serve) -> None:
+def test_sigabrt_from_outside_logs_stacks(serve: Serve) -> None:
     """SIGABRT that gunicorn has not sent has the stacks logged too, where Python code still runs."""
     server = serve("timeout = 0\n", app=WSGI)
     pid = int(server.get("/").text)
@@ -147,8 +112,10 @@ def test_one_that_is_aborted_by_somebody_else(serve: Serve) -> None:
 def test_the_users_faulthandler_and_signal_handlers(serve: Serve, worker: str) -> None:
     """faulthandler writes where the user wants it to, before and after, and the user's handlers are called."""
     app = (
-        (WSGI if worker == SYNC else ASGI)
+        (WSGI if worker == SYNC else ASGI).read_text()
         + """
+import faulthandler, signal
+
 crashes = open("crashes", "a")  # the next worker does so, too
 faulthandler.enable(crashes)
 faulthandler.register(signal.SIGUSR2, file=open("dumps", "a"))
@@ -176,8 +143,10 @@ def crash():
 def test_a_handler_of_sigabrt_of_the_users(serve: Serve) -> None:
     """It is called as without us, once."""
     app = (
-        WSGI
+        WSGI.read_text()
         + """
+import os, signal
+
 def aborted(sig, frame):
     open("aborted", "a").write(f"{sig}\\n")
     os._exit(3)
@@ -191,7 +160,7 @@ signal.signal(signal.SIGABRT, aborted)
 
 
 MANY_THREADS = """
-import threading
+import threading, time
 
 def a_function_with_a_long_name_of_which_there_are_many_in_each_of_many_threads(depth=60):
     if depth:
@@ -209,7 +178,7 @@ def with_many_threads():
 
 def test_many_deep_threads(serve: Serve) -> None:
     """The main thread, which comes last, is in the log, and the text is not among that of other workers."""
-    server = serve("timeout = 2\nworkers = 3\n", app=WSGI + MANY_THREADS)
+    server = serve("timeout = 2\nworkers = 3\n", app=WSGI.read_text() + MANY_THREADS)
     for number, path in enumerate(("with_many_threads", "in_a_call", "in_a_call", "in_a_call"), 1):
         with hanging(server, f"/{path}"):
             stacks(server, number)
@@ -223,8 +192,10 @@ def test_many_deep_threads(serve: Serve) -> None:
 def test_an_application_that_takes_the_signal(serve: Serve, worker: str) -> None:
     """Its handler is not called after a timeout, also if it sets that when it is loaded; there are no stacks."""
     app = (
-        (WSGI if worker == SYNC else ASGI)
+        (WSGI if worker == SYNC else ASGI).read_text()
         + """
+import signal
+
 signal.signal(signal.SIGRTMAX - 2, lambda *_: open("called", "a").close())
 """
     )

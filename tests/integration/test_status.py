@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from tests.helpers.browsers import Browser
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually
 from tests.helpers.worker_exits import hanging
 from tests.integration.conftest import APP
@@ -31,15 +32,7 @@ timeout = 600
 graceful_timeout = 2
 install(globals(), port=METRICS_PORT)
 """
-WAITS = """
-
-plain = app
-
-def app(environ, start_response):
-    while environ["PATH_INFO"].startswith("/wait/") and not os.path.exists("go"):
-        time.sleep(0.05)
-    return plain(environ, start_response)
-"""
+WAITS = APPLICATIONS / "default_waiting.py"
 NASTY = "/wait/<script>alert(1)</script><b>&lt;\"'%E2%80%AE"
 """Anything but ASCII, gunicorn refuses."""
 CONTRAST = """
@@ -72,7 +65,7 @@ return {seen, bad};
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A gunicorn that all tests of this module look at, two workers with four threads each."""
-    with Server(tmp_path_factory.mktemp("server"), app=APP + WAITS, config=CONFIG) as server:
+    with Server(tmp_path_factory.mktemp("server"), app=WAITS, config=CONFIG) as server:
         for path in ("/", "/boom", "/503", "/missing"):
             server.get(path)
         server.settled(4)
@@ -208,7 +201,7 @@ def test_selected_figures_stay_selected(browser: Browser) -> None:
 
 @pytest.fixture
 def waiting(server: Server) -> Iterator[int]:
-    """A request to a path that nobody has meant well with is in progress; the pid of the worker that is at it."""
+    """Return the pid of the worker that processes a request to a path with markup in it."""
     go = server.folder / "go"
     go.unlink(missing_ok=True)
     try:

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from tests.helpers.cgroups import MakeCgroup, limited_cgroup  # noqa: F401 - a fixture
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually
 from tests.helpers.worker_exits import busy_worker, exit_lines, exits, hanging, killed, page_with_exits, restarts
 from tests.integration.conftest import APP, CONFIG, Serve
@@ -180,10 +181,7 @@ def test_scaling(serve: Serve) -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGQUIT", "SIGINT"])
 def test_shutdown(serve: Serve, name: str) -> None:
     """Told to end, the master books its workers under shutdown, those too that it has to kill in the end."""
-    app = APP.replace("time.sleep(1000)", "block(); time.sleep(1000)") + (
-        "\ndef block():\n    import signal\n"
-        "    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGQUIT, signal.SIGINT, signal.SIGTERM})\n"
-    )
+    app = APPLICATIONS / "default_blocked_signals.py"
     server = serve("workers = 2\ngraceful_timeout = 3\n", app=app)
     running(server)
     with hanging(server, "/hang"):
@@ -200,7 +198,7 @@ def test_shutdown(serve: Serve, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
-def test_a_worker_told_by_somebody_else(serve: Serve, name: str) -> None:
+def test_signal_from_outside_is_the_reason(serve: Serve, name: str) -> None:
     """A worker that leaves in good order because of a signal that the master did not send is named after it."""
     server = serve("workers = 2\n")
     pid, _ = running(server)
@@ -271,21 +269,14 @@ def test_exit_while_loading(serve: Serve) -> None:
         return set(found) == {("boot", "9")} and found["boot", "9"] >= 3
 
     eventually(probe, "failed boots")
-    (server.folder / "app.py").write_text(APP)
+    server.write_application(APP)
     server.wait_for_workers(1)
 
 
 def test_oom(serve: Serve, limited_cgroup: MakeCgroup) -> None:  # noqa: F811 - the fixture
     """A worker that eats the memory of its cgroup is oom; another that is killed by hand is not."""
     cgroup, _ = limited_cgroup(300 * 1024 * 1024)
-    app = APP.replace(
-        'if path == "/exit":',
-        """if path == "/eat":
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
-        eaten = [b"x" * 2**20 for _ in range(1000)]
-    if path == "/exit":""",
-    )
+    app = APPLICATIONS / "default_memory.py"
     joins = f"""import os, sys
 with open("{cgroup}/cgroup.procs", "w") as file:
     file.write(str(os.getpid()))

@@ -7,25 +7,11 @@ from contextlib import closing
 
 import pytest
 
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server
 from tests.integration.conftest import Serve
 
-APP = """
-import sys
-
-def app(environ, start_response):
-    path = environ["PATH_INFO"]
-    if path == "/again":
-        try:
-            raise KeyError("again")
-        except KeyError:
-            start_response("503 Sorry", [], exc_info=sys.exc_info())
-        return [b"sorry"]
-    start_response("200 OK", [])
-    if path == "/generator":
-        return (part for part in (b"ab", b"", b"cd"))
-    return {"/": [b"ok"], "/list": [b"hello", b"", b"world"], "/tuple": (b"ab", b"cd", b"ef"), "/empty": []}[path]
-"""
+APP = APPLICATIONS / "wsgi_bodies.py"
 BODIES = {
     "/list": b"helloworld",
     "/tuple": b"abcdef",

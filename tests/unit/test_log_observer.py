@@ -2,99 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import inspect
 import json
 import logging
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
-from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from gunicorn_prom_hooks.log_observer import LogObserver, level_name
+from gunicorn_prom_hooks.log_observer import level_name
+from tests.helpers.log_observers import (
+    LEVELS,
+    METHODS,
+    Ear,
+    Record,
+    config,
+    hidden,
+    in_master_and_worker,
+    watched,
+    wrapped,
+)
 
-LEVELS = {
-    "critical": logging.CRITICAL,
-    "error": logging.ERROR,
-    "warning": logging.WARNING,
-    "info": logging.INFO,
-    "debug": logging.DEBUG,
-}
-METHODS = {**{name: name for name in LEVELS}, "exception": "error"}
-"""Methods of gunicorn's logger, and the level at which each logs."""
-
-
-@pytest.fixture(autouse=True)
-def error_log() -> Iterator[logging.Logger]:
-    """gunicorn's error log, without filters and handlers; it and all else of logging is then as it was before."""
-    logs = [logging.getLogger(name) for name in ("gunicorn.error", "gunicorn.access")]
-    before = [(log, log.level, log.handlers[:], log.filters[:], log.propagate, log.disabled) for log in logs]
-    disabled = logging.root.manager.disable
-    for log in logs:
-        log.handlers[:], log.filters[:] = [], []
-        log.disabled = False
-    yield logs[0]
-    logging.disable(disabled)
-    for log, level, handlers, filters, propagate, off in before:
-        log.handlers[:], log.filters[:] = handlers, filters
-        log.propagate, log.disabled = propagate, off
-        log.setLevel(level)
-
-
-class Ear:
-    """What is told by ``Messages``: levels that were counted, and texts and arguments that were listened to."""
-
-    def __init__(self) -> None:
-        self.counted: list[str] = []
-        self.heard: list[tuple[object, Any]] = []
-        self.messages = LogObserver(self.counted.append, lambda *message: self.heard.append(message))
-
-
-def config(loglevel: str) -> Config:
-    """gunicorn's configuration with this level."""
-    cfg = Config()
-    cfg.set("loglevel", loglevel)
-    return cfg
-
-
-def watched(loglevel: str, made_by: Any = Logger, *, listening: bool = True) -> tuple[Any, Ear]:
-    """gunicorn's logger of this level, and what is attached to it, as in the master or, not listening, a worker."""
-    ear, log = Ear(), made_by(config(loglevel))
-    ear.messages.attach(log, listening=listening)
-    return log, ear
-
-
-def wrapped(log: Any) -> set[str]:
-    """The methods of this logger object that are called through functions of ours."""
-    return {name for name in METHODS if name in vars(log)}
-
-
-def hidden(loglevel: str) -> set[str]:
-    """The methods, without debug, whose messages this level keeps back."""
-    return {name for name, level in METHODS.items() if name != "debug" and LEVELS[level] < LEVELS[loglevel]}
-
-
-in_master_and_worker = pytest.mark.parametrize("listening", [True, False], ids=["master", "worker"])
-
-
-class Record(logging.Handler):
-    """Keeps the records that are logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keeps it."""
-        self.records.append(record)
+pytestmark = pytest.mark.usefixtures("error_log")
 
 
 @in_master_and_worker
@@ -294,52 +225,6 @@ def test_what_has_no_methods_is_left_alone(listening: bool, log: Any) -> None:
     assert getattr(log, "__dict__", {}) == before
 
 
-class Structured:
-    """A logger of the user's that is not derived from gunicorn's, nor from logging's, and has no exception."""
-
-    def __init__(self, error_log: Any = None) -> None:
-        self.error_log = error_log
-        self.said: list[tuple[str, object]] = []
-
-    def error(self, msg: object, *args: object, **fields: object) -> str:
-        """Keeps it."""
-        self.said.append(("error", msg))
-        return "said"
-
-    def info(self, msg: object, *args: object, **fields: object) -> str:
-        """Keeps it."""
-        self.said.append(("info", msg))
-        return "said"
-
-
-@in_master_and_worker
-@pytest.mark.parametrize("error_log", [None, "x", object()])
-def test_a_logger_of_another_kind(error_log: Any, listening: bool) -> None:
-    """A logger without an error_log is counted and listened to through its methods, once each, and works as before."""
-    log, ear = Structured(error_log), Ear()
-    for _ in range(3):
-        ear.messages.attach(log, listening=listening)
-    assert log.info("a %s", 1, user="u") == log.error("b") == "said"
-    assert log.said == [("info", "a %s"), ("error", "b")]
-    assert ear.counted == ["info", "error"]
-    assert ear.heard == [("a %s", (1,)), ("b", ())]
-
-
-def test_a_method_that_fails_is_still_told_from_then_on() -> None:
-    """Where the method behind raises, the message was counted, and so is the next one of the same thread."""
-
-    class Full(Structured):
-        def error(self, msg: object, *args: object, **fields: object) -> str:
-            raise OSError("the disk is full")
-
-    log, ear = Full(), Ear()
-    ear.messages.attach(log, listening=True)
-    for _ in range(2):
-        with pytest.raises(OSError, match="full"):
-            log.error("x")
-    assert ear.counted == ["error"] * 2
-
-
 def test_other_loggers_are_left_alone() -> None:
     """One object is watched, not its class: methods of another logger of gunicorn's are as they were."""
     methods = {name: Logger.__dict__[name] for name in METHODS}
@@ -382,126 +267,3 @@ def test_the_caller_of_a_record(method: str, listening: bool, error_log: logging
         (found,) = record.records
         callers.append((found.funcName, found.pathname, found.lineno))
     assert callers[0] == callers[1]
-
-
-@contextlib.contextmanager
-def statsd(loglevel: str) -> Iterator[Any]:
-    """gunicorn's logger with statsd behind it, which overrides every method of the plain one."""
-    from gunicorn.instrument.statsd import Statsd
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(("127.0.0.1", 0))
-        cfg = config(loglevel)
-        cfg.set("statsd_host", "{}:{}".format(*receiver.getsockname()))
-        log: Any = Statsd(cfg)
-        with log.sock:
-            yield log
-
-
-@in_master_and_worker
-@pytest.mark.parametrize("loglevel", LEVELS)
-def test_gunicorns_statsd_logger(loglevel: str, listening: bool) -> None:
-    """With gunicorn's other logger, whose info and debug take another way, each message is told once as well."""
-    with statsd(loglevel) as log:
-        ear = Ear()
-        ear.messages.attach(log, listening=listening)
-        for method in METHODS:
-            getattr(log, method)("x")
-    assert ear.counted == [level for level in METHODS.values() if level != "debug" or loglevel == "debug"]
-
-
-class Where(Logger):
-    """Names its caller, as logging does it."""
-
-    def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Says who called it."""
-        self.error_log.error(msg, *args, stacklevel=2, **kwargs)
-
-
-class WhereThroughAnother(Logger):
-    """Names its caller, with a method in between."""
-
-    def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Says who called it."""
-        self.say(msg, *args, **kwargs)
-
-    def say(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Says who called its caller."""
-        self.error_log.error(msg, *args, stacklevel=3, **kwargs)
-
-
-class WhereByFrames(Logger):
-    """Names its caller, by the first frame that is not of logging or of a logger."""
-
-    def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Says who called it."""
-        name = next(frame.function for frame in inspect.stack()[1:] if frame.filename != logging.__file__)
-        self.error_log.handle(
-            logging.LogRecord("gunicorn.error", logging.ERROR, __file__, 1, msg, args, None, func=name)
-        )
-
-
-@pytest.mark.parametrize("made_by", [Where, WhereThroughAnother, WhereByFrames])
-@in_master_and_worker
-def test_where_a_message_comes_from(made_by: Any, listening: bool, error_log: logging.Logger) -> None:
-    """A logger class of the user's that names its caller names the same one as without the watch."""
-    log, ear = watched("info", made_by, listening=listening)
-    record = Record()
-    error_log.addHandler(record)
-    log.error("x")
-    assert [found.funcName for found in record.records] == ["test_where_a_message_comes_from"]
-    assert ear.heard == [("x", ())] * listening
-
-
-def test_a_decorated_method_is_the_users() -> None:
-    """A method of the logger object that the user has put something around stays so, in a worker too."""
-    log, ear = watched("info")
-    said: list[object] = []
-    watching = log.error
-
-    @functools.wraps(watching)
-    def loud(msg: object, *args: Any, **kwargs: Any) -> Any:
-        said.append(msg)
-        return watching(msg, *args, **kwargs)
-
-    log.error = loud
-    for listening in (True, False):
-        ear.messages.attach(log, listening=listening)
-        log.error("x")
-    assert said == ["x", "x"]
-    assert ear.counted == ["error", "error"]
-
-
-class Answering(Structured):
-    """A logger whose methods have any attribute that one asks for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.error = Mock(side_effect=super().error)  # type: ignore[method-assign]
-
-
-def test_a_method_that_answers_to_everything() -> None:
-    """What has every attribute is not taken for a function of ours."""
-    log, ear = Answering(), Ear()
-    for _ in range(2):
-        ear.messages.attach(log, listening=True)
-    log.error("x")
-    assert log.said == [("error", "x")]
-    assert ear.counted == ["error"]
-    assert ear.heard == [("x", ())]
-
-
-@in_master_and_worker
-@pytest.mark.parametrize("loglevel", LEVELS)
-def test_a_logger_that_passes_a_message_on_to_itself(loglevel: str, listening: bool) -> None:
-    """What one method of a user's logger class hands on to another is one message, shown or not."""
-
-    class Own(Logger):
-        def exception(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-            """An error."""
-            self.error(msg, *args, **kwargs)
-
-    log, ear = watched(loglevel, Own, listening=listening)
-    log.exception("x")
-    log.error("y")
-    assert ear.counted == ["error", "error"]
