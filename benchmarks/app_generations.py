@@ -1,4 +1,4 @@
-"""An application's own counter over hundreds of worker generations: ours, and prometheus_client's recipe beside it."""
+"""An application's counter over hundreds of worker generations, with this package and with prometheus_client's recipe."""
 
 from __future__ import annotations
 

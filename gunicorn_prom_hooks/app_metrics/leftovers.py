@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from .identity import Owner, owner
 from .reading.file_names import FileName, parse_name
-from .reading.keys import BadFile
-from .reading.layouts import HEADER_BYTES, Layouts
+from .reading.layouts import HEADER_BYTES, BadFile, Layouts
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _MOST_BYTES = 1 << 28

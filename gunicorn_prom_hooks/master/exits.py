@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ErrorReporter
+from ..model.counts import InFlightRequest
 from ..model.exits import ExitReason, ExitRecord
-from ..model.requests import InFlightRequest
 from ..paths import escape_unprintable
 from ..shm.layout import ABORT_AT, EXIT_CAUSE, EXIT_MARK, RUNNING_AT, RUNNING_CLOCK, STACKS, STACKS_ASKED
 from ..shm.stack_file import StackFile

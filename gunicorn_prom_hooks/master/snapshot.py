@@ -11,8 +11,7 @@ from .. import _version
 from .._gunicorn import GUNICORN_VERSION, dirty_arbiter_pid, worker_capacity
 from ..collectors.listeners import workers_listeners
 from ..errors import ErrorReporter
-from ..model.counts import WorkerCounts
-from ..model.requests import InFlightRequest
+from ..model.counts import InFlightRequest, WorkerCounts
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
 from ..shm.aggregate import EndpointCap
 from ..shm.index import CorruptIndex

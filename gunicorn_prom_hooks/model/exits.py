@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from .requests import InFlightRequest
+from .counts import InFlightRequest
 
 
 class ExitReason(str, Enum):

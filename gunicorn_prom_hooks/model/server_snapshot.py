@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Final, Protocol
 
-from .counts import Tally, WorkerCounts
+from .counts import InFlightRequest, Tally, Untracked, WorkerCounts
 from .exits import ExitStatsSnapshot
-from .requests import InFlightRequest, Untracked
 
 STATES: Final = ("booting", "running", "quit", "abort")
 """The states of a worker in their order; the last two are alternatives."""

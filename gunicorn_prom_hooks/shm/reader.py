@@ -7,7 +7,7 @@ from bisect import bisect_left
 from math import inf
 from typing import Final
 
-from ..model.requests import InFlightRequest, Untracked
+from ..model.counts import InFlightRequest, Untracked
 from .index import CorruptIndex, Entry, Series, SeriesIndex, checked_size, decode
 from .layout import (
     CELLS_AT,

@@ -11,7 +11,7 @@ from ..collectors.listeners import ListenerQueue, listener_name
 from ..collectors.processes import ProcessUsage
 from ..collectors.requests import EndpointRequests, Key, read_in_progress
 from ..collectors.workers import answered, blocked_seconds, count_phases, failed, phase_of, uptime_seconds
-from ..model.requests import InFlightRequest
+from ..model.counts import InFlightRequest
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
 from ..shm.schema import DURATION_BUCKETS
 from . import page_data

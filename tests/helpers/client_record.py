@@ -372,7 +372,7 @@ def _sendall(sock: socket.socket, data: bytes) -> None:
 
 
 def load(server: Server, requests: int, seed: int) -> ClientRecord:
-    """Has several clients send so many requests at the same time; their books as one."""
+    """Send requests with several clients at the same time; return their records as one."""
     clients = [Client(server, random.Random(seed + number)) for number in range(CONNECTIONS)]
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         for done in [pool.submit(client.run, requests // CONNECTIONS) for client in clients]:

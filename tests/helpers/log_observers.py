@@ -46,7 +46,7 @@ def watched(loglevel: str, made_by: Any = Logger, *, listening: bool = True) -> 
 
 
 def wrapped(log: Any) -> set[str]:
-    """The methods of this logger object that are called through functions of ours."""
+    """The methods of this logger object that are called through functions of this package."""
     return {name for name in METHODS if name in vars(log)}
 
 

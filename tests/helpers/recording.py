@@ -55,7 +55,7 @@ def own(allocator: SlotAllocator, lease: Lease) -> WorkerTotals:
 
 
 def tally(*slots: Slot, rename: Rename = same) -> Tally:
-    """What is counted in slots that nobody has, added up."""
+    """Return the sum of what is counted in free slots."""
     index = SeriesIndex(frozenset())
     readers = [SlotReader(slot, number, index) for number, slot in enumerate(slots)]
     for reader in readers:

@@ -1,4 +1,4 @@
-"""Takes the screenshot for the README: the demo application under some load, after a death or two."""
+"""Takes the screenshot for the README: the demo application under some load, after a worker exit or two."""
 
 from __future__ import annotations
 

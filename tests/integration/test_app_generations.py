@@ -51,6 +51,6 @@ def test_many_generations(serve: Serve) -> None:
     samples = eventually(probe, "the counter is the clients' count")
     assert samples.one("shop_latency_seconds_count") == len(answered)
     assert samples.sum("gunicorn_worker_exits_total", reason="max_requests") >= GENERATIONS - 8
-    # A worker that is gone keeps its slot until that is booked: now and then there is one more than are alive.
+    # An exited worker keeps its slot until the exit is recorded: at times there is one more than live workers.
     assert 1 <= most_files <= 8
     assert most_workers <= 8

@@ -161,10 +161,10 @@ def test_left_by_a_killed_master(serve: Serve, tmp_path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run workers as somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run workers as another user")
 @pytest.mark.parametrize("own", [False, True])
 def test_another_user(serve: Serve, own: bool) -> None:
-    """Where workers run as another user, the directory is theirs."""
+    """If workers run as another user, the directory belongs to that user."""
     with contextlib.ExitStack() as stack:
         environ = {}
         if own:  # not below tmp_path, where only we may go
@@ -235,7 +235,7 @@ def test_many_programs(serve: Serve, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("port", ["METRICS_PORT", "0"])
 def test_nobody_scrapes(serve: Serve, tmp_path: Path, port: str) -> None:
-    """However many workers and children come and go, the files are those of who lives at once."""
+    """The number of files follows the processes alive at once, not the number of generations."""
     path = tmp_path / "metrics"
     more = f"workers = 2\nmax_requests = 1\ninstall(globals(), port={port}, multiproc_dir={str(path)!r})\n"
     server = serve(more, app=APP)
@@ -247,7 +247,7 @@ def test_nobody_scrapes(serve: Serve, tmp_path: Path, port: str) -> None:
 
 
 def test_own_endpoint_while_workers_come_and_go(serve: Serve, tmp_path: Path) -> None:
-    """The application's own endpoint misses no file and never goes back, with scrapes of ours in between."""
+    """The application's own endpoint misses no file and never goes back, with scrapes in between."""
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "a")}
     server = serve("workers = 3\nmax_requests = 3\n", app=APP, environ=environ)
     last = 0.0
@@ -302,7 +302,7 @@ def test_switched_off(serve: Serve) -> None:
 
 
 def test_a_directory_of_the_user(serve: Serve, tmp_path: Path) -> None:
-    """The user's directory is used, made if need be, emptied of what nobody writes, and left in place."""
+    """The user's directory is used, made if need be, emptied of files without a writer, and left in place."""
     path = tmp_path / "a" / "b"
     path.mkdir(parents=True)
     (path / "counter_99999999.db").write_bytes(bytes(1 << 16))
@@ -446,7 +446,7 @@ def test_bad_file(serve: Serve) -> None:
 
 
 def test_a_name_of_ours(serve: Serve) -> None:
-    """A metric of the application's with a name of ours is left out, once said."""
+    """An application metric with a name of this package is left out, and logged once."""
     app = APP + "\nCounter('gunicorn_requests', 'Mine.').inc(1000)\nGauge('gunicorn_workers', 'Mine.').set(1000)\n"
     server = serve(app=app)
     server.get("/order")
@@ -477,7 +477,7 @@ def test_imported_before_install(serve: Serve) -> None:
 
 @pytest.mark.parametrize("own", [False, True])
 def test_directory_removed(serve: Serve, tmp_path: Path, own: bool) -> None:
-    """Somebody tidies the directory away: nothing is lost of what was counted before, in between, and then."""
+    """If the directory is removed, no count is lost from before, in between, and after."""
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "a")} if own else {}
     server = serve("workers = 1\n", app=APP, environ=environ)
     for _ in range(3):
@@ -545,7 +545,7 @@ def test_reload_changes_the_environment(serve: Serve, tmp_path: Path, preload: s
     assert not (tmp_path / "b").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run workers as somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run workers as another user")
 def test_out_of_reach(serve: Serve, tmp_path: Path) -> None:
     """A directory that the workers cannot get to costs the metrics and nothing else."""
     tmp_path.chmod(0o700)
@@ -571,7 +571,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("preload", ["", "preload_app = True\n"])
 def test_full_disk(serve: Serve, small_disk: Path, preload: str) -> None:
-    """Where there is no room for the files, metrics stay in memory, and no process dies of it."""
+    """Where there is no room for the files, metrics stay in memory, and no process is killed."""
     server = serve("workers = 1\n" + preload, app=APP, environ={"PROMETHEUS_MULTIPROC_DIR": str(small_disk)})
     for number in range(3):
         assert server.get("/order").ok, number

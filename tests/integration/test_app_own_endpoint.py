@@ -116,7 +116,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("more", ["", "preload_app = True\n"])
 @pytest.mark.parametrize("full_from", ["the start", "the first request", "the second worker"])
 def test_a_disk_that_is_full(serve: Serve, disk: Path, more: str, full_from: str) -> None:
-    """No process dies of it, whether preloaded, forked or a successor; a metric is right on the page, or not there."""
+    """No process is killed, whether preloaded, forked or a successor; a metric is right on the page, or not there."""
 
     def fill() -> None:
         with (disk / "fill").open("wb", buffering=0) as file:

@@ -33,7 +33,7 @@ def counts(server: Server, total: float) -> dict[tuple[str, str, str], float]:
 
 @pytest.mark.parametrize("config", ASGI)
 def test_status_duration_sizes_failures(serve: Serve, config: str) -> None:
-    """What happens to a request is on the page: status, seconds, bytes, exceptions; nothing of ours fails."""
+    """What happens to a request is on the page: status, seconds, bytes, exceptions; no hook fails."""
     server = serve(config, app=ECHO)
     session = "/items/1", "/items/2", "/status/404", "/status/503", "/boom", "/silent", "/stream", "/late", "/half"
     for path in session:

@@ -117,7 +117,7 @@ def test_attack(serve: Serve, name: str) -> None:
 
 
 def test_attack_on_tls(serve: Serve, tmp_path: Path) -> None:
-    """Over TLS too: who speaks nonsense, or nothing, costs others nothing."""
+    """Over TLS too, a client that sends nonsense or nothing does not delay others."""
     certificates = Certificates(tmp_path / "certificates")
     server = serve(f"workers = 2\ninstall(globals(), port=METRICS_PORT, certfile={str(certificates.both)!r})\n")
     url = f"https://127.0.0.1:{server.metrics_port}/metrics"

@@ -86,9 +86,9 @@ def {hook}({given}):
 """
 )
 LATE_AFTER_OURS = """
-ours = post_worker_init
+our_hook = post_worker_init
 def post_worker_init(worker):
-    ours(worker)
+    our_hook(worker)
     worker.cfg.set("pre_request", lambda worker, req: note("late pre_request"))
     worker.cfg.set("post_request", lambda worker, req: note("late post_request"))
 """
@@ -181,7 +181,7 @@ def reload_and_ask(server: Server) -> None:
         "stubs below",
         "set in post_fork",
         "set in post_worker_init",
-        "set in post_worker_init, after a call of ours",
+        "set in post_worker_init, after a call of our hook",
         "set in when_ready",
     ],
 )
@@ -220,7 +220,7 @@ def own(*names: str) -> str:
     ],
 )
 def test_a_reload_with_hooks_below_the_line(serve: Serve, names: tuple[str, ...]) -> None:
-    """Whichever hooks replace ours, each reload is counted, its workers left for it, and the new ones are recorded."""
+    """Whichever hooks replace our own, each reload is counted with its workers, and the new ones are recorded."""
     server = serve(own(*names) + "workers = 2\n")
     for number in (1, 2):
         renewed(server, workers=2)
@@ -232,7 +232,7 @@ def test_a_reload_with_hooks_below_the_line(serve: Serve, names: tuple[str, ...]
 
 
 def test_a_reload_without_workers(serve: Serve) -> None:
-    """A reload that leaves no worker calls no hook before a fork; the workers have left for it all the same."""
+    """A reload that leaves no worker calls no hook before a fork; and yet the workers exit for the reload."""
     server = serve(own("nworkers_changed", "on_reload") + "workers = 2\n")
     text = (server.folder / "gunicorn.conf.py").read_text()
     (server.folder / "gunicorn.conf.py").write_text(text.replace("workers = 2", "workers = 0"))
@@ -242,7 +242,7 @@ def test_a_reload_without_workers(serve: Serve) -> None:
 
 @pytest.mark.parametrize("left", ["", "post_fork", "post_worker_init", "pre_request", "worker_exit", "child_exit"])
 def test_nothing_of_ours_left_in_the_master(serve: Serve, left: str) -> None:
-    """Where hooks below the line have replaced all that could put ours back, one line says what to do, and only one."""
+    """If hooks below the line have replaced all that could reinstall our hooks, exactly one line says what to do."""
     others = [name for name in SIGNATURES if name != left and left] or IN_MASTER
     server = serve(own(*others) + "workers = 3\n")
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""However gunicorn is run, each request is counted once, and nothing of ours fails."""
+"""However gunicorn is run, each request is counted once, and no hook fails."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_socket_activation(serve: Serve) -> None:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that everybody may enter."""
+    """Return a folder that all users may enter."""
     folder = Path(tempfile.mkdtemp(prefix="gunicorn-prom-hooks-test-"))
     folder.chmod(0o755)
     yield folder

@@ -101,7 +101,7 @@ def test_readme_configs(serve: Serve, snippet: str) -> None:
 
 @pytest.mark.parametrize("name", ["gunicorn.conf.py", "gunicorn_production.conf.py"])
 def test_sample_configs(serve: Serve, name: str) -> None:
-    """The sample configs work as they are, with the sample application; only the ports are ours."""
+    """The sample configs work as they are, with the sample application; only the ports are changed."""
     port = unused_port()
     text = (TOP / "sample_configs" / name).read_text()
     server = serve(

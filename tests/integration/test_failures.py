@@ -126,7 +126,7 @@ def test_timeout(serve: Serve, worker: str) -> None:
     server = serve(classed(worker) + "timeout = 1\n", app=app)
     with contextlib.suppress(Exception):
         server.get("/hang")
-    samples = eventually(lambda: timed_out(server), "the timeout is booked")
+    samples = eventually(lambda: timed_out(server), "the timeout is recorded")
     assert samples.one("gunicorn_master_worker_restart_total", reason="restart") == 0
     assert samples.one("gunicorn_master_worker_restart_total", reason="error") == 0
     states = samples.all("gunicorn_worker_state", state="abort")
@@ -153,7 +153,7 @@ def test_killed_worker(serve: Serve) -> None:
     server.workers()[0].kill() if server.workers()[0].pid == int(victim["pid"]) else server.workers()[1].kill()
     samples = eventually(
         lambda: s if (s := server.scrape()).one("gunicorn_master_worker_restart_total", reason="error") == 1 else None,
-        "the kill is booked",
+        "the kill is recorded",
     )
     [(labels, value)] = samples.all("gunicorn_worker_state", worker_id=victim["worker_id"])
     assert (labels["state"], value) == ("quit", 1.0)

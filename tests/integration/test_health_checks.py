@@ -19,7 +19,7 @@ def readiness(server: Server) -> int:
 
 
 def test_health_checks(serve: Serve) -> None:
-    """Ready is who has a worker that has booted and was heard of lately; up is the process. Neither renders a page."""
+    """The server is ready with a booted worker and a recent heartbeat, and up as a process. Neither renders a page."""
     app = APPLICATIONS / "closed.py"
     server = serve("workers = 1\ntimeout = 4\ngraceful_timeout = 1\n", app=app)
     health = f"http://127.0.0.1:{server.metrics_port}/healthz"

@@ -133,7 +133,7 @@ FRAMEWORK = APPLICATIONS / "starlette_exc_info.py"
 
 
 def test_no_exception_is_being_handled(tmp_path: Path) -> None:
-    """The application finds itself in no handler of ours: a plain 503 stays one."""
+    """The application runs in no exception handler: a plain 503 stays one."""
     server = TlsServer(tmp_path / "1", app=FRAMEWORK, config=CONFIG + "worker_class = 'asgi'\n")
     with server:
         with httpx.Client(http2=True, verify=server.trust()) as client:

@@ -26,8 +26,8 @@ def pre_fork(server, worker):
     worker.inherited = set(sys.modules)
 
 def note(worker, when):
-    ours = [name for name in set(sys.modules) - worker.inherited if name.startswith("gunicorn_prom_hooks")]
-    line = {"age": worker.age, "when": when, "late": sorted(ours), "inherited": sorted(worker.inherited)}
+    imported = [name for name in set(sys.modules) - worker.inherited if name.startswith("gunicorn_prom_hooks")]
+    line = {"age": worker.age, "when": when, "late": sorted(imported), "inherited": sorted(worker.inherited)}
     with open("notes", "a") as file:
         file.write(json.dumps(line) + "\\n")
 
@@ -40,7 +40,7 @@ def worker_exit(server, worker):
 from gunicorn_prom_hooks import install
 install(globals(), port=METRICS_PORT)
 """
-"""The user's ``pre_fork`` runs after ours."""
+"""The user's ``pre_fork`` runs after our hook."""
 LOOPS = {"asyncio", "tornado", "uvicorn", "gevent", "gunicorn.workers.gthread", "gunicorn.workers.base_async"}
 WORKER = "gunicorn_prom_hooks.worker"
 OURS = {
@@ -127,7 +127,7 @@ def test_a_reload_that_brings_another_class(serve: Serve) -> None:
 
 
 def test_gevent_patches_before_ours_is_imported(serve: Serve) -> None:
-    """A config file that patches: what ours takes from the threading module is what it takes in a worker, too."""
+    """A config file that patches: the master uses the same threading objects as a worker."""
     server = serve(
         config="import gevent.monkey\ngevent.monkey.patch_all()\nbind = '127.0.0.1:PORT'\n"
         "control_socket_disable = True\nworker_class = 'gevent'\n" + NOTES

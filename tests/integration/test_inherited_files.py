@@ -57,7 +57,7 @@ def forked(folder: Path) -> dict[str, list[str]]:
 
 
 def test_no_worker_inherits_what_a_collector_has_open(serve: Serve) -> None:
-    """However long collectors take, no worker has a file or a socket of theirs."""
+    """However long collectors take, no worker has a file or a socket of a collector."""
     server = serve(config=SLOW + CONFIG + "workers = 2\nbind = ['127.0.0.1:PORT', 'unix:sock']\n", app=APP)
     server.get("/")
     stop = threading.Event()

@@ -61,7 +61,7 @@ def without(*names: str) -> str:
     ids=["above", "below", "below with nworkers_changed", "below with all but pre_fork"],
 )
 def test_the_users_hooks_run(serve: Serve, config: str) -> None:
-    """The user's hooks all run, above or below the install line, and so do ours, after a HUP too."""
+    """The user's hooks all run, above or below the install line, and so do our hooks, after a HUP too."""
     server = serve(config=config)
     server.settled(1)
     server.signal(signal.SIGHUP)

@@ -22,7 +22,7 @@ APP = APPLICATIONS / "begun.py"
 
 
 class Load:
-    """Clients that send one request after the other, each to a path of its own, and keep books."""
+    """Clients that send one request after the other, each to another path, and record the responses."""
 
     def __init__(self, port: int, clients: int) -> None:
         self.port = port

@@ -28,9 +28,9 @@ def take(port):
     threading.Thread(target=server.serve_forever, daemon=True).start()
 """
 EXTENDED = """
-ours = when_ready
+our_hook = when_ready
 def when_ready(server):
-    ours(server)
+    our_hook(server)
     take(METRICS_PORT)
 """
 WHEN_READY = "def when_ready(server): take(METRICS_PORT)\n"
@@ -45,10 +45,16 @@ WHEN_READY = "def when_ready(server): take(METRICS_PORT)\n"
         INSTALL + EXTENDED,
         INSTALL + EXTENDED + INSTALL,
     ],
-    ids=["above", "below", "below, with others", "after a call of ours", "after a call of ours, installed again"],
+    ids=[
+        "above",
+        "below",
+        "below, with others",
+        "after a call of our hook",
+        "after a call of our hook, installed again",
+    ],
 )
 def test_an_exporter_of_the_users_own(serve: Serve, config: str) -> None:
-    """A config whose when_ready serves metrics at the very port starts; ours says that it is taken."""
+    """A config whose when_ready serves metrics at the same port starts; our exporter logs that it is taken."""
     server = serve(config=HEAD + OWN_EXPORTER + config)
     assert requests.get(f"http://127.0.0.1:{server.metrics_port}/", timeout=20).text == "their own"
     assert f"no metrics at 127.0.0.1:{server.metrics_port} yet: Address already in use" in server.log
@@ -78,7 +84,7 @@ def test_hooks_below_that_take_nothing(serve: Serve, hooks: str) -> None:
 
 
 def test_at_the_end_the_users_hook_comes_first(serve: Serve) -> None:
-    """The user's on_exit still has the page, with the deaths of all workers on it."""
+    """The user's on_exit still has the page, with the exits of all workers on it."""
     hook = """
 def on_exit(server):
     import urllib.request

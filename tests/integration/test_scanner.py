@@ -1,4 +1,4 @@
-"""A scanner asks for 200,000 different things: nothing of ours grows with it, and each of them is counted."""
+"""A scanner asks for 200,000 different things: no memory grows with it, and each of them is counted."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ASGI = APPLICATIONS / "hanging_asgi.py"
 PATCHED = "from gevent import monkey\nmonkey.patch_all()\n"
 SYNC, ASGI_WORKER, UVICORN = "sync", "asgi", "uvicorn_worker.UvicornWorker"
 DETAIL = {ASGI_WORKER: "SIGKILL"}
-"""How a worker ends of a timeout in a loop; others run gunicorn's handler, or die of SIGABRT."""
+"""Exits of workers after a timeout in a loop: some run gunicorn's handler, some are killed by SIGABRT."""
 
 
 def stacks(server: Server, count: int) -> list[tuple[str, str]]:

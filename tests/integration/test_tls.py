@@ -78,7 +78,7 @@ def test_the_key_may_be_in_the_same_file_and_old_tls_is_refused(serve: Serve, ce
 
 
 def test_mutual_tls(serve: Serve, certificates: Certificates, tmp_path: Path) -> None:
-    """With client_cafile only who has a certificate from there gets anything, health checks included."""
+    """With client_cafile only clients with such a certificate get a response, health checks included."""
     server = serve(installed(certfile=certificates.cert, keyfile=certificates.key, client_cafile=certificates.ca))
     page = eventually(lambda: https(server, certificates.ca, cert=str(certificates.client)), "the page")
     assert page.status_code == 200

@@ -1,4 +1,4 @@
-"""Why workers die, each way for real: what is counted, what is not, and the line in the log."""
+"""Each reason of a worker exit in a real server: what is counted, what is not, and the log line."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def app(environ, start_response):
         _, pid = busy_worker(server)
         answer = client.recv(1000)
     samples = page_with_exits(server, {("timeout", "SIGKILL" if worker == "gthread" else "SIGABRT"): 1})
-    # What gunicorn still answers on the way out is answered, and the worker has died on it for all that.
+    # What gunicorn still answers on the way out is answered, and it counts as interrupted all the same.
     assert samples.sum("gunicorn_requests_total", status="500") == answer.count(b" 500 ")
     assert (answer == b"") == (worker != "sync")
     assert killed(samples) == {("GET", "/hang/:id", "timeout"): 1}
@@ -180,7 +180,7 @@ def test_scaling(serve: Serve) -> None:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGQUIT", "SIGINT"])
 def test_shutdown(serve: Serve, name: str) -> None:
-    """Told to end, the master books its workers under shutdown, those too that it has to kill in the end."""
+    """At a shutdown the master counts its workers under shutdown, also those that it has to kill."""
     app = APPLICATIONS / "default_blocked_signals.py"
     server = serve("workers = 2\ngraceful_timeout = 3\n", app=app)
     running(server)
@@ -293,7 +293,7 @@ os.execv(sys.argv[1], sys.argv[1:])"""
 
 
 def test_many_requests_at_once(serve: Serve) -> None:
-    """A worker that dies at five requests takes five with it; the log names the oldest three and counts the others."""
+    """A worker killed with five requests interrupts five; the log names the oldest three and counts the rest."""
     server = serve("workers = 1\nworker_class = 'gthread'\nthreads = 8\n")
     server.wait_for_workers(1)
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Worker classes whose WSGI application is called through a function of ours: it changes nothing of what is served."""
+"""Worker classes whose WSGI application is called through a recording function, which does not change the responses."""
 
 from __future__ import annotations
 

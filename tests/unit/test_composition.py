@@ -69,7 +69,7 @@ def serve(worker: Any) -> None:
 
 
 def test_without_user_hooks_ours_are_called_directly() -> None:
-    """If the user has no request hooks, gunicorn calls ours with nothing in between."""
+    """If the user has no request hooks, gunicorn calls our hooks with nothing in between."""
     calls: list[str] = []
     namespace: dict[str, Any] = {}
     install(namespace)
@@ -160,9 +160,9 @@ class Unhashable(Stub):
     ],
 )
 def test_hook_that_only_looks_like_ours_is_the_users(make: Any) -> None:
-    """Whatever its attributes are, a hook that this package did not make is called after ours.
+    """Whatever its attributes are, a hook that this package did not make is called after our hook.
 
-    Hooks that it calls, ours included, are called as they would be without us.
+    Hooks that it calls, our hooks included, are called as they would be without us.
     """
     calls: list[str] = []
     namespace: dict[str, Any] = {"pre_request": lambda worker, req: calls.append("base")}
@@ -199,17 +199,17 @@ def test_composed_hook_imported_into_another_namespace() -> None:
 @pytest.mark.parametrize("parameters", ["worker, req", "worker, req, environ", "worker, req, environ, resp"])
 @pytest.mark.parametrize("where", ["below", "above"])
 def test_a_decorated_post_request_of_any_arity(parameters: str, where: str) -> None:
-    """A decorated post_request gets as many arguments as its own signature has, and may pass as many to ours."""
+    """A decorated post_request gets as many arguments as its own signature has, and may pass as many to our hook."""
     calls: list[Any] = []
     base: dict[str, Any] = {
         "post_request": eval(f"lambda {parameters}: calls.append(('base', {parameters}))", {"calls": calls})
     }
     if where == "above":
         install(base)
-    theirs = base["post_request"]
-    namespace = {"calls": calls, "theirs": theirs}
-    wrapper = eval(f"lambda {parameters}: (calls.append(('child', {parameters})), theirs({parameters}))", namespace)
-    child: dict[str, Any] = {"post_request": functools.wraps(theirs)(wrapper)}
+    user_hook = base["post_request"]
+    namespace = {"calls": calls, "user_hook": user_hook}
+    wrapper = eval(f"lambda {parameters}: (calls.append(('child', {parameters})), user_hook({parameters}))", namespace)
+    child: dict[str, Any] = {"post_request": functools.wraps(user_hook)(wrapper)}
     install(child)
     worker = new_worker(child)
     for hook in (child["post_request"], worker.cfg.post_request):
@@ -223,14 +223,14 @@ def test_a_decorated_post_request_of_any_arity(parameters: str, where: str) -> N
 def test_result_of_the_users_hook_is_returned(name: str) -> None:
     """A user's hook that calls the composed one gets the result of the user's hook in it."""
     parameters = ", ".join("abcd"[: ARITY[name]])
-    namespace: dict[str, Any] = {name: eval(f"lambda {parameters}: 'theirs'")}
+    namespace: dict[str, Any] = {name: eval(f"lambda {parameters}: 'user_hook'")}
     install(namespace)
-    assert namespace[name](*(SimpleNamespace(log=None, cfg=None) for _ in range(ARITY[name]))) == "theirs"
+    assert namespace[name](*(SimpleNamespace(log=None, cfg=None) for _ in range(ARITY[name]))) == "user_hook"
 
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_gunicorns_default_hook_is_not_a_user_hook(name: str) -> None:
-    """If our hook is missing from a loaded configuration, gunicorn's default is not called after ours."""
+    """If our hook is missing from a loaded configuration, gunicorn's default is not called after our hook."""
     cfg = Config()
     composition().reinstall_hooks(cfg)
     origin = origin_of(cfg.settings[name].get())
@@ -241,13 +241,13 @@ def test_gunicorns_default_hook_is_not_a_user_hook(name: str) -> None:
 def test_remove_request_hooks_keeps_the_users() -> None:
     """The user's hooks, decorated or not, stay alone; otherwise gunicorn's defaults."""
     calls: list[Any] = []
-    theirs = users(calls, "pre_request")
-    for namespace, expected in (({}, Config().pre_request), ({"pre_request": theirs}, theirs)):
+    user_hook = users(calls, "pre_request")
+    for namespace, expected in (({}, Config().pre_request), ({"pre_request": user_hook}, user_hook)):
         install(namespace)
         worker = new_worker(namespace)
         remove_request_hooks(worker)
         assert worker.cfg.pre_request is expected
-    decorated = audited(theirs, calls)
+    decorated = audited(user_hook, calls)
     worker.cfg.set("pre_request", decorated)
     remove_request_hooks(worker)
     assert worker.cfg.pre_request is decorated

@@ -39,7 +39,7 @@ def test_a_lock_that_somebody_has(lock: ForkLock, seconds: float) -> None:
 
 
 def test_a_lock_that_comes_free_in_time(lock: ForkLock) -> None:
-    """Whoever waits gets the lock when its holder is done."""
+    """A waiting thread gets the lock when the holder releases it."""
     holding, done = threading.Event(), threading.Event()
 
     def hold() -> None:

@@ -88,7 +88,7 @@ def test_what_is_closed(tmp_path: Path) -> None:
 
             assert in_fork(left) == [[False] * 3, [True] * 2]
             assert left() == [[True] * 3, [True] * 2], "the parent has them still"
-        assert in_fork(left) == [[True] * 3, [True] * 2], "nobody opens anything now"
+        assert in_fork(left) == [[True] * 3, [True] * 2], "no thread opens anything now"
         os.close(closed[2])
     assert inherited_descriptors._transients == {}
 

@@ -25,7 +25,7 @@ def errors(monkeypatch: pytest.MonkeyPatch) -> ErrorReporter:
 
 
 def test_all_hooks_are_installed() -> None:
-    """A configuration without hooks gets all of ours, and gunicorn accepts each of them."""
+    """A configuration without hooks gets all hooks of this package, and gunicorn accepts each of them."""
     namespace: dict[str, Any] = {"bind": "127.0.0.1:8000"}
     install(namespace)
     assert namespace.keys() == {"bind", *HOOKS}
@@ -38,7 +38,7 @@ def test_all_hooks_are_installed() -> None:
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_ours_run_around_the_users(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For each hook both run, ours around the user's, with the same arguments."""
+    """For each name both hooks run, our parts around the user's, with the same arguments."""
     calls: list[Any] = []
     namespace = {name: users(calls, name)}
     order: list[str] = []
@@ -51,15 +51,16 @@ def test_ours_run_around_the_users(name: str, monkeypatch: pytest.MonkeyPatch) -
         return ours
 
     monkeypatch.setitem(hooks.PARTS, name, HookParts(part("before"), part("after")))
-    theirs = namespace[name]
+    user_hook = namespace[name]
     parameters = ", ".join("abcd"[: ARITY[name]])
     namespace[name] = eval(
-        f"lambda {parameters}: (order.append('theirs'), theirs({parameters}))", {"order": order, "theirs": theirs}
+        f"lambda {parameters}: (order.append('user_hook'), user_hook({parameters}))",
+        {"order": order, "user_hook": user_hook},
     )
     install(namespace)
     call(loaded(namespace), name)
     is_request_hook = name in ("pre_request", "post_request")
-    assert order == ["before", "theirs"] + ["after"] * (not is_request_hook)
+    assert order == ["before", "user_hook"] + ["after"] * (not is_request_hook)
     assert len(calls) == len(order)
     assert len(set(calls)) == 1
 
@@ -69,7 +70,7 @@ def test_users_hook_runs_though_ours_fails(name: str, errors: ErrorReporter, mon
     """A failure in one of our hooks is not raised, is counted, and the user's hook runs."""
 
     def broken(*args: Any) -> Any:
-        raise RuntimeError("a bug of ours")
+        raise RuntimeError("a bug of this package")
 
     for entry in ("ensure_master", "start_worker", "reinstall_hooks", "worker", "master"):
         monkeypatch.setattr(_state, entry, broken)

@@ -151,7 +151,7 @@ def test_only_settings_reads_the_environment() -> None:
 
 @pytest.mark.parametrize("source", ["import os\nos.environ", "from os import environ", "import os\nos.getenv('X')"])
 def test_a_look_at_the_environment_is_seen(source: str) -> None:
-    """The check of who reads the environment finds each way to it."""
+    """The check for reads of the environment finds each way to it."""
     assert reads_environment(source)
 
 
@@ -164,8 +164,8 @@ def test_nothing_of_gunicorn_is_subclassed_or_replaced(file: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "from gunicorn.workers.sync import SyncWorker\nclass Ours(SyncWorker): pass",
-        "import gunicorn.arbiter\nclass Ours(gunicorn.arbiter.Arbiter): pass",
+        "from gunicorn.workers.sync import SyncWorker\nclass Derived(SyncWorker): pass",
+        "import gunicorn.arbiter\nclass Derived(gunicorn.arbiter.Arbiter): pass",
         "from gunicorn.arbiter import Arbiter\nArbiter.spawn_worker = None",
         "import gunicorn.arbiter as a\nsetattr(a.Arbiter, 'spawn_worker', None)",
         "from gunicorn import arbiter\ndel arbiter.Arbiter.spawn_worker",

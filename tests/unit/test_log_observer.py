@@ -61,7 +61,7 @@ def test_which_methods_are_wrapped(loglevel: str) -> None:
 
 
 def test_a_method_that_the_user_has_replaced_stays_replaced() -> None:
-    """What somebody else has put on the logger object is called as before in the master."""
+    """A function that other code has put on the logger object is called as before in the master."""
     log = Logger(config("info"))
     said: list[object] = []
     log.__dict__["error"] = said.append
@@ -109,7 +109,7 @@ def test_what_is_shown_stays_the_same(
 @pytest.mark.parametrize("loglevel", LEVELS)
 @pytest.mark.parametrize("level", LEVELS)
 def test_messages_straight_to_the_log(level: str, loglevel: str, error_log: logging.Logger) -> None:
-    """What an application logs to gunicorn.error itself is counted once where it is shown; nobody listens to it."""
+    """What an application logs to gunicorn.error itself is counted once where it is shown, and not parsed."""
     _, ear = watched(loglevel)
     getattr(logging.getLogger("gunicorn.error"), level)("%s", "x")
     assert ear.counted == [level] * (LEVELS[level] >= LEVELS[loglevel])

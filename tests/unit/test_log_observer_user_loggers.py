@@ -86,7 +86,7 @@ class Where(Logger):
     """Names its caller, as logging does it."""
 
     def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Says who called it."""
+        """Log the name of the caller."""
         self.error_log.error(msg, *args, stacklevel=2, **kwargs)
 
 
@@ -94,11 +94,11 @@ class WhereThroughAnother(Logger):
     """Names its caller, with a method in between."""
 
     def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Says who called it."""
+        """Log the name of the caller."""
         self.say(msg, *args, **kwargs)
 
     def say(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Says who called its caller."""
+        """Log the name of the caller's caller."""
         self.error_log.error(msg, *args, stacklevel=3, **kwargs)
 
 
@@ -106,7 +106,7 @@ class WhereByFrames(Logger):
     """Names its caller, by the first frame that is not of logging or of a logger."""
 
     def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Says who called it."""
+        """Log the name of the caller."""
         name = next(frame.function for frame in inspect.stack()[1:] if frame.filename != logging.__file__)
         self.error_log.handle(
             logging.LogRecord("gunicorn.error", logging.ERROR, __file__, 1, msg, args, None, func=name)
@@ -153,7 +153,7 @@ class Answering(Structured):
 
 
 def test_a_method_that_answers_to_everything() -> None:
-    """What has every attribute is not taken for a function of ours."""
+    """An object that has every attribute is not taken for a function of this package."""
     log, ear = Answering(), Ear()
     for _ in range(2):
         ear.messages.attach(log, listening=True)

@@ -1,4 +1,4 @@
-"""Paths made general: bounded, and the same for all that differ in ids only, whatever somebody asks for."""
+"""Normalized paths: bounded, and the same for paths that differ in ids only."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-PERSONS = r"somebody|nobody|anybody|everybody|someone|whoever|whomever|whom|who|ours|theirs|mine"
+PERSONS = r"somebody|nobody|anybody|everybody|someone|whoever|whomever|whom|who|ours|theirs"
 METAPHORS = (
     r"books?|booked|booking|ledger|obituary|obituaries|bury|buried|goodbyes?|patience|patient|crowds?|roster|homes?|"
     r"verdicts?|turnstile|housekeeping|word of|takes? note|it all|at all events|deaths?|die[sd]?|dying|dead worker"
@@ -24,8 +24,8 @@ BRITISH = (
     r"cancelled|cancelling|labelled|labelling|modelled|travelling|analyse[ds]?|grey|artefacts?|whilst|amongst"
 )
 FORBIDDEN = re.compile(rf"(?i)(?<![\w`/.-])(?:{PERSONS}|{METAPHORS}|{BRITISH})(?![\w`/-])")
-ALLOWED: dict[str, str] = {}
-"""Phrases that hold such a word and are right, by the reason."""
+ALLOWED = {"user = 'nobody'": "a user of the system"}
+"""Phrases that hold such a word and are right, with the reason."""
 CODE = re.compile(r"```.*?```|``[^`]*``|`[^`]*`|<[^>\n]*>|\]\([^)]*\)|https?://\S+", re.DOTALL)
 PYTHON = sorted(
     path

@@ -1,4 +1,4 @@
-"""Repeated ``install()``, and hooks of the user's above or below it: ours are installed once."""
+"""Repeated ``install()``, and the user's hooks above or below it: our hooks are installed once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_each_namespace_has_its_own_settings() -> None:
 
 
 def test_hook_defined_below_install_is_composed() -> None:
-    """``reinstall_hooks`` finds the hooks that have replaced ours; a second call finds none."""
+    """``reinstall_hooks`` finds the hooks that have replaced our hooks; a second call finds none."""
     calls: list[Any] = []
     namespace: dict[str, Any] = {}
     install(namespace)

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..recording.blocks import reserve
-from .columns import MERGES
+from .families import MERGES
 from .file_names import parse_name
-from .keys import BadFile
-from .layouts import FIRST_BYTES, HEADER_BYTES, Layouts
+from .layouts import FIRST_BYTES, HEADER_BYTES, BadFile, Layouts
 from .values_file import ValuesFile
 
 _HEADER: Final = struct.Struct("=I4x")

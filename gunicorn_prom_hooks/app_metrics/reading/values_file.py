@@ -8,8 +8,7 @@ import struct
 import time
 
 from .file_names import FileName
-from .keys import BadFile
-from .layouts import FIRST_BYTES, HEADER_BYTES, Layout, Layouts, OtherKeys, Values
+from .layouts import FIRST_BYTES, HEADER_BYTES, BadFile, Layout, Layouts, OtherKeys, Values
 
 _USED = struct.Struct("=I")
 _READ_AHEAD = 1 << 12

@@ -174,7 +174,7 @@ def test_other_systems_have_no_family(platform: str, network: Network, monkeypat
 def test_tcp_listeners_have_samples_without_netlink(
     refused: int, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a netlink socket Unix listeners have no samples; TCP listeners have theirs."""
+    """Without a netlink socket Unix listeners have no samples; TCP listeners have samples."""
 
     def unpatched(module: str, name: str) -> Any:
         if name == "socket":

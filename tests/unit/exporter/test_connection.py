@@ -1,4 +1,4 @@
-"""Who has to go when there are too many clients, or too much is kept for them."""
+"""Eviction of clients beyond the limits of number and memory."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ LINGERING, READING, WRITING, WAITING = State.LINGERING, State.READING, State.WRI
     ],
 )
 def test_from_one_address(states: list[tuple[State, float]], expected: int) -> None:
-    """Who has its answer goes first, then who has been at its request or its answer for longest."""
+    """A client with its response is evicted first, then the one whose request or response has taken longest."""
     clients = [client(state, moved) for state, moved in states]
     assert next_to_evict(clients) is clients[expected]
 
 
 def test_who_waits_for_us_stays() -> None:
-    """Where everybody has asked and is waiting, a new one from the same place is turned away."""
+    """If all clients wait for a response, a new one from the same address is refused."""
     clients = [client(WAITING, moved) for moved in range(5)]
     assert next_to_evict(clients, "10.0.0.1") is None
     assert next_to_evict(clients, "10.0.0.2") is clients[4]
@@ -61,12 +61,12 @@ def test_nobody_is_there() -> None:
     ],
 )
 def test_home(peer: object, expected: str) -> None:
-    """An address of IPv4 stands for itself, however it comes in; what is none stands for nobody."""
+    """The key of an IPv4 address is the address, also mapped to IPv6; anything else has an empty key."""
     assert peer_key(peer) == expected
 
 
 def test_a_network_of_ipv6_is_one_home() -> None:
-    """Whoever has one address of IPv6 has billions."""
+    """The key of an IPv6 address is its network."""
     assert peer_key(("2001:db8::1", 5, 0, 0)) == peer_key(("2001:db8::ffff:1%eth0", 7, 0, 2))
     assert peer_key(("2001:db8::1", 5, 0, 0)) != peer_key(("2001:db8:0:1::1", 5, 0, 0))
 

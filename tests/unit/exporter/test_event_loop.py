@@ -77,7 +77,7 @@ class Loop:
 
     @property
     def open(self) -> int:
-        """Clients in the books."""
+        """Return the number of registered clients."""
         return len(self.connections._open)
 
     def connect(self, *, keeps: int = 0) -> socket.socket:
@@ -159,7 +159,7 @@ def talk(loop: Loop, pieces: Iterable[bytes]) -> bytes:
 
 
 def eventually_none_open(loop: Loop) -> None:
-    """Waits until every client is out of the books."""
+    """Wait until no client is registered."""
     deadline = time.monotonic() + 30.0
     while loop.open:
         assert time.monotonic() < deadline
@@ -215,7 +215,7 @@ def test_any_bytes_over_tls(tls_loop: Loop, pieces: list[bytes], handshake: bool
 
 
 def test_after_all_that_honest_clients_are_served(loop: Loop, tls_loop: Loop, authority: trustme.CA) -> None:
-    """The loops go on, nobody is left in the books, and no thread is left over."""
+    """The loops go on, no client stays registered, and no thread is left over."""
     assert talk(loop, [GET]).endswith(b"\r\n\r\npage")
     context = ssl.create_default_context()
     authority.configure_trust(context)
@@ -348,7 +348,7 @@ def test_what_is_no_tls_is_a_broken_connection(files: Path) -> None:
 
 
 def test_what_comes_after_the_end_is_not_kept(tls_loop: Loop) -> None:
-    """Who says that no more will come, and sends more, is cut off: it would pile up in memory, unread."""
+    """A client that announces the end of its request and sends more is disconnected: unread data would pile up."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with tls_loop.connect() as sock, context.wrap_socket(sock.dup()) as tls:
@@ -364,7 +364,7 @@ def test_what_comes_after_the_end_is_not_kept(tls_loop: Loop) -> None:
 
 
 def test_a_waker_outlives_its_pipe() -> None:
-    """A rendering that ends after its exporter wakes nobody, least of all whoever has the descriptor now."""
+    """A rendering that ends after its exporter writes to no descriptor: another object may have it by then."""
     wakeup_pipe = WakeupPipe()
     fd = wakeup_pipe._write_fd
     for _ in range(100_000):

@@ -123,7 +123,7 @@ def test_the_metrics_as_text(target: str) -> None:
     ],
 )
 def test_the_format_is_the_one_accepted(accept: str, openmetrics: bool) -> None:
-    """OpenMetrics for who asks for it, text for all others."""
+    """A client that accepts OpenMetrics gets it, all others get text."""
     status, headers, body = submit(request(Accept=accept))
     assert (status, body) == (200, OPEN if openmetrics else PLAIN)
     assert headers["Content-Type"].startswith(OPENMETRICS if openmetrics else CONTENT_TYPE_PLAIN_0_0_4)
@@ -131,7 +131,7 @@ def test_the_format_is_the_one_accepted(accept: str, openmetrics: bool) -> None:
 
 
 def test_gzip() -> None:
-    """Who accepts gzip gets it, and no one else."""
+    """Only a client that accepts gzip gets it."""
     _, headers, body = submit(request(Accept_Encoding="gzip, deflate"))
     assert headers["Content-Encoding"] == "gzip"
     assert headers["Content-Length"] == str(len(body))
@@ -256,7 +256,7 @@ def test_one_look_for_all_wishes_of_a_moment() -> None:
 
 @pytest.mark.parametrize("version", ["1.0.0", "1.0.1", "2.7.1", "99.0.0"])
 def test_the_formats_are_few(version: str) -> None:
-    """A version that nobody has heard of is not yet another rendering."""
+    """An unknown version is not another rendering."""
     for kind in ("application/openmetrics-text", "text/plain"):
         outcome = exchange(request(Accept=f"{kind};version={version}")).outcome
         assert isinstance(outcome, RenderKey)
@@ -302,7 +302,7 @@ def basic(text: str) -> str:
     ],
 )
 def test_authentication(token: str, basic_auth: str, header: tuple[str, str] | None, status: int) -> None:
-    """Who has the token, or user and password, is let in; whoever has not is told how to ask, and nothing else."""
+    """The token, or user and password, give access; without them the response names the scheme and nothing else."""
     raw = request() if header is None else authorization(*header)
     found, headers, body = submit(raw, credentials=Credentials(token, basic_auth))
     assert found == status
@@ -322,7 +322,7 @@ def test_each_scheme_has_its_challenge() -> None:
 
 @pytest.mark.parametrize("target", ["/", "/elsewhere", "/status.css"])
 def test_everything_is_behind_the_same_authentication(target: str) -> None:
-    """Not even what exists is told to those who may not see it; HEAD and other methods are no way around."""
+    """Without access a client does not learn which paths exist, with HEAD and other methods neither."""
     for method in ("GET", "HEAD", "POST"):
         assert submit(request(target, method), credentials=Credentials("secret"), site=FakeSite())[0] == 401
 
@@ -367,7 +367,7 @@ def test_a_long_request_line_is_refused() -> None:
 
 
 def test_the_status_page_is_served() -> None:
-    """What the site has is served with its own headers, compressed for who accepts that, and HEAD has no body."""
+    """What the site has is served with its own headers, compressed if the client accepts that, and HEAD has no body."""
     site = FakeSite()
     status, headers, body = submit(request("/"), site=site)
     assert (status, body) == (200, b"<p>up</p>" * 50)
@@ -405,7 +405,7 @@ def test_a_reply_is_a_head_and_a_body() -> None:
 )
 @pytest.mark.parametrize("path", ["/", "/status.json"])
 def test_a_name_that_was_made_to_point_here(host: str, path: str) -> None:
-    """Somebody's web page, whose name has come to resolve to this machine, does not get to read the status page."""
+    """A web page whose host name resolves to this machine cannot read the status page."""
     raw = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
     outcome = RequestParser(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS, local_only=True).outcome
     assert isinstance(outcome, Reply)
@@ -415,7 +415,7 @@ def test_a_name_that_was_made_to_point_here(host: str, path: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9091", "localhost", "localhost:9091", "[::1]:9091", "10.1.2.3", None])
 def test_this_machine_by_its_own_names(host: str | None) -> None:
-    """An address, localhost, or no word at all of whom it is meant for."""
+    """The Host header may be an address, localhost, or absent."""
     head = "" if host is None else f"Host: {host}\r\n"
     raw = f"GET / HTTP/1.1\r\n{head}\r\n".encode()
     outcome = RequestParser(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS, local_only=True).outcome

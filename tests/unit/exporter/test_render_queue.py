@@ -1,4 +1,4 @@
-"""One rendering at a time, for all who have asked by then."""
+"""One rendering at a time, for all clients that have asked by then."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Kitchen:
         return {key: Reply(b"%d" % len(self.asked), b"") for key in self.asked[-1]}
 
     def finish(self, render_queue: RenderQueue) -> dict[str, bytes]:
-        """Lets the rendering in progress end; who gets what."""
+        """Let the rendering in progress end; return the replies by client."""
         self.go_on.release()
         assert self.done.wait(30.0)
         self.done.clear()
@@ -49,7 +49,7 @@ def kitchen(monkeypatch: pytest.MonkeyPatch) -> Kitchen:
 
 
 def test_who_asks_meanwhile_shares_the_next_one(kitchen: Kitchen) -> None:
-    """A rendering is for those who had asked when it began; all who ask while it goes on share the next."""
+    """A rendering serves the clients that had asked when it began; later ones share the next."""
     render_queue = RenderQueue(kitchen.render, kitchen.done.set, kitchen.failures.append)
     render_queue.start_next()
     assert render_queue.due() is None

@@ -62,7 +62,7 @@ class House:
         self.exporter = Exporter(access, lambda: True, LOCK, self.errors, self.log, NAME, self.port)
 
     def status(self, address: str) -> int:
-        """Of the health check at this address; 0 if nobody listens there."""
+        """Return the status of the health check at this address; 0 if no server listens there."""
         connection = http.client.HTTPConnection(address, self.port, timeout=10)
         try:
             connection.request("GET", "/healthz")
@@ -97,7 +97,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Iterator[Build]:
 
 
 def unused_port() -> int:
-    """A port that nobody listens on, and that no outgoing connection is given."""
+    """Return a port that is free and that no outgoing connection is given."""
     while True:
         port = random.randrange(10_000, 32_000)
         with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", port)):

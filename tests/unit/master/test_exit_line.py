@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.master.exits import MAX_NAMED, exit_line
+from gunicorn_prom_hooks.model.counts import InFlightRequest
 from gunicorn_prom_hooks.model.exits import ExitReason
-from gunicorn_prom_hooks.model.requests import InFlightRequest
 from gunicorn_prom_hooks.paths import MAX_PATH, escape_unprintable
 
 anything = st.text(st.characters(exclude_categories=()), max_size=2 * MAX_PATH)

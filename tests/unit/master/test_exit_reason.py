@@ -19,8 +19,8 @@ from gunicorn_prom_hooks.master.exit_reason import (
     ExitStats,
     classify_exit,
 )
+from gunicorn_prom_hooks.model.counts import InFlightRequest
 from gunicorn_prom_hooks.model.exits import ExitReason, ExitRecord, Histogram
-from gunicorn_prom_hooks.model.requests import InFlightRequest
 from gunicorn_prom_hooks.shm.layout import (
     CAUSE_MAX_REQUESTS,
     CAUSE_RELOADER,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.model.requests import InFlightRequest
+from gunicorn_prom_hooks.model.counts import InFlightRequest
 from gunicorn_prom_hooks.shm.index import CorruptIndex, Entry, encode
 from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES
 from gunicorn_prom_hooks.shm.reader import SlotReader

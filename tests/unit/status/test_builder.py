@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import pytest
 
 from gunicorn_prom_hooks.collectors.processes import ProcessUsage
+from gunicorn_prom_hooks.model.counts import InFlightRequest
 from gunicorn_prom_hooks.model.exits import ExitReason, ExitRecord
-from gunicorn_prom_hooks.model.requests import InFlightRequest
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.index import CorruptIndex
 from gunicorn_prom_hooks.shm.schema import FAILED

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from gunicorn_prom_hooks.model.counts import InFlightRequest
 from gunicorn_prom_hooks.model.exits import ExitReason, ExitRecord
-from gunicorn_prom_hooks.model.requests import InFlightRequest
 from gunicorn_prom_hooks.model.response import Response
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
 from gunicorn_prom_hooks.shm.index import clean_label

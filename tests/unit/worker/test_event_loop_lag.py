@@ -120,7 +120,7 @@ def test_the_timer_starts_with_the_first_heartbeat(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_has_replaced_the_heartbeat_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function that something else has put around ours is not taken away, and ours starts one timer only."""
+    """A function that other code has put around our wrapper stays, and the wrapper starts one timer only."""
     loop = Loop(Recorded().recorder, monkeypatch)
     ours = loop.worker.notify
     loop.worker.notify = functools.partial(ours)
@@ -209,7 +209,7 @@ def test_a_failure_ends_in_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_worker_that_cannot_be_listened_to() -> None:
-    """A class of somebody else's without a heartbeat, or with one that cannot be replaced, costs the lag alone."""
+    """An unknown class without a heartbeat, or with one that cannot be replaced, costs the lag alone."""
     errors = ErrorReporter()
 
     class Fixed:

@@ -58,7 +58,7 @@ def test_what_cuts_a_request_off(alive: bool, error: BaseException) -> None:
 
 @pytest.mark.parametrize("error", CUTS)
 def test_a_request_that_is_cut_off(error: BaseException) -> None:
-    """It is not counted and has not failed: it stays in flight, for the master to find, and nobody takes its place."""
+    """It is not counted and has not failed: it stays in the in-flight table, and no other request takes its entry."""
     loop = Loop()
     served, other = loop.begin(b"/cut"), loop.begin(b"/other")
     loop.worker.alive = False

@@ -167,7 +167,7 @@ def test_a_disconnect_that_nobody_was_told_of(plain: bool) -> None:
 @plain
 @pytest.mark.parametrize("clients", [middleware.GUNICORN, middleware.UVICORN], ids=["gunicorn", "uvicorn"])
 def test_cancelled_by_the_application(plain: bool, clients: middleware.Clients) -> None:
-    """Where no server has cancelled anything, a request that comes out cancelled is the application's failure."""
+    """If the server has canceled nothing, a request that ends canceled is the application's failure."""
     bench = Bench()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -181,7 +181,7 @@ def test_cancelled_by_the_application(plain: bool, clients: middleware.Clients) 
 
 
 def test_the_endpoint_of_who_did_not_wait() -> None:
-    """A client that hung up on a 404 has asked for nothing that there is, whoever hung up on that path before."""
+    """A client disconnect during a 404 counts as unmatched, also after earlier disconnects on that path."""
     bench = Bench()
 
     def leaves(status: int) -> Client:

@@ -133,7 +133,7 @@ def test_an_error_after_the_application_has_closed() -> None:
 
 @pytest.mark.parametrize(("worker", "status"), [(NativeWorker(), "403"), (Worker(), "500")], ids=["asgi", "uvicorn"])
 def test_a_handshake_that_the_application_cancels(worker: Worker, status: str) -> None:
-    """It is the application's failure, unless the connection is lost: then the server has cancelled it."""
+    """It is the application's failure, unless the connection is lost: then the server has canceled it."""
     bench, client = Bench(), Client()
     bench.worker = worker
     app = websocket(raises=CancelledError())

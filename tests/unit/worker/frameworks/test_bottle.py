@@ -45,7 +45,7 @@ def only_bottle(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_request(method: str, path: str, expected: tuple[int, str, str | None]) -> None:
-    """The rule, also where the callback aborts, and of a copy; of the exception Bottle tells nobody."""
+    """The rule, also where the callback aborts, and of a copy; Bottle does not report the exception."""
     assert wsgi(application(), path, method) == expected
     assert wsgi(copied(application()), path, method) == expected
 
@@ -87,7 +87,7 @@ def test_a_copied_environ_below_a_mount() -> None:
 
 
 def test_an_answer_before_routing() -> None:
-    """Of what a hook answers before a route is looked for nothing is known; the hook of ours is there once."""
+    """A response of a hook before routing has no template; our hook is added once."""
     app = application()
 
     @app.hook("before_request")  # type: ignore[untyped-decorator]

@@ -1,4 +1,4 @@
-"""Falcon's URI templates and swallowed exceptions, through a middleware of ours."""
+"""Falcon's URI templates and swallowed exceptions, through an added middleware."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ print(*sorted(set(asked) & {"bottle", "django", "falcon", "fastapi", "pyramid", 
 
 
 def test_frameworks_that_are_not_used_cost_nothing() -> None:
-    """None of them is imported or looked for, and of a single one nobody but itself is asked."""
+    """No framework is imported or searched, and a single one is asked alone."""
     done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
 
@@ -93,7 +93,7 @@ def flask_application() -> flask.Flask:
 
 
 def test_frameworks_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one process, each request is told by the framework that had it; one that none had, by nobody."""
+    """In one process the framework that handled a request gives its template; without one there is none."""
     only(monkeypatch, "flask", "django", "falcon", "bottle", "starlette", "pyramid")
     import bottle
 

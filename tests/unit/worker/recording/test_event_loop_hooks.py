@@ -111,12 +111,12 @@ def handle_request(post_request):
 
 
 def test_the_last_request_of_a_connection_is_a_usual_one() -> None:
-    """gunicorn's gevent worker says goodbye with an exception: behind a proxy that keeps no connections, every time."""
+    """gunicorn's gevent worker ends a connection with an exception: each time behind a proxy that keeps none open."""
     recorded = Recorded()
     pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.errors)
     request, environ, response = handled()
     gunicorns: dict[str, Any] = {"__name__": "gunicorn.workers.base_async"}
-    exec(FAREWELL, gunicorns)  # a frame of gunicorn's, as far as anybody can see
+    exec(FAREWELL, gunicorns)  # looks like a frame of gunicorn's
     called: list[str] = []
 
     def note(frame: FrameType, event: str, _: Any) -> None:

@@ -173,7 +173,7 @@ def never_starts(environ: dict[str, Any], start_response: Callable[..., Any]) ->
 
 @pytest.mark.parametrize("make", KINDS)
 def test_an_application_that_never_starts_its_response_is_counted(make: MakeHooks) -> None:
-    """A response without a status is a failure that is counted, and not one of ours."""
+    """A response without a status is counted as the application's failure, not as an internal one."""
     with Bench(make=make) as bench:
         bench.get(b"/x", never_starts)
         assert bench.requests() == {("GET", "/x", "500"): 1.0}
@@ -240,7 +240,7 @@ def test_an_error_handled_that_a_signal_caused() -> None:
 
 
 def test_without_a_timeout_none_is_over() -> None:
-    """Where gunicorn has no timeout, a SIGABRT is somebody else's, however old the heartbeat is."""
+    """Without a timeout of gunicorn's, a SIGABRT is no timeout, however old the heartbeat is."""
     assert interrupted_by(interruption("handle_abort", 1000.0, timeout=0)) == "abort"
 
 

@@ -1,4 +1,4 @@
-"""Failures of ours, and of what users hand us: the request is served, and the failure is counted."""
+"""Internal failures, and failures of user-supplied callables: the request is served, the failure is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Killed at any instant of recording it, a request is either counted or one that the worker died on; never both."""
+"""A worker killed at any instant of the recording: the request is either counted or interrupted, never both."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def small() -> Recorded:
 
 
 def at_every_instruction(slot: Slot, step: Callable[[], None]) -> list[bytes]:
-    """What the slot holds before each instruction of the step that is Python of ours, and after the last."""
+    """Return the slot's content before each instruction of our code in this step, and after the last."""
     held: list[bytes] = []
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -50,7 +50,7 @@ def at_every_instruction(slot: Slot, step: Callable[[], None]) -> list[bytes]:
 
 
 def after_death(memory: bytes) -> tuple[int, int]:
-    """Requests counted, and requests that the worker died on, by the master's reading of what a dead worker left."""
+    """Return counted and interrupted requests, as the master reads them after the worker's exit."""
     slot = Slot(CELLS, DIRECTORY)
     slot.memory[:] = memory
     reader = SlotReader(slot)
@@ -158,7 +158,7 @@ def test_what_was_counted_long_ago_is_not_counted_again() -> None:
 
 
 def test_a_request_that_ends_with_its_worker() -> None:
-    """SystemExit out of a signal handler ends the request: it is answered 500, and the one that the worker died on.
+    """SystemExit out of a signal handler ends the request: it is answered 500, and counted as interrupted.
 
     One of the application's does not, also in a worker that has been told to quit.
     """
@@ -177,7 +177,7 @@ def test_a_request_that_ends_with_its_worker() -> None:
 
 
 def test_garbage_is_not_counted() -> None:
-    """An in-flight entry that no writer of ours wrote changes no cell."""
+    """An in-flight entry with invalid content changes no cell."""
     recorded = small()
     reader = SlotReader(recorded.slot)
     reader.update()

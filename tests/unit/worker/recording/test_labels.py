@@ -31,7 +31,7 @@ paths = st.one_of(st.text(max_size=60), st.lists(segment, max_size=6).map(lambda
 @settings(deadline=None, max_examples=300)
 @given(paths)
 def test_a_general_path_is_as_general_as_it_gets(path: str) -> None:
-    """Normalising again changes nothing, and no path segment is added or lost."""
+    """Normalizing again changes nothing, and no path segment is added or lost."""
     general = normalize_path(path)
     assert normalize_path(general) == general
     assert general.count("/") == path.count("/") or general.endswith(REST)

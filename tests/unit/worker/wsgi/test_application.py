@@ -1,4 +1,4 @@
-"""WSGI applications that are called through a function of ours, for worker classes without request hooks."""
+"""WSGI applications that are called through a recording function, for worker classes without request hooks."""
 
 from __future__ import annotations
 
