@@ -72,7 +72,7 @@ def per_request(master: int, port: int) -> float:
 
 
 def pairs_of_one_start(config: str, app: str) -> list[tuple[float, float]]:
-    """Bare and ours, in turn, of two servers; the first pair, which warms them up, is left out."""
+    """Measure a bare server and one with the hooks in turn; the first pair, which warms them up, is left out."""
     with tempfile.TemporaryDirectory() as folder:
         bare, ours = BARE + config, BARE + config + OURS.format(port=free_port())
         with (
@@ -88,14 +88,14 @@ def pairs_of_one_start(config: str, app: str) -> list[tuple[float, float]]:
 
 
 def measure(config: str, app: str) -> tuple[float, float, float]:
-    """Median ratio ours to bare over all pairs, and the median microseconds of each."""
+    """Return the median ratio of hooks to bare over all pairs, and the median microseconds of each."""
     pairs = [pair for _ in range(STARTS) for pair in pairs_of_one_start(config, app)]
     ratio = statistics.median(ours / bare for bare, ours in pairs)
     return ratio, statistics.median(bare for bare, _ in pairs), statistics.median(ours for _, ours in pairs)
 
 
 def main() -> None:
-    print(f"CPU per request in the workers, ours to bare gunicorn, median of {STARTS} x {PAIRS} interleaved pairs")
+    print(f"CPU per request in the workers, hooks to bare gunicorn, median of {STARTS} x {PAIRS} interleaved pairs")
     for name, (bound, config, app) in WORKERS.items():
         if len(sys.argv) > 1 and name not in sys.argv[1:]:
             continue

@@ -92,7 +92,7 @@ def is_disconnect(exc: BaseException, lost: bool, client: Any = None) -> bool:
 
 
 def cancels_itself(exc: BaseException, worker: Any) -> bool:
-    """Return whether the application cancelled a request whose client is still there, and the worker goes on."""
+    """Return whether the application canceled a request whose client is still there, and the worker goes on."""
     return isinstance(exc, CancelledError) and bool(worker.alive)
 
 

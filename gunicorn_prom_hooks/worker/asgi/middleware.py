@@ -48,7 +48,7 @@ class Clients(NamedTuple):
         have_all: whether they have been sent as many bytes as the Content-Length says; asked of the server's ``send``,
             too.
         are_cancelled: whether the server cancels the requests of those that have left, and answers none that is
-            cancelled. If not, it answers them with a 500, as it does whatever comes out of the application.
+            canceled. If not, it answers them with a 500, as it does whatever comes out of the application.
         have_protocol: what ``are_dropped`` looks at, for where there is no time to call it: ``protocol._closed`` of
             the object, or else its ``disconnected``.
     """
