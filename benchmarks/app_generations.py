@@ -1,4 +1,4 @@
-"""An application's counter over hundreds of worker generations, with this package and with prometheus_client's recipe."""
+"""An application's own counter over hundreds of worker generations: with gunicorn_prom_hooks, and prometheus_client's recipe beside it."""
 
 from __future__ import annotations
 

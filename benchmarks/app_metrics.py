@@ -109,10 +109,8 @@ def measure(*, shuffled: bool) -> None:
             raise SystemExit("the pages differ")
         application.close()
     print(f"  MultiProcessCollector {original:7.1f} ms")
-    print(f"  files of this package, first scrape    {first:7.1f} ms")
-    print(
-        f"  files of this package, later scrapes   {later:7.1f} ms   of these {text:.1f} ms are generate_latest's own"
-    )
+    print(f"  hooks, first scrape    {first:7.1f} ms")
+    print(f"  hooks, later scrapes   {later:7.1f} ms   of these {text:.1f} ms are generate_latest's own")
     print(f"  later : MultiProcessCollector = {later / original:.3f}   (at most {MOST:.2f})")
 
 
@@ -162,7 +160,7 @@ def measure_counting() -> None:
         del os.environ[MULTIPROC_DIR]
     values.ValueClass = before
     ratio = found["ours"][0] / found["prometheus_client's files"][0]
-    print(f"  this package : prometheus_client's files = {ratio:.2f}   (at most 1)")
+    print(f"  hooks : prometheus_client's files = {ratio:.2f}   (at most 1)")
 
 
 def main() -> None:

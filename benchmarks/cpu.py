@@ -72,7 +72,7 @@ def per_request(master: int, port: int) -> float:
 
 
 def pairs_of_one_start(config: str, app: str) -> list[tuple[float, float]]:
-    """Measure a bare server and one with hooks in turn. The first pair warms them up and is left out."""
+    """Measure a bare server and one with the hooks in turn; the first pair, which warms them up, is left out."""
     with tempfile.TemporaryDirectory() as folder:
         bare, ours = BARE + config, BARE + config + OURS.format(port=free_port())
         with (
@@ -95,9 +95,7 @@ def measure(config: str, app: str) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    print(
-        f"CPU per request in the workers, with hooks to bare gunicorn, median of {STARTS} x {PAIRS} interleaved pairs"
-    )
+    print(f"CPU per request in the workers, hooks to bare gunicorn, median of {STARTS} x {PAIRS} interleaved pairs")
     for name, (bound, config, app) in WORKERS.items():
         if len(sys.argv) > 1 and name not in sys.argv[1:]:
             continue

@@ -1,4 +1,4 @@
-"""The hand-written recipe: prometheus_client in multiprocess mode, with the same families and labels."""
+"""What one writes by hand: prometheus_client in multiprocess mode, the same families as gunicorn_prom_hooks, labels and all."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ GUNICORN = str(Path(sys.executable).parent / "gunicorn")
 
 
 def free_port() -> int:
-    """Return a TCP port that is free."""
+    """Return a free TCP port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

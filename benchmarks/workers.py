@@ -156,7 +156,7 @@ def costs(workers: int, *, ours: bool, preload: bool) -> Costs:
 
 
 def compare(workers: int, starts: int) -> None:
-    """Print what workers cost, bare and with hooks."""
+    """Print the cost of workers, bare and with the hooks."""
     for preload in (False, True):
         both: list[list[Costs]] = [[], []]
         for _ in range(starts):

@@ -150,7 +150,7 @@ def _watch_reloads(server: Any) -> None:
     """Wrap the application's ``reload``, to install our hooks in the new configuration.
 
     Any of the master's hooks may be replaced below the ``install`` line. Without this, old workers could exit and new
-    ones be forked before a hook of this package is called.
+    ones be forked before any of our hooks is called.
     """
     app = server.app
     reload = app.reload

@@ -1,4 +1,4 @@
-"""Composition of our hooks with the user's. Our hooks never raise. The user's run as without this package."""
+"""Composition of our hooks with the user's. Our hooks never raise; the user's run as they would alone."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def mark_hook(hook: AnyHook, origin: Origin = Origin(None, None)) -> None:  # no
 
 
 def origin_of(hook: object) -> Origin | None:
-    """Return the origin of a hook; None if this package did not make it, whatever its attributes are."""
+    """Return the origin of a hook; None if it is not one of our hooks, whatever its attributes are."""
     # The type first: ``__hash__`` and ``__eq__`` of a user's object are not called.
     if type(hook) is FunctionType and hook in _MANAGED:
         origin: Origin = getattr(hook, _ORIGIN)
@@ -108,7 +108,7 @@ class Composition:
         """The same values by name."""
 
     def compose(self, name: str, hook: object) -> AnyHook:
-        """Return our hook composed with the one that is set: the user's, one of this package, or None.
+        """Return our hook composed with the one that is set: the user's, another of our hooks, or None.
 
         Raises:
             TypeError: gunicorn's validator refuses the user's hook.
@@ -188,8 +188,8 @@ def _validated_user_hook(name: str, hook: object) -> AnyHook | None:
     """Return a user's hook as gunicorn calls it; None for gunicorn's default.
 
     The validator also resolves "module.function", and extends a post_request of two or three parameters to four. It
-    reads the signature of the innermost function behind a decorator. That may be a hook of this package, which takes
-    four, while the decorator takes as many as the user's hook took.
+    reads the signature of the innermost function behind a decorator. That may be our hook, which takes four, while the
+    decorator takes as many as the user's hook took that our hook has replaced.
     """
     if hook is None or hook is _gunicorn_default(name):
         return None
@@ -242,7 +242,7 @@ def _make_pre_request(own_hook: AnyHook, user_hook: AnyHook) -> AnyHook:
 
 
 def _make_post_request(own_hook: AnyHook, user_hook: AnyHook) -> AnyHook:
-    # A user's hook that calls this one by name may pass as few arguments as it took without this package.
+    # A user's hook that calls this one by name may pass as few arguments as it took alone.
     def hook(worker: Any, req: Any, environ: Any = None, resp: Any = None) -> Any:
         own_hook(worker, req, environ, resp)
         return user_hook(worker, req, environ, resp)

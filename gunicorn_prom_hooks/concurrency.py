@@ -55,7 +55,7 @@ class ForkLock:
     gunicorn's own control socket guards its thread in the same way. Fork handlers cannot be unregistered. They stay
     for the life of the process, so one ``ForkLock`` serves for all reloads.
 
-    A thread that waits for the lock holds the queue lock meanwhile. So a thread that takes the lock again and again, as
+    A thread that waits for the lock holds a second lock, the queue lock, meanwhile. So a thread that takes the lock again and again, as
     the exporter's does in a flood of connections, cannot keep a fork waiting for more than one turn.
 
     Args:
@@ -76,7 +76,7 @@ class ForkLock:
     @contextmanager
     def try_hold(self, seconds: float) -> Iterator[bool]:
         """Hold the lock if it can be had within this time; yield whether it is held."""
-        # Without time to wait, the caller may be a signal handler in a thread that holds the queue lock.
+        # With no time to wait the caller may be a signal handler that has interrupted a thread in the queue lock.
         held = self._acquire(seconds) if seconds else self._lock.acquire(False)
         try:
             yield held
@@ -110,7 +110,7 @@ class ForkLock:
             self._lock.release()
 
     def _child(self) -> None:
-        # As a rule the fork held the lock and no other thread was in the queue: then no memory is touched for new
+        # As a rule the fork held the lock and no other thread was in the queue lock: then no memory is touched for new
         # locks.
         if self._held_for_fork:
             self._held_for_fork = False

@@ -61,7 +61,7 @@ def queue_seconds(stamp: str, now: float) -> float | None:
 
     0.0 if the clocks disagree, None if the value is no time. The unix time may be in seconds (nginx's ``t=${msec}``),
     milliseconds (Heroku) or microseconds (Apache's ``t=%t``), with or without ``t=``. Where several proxies have added
-    another, the first counts.
+    the header, the first counts.
     """
     try:
         seconds = float(stamp[2:] if stamp[:2] == "t=" else stamp)
