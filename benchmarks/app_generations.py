@@ -1,4 +1,4 @@
-"""An application's own counter over hundreds of worker generations: with gunicorn_prom_hooks, and prometheus_client's recipe beside it."""
+"""An application's counter over hundreds of worker generations: this package and prometheus_client's recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one writes by hand: prometheus_client in multiprocess mode, the same families as gunicorn_prom_hooks, labels and all."""
+"""The hand-written recipe: prometheus_client in multiprocess mode, with the same families and labels."""
 
 from __future__ import annotations
 

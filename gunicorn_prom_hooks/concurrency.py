@@ -55,8 +55,8 @@ class ForkLock:
     gunicorn's own control socket guards its thread in the same way. Fork handlers cannot be unregistered. They stay
     for the life of the process, so one ``ForkLock`` serves for all reloads.
 
-    A thread that waits for the lock holds a second lock, the queue lock, meanwhile. So a thread that takes the lock again and again, as
-    the exporter's does in a flood of connections, cannot keep a fork waiting for more than one turn.
+    A thread that waits for the lock holds a second lock meanwhile, the queue lock. So a thread that takes the lock
+    again and again, as the exporter's does in a flood of connections, delays a fork by at most one turn.
 
     Args:
         in_child: called in every forked child, where the lock is new and free.
