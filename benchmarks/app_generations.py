@@ -1,4 +1,4 @@
-"""An application's own counter over hundreds of worker generations: with gunicorn_prom_hooks, and prometheus_client's recipe beside it."""
+"""Application counter over hundreds of worker generations: gunicorn_prom_hooks, and prometheus_client's recipe beside it."""
 
 from __future__ import annotations
 

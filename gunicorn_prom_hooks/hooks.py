@@ -66,7 +66,7 @@ def _check_after_users_pre_fork(server: Any, worker: Any) -> None:
     everything else is checked less often.
     """
     if _state.check_all or not _state.is_post_fork_installed(server.cfg):
-        # If a when_ready below the install line has replaced our hook, pre_fork is the first of our hooks that is called.
+        # If a when_ready below the install line replaced our hook, pre_fork is the first of our hooks that is called.
         _update_exporter(server, worker)
 
 

@@ -16,8 +16,8 @@ def install(namespace: MutableMapping[str, Any], /, **settings: Any) -> None:
     """Add the hooks to a gunicorn configuration.
 
     It opens no file and no port, and starts no thread. Hooks that the user defines above or below the call run after
-    our hook, with the arguments that gunicorn passes. The settings belong to the hooks of this namespace. After a second
-    call with the same namespace, the settings of that call are used.
+    our hook, with the arguments that gunicorn passes. The settings belong to the hooks of this namespace. After a
+    second call with the same namespace, the settings of that call are used.
 
     Args:
         namespace: ``globals()`` of the config file, or the options dict of a custom ``BaseApplication``.

@@ -29,7 +29,7 @@ errorlog = "-"
 loglevel = os.environ.get("LOG_LEVEL", "info")
 
 
-# --- Your own hooks: as without us. Our hooks of the same name run first, and never raise. ---------------------------------
+# --- Your own hooks: as without us. Our hooks of the same name run first, and never raise. ----------------------------
 def post_fork(server, worker):
     server.log.info("worker %s is starting", worker.pid)
 
