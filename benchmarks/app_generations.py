@@ -1,4 +1,4 @@
-"""Application counter over hundreds of worker generations: gunicorn_prom_hooks, and prometheus_client's recipe beside it."""
+"""Application counter over hundreds of worker generations: gunicorn_prom_hooks and the prometheus_client recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handwritten hooks: prometheus_client in multiprocess mode, the same families as gunicorn_prom_hooks, labels and all."""
+"""Handwritten hooks: prometheus_client in multiprocess mode, same families as gunicorn_prom_hooks, labels and all."""
 
 from __future__ import annotations
 
