@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from . import leftovers
+from .directory import Place
 from .leftovers import is_written
 from .locks import MasterLock, door, living_masters, remove_processes_locks
 from .reading.rewriting import User
-from .shared_path import Place
 
 PREFIX: Final = "gunicorn-prom-hooks-"
 """What the names of private directories begin with."""

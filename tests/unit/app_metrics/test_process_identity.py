@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from gunicorn_prom_hooks.app_metrics import process_identity
+from gunicorn_prom_hooks.app_metrics.directory import Place
 from gunicorn_prom_hooks.app_metrics.leftovers import is_written
 from gunicorn_prom_hooks.app_metrics.process_identity import Numbers
 from gunicorn_prom_hooks.app_metrics.recording.mapped_file import MappedFile
-from gunicorn_prom_hooks.app_metrics.shared_path import Place
 
 ME = os.geteuid(), os.getegid()
 
