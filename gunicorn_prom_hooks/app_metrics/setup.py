@@ -15,14 +15,14 @@ from prometheus_client.metrics_core import Metric
 from ..errors import ErrorReporter
 from ..settings import Settings, announce_directory, named_directory
 from .dead_processes import hand_over, remove_live
-from .directory import Directory, PrivateDirectory, SharedDirectory
 from .identity import Identity, owner
-from .process_numbers import Numbers
+from .maintenance import Upkeep
+from .private_directory import Directory, PrivateDirectory, SharedDirectory
+from .process_identity import Numbers
 from .reading.rewriting import User
 from .recording.store import Store
 from .recording.value_class import value_class
 from .registry_check import made_too_early, stand_aside
-from .upkeep import Upkeep
 
 
 class ApplicationMetrics:

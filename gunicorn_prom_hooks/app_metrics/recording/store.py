@@ -9,7 +9,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary, ref
 
 from ...concurrency import new_reentrant_lock
-from ..shared_path import Place
+from ..directory import Place
 from .mapped_file import Cell, Damaged, MappedFile
 
 

@@ -18,7 +18,7 @@ import pytest
 from gunicorn.config import Config
 from prometheus_client import Counter, Gauge, multiprocess
 
-from gunicorn_prom_hooks.app_metrics import upkeep
+from gunicorn_prom_hooks.app_metrics import maintenance
 from gunicorn_prom_hooks.app_metrics.identity import Identity, Owner, owner
 from gunicorn_prom_hooks.app_metrics.locks import MasterLock
 from gunicorn_prom_hooks.app_metrics.reading.file_names import FileName
@@ -482,7 +482,7 @@ def test_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: b
 
 def bad_files(path: str, files: int, most: int) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """What is logged and counted after three collects."""
-    upkeep.MAX_TOLD = most  # type: ignore[misc]
+    maintenance.MAX_TOLD = most  # type: ignore[misc]
     metrics, server, errors = started(Settings(multiproc_dir=path))
     for number in range(files):
         (Path(path) / f"counter_s{number}-{os.getpid()}.db").write_bytes(b"x")

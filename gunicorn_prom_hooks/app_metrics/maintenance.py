@@ -16,10 +16,10 @@ from ..concurrency import new_lock
 from ..errors import ErrorReporter
 from ..inherited_descriptors import below, transient
 from .dead_processes import Retired, remove_live
-from .directory import Directory
 from .identity import owner
 from .leftovers import Found, content_of, find, is_written, remove
-from .process_numbers import Numbers
+from .private_directory import Directory
+from .process_identity import Numbers
 from .reading.file_names import FileName
 from .reading.merge import MultiprocessFiles, Seen
 from .reading.rewriting import add

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from .directory import Place
 from .leftovers import is_written
 from .locks import processes_lock, wait_for_lock
 from .reading.file_names import KINDS
-from .shared_path import Place
 
 PER_GENERATION: Final = 4096
 """More processes than these at once have their pid instead of a number."""

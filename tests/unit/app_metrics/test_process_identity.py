@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.app_metrics import process_numbers
+from gunicorn_prom_hooks.app_metrics import process_identity
+from gunicorn_prom_hooks.app_metrics.directory import Place
 from gunicorn_prom_hooks.app_metrics.leftovers import is_written
-from gunicorn_prom_hooks.app_metrics.process_numbers import Numbers
+from gunicorn_prom_hooks.app_metrics.process_identity import Numbers
 from gunicorn_prom_hooks.app_metrics.recording.mapped_file import MappedFile
-from gunicorn_prom_hooks.app_metrics.shared_path import Place
 
 ME = os.geteuid(), os.getegid()
 
@@ -160,9 +160,9 @@ def test_numbers_from_before_a_loss(tmp_path: Path, fork: Fork) -> None:
     before = fork(numbers.claim)
     (lock,) = tmp_path.iterdir()
     lock.unlink()
-    assert fork(numbers.claim).told == process_numbers.PER_GENERATION, "all processes know"
+    assert fork(numbers.claim).told == process_identity.PER_GENERATION, "all processes know"
     assert place.generation() == 1
-    assert fork(numbers.claim).told == process_numbers.PER_GENERATION + 1
+    assert fork(numbers.claim).told == process_identity.PER_GENERATION + 1
     assert numbers.make(*ME), "the master knows"
     assert before.told == 0
 
@@ -185,7 +185,7 @@ def fork_and_tell(numbers: Numbers, number: int) -> Any:
 
 def test_when_all_are_taken(tmp_path: Path, fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
     """That is an OSError."""
-    monkeypatch.setattr(process_numbers, "PER_GENERATION", 2)
+    monkeypatch.setattr(process_identity, "PER_GENERATION", 2)
     numbers, _ = new(tmp_path)
     assert [fork(numbers.claim).told for _ in range(3)] == [0, 1, "OSError('no number is free')"]
 
