@@ -1,9 +1,9 @@
-"""What processes that are gone have left in their files: gauges of workers, and the files of programs.
+"""The files of exited processes: gauges of workers, and the files of programs.
 
-A value cannot go from one file to another without somebody who reads both at that moment seeing it twice, or not at
-all. So a gauge stays in the file with which the successor goes on, under a key that prometheus_client takes for the
-same sample and not for the same key: JSON with a space behind it. And files of programs are put together only when
-there are many: each is emptied then, and removed when nobody can be about to open it any more.
+A value cannot move from one file to another: a process that reads both at that moment sees it twice, or not at all.
+So a gauge stays in the file that the successor continues, under a second key. prometheus_client takes that key, JSON
+with a space behind it, for the same sample and not for the same key. Files of programs are merged only when there are
+many. Each is emptied then, and removed when no reader can be about to open it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LASTING: Final = tuple(kind for kind in GAUGES if kind not in _LIVE)
 MOST_FILES: Final = 64
 """More than these are put together."""
 LINGER_SECONDS: Final = 60.0
-"""How long a file that has been emptied stays for who has seen its name."""
+"""Time that an emptied file stays, for readers that have seen its name."""
 
 
 def remove_live(folder: str, identity: str) -> None:
@@ -44,13 +44,13 @@ def remove_live(folder: str, identity: str) -> None:
 def hand_over(
     folder: str, identity: str, suffix: str, user: User | None, exclusive: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    """Prepare the gauges of a process that is gone for its successor, which is the caller. Nobody writes them.
+    """Prepare the gauges of an exited process for its successor, the caller. No process writes them.
 
     Args:
         folder: where the files are.
         identity: of both.
         suffix: of the server's files.
-        user: whom new files belong to; None for the caller.
+        user: owner of new files; None for the caller.
         exclusive: held while the file is rewritten that all processes share.
 
     Raises:
@@ -81,7 +81,7 @@ class Retired:
 
     Args:
         suffix: of the server's files.
-        user: whom new files belong to.
+        user: owner of new files.
         exclusive: held while a file is rewritten that other processes rewrite, too.
     """
 
@@ -95,7 +95,7 @@ class Retired:
         """Put files together if there are too many, and remove those that were emptied a while ago.
 
         Args:
-            files: of processes that have a number which is not ours, without live gauges.
+            files: of processes with a number of another server, without live gauges.
 
         Raises:
             OSError: a file cannot be written.

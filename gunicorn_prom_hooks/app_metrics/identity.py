@@ -1,4 +1,4 @@
-"""Who a process is in the names of prometheus_client's files: a slot or a number, and not a pid that never returns."""
+"""The identity of a process in the names of prometheus_client's files: a slot or a number, not a pid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of a directory may be removed: those that prometheus_client or we have written, and nobody writes now."""
+"""The files of a directory that may be removed: of prometheus_client's format, and without a writer now."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_BYTES = 1 << 28
 
 
 class Found(NamedTuple):
-    """A file that is called as prometheus_client or we call one."""
+    """A file with a name of prometheus_client's or of this package."""
 
     path: Path
     name: FileName
@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 def find(folder: str) -> list[Found]:
-    """Return the files whose name ends with an identity of ours or with a number.
+    """Return the files whose name ends with an identity of this package or with a number.
 
     Raises:
         OSError: the directory cannot be read.
@@ -88,8 +88,8 @@ def content_of(path: Path) -> bytes:
 def is_written(path: str | os.PathLike[str]) -> bool | None:
     """Return whether a process of this machine, in whatever container, has the file open or mapped for writing.
 
-    A read lease (``fcntl``, ``F_SETLEASE``) is granted only on a file that nobody has open for writing. It is given
-    back at once.
+    A read lease (``fcntl``, ``F_SETLEASE``) is granted only on a file that no process has open for writing. It is
+    released at once.
 
     Args:
         path: a regular file; a link is not followed.
@@ -110,7 +110,7 @@ def is_written(path: str | os.PathLike[str]) -> bool | None:
     try:
         if take is None or notify is None:
             return None
-        # Who opens it for writing meanwhile makes the kernel send a signal: the usual one would end this process.
+        # If a process opens it for writing now, the kernel sends a signal. The default one would end this process.
         fcntl.fcntl(descriptor, notify, signal.SIGURG)
         fcntl.fcntl(descriptor, take, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, take, fcntl.F_UNLCK)

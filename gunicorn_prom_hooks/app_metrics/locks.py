@@ -49,7 +49,7 @@ class MasterLock:
         return descriptor
 
     def take_again(self) -> None:
-        """The file has been removed, and is made anew.
+        """Make the file again after it was removed.
 
         Raises:
             OSError: the directory cannot be written to.
@@ -58,7 +58,7 @@ class MasterLock:
         self._descriptor = self._take()
 
     def moved(self, directory: str) -> None:
-        """The directory has another name now."""
+        """Follow the directory to its new name."""
         self._file = Path(directory) / self._file.name
 
     @property
@@ -71,7 +71,7 @@ class MasterLock:
         return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def abandon(self) -> None:
-        """Let go of the lock without touching what is in the directory now: it is somebody else's."""
+        """Release the lock without touching the files now in the directory: they belong to another server."""
         for descriptor in (self._descriptor, self._directory):
             if descriptor >= 0:
                 with contextlib.suppress(OSError):
@@ -84,7 +84,7 @@ class MasterLock:
         return os.getpid() == self.pid and self._descriptor >= 0
 
     def close(self) -> None:
-        """Leaves the directory."""
+        """Leave the directory."""
         with contextlib.suppress(OSError):
             self._file.unlink()
         self.abandon()
@@ -92,10 +92,10 @@ class MasterLock:
 
 @contextlib.contextmanager
 def door(directory: str) -> Iterator[None]:
-    """Lets one master at a time look who is there and come in itself.
+    """Let one master at a time check for other masters and enter the directory.
 
     Raises:
-        OSError: the directory cannot be written to, or nobody has opened for ``WAIT_SECONDS``.
+        OSError: the directory cannot be written to, or another master holds the lock for ``WAIT_SECONDS``.
     """
     descriptor = os.open(Path(directory) / "gunicorn-masters.lock", _FLAGS | os.O_CREAT, 0o600)
     try:

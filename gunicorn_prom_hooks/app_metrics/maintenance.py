@@ -28,7 +28,7 @@ MAX_TOLD: Final = 1000
 
 
 class Upkeep:
-    """Read the files of the directory, write those anew that were lost, and remove what nobody needs.
+    """Maintenance of the directory: read its files, write lost ones again, and remove those without a use.
 
     Args:
         directory: where they are.
@@ -84,7 +84,7 @@ class Upkeep:
         return families
 
     def forking(self, *, look: bool) -> None:
-        """Make the directory and files again that somebody has tidied away, before a fork. In the main thread.
+        """Make the directory and files again if they were removed. Before a fork, in the main thread.
 
         Args:
             look: go through all files. Else this is done only where the directory is gone, or at least the file with

@@ -34,7 +34,7 @@ class Directory(Protocol):
 
     Attributes:
         place: where it is.
-        user: whom it belongs to.
+        user: its owner.
         removed: how many files of processes that are gone have been removed so far.
         unsure: files of which cannot be told whether they are of a process that is gone.
     """
@@ -226,8 +226,8 @@ class SharedDirectory:
     def close(self) -> None:
         """Remove the files of this server and of those that are gone, and leave the directory.
 
-        While another master of the upgrade lives, or another program writes there, counters stay for whoever reads the
-        directory as a whole.
+        While another master of the upgrade is alive, or another program writes there, counters stay for readers of the
+        whole directory.
         """
         if self._lock.is_ours:
             self._lock.close()
@@ -251,10 +251,10 @@ class SharedDirectory:
         return True
 
     def _remove_files(self, path: str, alive: set[int]) -> frozenset[str]:
-        """Remove what nobody writes: prometheus_client wants such a directory empty at the start.
+        """Remove files without a writer: prometheus_client wants such a directory empty at the start.
 
-        While another program writes there, counters of masters that are gone stay for whoever reads the directory as
-        a whole, but for those of one that had our pid.
+        While another program writes there, counters of exited masters stay for readers of the whole directory.
+        Those of a master that had this process's pid are removed.
 
         Returns:
             names of files with a number of which nothing tells whether a living process has it.
@@ -301,7 +301,7 @@ def _make_private(user: User) -> tuple[str, MasterLock]:
 
 
 def _is_private(path: str, user: User) -> bool:
-    """Return whether this is a directory of the user's to which nobody else may write; a link is none.
+    """Return whether this is a directory of the user that no other user may write to; a link is none.
 
     Raises:
         OSError: it cannot be looked at.

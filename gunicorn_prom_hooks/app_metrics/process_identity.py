@@ -25,7 +25,7 @@ class Numbers:
     """Hand out numbers. A process holds a POSIX lock on the byte with its number; a fork does not inherit it.
 
     A process that has closed all its descriptors has lost its lock and still writes its files. So a number is free
-    only if nobody has its files open, either.
+    only if no process has its files open either.
 
     Args:
         place: where the directory is.
@@ -110,7 +110,7 @@ class Numbers:
             self._unlock(_EXCLUSIVE)
 
     def _use(self) -> None:
-        """Have the file with the locks open. One that somebody has removed is made anew, of which all processes learn.
+        """Open the file with the locks. If it was removed, it is made again, and all processes are notified.
 
         Raises:
             OSError: it cannot be used.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -22,7 +24,40 @@ from .process_identity import Numbers
 from .reading.rewriting import User
 from .recording.store import Store
 from .recording.value_class import value_class
-from .registry_check import made_too_early, stand_aside
+
+
+def made_too_early() -> list[str]:
+    """Names of the metrics in prometheus_client's default registry that are kept in the memory of one process."""
+    if "prometheus_client" not in sys.modules:
+        return []
+    from prometheus_client import REGISTRY, metrics, values
+
+    if getattr(values.ValueClass, "_multiprocess", False):
+        return []  # the variable was set before the import: they are in files, and on the page
+    names = []
+    for collector in list(getattr(REGISTRY, "_collector_to_names", ())):
+        if isinstance(collector, metrics.MetricWrapperBase):
+            names += [family.name for family in collector.describe()]
+    return sorted(names)
+
+
+def stand_aside(path: str) -> None:
+    """Leave prometheus_client as it is without us, so that what the user's hooks and application do with it works.
+
+    Args:
+        path: the user's directory.
+    """
+    from prometheus_client import values
+
+    announce_directory(path)
+    try:
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError:
+        values.ValueClass = values.MutexValue  # prometheus_client would raise where the application makes metrics
+        return
+    if not getattr(values.ValueClass, "_multiprocess", False):
+        # gunicorn sets raw_env later than we have imported this.
+        values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
 
 
 class ApplicationMetrics:
@@ -72,11 +107,11 @@ class ApplicationMetrics:
         atexit.register(self._store.settle)
 
     def collect(self) -> list[Metric]:
-        """The application's families, over all its processes. In the exporter's thread, without the master's lock."""
+        """Return the application's families over all processes. In the exporter's thread, without the fork lock."""
         return self._upkeep.collect()
 
     def forking(self, *, look: bool) -> None:
-        """Before a fork: the directory is there, even if somebody has tidied up meanwhile.
+        """Make sure, before a fork, that the directory is there, even if it was removed meanwhile.
 
         Args:
             look: go through all files, too.
@@ -87,7 +122,7 @@ class ApplicationMetrics:
         self._upkeep.forking(look=look)
 
     def become_worker(self, slot: int, *, has_predecessor: bool = True) -> None:
-        """This process is now the worker in this slot."""
+        """Become the worker in this slot."""
         self._place.refresh()
         identity = self._identity.become_worker(slot)
         if has_predecessor:
@@ -104,7 +139,7 @@ class ApplicationMetrics:
         self._say_removed()
 
     def _claim(self) -> str:
-        """The identity of a forked process, which goes on with the files of one that is gone.
+        """Return the identity of a forked process, which continues the files of an exited one.
 
         Raises:
             OSError: there is no directory to write to.
@@ -158,11 +193,11 @@ def begin(
     errors: ErrorReporter,
     hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> ApplicationMetrics | None:
-    """Sets up the application's metrics; None if that cannot be, with a line in the log.
+    """Set up the application's metrics; None if that fails, with a line in the log.
 
     Args:
         server: gunicorn's arbiter, before it has loaded the application.
-        settings: ours.
+        settings: of this package.
         errors: where failures end.
         hold: what must be held while the exporter's thread logs.
     """

@@ -47,7 +47,7 @@ class Step(NamedTuple):
     """No two of them go to the same slot."""
 
     def run(self, files: Iterable[Values], totals: Totals, stamps: Totals) -> None:
-        """Merges the values of these files, one after the other, into the totals."""
+        """Merge the values of these files, one after the other, into the totals."""
         if self.merge is _most_recent:
             for file in files:
                 self._keep_most_recent(self._take(file.values), self._take(file.timestamps), totals, stamps)
@@ -101,14 +101,14 @@ class Family:
         """Of the samples: slots of plain values, then of buckets; behind the last bucket is a count."""
 
     def slot(self, key: Key, labels: Labels, new: int) -> int:
-        """The slot that this key's values go to; ``new`` if it has none yet."""
+        """Return the slot of this key's values; ``new`` if it has none yet."""
         if self.typ == "histogram" and key.bound is not None:
             without_le = tuple(label for label in labels if label[0] != "le")
             return self._buckets.setdefault(without_le, {}).setdefault(key.bound, new)
         return self._plain.setdefault(labels, {}).setdefault(key.name, new)
 
     def complete(self) -> None:
-        """Prepares the samples; all slots are known."""
+        """Prepare the samples, once all slots are known."""
         for labels in {**self._plain, **self._buckets}:
             plain = dict(self._plain.get(labels, {}))
             buckets = dict(sorted(self._buckets.get(labels, {}).items()))
@@ -125,7 +125,7 @@ class Family:
                 self._labels.append(dict(its_labels))
 
     def metric(self, totals: Totals) -> Metric:
-        """The family with these values; a sample whose slot has none is left out."""
+        """Return the family with these values; a sample whose slot has none is left out."""
         family = Metric(self._name, self._documentation, self.typ)
         family.samples = [
             Sample(name, labels.copy(), value)

@@ -22,7 +22,7 @@ class FileName(NamedTuple):
 
 
 def parse_name(name: str) -> FileName | None:
-    """The parts of the name; None if prometheus_client would not call a file so."""
+    """Return the parts of the name; None if it is not a name of prometheus_client's."""
     if not name.endswith(".db"):
         return None
     typ, separator, identity = name[: -len(".db")].partition("_")
@@ -35,5 +35,5 @@ def parse_name(name: str) -> FileName | None:
 
 
 def clean(text: str) -> str:
-    """The text without lone surrogates: with one of them in it no page could be encoded."""
+    """Return the text without lone surrogates, which cannot be encoded."""
     return text.encode(errors="replace").decode()

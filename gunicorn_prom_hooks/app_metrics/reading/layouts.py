@@ -113,7 +113,7 @@ class Layout:
         self._struct = struct.Struct(f"={HEADER_BYTES}x" + "".join(f"{len(blob)}s{numbers}" for blob in self._blobs))
 
     def read(self, data: bytes, used: int) -> Values:
-        """The numbers in a file, whose keys are compared each time.
+        """Return the numbers in a file, whose keys are compared each time.
 
         Nothing else tells for sure that it still is the same file: one that takes another's place often gets its inode
         number too.
@@ -138,11 +138,11 @@ class Layouts:
         self._layouts: WeakValueDictionary[tuple[bool, tuple[Key, ...]], Layout] = WeakValueDictionary()
 
     def empty(self, *, timed: bool) -> Layout:
-        """The layout of a file without entries."""
+        """Return the layout of a file without entries."""
         return self.of((), timed=timed)
 
     def extended(self, layout: Layout, data: bytes, used: int) -> Layout:
-        """The layout of a file that begins as ``layout`` says and goes on up to ``used``.
+        """Return the layout of a file that begins with ``layout`` and continues up to ``used``.
 
         Raises:
             BadFile: what follows are no entries.
@@ -165,7 +165,7 @@ class Layouts:
         return self.of(tuple(keys), timed=layout.timed)
 
     def of(self, keys: tuple[Key, ...], *, timed: bool) -> Layout:
-        """The layout of a file with these keys in this order."""
+        """Return the layout of a file with these keys in this order."""
         layout = self._layouts.get((timed, keys))
         if layout is None:
             layout = self._layouts[timed, keys] = Layout(keys, timed)

@@ -48,7 +48,7 @@ class Plan:
             family.complete()
 
     def merge(self, numbers: Sequence[Values]) -> list[Metric]:
-        """The families, with these numbers of the files."""
+        """Return the families, with these numbers of the files."""
         totals: Totals = {}
         stamps: Totals = {}
         for steps, members in self._runs:

@@ -58,12 +58,12 @@ def key_of(blob: bytes) -> bytes:
 def replace(path: Path, data: bytes, user: User | None = None) -> None:
     """Put a file with this content in the place of the one that may be there, in one step.
 
-    Each of its bytes has a block on the disk, for whoever maps it.
+    Each of its bytes has a block on the disk, so that it can be mapped.
 
     Args:
         path: of the file.
         data: what is to be in it.
-        user: whom it is given to; None if it is to be this process's.
+        user: its owner; None for the user of this process.
 
     Raises:
         OSError: it cannot be written; nothing has changed then.

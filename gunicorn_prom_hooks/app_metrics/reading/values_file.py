@@ -23,7 +23,7 @@ _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 class ValuesFile:
     """A file that some process writes while we read it: it only ever appends, and changes numbers in place.
 
-    It is read, not mapped: to touch a mapping that somebody truncates would end this process.
+    It is read, not mapped: touching a mapping that another process truncates would end this process.
     """
 
     def __init__(self, path: str, name: FileName, layouts: Layouts) -> None:
@@ -34,7 +34,7 @@ class ValuesFile:
         self._layout = self._nothing
 
     def read(self) -> tuple[Layout, Values]:
-        """The keys and their current values; none of a file that is just being made.
+        """Return the keys and their current values; none of a file that is just being made.
 
         Raises:
             BadFile: it cannot be read, or holds something else; nothing of it counts then.

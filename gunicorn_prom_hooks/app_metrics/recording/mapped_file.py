@@ -111,7 +111,7 @@ class MappedFile:
         replace(Path(path), self._memory[:])
         lost, self._descriptor = self._descriptor, os.open(path, _FLAGS & ~os.O_CREAT)
         try:
-            reserve(self._descriptor, 0, self._capacity)  # somebody may have replaced it again
+            reserve(self._descriptor, 0, self._capacity)  # it may have been replaced again
             self._map(self._capacity)
         except OSError:
             lost, self._descriptor = self._descriptor, lost

@@ -47,14 +47,14 @@ class Store:
     A file is opened when the first metric is to be put into it. The master puts a metric there when it is first
     changed, so that one that only workers change is in their files alone; a worker puts all of its metrics there.
 
-    The files of processes that are gone are gone on with: a cell begins with what is in the file, which only the page
-    shows, and a value with nothing.
+    The files of exited processes are continued: a cell begins with the content of the file, which only the page
+    shows, and a value begins at zero.
 
     Args:
         place: where the files are, and the generation, which changes when some of them were lost.
         ensure: makes the directory again if it is gone, and returns its path.
         identity: of this process.
-        failed: books the exception being handled.
+        failed: reports the exception being handled.
         announced: whether prometheus_client was told of the directory. It is told again with each metric, whatever
             the environment has become; and as in its multiprocess mode, a forked process begins to count at 0.
     """

@@ -1,4 +1,4 @@
-"""Files that are handed on: gauges of who is gone, programs that are gone, and files that somebody removes."""
+"""Files of exited processes: gauges, merged files of programs, and files that another process removes."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_live_gauges(tmp_path: Path, mode: str, how: str) -> None:
 
 
 def test_no_value_is_away_or_doubled_while_it_is_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever reads between any two system calls of it reads the same."""
+    """A reader between any two of its system calls reads the same."""
     for identity in ("s0", "s1"):
         process = Process(tmp_path, identity)
         for mode in WHOLE:
@@ -146,7 +146,7 @@ KINDS = ["counter", "histogram", "summary", "sum", "min", "max"]
 
 
 def test_programs_that_are_gone_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When there are many, in one file of each kind; a name that somebody has seen can still be opened for a while."""
+    """Many files are merged into one of each kind; a name that a reader has seen can still be opened for a while."""
     monkeypatch.setattr(dead_processes, "MOST_FILES", 20)
     clock = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: 0.0)
@@ -185,7 +185,7 @@ def test_few_are_left_as_they_are(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-# Files that somebody removes
+# Files that another process removes
 
 
 class Log:

@@ -152,7 +152,7 @@ def touch(folder: Path, *files: str) -> set[str]:
 
 
 def test_a_private_directory_is_its_users_own(temporary: Path) -> None:
-    """It is for temporary files, nobody else may enter it whatever the umask, and it belongs to the workers' user."""
+    """It is below the folder for temporary files, private whatever the umask, and belongs to the workers' user."""
     umask = os.umask(0)
     try:
         directory = PrivateDirectory(*ME)
@@ -242,7 +242,7 @@ def test_what_a_killed_master_left_goes_with_the_next_one(start: Start, temporar
 
 @as_root
 def test_what_a_killed_master_has_given_to_the_workers_is_swept_too(start: Start, temporary: Path) -> None:
-    """Also a directory that belongs to the workers' user is known for one of ours, living or not."""
+    """A directory of the workers' user is recognized, with a live master or without."""
     killed, living = start(PrivateDirectory, *WORKERS), start(PrivateDirectory, *WORKERS)
     killed.kill()
     directory = PrivateDirectory(*WORKERS)
@@ -309,7 +309,7 @@ def sweep(_: object) -> None:
 
 @pytest.mark.parametrize(("uids", "stays"), [({ME[0]}, False), ({ME[0] + 1}, True), ({ME[0] + 1, ME[0]}, False)])
 def test_only_these_users_directories_are_swept(temporary: Path, uids: set[int], stays: bool) -> None:
-    """What belongs to somebody else is left alone."""
+    """A directory of another user is left alone."""
     left = abandoned(temporary / f"{PREFIX}left", 2**30)
     _sweep(uids)
     assert left.exists() == stays
@@ -333,7 +333,7 @@ def test_what_is_called_something_else_is_not_swept(temporary: Path, name: str) 
 
 
 def test_a_symlink_is_not_followed(tmp_path: Path, temporary: Path) -> None:
-    """A link that is named like one of ours is left, and so is what it points to; a file with such a name too."""
+    """A link or a file with the name of a private directory is left, and so is the target of the link."""
     target = abandoned(tmp_path / "precious", 2**30)
     before = names(target)
     (temporary / f"{PREFIX}link").symlink_to(target)
@@ -358,7 +358,7 @@ def test_links_within_one_are_not_followed(tmp_path: Path, temporary: Path) -> N
 
 @pytest.mark.parametrize("path", ["metrics", "a/b/metrics"])
 def test_a_shared_directory_is_made(tmp_path: Path, path: str) -> None:
-    """It is made if it is not there, parents and all, for nobody but its user."""
+    """It is made with its parents if it is missing, for its user only."""
     folder = tmp_path / path
     directory = SharedDirectory(str(folder), 0, *ME)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -383,7 +383,7 @@ def test_only_a_new_one_is_given_to_the_workers(tmp_path: Path, there: bool, own
 
 @pytest.mark.parametrize("upgrade", [False, True])
 def test_a_stranger_is_not_let_in(start: Start, tmp_path: Path, upgrade: bool) -> None:
-    """While another server has it, nobody comes in; the message says who that is, and nothing is removed."""
+    """While another server has it, entering fails; the message names that server, and nothing is removed."""
     parent = os.getppid() if upgrade else 0
     master = start(SharedDirectory, str(tmp_path), 0, *ME)
     touch(tmp_path, f"counter_s0-{master.pid}.db", "counter_s0.db")
@@ -395,7 +395,7 @@ def test_a_stranger_is_not_let_in(start: Start, tmp_path: Path, upgrade: bool) -
 
 
 def test_the_parent_of_an_upgrade_may_stay(start: Start, tmp_path: Path) -> None:
-    """Parent and successor are in there together; whoever is neither's child is not let in, also when one has gone."""
+    """Parent and successor share it; a process that is the child of neither cannot enter, also after one has exited."""
     parent = start(SharedDirectory, str(tmp_path), 0, *ME)
     child = start(SharedDirectory, str(tmp_path), parent.pid, *ME)
     assert living_masters(str(tmp_path)) == {parent.pid, child.pid}
@@ -425,7 +425,7 @@ def open_file(path: str) -> Any:
 
 
 def test_what_dead_masters_left_is_removed(start: Start, tmp_path: Path) -> None:
-    """Nothing stays that nobody writes any more, whoever has its number today; what is written stays."""
+    """Files without a writer are removed, whichever process has their number now; files with a writer stay."""
     dead = start(SharedDirectory, str(tmp_path), 0, *ME)
     dead.kill()
     gone = dead.pid
@@ -491,7 +491,7 @@ def test_what_another_program_writes_is_kept(start: Start, tmp_path: Path, numbe
 
 
 def test_where_the_kernel_does_not_say_who_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has a number that is not ours is neither removed nor read, be there such a process or not."""
+    """A file with a number of another server is neither removed nor read, with such a process or without."""
     monkeypatch.delattr(fcntl, "F_SETLEASE")
     files = genuine(tmp_path, "counter_9.db", f"counter_{os.getpid()}.db", f"counter_{2**30}.db")
     genuine(tmp_path, f"counter_s0-{2**30}.db")
@@ -545,7 +545,7 @@ def test_close_removes_only_its_own(start: Start, tmp_path: Path) -> None:
 
 
 def test_counters_stay_while_the_other_master_of_an_upgrade_lives(start: Start, tmp_path: Path) -> None:
-    """Whoever reads the directory as a whole sees no counter fall; the last of the two removes all."""
+    """A reader of the whole directory sees no counter fall; the last of the two masters removes all."""
     parent = start(SharedDirectory, str(tmp_path), 0, *ME)
     directory = SharedDirectory(str(tmp_path), parent.pid, *ME)
     before = names(tmp_path) - {f"gunicorn-master-{os.getpid()}.lock"}
@@ -658,7 +658,7 @@ def go_through_the_door(directory: SharedDirectory) -> None:
 def test_the_lock_is_held_whatever_the_process_does(
     start: Start, tmp_path: Path, action: Callable[[SharedDirectory], None]
 ) -> None:
-    """Neither a child that goes, nor closing what it has inherited, nor a look at who is there lets go of the lock."""
+    """The exit of a child, closing inherited descriptors and checking for other masters do not release the lock."""
     master = start(SharedDirectory, str(tmp_path), 0, *ME)
     for _ in range(2):
         master.do(action)
@@ -670,7 +670,7 @@ def test_the_lock_is_held_whatever_the_process_does(
 
 @pytest.mark.parametrize(("keep", "expected"), [(False, set()), (True, {0})])
 def test_a_directory_without_lock_files(tmp_path: Path, keep: bool, expected: set[int]) -> None:
-    """Nobody is there, unless somebody may just be coming in."""
+    """The directory has no master, unless one may be just entering."""
     touch(tmp_path, "gunicorn-master-٣.lock", "gunicorn-master-3.lock2", "gunicorn-masters.lock")
     assert living_masters(str(tmp_path), keep=keep) == expected
 
@@ -723,7 +723,7 @@ def races(_: object, path: str, racers: int, rounds: int) -> list[list[str]]:
 
 
 def test_of_masters_that_come_at_the_same_time_one_gets_in(start: Start, tmp_path: Path) -> None:
-    """However many try at once, exactly one has the directory, and all others are told who."""
+    """If many try at once, exactly one gets the directory, and all others learn which."""
     master = start(MasterLock, str(tmp_path))
     for outcomes in master.do(partial(races, path=str(tmp_path / "raced"), racers=20, rounds=20)):
         (winner,) = [outcome.removeprefix("in -") for outcome in outcomes if outcome.startswith("in -")]
@@ -759,7 +759,7 @@ def test_a_path_that_cannot_be_used(tmp_path: Path, path: str) -> None:
 
 
 def as_nobody(path: str) -> str:
-    """Comes in as a user who has no rights there."""
+    """Enter as a user without rights there."""
     if ME[0] == 0:
         os.seteuid(WORKERS[0])
     with pytest.raises(PermissionError):
@@ -778,7 +778,7 @@ def test_a_directory_that_may_not_be_written_to(start: Start) -> None:
 
 @pytest.mark.parametrize("link", ["gunicorn-masters.lock", "gunicorn-master-{pid}.lock"])
 def test_a_lock_file_that_is_a_symlink(tmp_path: Path, link: str) -> None:
-    """It is not followed: who could make it write elsewhere would have root's rights there."""
+    """A link is not followed: its author could make root write elsewhere."""
     target = tmp_path / "elsewhere"
     (tmp_path / link.format(pid=os.getpid())).symlink_to(target)
     with pytest.raises(OSError, match=r"symbolic link|Too many levels|another gunicorn"):
@@ -798,7 +798,7 @@ def test_another_masters_lock_file_that_is_a_symlink(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gunicorn-masters.lock", f"gunicorn-master-{2**30}.lock"])
 def test_a_lock_file_that_is_a_fifo(start: Start, tmp_path: Path, name: str) -> None:
-    """Nobody waits for somebody at its other end."""
+    """No open waits for the other end of a FIFO."""
     os.mkfifo(tmp_path / name)
     master = start(SharedDirectory, str(tmp_path), 0, *ME)
     assert master.made == str(tmp_path)
@@ -811,7 +811,7 @@ def lock_a_fifo(folder: str) -> MasterLock:
 
 
 def test_its_own_lock_file_is_a_fifo(start: Start, tmp_path: Path) -> None:
-    """Also then nobody waits, and the lock holds."""
+    """Also then no open waits, and the lock holds."""
     master = start(lock_a_fifo, str(tmp_path))
     assert living_masters(str(tmp_path)) == {master.pid}
     master.kill()

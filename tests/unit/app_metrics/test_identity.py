@@ -1,4 +1,4 @@
-"""Who is who in the names of the files, and how the application's metrics are set up in the master."""
+"""Identities in the names of the files, and the setup of the application's metrics in the master."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from gunicorn_prom_hooks.app_metrics import maintenance
 from gunicorn_prom_hooks.app_metrics.identity import Identity, Owner, owner
 from gunicorn_prom_hooks.app_metrics.locks import MasterLock
 from gunicorn_prom_hooks.app_metrics.reading.file_names import FileName
-from gunicorn_prom_hooks.app_metrics.registry_check import made_too_early
-from gunicorn_prom_hooks.app_metrics.setup import ApplicationMetrics, begin
+from gunicorn_prom_hooks.app_metrics.setup import ApplicationMetrics, begin, made_too_early
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.settings import Settings, load
 
@@ -380,7 +379,7 @@ def test_the_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: list[s
 
 
 def test_no_trap_where_the_variable_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the environment had the directory before, metrics made early are on the page, and nobody is warned."""
+    """If the environment had the directory before, metrics made early are on the page, without a warning."""
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert in_new_process(trapped_with_variable, str(tmp_path)) == [["early"], 1.0, []]
 
@@ -393,7 +392,7 @@ def trapped_with_variable(path: str) -> list[Any]:
 
 
 def test_the_trap_without_prometheus_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody has imported it, nothing was made, and it is not imported for that."""
+    """If prometheus_client was not imported, no metric was made, and the check does not import it."""
     monkeypatch.delitem(sys.modules, "prometheus_client")
     assert made_too_early() == []
     assert "prometheus_client" not in sys.modules
@@ -473,7 +472,7 @@ def reads(path: str, identities: list[str]) -> list[bool]:
     ],
 )
 def test_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool, expected: dict[str, bool]) -> None:
-    """Ours is read, and what has a number, be it a pid that is there or not; that of another master's server is not."""
+    """Files of this server and files with a number are read; those of another server are not."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     identities = [identity.replace("DEAD", str(2**30)) for identity in expected]
     found = in_new_process(reads, str(tmp_path) if shared else "", identities)

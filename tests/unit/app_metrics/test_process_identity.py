@@ -1,4 +1,4 @@
-"""Numbers of forked processes, and whether somebody writes a file: with processes that live, fork and are killed."""
+"""Numbers of forked processes, and writers of files: with processes that run, fork and are killed."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_two_servers_in_one_directory(tmp_path: Path, fork: Fork) -> None:
 
 
 def test_a_process_that_has_closed_everything(tmp_path: Path, fork: Fork) -> None:
-    """Its lock is gone and its file still mapped: nobody else gets its number, and it is not taken for dead."""
+    """If its lock is lost and its file is still mapped, no other process gets its number."""
     numbers, _ = new(tmp_path)
     path = tmp_path / "counter_p0.db"
     path.write_bytes(bytes(64))
@@ -155,7 +155,7 @@ def test_a_process_that_has_closed_everything(tmp_path: Path, fork: Fork) -> Non
 
 
 def test_numbers_from_before_a_loss(tmp_path: Path, fork: Fork) -> None:
-    """Where the locks are lost, those who have a number get the same one again, and the others a new one."""
+    """If the locks are lost, processes with a number get the same one again, and others a new one."""
     numbers, place = new(tmp_path)
     before = fork(numbers.claim)
     (lock,) = tmp_path.iterdir()
@@ -191,7 +191,7 @@ def test_when_all_are_taken(tmp_path: Path, fork: Fork, monkeypatch: pytest.Monk
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    """Neither by the master nor by who claims."""
+    """Neither the master nor a claiming process does it."""
     (tmp_path / "gunicorn-processes.lock").symlink_to(tmp_path / "target")
     numbers = Numbers(Place(str(tmp_path)), "")
     for action in (lambda: numbers.make(*ME), numbers.claim):
@@ -225,7 +225,7 @@ def test_exclusive(tmp_path: Path, fork: Fork, monkeypatch: pytest.MonkeyPatch) 
     assert fork(enter).told == "in"
 
 
-# Who writes
+# Writers of a file
 
 
 def open_for_writing(path: Path) -> Any:
@@ -292,7 +292,7 @@ def test_a_process_that_asks_delays_who_opens_the_file(tmp_path: Path, fork: For
 
 
 def test_a_writer_that_comes_meanwhile_harms_nobody(tmp_path: Path, fork: Fork) -> None:
-    """The kernel's signal to who asks is ignored: the one it would send by itself ends a process."""
+    """The kernel's signal to the process with the lease is ignored: its default signal would end the process."""
     path = tmp_path / "counter_1.db"
     path.write_bytes(struct.pack("=II", 8, 0))
 

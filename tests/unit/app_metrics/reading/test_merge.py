@@ -186,7 +186,7 @@ def test_modes_of_gauges(
 
 @pytest.mark.parametrize("mode", ["all", "liveall"])
 def test_gauges_of_each_process(tmp_path: Path, mode: str) -> None:
-    """Each process has a sample, labelled with its identity, which is all of it even if there are underscores in it."""
+    """Each process has a sample, labeled with its whole identity, underscores included."""
     write(tmp_path / f"gauge_{mode}_7.db", {key_of("g"): 1.0})
     write(tmp_path / f"gauge_{mode}_worker_8.db", {key_of("g"): 2.0})
     (family,) = Reader(tmp_path).collect()
@@ -223,7 +223,7 @@ def test_values_that_are_one_sample_in_one_file_are_merged(tmp_path: Path) -> No
 
 
 def test_what_is_handed_out_is_the_callers(tmp_path: Path) -> None:
-    """Whoever changes families, samples or labels does not change the next collect's."""
+    """A change of returned families, samples or labels does not change those of the next collect."""
     write(tmp_path / "counter_1.db", {key_of("a_total", {"x": "y"}, "a"): 1.0})
     reader = Reader(tmp_path)
     (family,) = reader.collect()

@@ -86,7 +86,7 @@ def test_a_name_says_what_is_in_the_file(name: str, expected: tuple[str, str, bo
 
 
 def test_all_modes_of_a_gauge_are_known() -> None:
-    """Each mode that prometheus_client has is one of ours."""
+    """Each mode of prometheus_client is known."""
     found = [parse_name(f"gauge_{mode}_1.db") for mode in Gauge._MULTIPROC_MODES]
     assert {("live" if name.live else "") + name.mode for name in found if name} == set(Gauge._MULTIPROC_MODES)
     assert len(found) == 10
@@ -134,7 +134,7 @@ def test_nothing_of_a_bad_file_counts(tmp_path: Path, which: str) -> None:
 
 
 def test_a_label_le_is_anything_but_in_a_histogram(tmp_path: Path) -> None:
-    """Whoever labels a counter with le need not give it numbers."""
+    """The label le of a counter need not be a number."""
     write(tmp_path / "counter_1.db", {key_of("a_total", {"le": "x"}, "a"): 5.0})
     reader = Reader(tmp_path)
     assert reader.rows() == theirs(tmp_path)
