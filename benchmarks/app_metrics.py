@@ -17,10 +17,10 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from gunicorn_prom_hooks.app_metrics.directory import Place
 from gunicorn_prom_hooks.app_metrics.reading.merge import MultiprocessFiles
 from gunicorn_prom_hooks.app_metrics.recording.store import Store
 from gunicorn_prom_hooks.app_metrics.recording.value_class import value_class
+from gunicorn_prom_hooks.app_metrics.shared_path import SharedPath
 from gunicorn_prom_hooks.settings import MULTIPROC_DIR
 
 IDENTITIES = 64
@@ -144,7 +144,7 @@ def measure_counting() -> None:
     found = {}
     before = values.ValueClass
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Place(folder), lambda: folder, lambda: "s0", lambda: None, announced=False)
+        store = Store(SharedPath(folder), lambda: folder, lambda: "s0", lambda: None, announced=False)
         store.become_worker()
         os.environ[MULTIPROC_DIR] = folder
         kinds: dict[str, Any] = {

@@ -16,10 +16,10 @@ from ..concurrency import new_lock
 from ..errors import ErrorReporter
 from ..inherited_descriptors import below, transient
 from .dead_processes import Retired, remove_live
+from .directory import Directory
 from .identity import owner
 from .leftovers import Found, content_of, find, is_written, remove
-from .private_directory import Directory
-from .process_identity import Numbers
+from .process_numbers import Numbers
 from .reading.file_names import FileName
 from .reading.merge import MultiprocessFiles, Seen
 from .reading.rewriting import add
@@ -27,7 +27,7 @@ from .reading.rewriting import add
 MAX_TOLD: Final = 1000
 
 
-class Upkeep:
+class Maintenance:
     """Maintenance of the directory: read its files, write lost ones again, and remove those without a use.
 
     Args:

@@ -17,10 +17,10 @@ from prometheus_client.metrics_core import Metric
 from ..errors import ErrorReporter
 from ..settings import Settings, announce_directory, named_directory
 from .dead_processes import hand_over, remove_live
+from .directory import Directory, PrivateDirectory, SharedDirectory
 from .identity import Identity, owner
-from .maintenance import Upkeep
-from .private_directory import Directory, PrivateDirectory, SharedDirectory
-from .process_identity import Numbers
+from .maintenance import Maintenance
+from .process_numbers import Numbers
 from .reading.rewriting import User
 from .recording.store import Store
 from .recording.value_class import value_class
@@ -99,7 +99,7 @@ class ApplicationMetrics:
             lambda: errors.report("app_metrics"),
             announced=announced,
         )
-        self._upkeep = Upkeep(directory, self._numbers, self._store.renew, log, errors, hold)
+        self._upkeep = Maintenance(directory, self._numbers, self._store.renew, log, errors, hold)
         self._say_removed()
         # Documented by prometheus_client: a metric's value is made of whatever this is at that moment.
         values.ValueClass = value_class(self._store, named, self._say_named)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary, ref
 
 from ...concurrency import new_reentrant_lock
-from ..directory import Place
+from ..shared_path import SharedPath
 from .mapped_file import Cell, Damaged, MappedFile
 
 
@@ -61,7 +61,7 @@ class Store:
 
     def __init__(
         self,
-        place: Place,
+        place: SharedPath,
         ensure: Callable[[], str],
         identity: Callable[[], str],
         failed: Callable[[], None],

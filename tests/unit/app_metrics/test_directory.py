@@ -23,8 +23,7 @@ from typing import Any
 import pytest
 
 from gunicorn_prom_hooks.app_metrics import locks
-from gunicorn_prom_hooks.app_metrics.locks import MasterLock, door, living_masters
-from gunicorn_prom_hooks.app_metrics.private_directory import (
+from gunicorn_prom_hooks.app_metrics.directory import (
     PREFIX,
     Directory,
     DirectoryInUse,
@@ -33,6 +32,7 @@ from gunicorn_prom_hooks.app_metrics.private_directory import (
     SharedDirectory,
     _sweep,
 )
+from gunicorn_prom_hooks.app_metrics.locks import MasterLock, door, living_masters
 from gunicorn_prom_hooks.concurrency import process_exists
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -21,12 +21,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 from prometheus_client.mmap_dict import MmapedDict
 
 from gunicorn_prom_hooks.app_metrics.dead_processes import hand_over
-from gunicorn_prom_hooks.app_metrics.directory import Place
 from gunicorn_prom_hooks.app_metrics.reading.layouts import FIRST_BYTES
 from gunicorn_prom_hooks.app_metrics.recording import blocks
 from gunicorn_prom_hooks.app_metrics.recording.mapped_file import Damaged, MappedFile
 from gunicorn_prom_hooks.app_metrics.recording.store import Store
 from gunicorn_prom_hooks.app_metrics.recording.value_class import value_class
+from gunicorn_prom_hooks.app_metrics.shared_path import SharedPath
 from tests.helpers.app_metrics import MODES, Process, Reader, key_of, theirs, write
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -40,7 +40,7 @@ class App:
         self.folder = folder
         self.identity = identity
         self.failures = 0
-        self.place = Place(str(folder))
+        self.place = SharedPath(str(folder))
         self.ensure: Callable[[], object] = lambda: None
         self.store = Store(self.place, self._folder, lambda: self.identity, self._failed, announced=announced)
         values.ValueClass = value_class(self.store)  # put back by the fixture

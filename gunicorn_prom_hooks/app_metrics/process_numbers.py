@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from .directory import Place
 from .leftovers import is_written
 from .locks import processes_lock, wait_for_lock
 from .reading.file_names import KINDS
+from .shared_path import SharedPath
 
 PER_GENERATION: Final = 4096
 """More processes than these at once have their pid instead of a number."""
@@ -32,7 +32,7 @@ class Numbers:
         suffix: sets the files of this server apart from those of another one in the same directory.
     """
 
-    def __init__(self, place: Place, suffix: str) -> None:
+    def __init__(self, place: SharedPath, suffix: str) -> None:
         self._place = place
         self._suffix = suffix
         self._name = processes_lock(suffix)

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.app_metrics import process_identity
-from gunicorn_prom_hooks.app_metrics.directory import Place
+from gunicorn_prom_hooks.app_metrics import process_numbers
 from gunicorn_prom_hooks.app_metrics.leftovers import is_written
-from gunicorn_prom_hooks.app_metrics.process_identity import Numbers
+from gunicorn_prom_hooks.app_metrics.process_numbers import Numbers
 from gunicorn_prom_hooks.app_metrics.recording.mapped_file import MappedFile
+from gunicorn_prom_hooks.app_metrics.shared_path import SharedPath
 
 ME = os.geteuid(), os.getegid()
 
@@ -67,9 +67,9 @@ def fork() -> Iterator[Fork]:
         child.end()
 
 
-def new(folder: Path, suffix: str = "") -> tuple[Numbers, Place]:
+def new(folder: Path, suffix: str = "") -> tuple[Numbers, SharedPath]:
     """Numbers as the master has them."""
-    place = Place(str(folder))
+    place = SharedPath(str(folder))
     numbers = Numbers(place, suffix)
     assert numbers.make(*ME)
     assert not numbers.make(*ME)
@@ -160,9 +160,9 @@ def test_numbers_from_before_a_loss(tmp_path: Path, fork: Fork) -> None:
     before = fork(numbers.claim)
     (lock,) = tmp_path.iterdir()
     lock.unlink()
-    assert fork(numbers.claim).told == process_identity.PER_GENERATION, "all processes know"
+    assert fork(numbers.claim).told == process_numbers.PER_GENERATION, "all processes know"
     assert place.generation() == 1
-    assert fork(numbers.claim).told == process_identity.PER_GENERATION + 1
+    assert fork(numbers.claim).told == process_numbers.PER_GENERATION + 1
     assert numbers.make(*ME), "the master knows"
     assert before.told == 0
 
@@ -185,7 +185,7 @@ def fork_and_tell(numbers: Numbers, number: int) -> Any:
 
 def test_when_all_are_taken(tmp_path: Path, fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
     """That is an OSError."""
-    monkeypatch.setattr(process_identity, "PER_GENERATION", 2)
+    monkeypatch.setattr(process_numbers, "PER_GENERATION", 2)
     numbers, _ = new(tmp_path)
     assert [fork(numbers.claim).told for _ in range(3)] == [0, 1, "OSError('no number is free')"]
 
@@ -193,7 +193,7 @@ def test_when_all_are_taken(tmp_path: Path, fork: Fork, monkeypatch: pytest.Monk
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     """Neither the master nor a claiming process does it."""
     (tmp_path / "gunicorn-processes.lock").symlink_to(tmp_path / "target")
-    numbers = Numbers(Place(str(tmp_path)), "")
+    numbers = Numbers(SharedPath(str(tmp_path)), "")
     for action in (lambda: numbers.make(*ME), numbers.claim):
         with pytest.raises(OSError, match="symbolic"):
             action()
@@ -203,7 +203,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 @pytest.mark.skipif(ME[0] != 0, reason="needs root")
 def test_root_gives_it_to_the_workers(tmp_path: Path) -> None:
     """The workers' user can lock in it."""
-    assert Numbers(Place(str(tmp_path)), "").make(54321, 54322)
+    assert Numbers(SharedPath(str(tmp_path)), "").make(54321, 54322)
     (lock,) = tmp_path.iterdir()
     assert (lock.stat().st_uid, lock.stat().st_gid) == (54321, 54322)
 
