@@ -131,3 +131,21 @@ def test_limits(name: str, words: str, actual: object, expected: object) -> None
     """Each limit that a page gives in these words is the one in the code."""
     assert words in page(name)
     assert actual == expected
+
+
+def test_files_named_in_the_design_exist() -> None:
+    """Each path in backticks in docs/design.md is a file or a folder of the package or of the tests."""
+    text = page("docs/design.md")
+    names = {name for name in re.findall(r"`([\w/]+(?:\.py|/))`", text) if name != "/"}
+    assert len(names) > 50
+    roots = (TOP / "gunicorn_prom_hooks", TOP)
+    assert [name for name in sorted(names) if not any((root / name).exists() for root in roots)] == []
+
+
+def test_functions_named_in_the_design_exist() -> None:
+    """Each `Class.method` in docs/design.md is defined in the package."""
+    source = "\n".join(path.read_text() for path in (TOP / "gunicorn_prom_hooks").rglob("*.py"))
+    for owner, name in re.findall(r"`([A-Z]\w+)\.(\w+)`", page("docs/design.md")):
+        if owner != "BaseHTTPMiddleware":
+            assert f"class {owner}" in source, owner
+            assert f"def {name}(" in source, name
