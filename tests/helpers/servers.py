@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import re
@@ -28,6 +29,23 @@ GUNICORN = str(Path(sys.executable).parent / "gunicorn")
 """The script and not -m: on USR2 gunicorn executes its own sys.argv again, which -m has turned into a file."""
 
 
+PORT_RANGES, PORTS_PER_RANGE = 8, 2_750
+
+
+def _ports() -> Iterator[int]:
+    """Yield ports without end, of a range of their own for each process of pytest-xdist, each one once per round.
+
+    Two servers that start at the same time are never given the same port.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PORT_RANGES
+    ports = range(10_000 + number * PORTS_PER_RANGE, 10_000 + (number + 1) * PORTS_PER_RANGE)
+    first = random.randrange(PORTS_PER_RANGE)
+    return itertools.cycle((*ports[first:], *ports[:first]))
+
+
+_unused_ports = _ports()
+
+
 def unused_port() -> int:
     """Return a TCP port without a listener.
 
@@ -35,7 +53,7 @@ def unused_port() -> int:
     keep it in TIME_WAIT for a minute.
     """
     while True:
-        port = random.randrange(10_000, 32_000)
+        port = next(_unused_ports)
         with contextlib.suppress(OSError), socket.socket() as sock:
             sock.bind(("127.0.0.1", port))
             return port

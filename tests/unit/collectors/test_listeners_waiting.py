@@ -188,7 +188,7 @@ def test_reuse_port_adds_up_the_sockets_of_the_workers(network: Network) -> None
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(("127.0.0.1", port))
         port = sock.getsockname()[1]
-        sock.listen(5)
+        sock.listen(16)  # each socket has room for all connections, however they are distributed
         sockets.append(sock)
     cfg.set("bind", [f"localhost:{port}", f"[::1]:{port}", "unix:x", f"no.such.host.invalid:{port}"])
     network.server.listeners = [*listeners.workers_listeners(cfg)]
@@ -207,7 +207,7 @@ def test_reuse_port_adds_up_the_sockets_of_the_workers(network: Network) -> None
                 break
     found = network.settled(lambda found: one(found, UNREAD, listener=name) == 8)
     assert one(found, QUEUE, listener=name) == 0
-    assert one(found, LIMIT, listener=name) == 2 * capped(5)
+    assert one(found, LIMIT, listener=name) == 2 * capped(16)
     assert {dict(labels)["listener"] for _, labels in found} == {name}
     for sock in sockets:
         sock.close()
