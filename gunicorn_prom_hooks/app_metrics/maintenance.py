@@ -6,13 +6,13 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client.metrics_core import Metric
 
-from ..concurrency import new_lock
+from ..concurrency import ForkLock, new_lock
 from ..errors import ErrorReporter
 from ..inherited_descriptors import below, transient
 from .dead_processes import Retired, remove_live
@@ -36,7 +36,7 @@ class Maintenance:
         renew: writes the files of the master itself anew.
         log: gunicorn's logger.
         errors: where failures end.
-        hold: what must be held while the exporter's thread logs.
+        fork_lock: held while the exporter's thread logs; None: there are no forks.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Maintenance:
         renew: Callable[[], None],
         log: Any,
         errors: ErrorReporter,
-        hold: Callable[[], AbstractContextManager[None]],
+        fork_lock: ForkLock | None,
     ) -> None:
         self._directory = directory
         self._place = directory.place
@@ -54,7 +54,7 @@ class Maintenance:
         self._renew = renew
         self._log = log
         self._errors = errors
-        self._hold = hold
+        self._hold = nullcontext if fork_lock is None else fork_lock.hold
         self._master = int(directory.suffix[1:]) if directory.suffix else None
         self._files = MultiprocessFiles(directory.place.path, self._bad, self._reads)
         self._retired = Retired(directory.suffix, directory.user, numbers.exclusive)
@@ -83,17 +83,16 @@ class Maintenance:
             self._kept = {**self._kept, **ours}
         return families
 
-    def forking(self, *, look: bool) -> None:
+    def before_fork(self, *, check_all: bool) -> None:
         """Make the directory and files again if they were removed. Before a fork, in the main thread.
 
         Args:
-            look: go through all files. Else this is done only where the directory is gone, or at least the file with
-                the locks.
+            check_all: go through all files. Else this is done only if the directory or the file with the locks is gone.
 
         Raises:
             OSError: it cannot be.
         """
-        if not look and self._numbers.is_current():
+        if not check_all and self._numbers.is_current():
             return
         if not self._busy.acquire(False):
             return  # the exporter's thread is at it

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 from prometheus_client import values
 from prometheus_client.metrics_core import Metric
 
+from ..concurrency import ForkLock
 from ..errors import ErrorReporter
 from ..settings import Settings, announce_directory, named_directory
 from .dead_processes import hand_over, remove_live
@@ -67,7 +65,7 @@ class ApplicationMetrics:
         directory: where.
         log: gunicorn's logger.
         errors: where failures end.
-        hold: what must be held while the exporter's thread logs.
+        fork_lock: held while the exporter's thread logs; None: there are no forks.
         announced: whether prometheus_client was told of the directory, since the user has named one.
         named: the directory that the environment of the workers names at the start.
 
@@ -80,7 +78,7 @@ class ApplicationMetrics:
         directory: Directory,
         log: Any,
         errors: ErrorReporter,
-        hold: Callable[[], AbstractContextManager[None]],
+        fork_lock: ForkLock | None,
         *,
         announced: bool,
         named: str,
@@ -99,7 +97,7 @@ class ApplicationMetrics:
             lambda: errors.report("app_metrics"),
             announced=announced,
         )
-        self._upkeep = Maintenance(directory, self._numbers, self._store.renew, log, errors, hold)
+        self._maintenance = Maintenance(directory, self._numbers, self._store.renew, log, errors, fork_lock)
         self._say_removed()
         # Documented by prometheus_client: a metric's value is made of whatever this is at that moment.
         values.ValueClass = value_class(self._store, named, self._say_named)
@@ -108,18 +106,18 @@ class ApplicationMetrics:
 
     def collect(self) -> list[Metric]:
         """Return the application's families over all processes. In the exporter's thread, without the fork lock."""
-        return self._upkeep.collect()
+        return self._maintenance.collect()
 
-    def forking(self, *, look: bool) -> None:
+    def before_fork(self, *, check_all: bool) -> None:
         """Make sure, before a fork, that the directory is there, even if it was removed meanwhile.
 
         Args:
-            look: go through all files, too.
+            check_all: go through all files, too.
 
         Raises:
             OSError: it cannot be.
         """
-        self._upkeep.forking(look=look)
+        self._maintenance.before_fork(check_all=check_all)
 
     def become_worker(self, slot: int, *, has_predecessor: bool = True) -> None:
         """Become the worker in this slot."""
@@ -129,7 +127,7 @@ class ApplicationMetrics:
             self._hand_over(identity, self._directory.user)
         self._store.become_worker()
 
-    def worker_gone(self, slot: int) -> None:
+    def worker_exited(self, slot: int) -> None:
         """Live gauges go with their worker. In the master; before gunicorn 24 maybe in a signal handler."""
         remove_live(self._place.path, self._identity.of_slot(slot))
 
@@ -191,7 +189,7 @@ def begin(
     server: Any,
     settings: Settings,
     errors: ErrorReporter,
-    hold: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    fork_lock: ForkLock | None = None,
 ) -> ApplicationMetrics | None:
     """Set up the application's metrics; None if that fails, with a line in the log.
 
@@ -199,7 +197,7 @@ def begin(
         server: gunicorn's arbiter, before it has loaded the application.
         settings: of this package.
         errors: where failures end.
-        hold: what must be held while the exporter's thread logs.
+        fork_lock: held while the exporter's thread logs; None: there are no forks.
     """
     cfg, log = server.cfg, server.log
     # Both may have come since ``install`` was called.
@@ -227,7 +225,7 @@ def begin(
         # variable, go on as they would without it.
         if path:
             announce_directory(path)
-        return ApplicationMetrics(directory, log, errors, hold, announced=bool(path), named=named)
+        return ApplicationMetrics(directory, log, errors, fork_lock, announced=bool(path), named=named)
     except OSError as error:
         if directory is not None:
             directory.close()

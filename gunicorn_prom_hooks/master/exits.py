@@ -81,7 +81,7 @@ class WorkerExits:
             line = exit_line(tracked.worker.pid, tracked.worker_id, how, requests, untracked, clock)
             self._lines.append(("warning" if expected else "error", line))
         if self.app_metrics is not None:
-            self.app_metrics.worker_gone(tracked.lease.number)
+            self.app_metrics.worker_exited(tracked.lease.number)
 
     def write_log_lines(self) -> None:
         """Log the lines about recorded exits. In the main thread, without the fork lock.

@@ -75,7 +75,7 @@ class Master:
             # Late: prometheus_client reads the environment when it is imported, and this is what sets it.
             from ..app_metrics.setup import begin
 
-            self._app_metrics = begin(self.server, self.settings, self._errors, self.fork_lock.hold)
+            self._app_metrics = begin(self.server, self.settings, self._errors, self.fork_lock)
             self._exits.app_metrics = self._app_metrics
 
     def apply_settings(self, settings: Settings) -> None:
@@ -183,7 +183,7 @@ class Master:
             return
         if self._app_metrics is not None:
             try:
-                self._app_metrics.forking(look=check_all)
+                self._app_metrics.before_fork(check_all=check_all)
             except Exception:  # noqa: BLE001 - the worker gets its slot nevertheless
                 self._errors.report("app_metrics")
         with self.fork_lock.hold():

@@ -276,13 +276,13 @@ def tidied_away(temporary: str, what: str, shared: str) -> dict[str, Any]:
 
     actions = {"count": count, "fork": fork, "own": own, "late": new_kind}
     count()
-    metrics.forking(look=True)
+    metrics.before_fork(check_all=True)
     dead_processes = Worker(lambda: metrics.become_worker(1), actions)
     dead_processes.do("count")
     dead_processes.do("fork")
     dead_processes.end()
-    metrics.worker_gone(1)
-    metrics.forking(look=True)
+    metrics.worker_exited(1)
+    metrics.before_fork(check_all=True)
     worker = Worker(lambda: metrics.become_worker(0), actions)
     worker.do("count")
     seen: dict[str, Any] = {"before": page()}
@@ -303,7 +303,7 @@ def tidied_away(temporary: str, what: str, shared: str) -> dict[str, Any]:
     worker.do("count")
     seen["and then"] = page()
     seen["own"] = worker.do("own")
-    metrics.forking(look=True)
+    metrics.before_fork(check_all=True)
     successor = Worker(lambda: metrics.become_worker(1), actions)
     successor.do("count")
     worker.do("fork")

@@ -424,13 +424,13 @@ def live_through(path: str) -> dict[str, Any]:
     seen["master"] = look()
     in_fork(lambda: worker(with_child=False))
     seen["worker"] = look()
-    metrics.worker_gone(0)
+    metrics.worker_exited(0)
     seen["gone"] = look()
     in_fork(lambda: worker(with_child=True))
     files = len(list(Path(path).glob("*_p*.db")))
     seen["successor"] = look()
-    metrics.worker_gone(0)
-    metrics.worker_gone(5)
+    metrics.worker_exited(0)
+    metrics.worker_exited(5)
     seen["gone too"] = [*look(), files]
     seen["counts"] = dict(errors.counts)
     metrics.close()
@@ -458,7 +458,7 @@ def reads(path: str, identities: list[str]) -> list[bool]:
     found = []
     for identity in identities:
         name = identity.replace("US", here)
-        found.append(metrics._upkeep._reads(f"counter_{name}.db", FileName("counter", "", False, name)))
+        found.append(metrics._maintenance._reads(f"counter_{name}.db", FileName("counter", "", False, name)))
     metrics.close()
     return found
 
