@@ -64,7 +64,7 @@ class ForkLock:
 
     def __init__(self, in_child: Callable[[], None]) -> None:
         self._lock: Any = new_lock()
-        self._turnstile: Any = new_lock()
+        self._queue_lock: Any = new_lock()
         self._held_for_fork = False
         self._in_child = in_child
         os.register_at_fork(before=self._before, after_in_parent=self._after, after_in_child=self._child)
@@ -94,12 +94,12 @@ class ForkLock:
 
     def _acquire(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        if not self._turnstile.acquire(timeout=seconds):
+        if not self._queue_lock.acquire(timeout=seconds):
             return False
         try:
             return bool(self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())))
         finally:
-            self._turnstile.release()
+            self._queue_lock.release()
 
     def _before(self) -> None:
         self._held_for_fork = self._acquire(WAIT_SECONDS)
@@ -117,8 +117,8 @@ class ForkLock:
             self._lock.release()
         else:
             self._lock = new_lock()
-        if self._turnstile.locked():
-            self._turnstile = new_lock()
+        if self._queue_lock.locked():
+            self._queue_lock = new_lock()
         self._in_child()
 
 
