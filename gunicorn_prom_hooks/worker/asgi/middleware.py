@@ -227,7 +227,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
 
     def started_request(request: tuple[Scope, Rows, int, float, Any]) -> StartedRequest:
         scope, rows, at, started, _ = request
-        return StartedRequest(scope.get("method", "GET"), scope["path"], started, rows, at)
+        return StartedRequest(scope.get("method", "GET"), scope.get("path", ""), started, rows, at)
 
     def is_known(client: Any) -> bool:
         """Return whether this is what the server's ``receive`` is a method of; learned from the first one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from enum import Enum
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from gunicorn_prom_hooks.shm.layout import INFLIGHT_ENTRIES
 from gunicorn_prom_hooks.shm.schema import REQUEST_SIZE_SUM, REQUESTS
 from gunicorn_prom_hooks.worker.asgi.disconnects import Receive, Scope, Send
-from tests.helpers.asgi import BODY, START, Bench, plain, sends
+from tests.helpers.asgi import BODY, START, Bench, Client, plain, sends
 
 
 @plain
@@ -65,6 +66,31 @@ def test_headers_that_the_application_has_replaced(plain: bool, headers: Any) ->
     assert bench.in_progress() == 0
     assert len(bench.calls.in_flight.free) == INFLIGHT_ENTRIES
     assert bench.errors.counts == {"asgi": 1}
+
+
+@plain
+@pytest.mark.parametrize("key", ["path", "method"])
+@pytest.mark.parametrize("end", ["response", "exception", "nothing"])
+def test_key_that_the_application_has_removed_from_the_scope(plain: bool, key: str, end: str) -> None:
+    """The server sees the same messages and the same exception; the request is counted, and its entry is free."""
+    bench = Bench()
+    bench.call(sends(START, BODY), plain=plain)
+    messages = [START, BODY] if end == "response" else []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope[key]
+        await sends(*messages)(scope, receive, send)
+        if end == "exception":
+            raise ZeroDivisionError
+
+    client = Client()
+    with pytest.raises(ZeroDivisionError) if end == "exception" else contextlib.nullcontext():
+        bench.call(app, client, plain=plain)
+    assert client.messages == messages
+    assert sum(bench.requests().values()) == 2.0
+    assert bench.in_progress() == 0
+    assert len(bench.calls.in_flight.free) == INFLIGHT_ENTRIES
+    assert bench.errors.counts == {}
 
 
 @plain
