@@ -76,7 +76,7 @@ class ForkLock:
     @contextmanager
     def try_hold(self, seconds: float) -> Iterator[bool]:
         """Hold the lock if it can be had within this time; yield whether it is held."""
-        # With no time to wait the caller may be a signal handler that has interrupted a thread in the queue lock.
+        # Without time to wait, the caller may be a signal handler in a thread that holds the queue lock.
         held = self._acquire(seconds) if seconds else self._lock.acquire(False)
         try:
             yield held
@@ -110,8 +110,7 @@ class ForkLock:
             self._lock.release()
 
     def _child(self) -> None:
-        # As a rule the fork held the lock and no other thread was in the queue lock: then no memory is touched for new
-        # locks.
+        # Usually the fork held the lock and no other thread the queue lock. Then no memory is touched for new locks.
         if self._held_for_fork:
             self._held_for_fork = False
             self._lock.release()

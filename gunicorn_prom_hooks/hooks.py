@@ -178,8 +178,8 @@ def on_exit(server: Any) -> None:
 def pre_request(worker: Any, req: Any) -> None:
     """Run in the worker before each request, if it is called by name.
 
-    Under ``install`` another function replaces it: one of ``worker/recording/event_loop_hooks.py``, chosen for the
-    worker class by ``worker/instrument.py`` and installed by ``Composition.install_request_hooks``.
+    Under ``install`` a function made for the worker class replaces it, in ``sync_hooks.py``, ``threaded_hooks.py`` or
+    ``event_loop_hooks.py`` of ``worker/recording``: ``worker/instrument.py`` chooses which.
     """
     if _state.request_hooks_by_name is not None:
         _state.request_hooks_by_name[0](worker, req)

@@ -101,7 +101,9 @@ def collect_exporter(snapshot: ServerSnapshot) -> Iterator[Metric]:
     for (where,), cells in snapshot.totals.series(EXPORTER_ERRORS.number).items():
         errors[where] += int(cells[0])
     failures = CounterMetricFamily(
-        "gunicorn_exporter_errors", "Internal failures of gunicorn_prom_hooks; the server goes on.", labels=("where",)
+        "gunicorn_exporter_errors",
+        "Internal failures of gunicorn_prom_hooks; they do not affect the server.",
+        labels=("where",),
     )
     for where, count in errors.items():
         failures.add_metric((where,), count)
