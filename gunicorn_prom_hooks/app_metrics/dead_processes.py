@@ -27,13 +27,13 @@ _MARK: Final = b" "
 _LIVE: Final = tuple(kind for kind in GAUGES if kind.startswith("gauge_live"))
 _LASTING: Final = tuple(kind for kind in GAUGES if kind not in _LIVE)
 MOST_FILES: Final = 64
-"""More than these are put together."""
+"""Number of files beyond which they are merged."""
 LINGER_SECONDS: Final = 60.0
 """Time that an emptied file stays, for readers that have seen its name."""
 
 
 def remove_live(folder: str, identity: str) -> None:
-    """Remove the live gauges of a process that is gone. Readers know that these may vanish."""
+    """Remove the live gauges of an exited process. Readers expect that these vanish."""
     for kind in _LIVE:
         file = f"{folder}/{kind}_{identity}.db"
         if os.path.lexists(file):
@@ -51,7 +51,7 @@ def hand_over(
         identity: of both.
         suffix: of the server's files.
         user: owner of new files; None for the caller.
-        exclusive: held while the file is rewritten that all processes share.
+        exclusive: holds the lock of the file that all processes share, while it is rewritten.
 
     Raises:
         OSError: a file cannot be written.
@@ -59,7 +59,7 @@ def hand_over(
     remove_live(folder, identity)
     for kind in _LASTING:
         path = f"{folder}/{kind}_{identity}.db"
-        if not os.path.exists(path):  # as a rule; each worker asks this when it boots
+        if not os.path.exists(path):  # usually; each worker checks this when it boots
             continue
         file = Path(path)
         mode = kind.removeprefix("gauge_")
@@ -68,7 +68,7 @@ def hand_over(
         if left and mode == "all":
             gone = Path(folder, f"{kind}_{GONE}{suffix}.db")
             with exclusive():
-                # A process's value of before is replaced, and never added to: to do this twice is harmless.
+                # An earlier value of the process is replaced, not added to, so a second call has no effect.
                 replace(gone, content(merged(mode, [*read(gone), *left])), user)
             empty(file)
         elif left:
@@ -77,12 +77,12 @@ def hand_over(
 
 
 class Retired:
-    """Put together such files, and remember which of them have been emptied.
+    """Merges files of exited programs, and removes emptied ones later.
 
     Args:
         suffix: of the server's files.
         user: owner of new files.
-        exclusive: held while a file is rewritten that other processes rewrite, too.
+        exclusive: holds the lock of a file that other processes rewrite, too.
     """
 
     def __init__(self, suffix: str, user: User, exclusive: Callable[[], AbstractContextManager[None]]) -> None:
@@ -92,10 +92,10 @@ class Retired:
         self._emptied: dict[Path, float] = {}
 
     def sweep(self, files: Iterable[Found]) -> None:
-        """Put files together if there are too many, and remove those that were emptied a while ago.
+        """Merge files if there are too many, and remove those that were emptied ``LINGER_SECONDS`` ago.
 
         Args:
-            files: of processes with a number of another server, without live gauges.
+            files: of processes that have chosen their number themselves, usually their pid; without live gauges.
 
         Raises:
             OSError: a file cannot be written.

@@ -1,4 +1,4 @@
-"""Where the application's metrics are kept: a private directory that goes with the server, or one of the user's."""
+"""The directory of the application's metrics: a private one that is removed with the server, or the user's."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from typing import Final, Protocol
 
 from . import leftovers
 from .leftovers import is_written
-from .locks import MasterLock, door, living_masters, remove_processes_locks
+from .locks import MasterLock, entering, living_masters, remove_processes_locks
 from .reading.rewriting import User
 from .shared_path import SharedPath
 
 PREFIX: Final = "gunicorn-prom-hooks-"
-"""What the names of private directories begin with."""
+"""The beginning of the names of private directories."""
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class DirectoryInUse(OSError):
-    """Another server has its metrics in this directory."""
+    """Another server keeps its metrics in this directory."""
 
 
-class NotOurs(OSError):
-    """Something else is where the private directory was, or others may write to it."""
+class ForeignDirectory(OSError):
+    """The path of the private directory is now something else, or other users may write to it."""
 
 
 class Directory(Protocol):
-    """Either kind.
+    """The interface of both kinds of directories.
 
     Attributes:
-        place: where it is.
+        place: its path.
         user: its owner.
-        removed: how many files of processes that are gone have been removed so far.
-        unsure: files of which cannot be told whether they are of a process that is gone.
+        removed: number of files of exited processes removed so far.
+        unsure: files of processes that may have exited or not.
     """
 
     place: SharedPath
@@ -46,30 +46,30 @@ class Directory(Protocol):
 
     @property
     def suffix(self) -> str:
-        """What sets the files of this server apart from those of another one."""
+        """The suffix of this server's files, which separates them from another server's."""
 
     def ensure(self) -> str:
         """Return the path. Make the directory again if it is gone. In any process.
 
         Raises:
-            OSError: it cannot be made, or is not what it was.
+            OSError: it cannot be made, or something else has its path.
         """
 
     def restore(self) -> bool:
-        """Make what is missing of the directory and the lock. In the master. Return whether anything was.
+        """Make directory and lock again if they are missing. In the master. Return whether anything was missing.
 
         Raises:
             OSError: it cannot be.
         """
 
     def close(self) -> None:
-        """Leave nothing of this server behind. Doing it twice, or in a child, is harmless."""
+        """Remove the files of this server. A second call, or one in a child, has no effect."""
 
 
 class PrivateDirectory:
     """A new directory that only the user of the workers can enter, with a name that cannot be guessed.
 
-    What masters that were killed have left of their own is removed.
+    Private directories of masters that were killed are removed.
 
     Args:
         uid: of the workers.
@@ -92,14 +92,14 @@ class PrivateDirectory:
 
     @property
     def path(self) -> str:
-        """Where it is."""
+        """The path of the directory."""
         return self.place.path
 
     def ensure(self) -> str:
         """Return the path. Make the directory again if it is gone. In any process.
 
         Raises:
-            NotOurs: something else is there, such as another user's directory, or a link.
+            ForeignDirectory: something else is there, such as another user's directory, or a link.
             OSError: it cannot be made.
         """
         path = self.place.refresh()
@@ -108,9 +108,9 @@ class PrivateDirectory:
         return path
 
     def restore(self) -> bool:
-        """Make what is missing of the directory and the lock. In the master. Return whether anything was.
+        """Make directory and lock again if they are missing. In the master. Return whether anything was missing.
 
-        Where something else has taken its name, a new directory is made.
+        If something else has its path, a new directory is made.
 
         Raises:
             OSError: it cannot be.
@@ -118,7 +118,7 @@ class PrivateDirectory:
         path = self.place.refresh()
         try:
             made = self._make(path)
-        except NotOurs:
+        except ForeignDirectory:
             lock = self._lock
             path, self._lock = _make_private(self.user)
             lock.abandon()
@@ -130,7 +130,7 @@ class PrivateDirectory:
         return True
 
     def close(self) -> None:
-        """Remove it with all that is in it, and what masters that were killed have left since."""
+        """Remove the directory with its content, and those of masters that were killed since."""
         if self._lock.is_ours:
             path = self.place.refresh()
             with contextlib.suppress(OSError):
@@ -140,7 +140,7 @@ class PrivateDirectory:
             _sweep({self.user.uid, os.geteuid()})
 
     def _make(self, path: str) -> bool:
-        """Make the directory if nothing is there; return whether nothing was."""
+        """Make the directory if its path is free; return whether it was."""
         try:
             if _is_private(path, self.user):
                 return False
@@ -148,29 +148,29 @@ class PrivateDirectory:
             parent = Path(path).parent
             parent.mkdir(parents=True, exist_ok=True)
             if parent.stat().st_uid not in {self._parent_uid, os.geteuid(), 0}:
-                raise NotOurs(f"{parent} belongs to another user now") from None
+                raise ForeignDirectory(f"{parent} belongs to another user now") from None
             with contextlib.suppress(FileExistsError):
-                os.mkdir(path, 0o700)  # fails where there is anything, a link too
+                os.mkdir(path, 0o700)  # fails if anything is there, a link too
                 _give_to(path, self.user)
                 return True
             if _is_private(path, self.user):
                 return False
-        raise NotOurs(f"{path} is not the directory that it was")
+        raise ForeignDirectory(f"{path} is not the directory that it was")
 
 
 class SharedDirectory:
-    """A directory of the user's choice; made if it is not there.
+    """A directory of the user's choice; made if it is missing.
 
-    Two masters of one upgrade may be in there together. What masters left that live no more is removed.
+    Two masters of one upgrade may use it together. Files of exited masters are removed.
 
     Args:
         path: the directory.
-        parent: pid of the master that this one was started by to replace it; 0 if there is none.
+        parent: pid of the master that has started this one as its replacement; 0 if there is none.
         uid: of the workers.
         gid: of the workers.
 
     Raises:
-        DirectoryInUse: by a server that this one has nothing to do with.
+        DirectoryInUse: an unrelated server uses it.
         OSError: it cannot be used.
     """
 
@@ -178,11 +178,11 @@ class SharedDirectory:
         self.user = User(uid, gid)
         self.removed = 0
         self._make(path)
-        with door(path):
+        with entering(path):
             alive = living_masters(path)
-            strangers = alive - {parent}
-            if strangers:
-                raise DirectoryInUse(f"another gunicorn (pid {min(strangers)}) uses it")
+            unrelated = alive - {parent}
+            if unrelated:
+                raise DirectoryInUse(f"another gunicorn (pid {min(unrelated)}) uses it")
             self._lock = MasterLock(path)
             try:
                 self.place = SharedPath(path)
@@ -193,7 +193,7 @@ class SharedDirectory:
 
     @property
     def path(self) -> str:
-        """Where it is."""
+        """The path of the directory."""
         return self.place.path
 
     @property
@@ -212,7 +212,7 @@ class SharedDirectory:
         return self.place.path
 
     def restore(self) -> bool:
-        """Make what is missing of the directory and the lock. In the master. Return whether anything was.
+        """Make directory and lock again if they are missing. In the master. Return whether anything was missing.
 
         Raises:
             OSError: it cannot be.
@@ -224,14 +224,14 @@ class SharedDirectory:
         return True
 
     def close(self) -> None:
-        """Remove the files of this server and of those that are gone, and leave the directory.
+        """Remove the files of this server and of exited ones, and leave the directory.
 
         While another master of the upgrade is alive, or another program writes there, counters stay for readers of the
         whole directory.
         """
         if self._lock.is_ours:
             self._lock.close()
-            with contextlib.suppress(OSError), door(self.path):
+            with contextlib.suppress(OSError), entering(self.path):
                 alive = living_masters(self.path)
                 files = [(file, _is_written(file.path)) for file in leftovers.find(self.path)]
                 only_live = bool(alive) or _others_write(files)
@@ -257,7 +257,7 @@ class SharedDirectory:
         Those of a master that had this process's pid are removed.
 
         Returns:
-            names of files with a number of which nothing tells whether a living process has it.
+            names of files with a number that a live process may have or not.
         """
         files = [(file, _is_written(file.path)) for file in leftovers.find(path)]
         others = _others_write(files)
@@ -281,12 +281,12 @@ def _is_written(path: Path) -> bool | None:
 
 
 def _others_write(files: list[tuple[leftovers.Found, bool | None]]) -> bool:
-    """Return whether a program that knows nothing of us writes one of these files."""
+    """Return whether a program without this package writes one of these files."""
     return any(written and file.owner.kind == "" and file.owner.master is None for file, written in files)
 
 
 def _make_private(user: User) -> tuple[str, MasterLock]:
-    # Under another name until it is locked: one without a lock is taken for abandoned.
+    # Under another name until it is locked: a directory without a lock would be removed as an abandoned one.
     hidden = tempfile.mkdtemp(prefix=f".{PREFIX}")
     try:
         lock = MasterLock(hidden)
@@ -304,14 +304,14 @@ def _is_private(path: str, user: User) -> bool:
     """Return whether this is a directory of the user that no other user may write to; a link is none.
 
     Raises:
-        OSError: it cannot be looked at.
+        OSError: it cannot be read.
     """
     status = os.lstat(path)
     return stat.S_ISDIR(status.st_mode) and status.st_uid == user.uid and not status.st_mode & _OTHERS_MAY_WRITE
 
 
 def _sweep(uids: set[int]) -> None:
-    """Remove private directories of these users whose master is gone without having done so itself."""
+    """Remove private directories of these users whose master was killed."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(tempfile.gettempdir()):
             with contextlib.suppress(OSError):

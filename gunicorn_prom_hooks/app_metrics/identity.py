@@ -8,22 +8,22 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 GONE: Final = "gone"
-"""Identity of processes that are gone whose values have been put together."""
+"""Identity of the file with the merged values of exited processes."""
 _IDENTITY: Final = re.compile(r"(?P<kind>m|s|p|gone|)(?P<number>\d*)(?:-(?P<master>\d+))?", re.ASCII)
 
 
 class Identity:
-    """What the names of this process's files end with: calling it gives it. Asked when a file is opened.
+    """The identity of this process, with which the names of its files end. A call returns it when a file is opened.
 
-    A worker is known by its slot, ``s0``, a process that one of them forks by a number, ``p0``: its successor goes on
-    with its files. The master is ``m``.
+    A worker has its slot, ``s0``, and a process that a worker forks has a number, ``p0``. The successor continues the
+    files. The master is ``m``.
 
     Attributes:
         known: the identity; empty in a forked process that has none yet.
 
     Args:
         suffix: sets the files of this server apart from those of another one in the same directory.
-        claim: gives a forked process its identity, at the first change of a metric.
+        claim: returns the identity of a forked process, at the first change of a metric.
     """
 
     def __init__(self, suffix: str, claim: Callable[[], str]) -> None:
@@ -60,10 +60,10 @@ class Identity:
 
 
 class Owner(NamedTuple):
-    """Whose identity it is.
+    """The process that an identity belongs to.
 
     Attributes:
-        kind: m, s, p or gone; empty for a number that a process has given itself, as a rule its pid; None for any
+        kind: m, s, p or gone; empty for a number that a process has chosen itself, usually its pid; None for any
             other text.
         number: slot of a worker, number of a forked process, or what may be a pid.
         master: pid of the master whose server it belongs to; None if the identity does not say.
@@ -75,7 +75,7 @@ class Owner(NamedTuple):
 
 
 def owner(identity: str) -> Owner:
-    """Return whose identity it is; a process that knows nothing of us has its pid for one."""
+    """Return the process that an identity belongs to. A program without this package uses its pid."""
     found = _IDENTITY.fullmatch(identity)
     if found is None:
         return Owner(None, None, None)

@@ -41,10 +41,10 @@ def find(folder: str) -> list[Found]:
 
 
 def remove(path: Path) -> bool:
-    """Remove the file if its content is what prometheus_client writes. Return whether it was.
+    """Remove the file if its content has prometheus_client's format. Return whether it had.
 
     Raises:
-        OSError: it is, and cannot be removed.
+        OSError: the file has the format, and cannot be removed.
     """
     if not is_genuine(path):
         return False
@@ -53,7 +53,7 @@ def remove(path: Path) -> bool:
 
 
 def is_genuine(path: Path) -> bool:
-    """Return whether the content is what prometheus_client writes, or nothing yet."""
+    """Return whether the content has prometheus_client's format, or is empty."""
     try:
         data = content_of(path)
     except OSError:
@@ -72,7 +72,7 @@ def is_genuine(path: Path) -> bool:
 
 
 def content_of(path: Path) -> bytes:
-    """Return what is in the file; a link is not followed.
+    """Return the content of the file; a link is not followed.
 
     Raises:
         OSError: it cannot be read, is no file, or larger than any that prometheus_client writes.
@@ -95,7 +95,7 @@ def is_written(path: str | os.PathLike[str]) -> bool | None:
         path: a regular file; a link is not followed.
 
     Returns:
-        None if that cannot be told: the file is another user's, or this system or file system has no leases.
+        None if it is unknown: the file is another user's, or the system or file system has no leases.
 
     Raises:
         FileNotFoundError: the file is not there.

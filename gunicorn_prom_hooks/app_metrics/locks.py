@@ -1,6 +1,6 @@
-"""Which masters are in a directory: each holds a lock on a file of its own there.
+"""The locks of masters in a directory: each master locks one file there.
 
-The locks are those of POSIX: workers do not inherit them, and they go with the process, however it ends.
+These are POSIX locks: workers do not inherit them, and they end with the process in any case.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _LOCK: Final = re.compile(r"gunicorn-master-(\d+)\.lock", re.ASCII)
 _PROCESSES: Final = re.compile(r"gunicorn-processes-(\d+)\.lock", re.ASCII)
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 WAIT_SECONDS: Final = 2.0
-"""How long one master waits at the door for another one to have come in."""
+"""Time that one master waits while another one enters the directory."""
 
 
 class MasterLock:
-    """Says to others that this process is in the directory.
+    """The lock that shows other masters that this process uses the directory.
 
-    The directory itself is locked as well, which keeps systemd-tmpfiles from tidying up in it.
+    The directory itself is locked as well, so that systemd-tmpfiles does not clean it.
 
     Raises:
         OSError: the directory cannot be written to.
@@ -80,7 +80,7 @@ class MasterLock:
 
     @property
     def is_ours(self) -> bool:
-        """Whether this is the process that took it, and not a child, and it has not let go of it."""
+        """Whether this process took the lock, is not a child of that process, and has not released it."""
         return os.getpid() == self.pid and self._descriptor >= 0
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class MasterLock:
 
 
 @contextlib.contextmanager
-def door(directory: str) -> Iterator[None]:
+def entering(directory: str) -> Iterator[None]:
     """Let one master at a time check for other masters and enter the directory.
 
     Raises:
@@ -106,7 +106,7 @@ def door(directory: str) -> Iterator[None]:
 
 
 def wait_for_lock(descriptor: int, length: int = 0, start: int = 0) -> None:
-    """Lock these bytes of the file; all of it if there is no length.
+    """Lock these bytes of the file; the whole file if ``length`` is 0.
 
     Raises:
         OSError: another process has held them for ``WAIT_SECONDS``.
@@ -123,13 +123,13 @@ def wait_for_lock(descriptor: int, length: int = 0, start: int = 0) -> None:
 
 
 def living_masters(directory: str, *, keep: bool = False) -> set[int]:
-    """Pids of the masters in there. The lock files of those that are gone are removed.
+    """Return the pids of the masters in a directory. Remove the lock files of exited ones.
 
-    Not to be asked by a master that is in there itself: to open its own file and close it again lets go of its lock.
+    Not for a master that is in the directory: opening and closing its own lock file would release its lock.
 
     Args:
-        directory: where to look.
-        keep: takes a directory without any lock file for one whose master is just coming in, pid 0.
+        directory: to check.
+        keep: return pid 0 for a directory without any lock file, whose master may be just entering.
 
     Raises:
         OSError: the directory cannot be read.
@@ -148,7 +148,7 @@ def living_masters(directory: str, *, keep: bool = False) -> set[int]:
             continue
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.unlink(missing_ok=True)  # it may be on its way out, and have done so itself
+            file.unlink(missing_ok=True)  # its master may be exiting, and have removed it
         except OSError:
             alive.add(pid)
         finally:
@@ -157,12 +157,12 @@ def living_masters(directory: str, *, keep: bool = False) -> set[int]:
 
 
 def processes_lock(suffix: str) -> str:
-    """Return the name of the file in which processes lock their numbers; the suffix tells the master."""
+    """Return the name of the file in which processes lock their numbers, by the suffix of the master."""
     return f"gunicorn-processes{suffix}.lock"
 
 
 def remove_processes_locks(directory: str, alive: set[int]) -> None:
-    """Remove the empty files in which processes of masters have locked their numbers that are gone.
+    """Remove the empty files in which the processes of exited masters have locked their numbers.
 
     Raises:
         OSError: the directory cannot be read.

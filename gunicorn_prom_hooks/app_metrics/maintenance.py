@@ -1,4 +1,4 @@
-"""What the master does for the files of all processes: reads them for a page, and sees to it that they are there."""
+"""The master's work on the files of all processes: it reads them for a page, and makes lost ones again."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ from .reading.file_names import FileName
 from .reading.merge import MultiprocessFiles, Seen
 from .reading.rewriting import add
 
-MAX_TOLD: Final = 1000
+MAX_LOGGED: Final = 1000
+"""Bad files that are logged, each once."""
 
 
 class Maintenance:
     """Maintenance of the directory: read its files, write lost ones again, and remove those without a use.
 
     Args:
-        directory: where they are.
+        directory: of the files.
         numbers: of forked processes.
-        renew: writes the files of the master itself anew.
+        renew: writes the master's own files again.
         log: gunicorn's logger.
-        errors: where failures end.
+        errors: reports failures.
         fork_lock: held while the exporter's thread logs; None: there are no forks.
     """
 
@@ -59,24 +60,24 @@ class Maintenance:
         self._files = MultiprocessFiles(directory.place.path, self._bad, self._reads)
         self._retired = Retired(directory.suffix, directory.user, numbers.exclusive)
         self._busy = new_lock()
-        """Held while files are tidied up and read; never in a child."""
+        """Held while files are checked and read; never in a child."""
         self._kept: Mapping[str, Seen] = {}
-        """What is known of the files that only this server's processes remove. Replaced as a whole."""
+        """The content of this server's files at the last page, by name. Replaced as a whole."""
         self._unsure = {name: _content(Path(directory.place.path, name)) for name in directory.unsure}
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def collect(self) -> list[Metric]:
         """Return the application's families, over all its processes. In the exporter's thread."""
         with self._busy, transient((self._is_inside,)):
             try:
-                said = self._tidy()
+                message = self._restore()
             except OSError:
-                said = ""
+                message = ""
                 with self._hold():
                     self._errors.report("app_metrics")
-            if said:
+            if message:
                 with self._hold():
-                    self._log.warning("%s", said)
+                    self._log.warning("%s", message)
             self._files.move(self._place.path)
             families = self._files.collect()
             ours = {name: seen for name, seen in self._files.seen.items() if self._is_ours(seen.name)}
@@ -95,16 +96,16 @@ class Maintenance:
         if not check_all and self._numbers.is_current():
             return
         if not self._busy.acquire(False):
-            return  # the exporter's thread is at it
+            return  # the exporter's thread is doing it
         try:
-            said = self._tidy()
+            message = self._restore()
         finally:
             self._busy.release()
-        if said:
-            self._log.warning("%s", said)
+        if message:
+            self._log.warning("%s", message)
 
-    def _tidy(self) -> str:
-        """See to it that all is there that is to be, and no more than that. Return what there is to say of it.
+    def _restore(self) -> str:
+        """Make the directory and lost files again, and remove files without a use. Return a line for the log, or "".
 
         Raises:
             OSError: it cannot be.
@@ -128,7 +129,7 @@ class Maintenance:
         return f"gunicorn_prom_hooks: application metrics: files were removed from {before}; made anew in {path}"
 
     def _remove_live_gauge(self, file: Found) -> None:
-        """Remove live gauges of a process that is gone, if it is sure that it is."""
+        """Remove live gauges of a process that has certainly exited."""
         kind, number, _ = file.owner
         with contextlib.suppress(OSError):
             if kind == "p" and number is not None:
@@ -142,14 +143,14 @@ class Maintenance:
         return below(os.path.realpath(self._place.path))(descriptor, link)
 
     def _is_ours(self, name: FileName) -> bool:
-        whose = owner(name.identity)
-        return bool(whose.kind) and whose.master == self._master
+        found = owner(name.identity)
+        return bool(found.kind) and found.master == self._master
 
     def _reads(self, file: str, name: FileName) -> bool:
         master = owner(name.identity).master
         if master is not None and master != self._master:
             return False
-        if file in self._unsure:  # a process that writes it has it changed sooner or later
+        if file in self._unsure:  # a live process changes its file sooner or later
             if self._unsure[file] == _content(Path(self._place.path, file)):
                 return False
             del self._unsure[file]
@@ -157,8 +158,8 @@ class Maintenance:
 
     def _bad(self, file: str, reason: str) -> None:
         self._errors.counts["app_metrics_file"] += 1
-        if file not in self._told and len(self._told) < MAX_TOLD:
-            self._told.add(file)
+        if file not in self._logged and len(self._logged) < MAX_LOGGED:
+            self._logged.add(file)
             with self._hold():
                 self._log.error("gunicorn_prom_hooks: application metrics: file %r is left out: %s", file, reason)
 

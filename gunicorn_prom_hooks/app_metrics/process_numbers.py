@@ -1,4 +1,4 @@
-"""Numbers of processes that workers fork: each has one while it lives, and its successor goes on with its files."""
+"""Numbers of processes that workers fork. A process has one while it runs, and its successor continues its files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .reading.file_names import KINDS
 from .shared_path import SharedPath
 
 PER_GENERATION: Final = 4096
-"""More processes than these at once have their pid instead of a number."""
+"""Maximum number of such processes at once. Further ones use their pid."""
 _EXCLUSIVE: Final = 1 << 30
-"""The byte that stands for what all processes share."""
+"""The byte to lock for a file that all processes share."""
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -28,7 +28,7 @@ class Numbers:
     only if no process has its files open either.
 
     Args:
-        place: where the directory is.
+        place: path of the directory.
         suffix: sets the files of this server apart from those of another one in the same directory.
     """
 
@@ -55,10 +55,10 @@ class Numbers:
         return True
 
     def claim(self) -> int:
-        """Return the lowest free number, which this process has from now on. In a forked process.
+        """Return the lowest free number, and lock it for this process. In a forked process.
 
         Raises:
-            OSError: none can be had.
+            OSError: no number is free, or the file with the locks cannot be used.
         """
         self._use()
         first = self._place.generation() * PER_GENERATION  # a number from before a loss may still have its owner
@@ -70,10 +70,10 @@ class Numbers:
         raise OSError("no number is free")
 
     def claim_again(self, number: int) -> None:
-        """Lock the number of this process in the file that has been made anew.
+        """Lock the number of this process again, in a new file with locks.
 
         Raises:
-            OSError: it cannot be had.
+            OSError: another process has locked it.
         """
         self._use()
         if not self._lock(number):
@@ -81,7 +81,7 @@ class Numbers:
 
     @contextlib.contextmanager
     def hold_dead(self, number: int) -> Iterator[bool]:
-        """Hold this number if no process has it; say whether it is held. In the master.
+        """Hold this number if no process has it; yield whether it is held. In the master.
 
         Raises:
             OSError: the file with the locks cannot be used.
@@ -97,10 +97,10 @@ class Numbers:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold what only one process may hold at a time.
+        """Hold the lock for a file that all processes share.
 
         Raises:
-            OSError: another one has held it for too long, or the file with the locks cannot be used.
+            OSError: another process has held it for too long, or the file with the locks cannot be used.
         """
         self._use()
         wait_for_lock(self._descriptor, 1, _EXCLUSIVE)
@@ -116,7 +116,7 @@ class Numbers:
             OSError: it cannot be used.
         """
         if not self.is_current():
-            # The one before is not closed: that would let go of the lock that this process may have.
+            # The previous descriptor stays open: closing it would release the lock that this process may have.
             try:
                 self._descriptor = os.open(self._path, _FLAGS)
             except FileNotFoundError:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
-import tempfile
 from typing import Any
 
 from prometheus_client import values
@@ -22,49 +20,16 @@ from .process_numbers import Numbers
 from .reading.rewriting import User
 from .recording.store import Store
 from .recording.value_class import value_class
-
-
-def made_too_early() -> list[str]:
-    """Names of the metrics in prometheus_client's default registry that are kept in the memory of one process."""
-    if "prometheus_client" not in sys.modules:
-        return []
-    from prometheus_client import REGISTRY, metrics, values
-
-    if getattr(values.ValueClass, "_multiprocess", False):
-        return []  # the variable was set before the import: they are in files, and on the page
-    names = []
-    for collector in list(getattr(REGISTRY, "_collector_to_names", ())):
-        if isinstance(collector, metrics.MetricWrapperBase):
-            names += [family.name for family in collector.describe()]
-    return sorted(names)
-
-
-def stand_aside(path: str) -> None:
-    """Leave prometheus_client as it is without us, so that what the user's hooks and application do with it works.
-
-    Args:
-        path: the user's directory.
-    """
-    from prometheus_client import values
-
-    announce_directory(path)
-    try:
-        tempfile.TemporaryFile(dir=path).close()
-    except OSError:
-        values.ValueClass = values.MutexValue  # prometheus_client would raise where the application makes metrics
-        return
-    if not getattr(values.ValueClass, "_multiprocess", False):
-        # gunicorn sets raw_env later than we have imported this.
-        values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+from .registry_check import made_too_early, stand_aside
 
 
 class ApplicationMetrics:
-    """From here on the application's metrics are kept in files of this directory. In the master, before any fork.
+    """The application's metrics, kept in files of a directory. Created in the master, before any fork.
 
     Args:
-        directory: where.
+        directory: of the files.
         log: gunicorn's logger.
-        errors: where failures end.
+        errors: reports failures.
         fork_lock: held while the exporter's thread logs; None: there are no forks.
         announced: whether prometheus_client was told of the directory, since the user has named one.
         named: the directory that the environment of the workers names at the start.
@@ -98,9 +63,9 @@ class ApplicationMetrics:
             announced=announced,
         )
         self._maintenance = Maintenance(directory, self._numbers, self._store.renew, log, errors, fork_lock)
-        self._say_removed()
-        # Documented by prometheus_client: a metric's value is made of whatever this is at that moment.
-        values.ValueClass = value_class(self._store, named, self._say_named)
+        self._log_removed()
+        # Documented by prometheus_client: it makes the values of a new metric by this class.
+        values.ValueClass = value_class(self._store, named, self._warn_named)
         atexit.register(directory.close)  # a start that fails calls no on_exit
         atexit.register(self._store.settle)
 
@@ -128,13 +93,13 @@ class ApplicationMetrics:
         self._store.become_worker()
 
     def worker_exited(self, slot: int) -> None:
-        """Live gauges go with their worker. In the master; before gunicorn 24 maybe in a signal handler."""
+        """Remove the live gauges of an exited worker. In the master; before gunicorn 24 maybe in a signal handler."""
         remove_live(self._place.path, self._identity.of_slot(slot))
 
     def close(self) -> None:
-        """Leaves nothing behind."""
+        """Remove the files of this server, as far as no other program reads them."""
         self._directory.close()
-        self._say_removed()
+        self._log_removed()
 
     def _claim(self) -> str:
         """Return the identity of a forked process, which continues the files of an exited one.
@@ -153,7 +118,7 @@ class ApplicationMetrics:
     def _hand_over(self, identity: str, user: User | None) -> None:
         try:
             hand_over(self._place.path, identity, self._directory.suffix, user, self._numbers.exclusive)
-        except OSError:  # the successor then begins where the predecessor's gauges were
+        except OSError:  # the successor then begins with the predecessor's gauges
             self._errors.report("app_metrics")
 
     def _ensure(self) -> str:
@@ -163,23 +128,23 @@ class ApplicationMetrics:
             OSError: it cannot be made, or another process has that number.
         """
         path = self._directory.ensure()
-        whose = owner(self._identity.known)
-        if whose.kind == "p" and whose.number is not None:
-            self._numbers.claim_again(whose.number)
+        known = owner(self._identity.known)
+        if known.kind == "p" and known.number is not None:
+            self._numbers.claim_again(known.number)
         return path
 
-    def _say_named(self, path: str) -> None:
+    def _warn_named(self, path: str) -> None:
         self._log.warning(
             "gunicorn_prom_hooks: the application names %s for its metrics after gunicorn has started: they are kept "
             "there, and not on the page; set PROMETHEUS_MULTIPROC_DIR where gunicorn is started",
             path,
         )
 
-    def _say_removed(self) -> None:
+    def _log_removed(self) -> None:
         removed, self._directory.removed = self._directory.removed, 0
         if removed:
             self._log.info(
-                "gunicorn_prom_hooks: application metrics: %d files of processes that are gone removed from %s",
+                "gunicorn_prom_hooks: application metrics: %d files of exited processes removed from %s",
                 removed,
                 self._place.path,
             )
@@ -196,11 +161,11 @@ def begin(
     Args:
         server: gunicorn's arbiter, before it has loaded the application.
         settings: of this package.
-        errors: where failures end.
+        errors: reports failures.
         fork_lock: held while the exporter's thread logs; None: there are no forks.
     """
     cfg, log = server.cfg, server.log
-    # Both may have come since ``install`` was called.
+    # Both may have been set since ``install`` was called.
     named = named_directory(cfg.env) or named_directory()
     path = named if settings.multiproc_dir is None else settings.multiproc_dir
     path = path and os.path.abspath(path)
@@ -216,13 +181,13 @@ def begin(
     directory: Directory | None = None
     try:
         if path:
-            # The arbiter itself learns of its predecessor only later; gunicorn takes the variable away after that.
+            # The arbiter reads its predecessor's pid only later, and gunicorn then deletes the variable.
             predecessor = cfg.env_orig.get("GUNICORN_PID", "")
             directory = SharedDirectory(path, int(predecessor) if predecessor.isdecimal() else 0, cfg.uid, cfg.gid)
         else:
             directory = PrivateDirectory(cfg.uid, cfg.gid)
-        # A private directory is not in the environment: the application, and an exporter of its own that looks for the
-        # variable, go on as they would without it.
+        # A private directory is not in the environment: the application, and an exporter of its own that reads the
+        # variable, work as without this package.
         if path:
             announce_directory(path)
         return ApplicationMetrics(directory, log, errors, fork_lock, announced=bool(path), named=named)

@@ -1,4 +1,4 @@
-"""The directory's path, in memory that all processes of the server share: running processes learn of a change."""
+"""The path of the directory in shared memory, so that all processes of the server see a change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PATH: Final = slice(8, _BYTES)
 
 
 class SharedPath:
-    """Hold the path and a generation. Made in the master, before any fork.
+    """The path and a generation. Created in the master, before any fork.
 
     Attributes:
         path: the directory, as this process knows it.
@@ -31,18 +31,18 @@ class SharedPath:
         self._write(path)
 
     def generation(self) -> int:
-        """Return a number from 0 to 255 that changes when files have to be made anew. Costs no system call."""
+        """Return a number from 0 to 255 that changes when files have to be made again. Needs no system call."""
         return self.shared[0]
 
     def refresh(self) -> str:
-        """Return the path as of now, whichever process has changed it."""
+        """Return the current path, whichever process has changed it."""
         if self.shared[0] != self._known:
             self._known = self.shared[0]
             self.path = os.fsdecode(self.shared[_PATH].rstrip(b"\0"))
         return self.path
 
     def changed(self, path: str) -> None:
-        """Record that files of the directory were lost, and where the directory is now.
+        """Record that files of the directory were lost, and its current path.
 
         Raises:
             OSError: the path is too long.

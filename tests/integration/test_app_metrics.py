@@ -313,7 +313,7 @@ def test_a_directory_of_the_user(serve: Serve, tmp_path: Path) -> None:
     when(server, "shop_orders_total", 1)
     assert directory(server) == path
     assert {file.name for file in path.glob("counter*")} == {f"counter_s0-{server.pid}.db", "counter_7.db"}
-    assert f"1 files of processes that are gone removed from {path}" in server.log
+    assert f"1 files of exited processes removed from {path}" in server.log
     server.signal(signal.SIGTERM)
     assert server.process is not None
     server.process.wait(20)

@@ -14,7 +14,7 @@ from prometheus_client.utils import floatToGoString
 from .layouts import Key, Labels, Values
 
 Totals = dict[int, float]
-"""Merged values by slot. A slot is what all values that are merged into one have in common."""
+"""Merged values by slot. All values with the same slot are merged into one."""
 Merge = Callable[[float, float], float]
 
 
@@ -23,26 +23,26 @@ def _last(_: float, value: float) -> float:
 
 
 def _most_recent(_: float, value: float) -> float:
-    raise NotImplementedError("only the timestamps tell")
+    raise NotImplementedError("it needs the timestamps")
 
 
 MERGES: Final[Mapping[str, Merge]] = {
     "sum": operator.add,
-    "min": min,  # like prometheus_client's comparisons, these two keep the first one where neither is less
+    "min": min,  # as with prometheus_client's comparisons, the first of two equal values is kept
     "max": max,
     "all": _last,
     "mostrecent": _most_recent,
 }
-"""What is made of a value and the next one, by the mode of a gauge; all that is no gauge is added."""
+"""The function that merges two values, by the mode of a gauge. All other types are added."""
 
 
 class Step(NamedTuple):
-    """Where the values of a file go that are merged in one way."""
+    """The values of a file that are merged in the same way, and their slots."""
 
     merge: Merge
     slots: Sequence[int]
     positions: Sequence[int] | None
-    """Which values of the file these are; None if all."""
+    """Positions of these values in the file; None: all."""
     distinct: bool
     """No two of them go to the same slot."""
 
@@ -98,7 +98,7 @@ class Family:
         self._names: list[str] = []
         self._labels: list[dict[str, str]] = []
         self._slots: list[tuple[list[int], list[int]]] = []
-        """Of the samples: slots of plain values, then of buckets; behind the last bucket is a count."""
+        """By labels: slots of the plain values, then of the buckets; the count follows the last bucket."""
 
     def slot(self, key: Key, labels: Labels, new: int) -> int:
         """Return the slot of this key's values; ``new`` if it has none yet."""
@@ -113,7 +113,7 @@ class Family:
             plain = dict(self._plain.get(labels, {}))
             buckets = dict(sorted(self._buckets.get(labels, {}).items()))
             names = [(name, labels) for name in plain]
-            if buckets:  # they tell the count, whatever a file says
+            if buckets:  # the count is computed from the buckets, whatever a file has
                 if plain.pop(f"{self._name}_count", None) is not None:
                     names.remove((f"{self._name}_count", labels))
                 bounds = map(floatToGoString, buckets)

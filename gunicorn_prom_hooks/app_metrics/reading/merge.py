@@ -119,7 +119,7 @@ def _step(merge: Merge, slots: Sequence[int], positions: Sequence[int] | None) -
 
 
 class Seen(NamedTuple):
-    """What a file held when it was read last, in little memory."""
+    """The content of a file when it was last read, in little memory."""
 
     name: FileName
     layout: Layout
@@ -140,9 +140,9 @@ class MultiprocessFiles:
         seen: by name of the file, what the last collect has read, without live gauges. Replaced as a whole.
 
     Args:
-        directory: where.
-        bad: told name and reason of each file that cannot be read, or the directory and why, at each collect.
-        reads: whether a file with this name is read, or left alone.
+        directory: path.
+        bad: called at each collect with name and reason for each file that cannot be read, or for the directory.
+        reads: returns whether a file with this name is read.
     """
 
     def __init__(

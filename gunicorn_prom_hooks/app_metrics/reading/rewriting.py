@@ -1,4 +1,4 @@
-"""Files in prometheus_client's format, written whole: a reader sees the file as it was or as it is now."""
+"""Files in prometheus_client's format, replaced in one step: a reader sees the old file or the new one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLL
 
 
 class Entry(NamedTuple):
-    """A key as JSON, its value, and when that was set."""
+    """A key as JSON, its value, and the time at which that was set."""
 
     key: bytes
     value: float
@@ -30,14 +30,14 @@ class Entry(NamedTuple):
 
 
 class User(NamedTuple):
-    """User and group that files are given to."""
+    """User and group that own files."""
 
     uid: int
     gid: int
 
 
 def content(entries: Iterable[Entry]) -> bytes:
-    """Return a file with these entries. Its size is one that prometheus_client makes."""
+    """Return the content of a file with these entries, in a size that prometheus_client uses."""
     body = b"".join(
         _LENGTH.pack(len(key)) + key + b" " * (8 - (len(key) + 4) % 8) + _NUMBERS.pack(value, timestamp)
         for key, value, timestamp in entries
@@ -56,13 +56,13 @@ def key_of(blob: bytes) -> bytes:
 
 
 def replace(path: Path, data: bytes, user: User | None = None) -> None:
-    """Put a file with this content in the place of the one that may be there, in one step.
+    """Write a file with this content in one step, in place of an existing one.
 
     Each of its bytes has a block on the disk, so that it can be mapped.
 
     Args:
         path: of the file.
-        data: what is to be in it.
+        data: the content.
         user: its owner; None for the user of this process.
 
     Raises:
@@ -81,7 +81,7 @@ def replace(path: Path, data: bytes, user: User | None = None) -> None:
 
 
 def add(path: Path, data: bytes, user: User) -> bool:
-    """Put a file with this content there, unless there is one. Return whether there was none.
+    """Write a file with this content, unless there is one. Return whether there was none.
 
     Raises:
         OSError: it cannot be written.
@@ -98,7 +98,7 @@ def add(path: Path, data: bytes, user: User) -> bool:
 
 
 def empty(path: Path) -> None:
-    """Say in the file that nothing in it is used. A reader has seen all of it, or sees nothing.
+    """Mark the content of a file as unused, in one store. A reader sees all of it or nothing.
 
     Raises:
         OSError: it cannot be written.
@@ -111,7 +111,7 @@ def empty(path: Path) -> None:
 
 
 def read(file: Path) -> list[Entry]:
-    """Return what is in the file; nothing if it is not there, or damaged."""
+    """Return the entries of the file; none if it is missing or damaged."""
     name = parse_name(file.name)
     if name is None or not file.exists():
         return []
@@ -128,7 +128,7 @@ def read(file: Path) -> list[Entry]:
 
 
 def merged(mode: str, entries: Iterable[Entry]) -> Iterable[Entry]:
-    """Return one entry per key: the sum, or the least, greatest or latest value, as a gauge's mode has it."""
+    """Return one entry per key: the sum, or by a gauge's mode the least, greatest or latest value."""
     kept: dict[bytes, Entry] = {}
     for entry in entries:
         before = kept.get(entry.key)

@@ -57,7 +57,7 @@ class ValuesFile:
         return self._layout, values
 
     def _data(self) -> bytes | None:
-        """All that is used of the file, and maybe more; None of a file that is just being made."""
+        """Return the used part of the file, and maybe more; None for a file that is just being made."""
         try:
             descriptor = os.open(self._path, _FLAGS)
         except FileNotFoundError:

@@ -7,14 +7,14 @@ import os
 from typing import Final
 
 SPARE_BYTES: Final = 1 << 20
-"""Free space that stays for others: with less, no file is made or grown."""
+"""Free space that is left to other programs: with less, no file is made or extended."""
 _CHUNK_BYTES: Final = 1 << 16
 _NOT_SUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS})
-"""What ``posix_fallocate`` answers on file systems that cannot do it."""
+"""Errors of ``posix_fallocate`` on file systems without support for it."""
 
 
 class NoRoom(OSError):
-    """The disk is full, or nearly so."""
+    """The disk is full, or nearly full."""
 
 
 def reserve(descriptor: int, start: int, end: int) -> None:
@@ -32,7 +32,7 @@ def reserve(descriptor: int, start: int, end: int) -> None:
     disk = os.fstatvfs(descriptor)
     if lacking > 0 and disk.f_blocks and disk.f_bavail * disk.f_frsize < max(SPARE_BYTES, lacking):
         raise NoRoom(errno.ENOSPC, f"less than {SPARE_BYTES} bytes free")
-    # Also where the count of blocks looks sufficient: it includes blocks of the file system's own.
+    # Also if the count of blocks looks sufficient: it includes internal blocks of the file system.
     try:
         os.posix_fallocate(descriptor, start, end - start)
     except AttributeError:  # macOS
@@ -44,7 +44,7 @@ def reserve(descriptor: int, start: int, end: int) -> None:
 
 
 def _write(descriptor: int, start: int, end: int) -> None:
-    """Write that part of the file as it is, and zeros where it ends: what was written has a block."""
+    """Write that part of the file again, with zeros beyond its end: a written byte has a block."""
     while start < end:
         length = min(_CHUNK_BYTES, end - start)
         start += os.pwrite(descriptor, os.pread(descriptor, length, start).ljust(length, b"\0"), start)

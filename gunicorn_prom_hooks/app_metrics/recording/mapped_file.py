@@ -1,4 +1,4 @@
-"""One of prometheus_client's multiprocess files, as its process writes it: mapped, and with blocks behind all of it."""
+"""One of prometheus_client's multiprocess files, mapped for writing, with a disk block behind each byte."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..reading.rewriting import replace
 from .blocks import reserve
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-"""Without O_NONBLOCK: while another master asks with a lease whether the file is written, that would be an error."""
+"""Without O_NONBLOCK: with it, opening fails while another master holds a lease to check for writers."""
 _MODE: Final = 0o666
 _USED: Final = struct.Struct("=i")
 _LENGTH: Final = struct.Struct("=i")
@@ -24,17 +24,17 @@ _NUMBERS: Final = struct.Struct("=dd")
 
 
 class Damaged(ValueError):
-    """The file is not what prometheus_client writes."""
+    """The file does not have prometheus_client's format."""
 
 
 class Cell:
-    """Where the number of one entry is.
+    """The place of the number of one entry.
 
     Attributes:
         memory: takes ``memory[start:end] = 16 bytes``; a mapping raises ``ValueError`` once it is closed.
         start: of the number and its timestamp.
-        end: behind them.
-        total: the number, as it was last read or written.
+        end: the byte after them.
+        total: the number as last read or written.
     """
 
     __slots__ = ("end", "memory", "start", "total")
@@ -59,10 +59,10 @@ class MappedFile:
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, _FLAGS, _MODE)
         self._maps: list[mmap.mmap] = []
-        """One, and while the file is grown or renewed a second one: a process that is forked then closes both."""
+        """One, and a second one while the file is extended or renewed: a process forked then closes both."""
         self._cells: dict[bytes, Cell] = {}
         self._positions: dict[bytes, int] = {}
-        """Of entries that were there before and have not been asked for yet."""
+        """Positions of entries that were in the file before, and have no cell yet."""
         try:
             status = os.fstat(self._descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -98,10 +98,10 @@ class MappedFile:
         return [self._cell(key) for key in wanted]
 
     def renew(self, path: str) -> None:
-        """Write the file anew if another one is at this path, or none, and go on in that. What is there is replaced.
+        """Write the file again if this path has another file or none, and continue in the new file.
 
         Raises:
-            OSError: it cannot be written; the cells stay in the file that is not there any more.
+            OSError: it cannot be written; the cells stay in the removed file.
         """
         ours = os.fstat(self._descriptor)
         with contextlib.suppress(FileNotFoundError):
@@ -143,7 +143,7 @@ class MappedFile:
         self._map(capacity)
 
     def _map(self, capacity: int) -> None:
-        """Have all cells in a new mapping."""
+        """Move all cells into a new mapping."""
         self._maps.append(mmap.mmap(self._descriptor, capacity))
         self._capacity = capacity
         for cell in self._cells.values():
@@ -153,7 +153,7 @@ class MappedFile:
             del self._maps[0]
 
     def _read_entries(self) -> int:
-        """Return how many bytes are used."""
+        """Read the entries, and return the number of used bytes."""
         memory = self._memory
         (used,) = _USED.unpack_from(memory)
         if used == 0:
@@ -172,7 +172,7 @@ class MappedFile:
         return int(used)
 
     def _append(self, keys: Iterable[bytes]) -> None:
-        """Write entries for these keys, then that they are there: readers take no lock."""
+        """Write entries for these keys, then the new number of used bytes: readers take no lock."""
         entries = []
         at = self._used
         for key in keys:

@@ -1,4 +1,4 @@
-"""The files of a process with its metrics in them: opened when they are needed, left at a fork, made anew when lost."""
+"""The files of a process with its metrics: opened when needed, closed at a fork, made again when lost."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Group:
     """The values of one metric with one set of label values. All of them are in the file, or none.
 
     Attributes:
-        kind: what the name of the file begins with.
-        attached: the generation of processes in which they were put into the file, or failed to be.
-        failed: they are kept in memory only, in that generation.
+        kind: the beginning of the file's name.
+        attached: the generation of processes in which they were put into the file, or could not be.
+        failed: in that generation they are kept in memory only.
     """
 
     __slots__ = ("__weakref__", "attached", "failed", "kind", "values")
@@ -51,12 +51,12 @@ class Store:
     shows, and a value begins at zero.
 
     Args:
-        place: where the files are, and the generation, which changes when some of them were lost.
+        place: path of the directory, and its generation, which changes when files were lost.
         ensure: makes the directory again if it is gone, and returns its path.
         identity: of this process.
         failed: reports the exception being handled.
-        announced: whether prometheus_client was told of the directory. It is told again with each metric, whatever
-            the environment has become; and as in its multiprocess mode, a forked process begins to count at 0.
+        announced: whether the environment names the directory for prometheus_client. It is set again with each metric.
+            As in the multiprocess mode, a forked process begins to count at 0.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class Store:
         self.place = place
         self.announced = announced
         self.generation = 0
-        """How many forks led here; and one for becoming a worker."""
+        """Number of forks up to this process, plus one for becoming a worker."""
         self.seen = place.generation()
-        """The generation of the directory in which the open files are in it, or have failed to be."""
+        """The generation of the directory that the open files belong to."""
         self.lock: Any = new_reentrant_lock()
         self._ensure = ensure
         self._identity = identity
@@ -82,11 +82,11 @@ class Store:
         self._groups: WeakValueDictionary[tuple[Any, ...], Group] = WeakValueDictionary()
         self._at_once = False
         self._in_memory = Cell(bytearray(16), 0)
-        """Of all values for which there is no room in the files."""
+        """The cell of all values without room in the files."""
         os.register_at_fork(after_in_child=self._forked)
 
     def become_worker(self) -> None:
-        """Put all metrics into the files of the identity that the process has by now."""
+        """Put all metrics into the files of the process's current identity."""
         with self.lock:
             self._close()
             self._at_once = True
@@ -98,17 +98,17 @@ class Store:
                     hopeless.add(group.kind)
 
     def renew(self) -> None:
-        """Write open files anew that are not in the directory any more, and go on in these. Never raises.
+        """Write open files again that are not in the directory any more. Never raises.
 
-        What this process has counted is in the mapping of its file, which lives on when the file is removed. Metrics
-        that are kept in memory have another try, too.
+        The counts of this process are in the mapping of its file, which stays after the file is removed. Metrics that
+        are kept in memory are tried again, too.
         """
         with self.lock:
-            self.seen = self.place.generation()  # whatever comes of it, it is not tried at each change of a metric
+            self.seen = self.place.generation()  # also after a failure: not tried at each change
             for kind, file in list(self._files.items()):
                 try:
                     file.renew(_path(self._ensure(), kind, self._identity()))
-                except Exception:  # noqa: BLE001 - in the midst of a change of a metric, which is to come through
+                except Exception:  # noqa: BLE001 - this runs within a change of a metric, which must succeed
                     self._failed()
             for group in list(self._groups.values()):
                 if group.failed:
@@ -116,17 +116,17 @@ class Store:
             self._leave_memory()
 
     def settle(self) -> None:
-        """Write files that were lost anew, before the process ends."""
+        """Write lost files again, before the process ends."""
         if self.seen != self.place.generation():
             self.renew()
 
     def add(self, value: Any, metric: tuple[Any, ...], kind: str, *, last: bool) -> Group:
-        """Enter a new value.
+        """Add a new value.
 
         Args:
             value: a ``Value``.
             metric: family and label values that it has in common with the other values of its group.
-            kind: what the name of the file begins with.
+            kind: the beginning of the file's name.
             last: whether it is the last one of its group.
         """
         with self.lock:

@@ -79,7 +79,7 @@ def value_class(store: Store, named: str = "", say: Callable[[str], None] = lamb
             self.group = store.add(self, metric, kind, last=last)
 
         def enter(self, cell: Cell) -> None:
-            """Go on in this cell."""
+            """Continue in this cell."""
             self.cell = cell
             if self._generation != store.generation:
                 self._generation = store.generation
@@ -87,7 +87,7 @@ def value_class(store: Store, named: str = "", say: Callable[[str], None] = lamb
                     self._own = 0.0
 
         def inc(self, amount: float) -> None:
-            """Add."""
+            """Add an amount."""
             with store.lock:
                 if shared[0] != store.seen:
                     store.renew()
@@ -104,7 +104,7 @@ def value_class(store: Store, named: str = "", say: Callable[[str], None] = lamb
                 self._own += amount
 
         def set(self, value: float, timestamp: float | None = None) -> None:
-            """Set. A counter that is set back takes back what this process has counted, and no more."""
+            """Set the value. A counter that is reset gives up the counts of this process only."""
             with store.lock:
                 if shared[0] != store.seen:
                     store.renew()
@@ -121,13 +121,13 @@ def value_class(store: Store, named: str = "", say: Callable[[str], None] = lamb
                 self._own = value
 
         def get(self) -> float:
-            """Return what this process has counted, or set."""
+            """Return the value that this process has counted or set."""
             if store.announced and self._generation != store.generation:
                 return 0.0
             return self._own
 
         def set_exemplar(self, exemplar: Any) -> None:
-            """Keep it; not over processes."""
+            """Keep the exemplar, in this process only."""
             self._exemplar = exemplar
 
         def get_exemplar(self) -> Any:

@@ -27,12 +27,12 @@ from gunicorn_prom_hooks.app_metrics.directory import (
     PREFIX,
     Directory,
     DirectoryInUse,
-    NotOurs,
+    ForeignDirectory,
     PrivateDirectory,
     SharedDirectory,
     _sweep,
 )
-from gunicorn_prom_hooks.app_metrics.locks import MasterLock, door, living_masters
+from gunicorn_prom_hooks.app_metrics.locks import MasterLock, entering, living_masters
 from gunicorn_prom_hooks.concurrency import process_exists
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -491,7 +491,7 @@ def test_what_another_program_writes_is_kept(start: Start, tmp_path: Path, numbe
 
 
 def test_where_the_kernel_does_not_say_who_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file with a number of another server is neither removed nor read, with such a process or without."""
+    """A file of a process that has chosen its number itself is neither removed nor read, running or not."""
     monkeypatch.delattr(fcntl, "F_SETLEASE")
     files = genuine(tmp_path, "counter_9.db", f"counter_{os.getpid()}.db", f"counter_{2**30}.db")
     genuine(tmp_path, f"counter_s0-{2**30}.db")
@@ -608,7 +608,7 @@ def test_what_somebody_else_puts_in_its_place(tmp_path: Path, what: Callable[[st
     (tmp_path / "target").mkdir()
     what(path, tmp_path / "target")
     before = os.lstat(path)[:5]
-    with pytest.raises(NotOurs):
+    with pytest.raises(ForeignDirectory):
         directory.ensure()
     assert directory.restore()
     assert directory.path != path
@@ -648,7 +648,7 @@ def look_around_in_a_child(directory: SharedDirectory) -> None:
 
 
 def go_through_the_door(directory: SharedDirectory) -> None:
-    with door(directory.path):
+    with entering(directory.path):
         pass
 
 

@@ -22,7 +22,8 @@ from gunicorn_prom_hooks.app_metrics import maintenance
 from gunicorn_prom_hooks.app_metrics.identity import Identity, Owner, owner
 from gunicorn_prom_hooks.app_metrics.locks import MasterLock
 from gunicorn_prom_hooks.app_metrics.reading.file_names import FileName
-from gunicorn_prom_hooks.app_metrics.setup import ApplicationMetrics, begin, made_too_early
+from gunicorn_prom_hooks.app_metrics.registry_check import made_too_early
+from gunicorn_prom_hooks.app_metrics.setup import ApplicationMetrics, begin
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.settings import Settings, load
 
@@ -481,7 +482,7 @@ def test_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: b
 
 def bad_files(path: str, files: int, most: int) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """What is logged and counted after three collects."""
-    maintenance.MAX_TOLD = most  # type: ignore[misc]
+    maintenance.MAX_LOGGED = most  # type: ignore[misc]
     metrics, server, errors = started(Settings(multiproc_dir=path))
     for number in range(files):
         (Path(path) / f"counter_s{number}-{os.getpid()}.db").write_bytes(b"x")
