@@ -6,9 +6,9 @@ import http.client
 import threading
 from pathlib import Path
 
+from tests.helpers.app_metrics_server import APP
 from tests.helpers.servers import Samples, eventually
 from tests.integration.conftest import Serve
-from tests.integration.test_app_metrics import APP
 
 GENERATIONS = 200
 MAX_REQUESTS = 5

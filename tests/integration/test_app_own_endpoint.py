@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.app_metrics_server import when
 from tests.helpers.servers import Server, eventually
 from tests.integration.conftest import Serve
-from tests.integration.test_app_metrics import when
 
 APP = """
 import os, warnings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import sys
@@ -17,26 +16,20 @@ import pytest
 from gunicorn_prom_hooks import inherited_descriptors
 from gunicorn_prom_hooks.collectors.sock_diag import _NETLINK_SOCK_DIAG
 from gunicorn_prom_hooks.inherited_descriptors import below, close_inherited, descriptors, is_sock_diag, transient
+from tests.helpers.forks import in_fork
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing else says what a descriptor is of")
 FORKS = 150
 
 
-def in_fork(function: Callable[[], object]) -> Any:
-    """What the function returns in a forked child that has closed what it is to close, as JSON has it."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            close_inherited()
-            os.write(writing, json.dumps([function()]).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as pipe:
-        [found] = json.loads(pipe.read())
-    os.waitpid(pid, 0)
-    return found
+def in_closed_fork(function: Callable[[], object]) -> Any:
+    """Return the result of the function in a forked child that has closed what its parent had open for a moment."""
+
+    def child() -> object:
+        close_inherited()
+        return function()
+
+    return in_fork(child)
 
 
 def links() -> list[str]:
@@ -86,9 +79,9 @@ def test_what_is_closed(tmp_path: Path) -> None:
             def left() -> list[list[bool]]:
                 return [[os.path.lexists(f"/proc/self/fd/{number}") for number in found] for found in (closed, kept)]
 
-            assert in_fork(left) == [[False] * 3, [True] * 2]
+            assert in_closed_fork(left) == [[False] * 3, [True] * 2]
             assert left() == [[True] * 3, [True] * 2], "the parent has them still"
-        assert in_fork(left) == [[True] * 3, [True] * 2], "no thread opens anything now"
+        assert in_closed_fork(left) == [[True] * 3, [True] * 2], "no thread opens anything now"
         os.close(closed[2])
     assert inherited_descriptors._transients == {}
 
@@ -103,7 +96,10 @@ def test_sockets() -> None:
     ]
     with contextlib.ExitStack() as stack, transient((is_sock_diag,)):
         made = [stack.enter_context(socket.socket(*kind)).fileno() for kind in kinds]
-        assert in_fork(lambda: [os.path.lexists(f"/proc/self/fd/{number}") for number in made]) == [False] + [True] * 3
+        assert (
+            in_closed_fork(lambda: [os.path.lexists(f"/proc/self/fd/{number}") for number in made])
+            == [False] + [True] * 3
+        )
 
 
 def test_a_thread_that_reads_files_while_its_process_forks(tmp_path: Path) -> None:
@@ -117,7 +113,7 @@ def test_a_thread_that_reads_files_while_its_process_forks(tmp_path: Path) -> No
             path.read_bytes()
 
     with repeating(read):
-        assert not [link for _ in range(FORKS) for link in in_fork(links) if str(tmp_path) in link]
+        assert not [link for _ in range(FORKS) for link in in_closed_fork(links) if str(tmp_path) in link]
 
 
 def test_a_thread_that_looks_at_descriptors_while_its_process_forks() -> None:
@@ -128,7 +124,7 @@ def test_a_thread_that_looks_at_descriptors_while_its_process_forks() -> None:
         descriptors()
 
     with repeating(look):
-        assert not [link for _ in range(FORKS) for link in in_fork(links) if link.startswith(here)]
+        assert not [link for _ in range(FORKS) for link in in_closed_fork(links) if link.startswith(here)]
 
 
 def test_descriptors() -> None:

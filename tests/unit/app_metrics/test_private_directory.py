@@ -1,0 +1,212 @@
+"""The private directory of a server: its access, and what is removed of earlier masters."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gunicorn_prom_hooks.app_metrics.directory import (
+    PREFIX,
+    PrivateDirectory,
+    _sweep,
+)
+from gunicorn_prom_hooks.app_metrics.locks import MasterLock, living_masters
+from tests.helpers.masters import ME, WORKERS, Start, as_root, close_in_a_child, hold, names, touch
+
+pytestmark = pytest.mark.usefixtures("temporary")
+
+
+def test_a_private_directory_is_its_users_own(temporary: Path) -> None:
+    """It is below the folder for temporary files, private whatever the umask, and belongs to the workers' user."""
+    umask = os.umask(0)
+    try:
+        directory = PrivateDirectory(*ME)
+    finally:
+        os.umask(umask)
+    path = Path(directory.path)
+    status = path.stat()
+    assert path.parent == temporary
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o700, *ME)
+    assert directory.suffix == ""
+    directory.close()
+
+
+def test_the_name_cannot_be_guessed(temporary: Path) -> None:
+    """Of many directories each has a name of its own, with at least eight random characters behind the prefix."""
+    directories = [PrivateDirectory(*ME) for _ in range(50)]
+    found = {Path(directory.path).name for directory in directories}
+    assert len(found) == 50
+    for name in found:
+        assert name.startswith(PREFIX)
+        assert len(name.removeprefix(PREFIX)) >= 8
+    for at in range(8):
+        assert len({name.removeprefix(PREFIX)[at] for name in found}) > 5
+    for directory in directories:
+        directory.close()
+    assert names(temporary) == set()
+
+
+@as_root
+def test_root_gives_it_to_the_workers(temporary: Path) -> None:
+    """A master that runs as root gives the directory to the user of the workers."""
+    directory = PrivateDirectory(*WORKERS)
+    status = Path(directory.path).stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o700, *WORKERS)
+    directory.close()
+
+
+def test_one_that_cannot_be_given_away_is_removed(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the workers could not enter it, none is left."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "no")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    with pytest.raises(PermissionError):
+        PrivateDirectory(ME[0] + 1, ME[1])
+    assert names(temporary) == set()
+
+
+def test_close_removes_it_with_all_that_is_in_it(temporary: Path) -> None:
+    """Nothing is left, and a second close does no harm."""
+    directory = PrivateDirectory(*ME)
+    touch(Path(directory.path), "counter_s0.db", "notes.txt")
+    (Path(directory.path) / "folder").mkdir()
+    directory.close()
+    directory.close()
+    assert names(temporary) == set()
+
+
+def test_a_child_that_closes_it_does_not_remove_it(start: Start, temporary: Path) -> None:
+    """A worker that runs the master's way out leaves the directory and the master's lock alone."""
+    master = start(PrivateDirectory, *ME)
+    touch(Path(master.made), "counter_s0.db")
+    assert master.do(close_in_a_child)
+    assert names(Path(master.made)) == {"counter_s0.db", f"gunicorn-master-{master.pid}.lock"}
+    assert living_masters(master.made) == {master.pid}
+    master.do(PrivateDirectory.close)
+    assert names(temporary) == set()
+
+
+def test_what_a_killed_master_left_goes_with_the_next_one(start: Start, temporary: Path) -> None:
+    """The directory of a master that was killed is removed, that of one that lives is not."""
+    killed, living = start(PrivateDirectory, *ME), start(PrivateDirectory, *ME)
+    for master in (killed, living):
+        touch(Path(master.made), "counter_s0.db")
+    killed.kill()
+    directory = PrivateDirectory(*ME)
+    assert {str(path) for path in temporary.iterdir()} == {living.made, directory.path}
+    assert names(Path(living.made)) == {"counter_s0.db", f"gunicorn-master-{living.pid}.lock"}
+    directory.close()
+
+
+@as_root
+def test_what_a_killed_master_has_given_to_the_workers_is_swept_too(start: Start, temporary: Path) -> None:
+    """A directory of the workers' user is recognized, with a live master or without."""
+    killed, living = start(PrivateDirectory, *WORKERS), start(PrivateDirectory, *WORKERS)
+    killed.kill()
+    directory = PrivateDirectory(*WORKERS)
+    assert {str(path) for path in temporary.iterdir()} == {living.made, directory.path}
+    directory.close()
+
+
+def abandoned(folder: Path, pid: int) -> Path:
+    """A directory as a master with this pid leaves it behind when it is killed."""
+    folder.mkdir()
+    touch(folder, f"gunicorn-master-{pid}.lock", "counter_s0.db")
+    return folder
+
+
+def test_a_dead_master_that_had_our_pid(temporary: Path) -> None:
+    """In a container the master has the same pid each time: what the one before has left is swept all the same."""
+    left = abandoned(temporary / f"{PREFIX}left", os.getpid())
+    PrivateDirectory(*ME).close()
+    assert not left.exists()
+
+
+def test_a_living_master_of_another_container_that_has_our_pid(start: Start, temporary: Path) -> None:
+    """Two containers that share the directory for temporary files have masters with the same pid: both live."""
+    left = abandoned(temporary / f"{PREFIX}living", os.getpid())
+    start(hold, str(left / f"gunicorn-master-{os.getpid()}.lock"))
+    PrivateDirectory(*ME).close()
+    assert left.exists()
+
+
+def test_one_without_a_lock_file_is_not_swept(temporary: Path) -> None:
+    """Its master may just be coming in."""
+    folder = temporary / f"{PREFIX}new"
+    folder.mkdir()
+    PrivateDirectory(*ME).close()
+    assert folder.exists()
+
+
+def test_one_whose_master_has_made_its_lock_file_only(
+    start: Start, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A master that comes in while another one sweeps has a directory in the end, or says that it has none."""
+    other = start(MasterLock, str(temporary))
+    lockf = fcntl.lockf
+
+    def sweep_first(*args: Any) -> None:
+        monkeypatch.setattr(fcntl, "lockf", lockf)
+        other.do(sweep)
+        lockf(*args)
+
+    monkeypatch.setattr(fcntl, "lockf", sweep_first)
+    directory = PrivateDirectory(*ME)
+    assert Path(directory.path).is_dir()
+
+
+def sweep(_: object) -> None:
+    _sweep({ME[0]})
+
+
+@pytest.mark.parametrize(("uids", "stays"), [({ME[0]}, False), ({ME[0] + 1}, True), ({ME[0] + 1, ME[0]}, False)])
+def test_only_these_users_directories_are_swept(temporary: Path, uids: set[int], stays: bool) -> None:
+    """A directory of another user is left alone."""
+    left = abandoned(temporary / f"{PREFIX}left", 2**30)
+    _sweep(uids)
+    assert left.exists() == stays
+
+
+@as_root
+def test_another_users_directory_is_not_swept(temporary: Path) -> None:
+    """Not even root removes what belongs to neither itself nor the workers."""
+    left = abandoned(temporary / f"{PREFIX}left", 2**30)
+    os.chown(left, *WORKERS)
+    PrivateDirectory(*ME).close()
+    assert names(left) == {f"gunicorn-master-{2**30}.lock", "counter_s0.db"}
+
+
+@pytest.mark.parametrize("name", ["something-else", f"x{PREFIX}", PREFIX[:-1]])
+def test_what_is_called_something_else_is_not_swept(temporary: Path, name: str) -> None:
+    """Only directories with our prefix are looked into."""
+    left = abandoned(temporary / name, 2**30)
+    PrivateDirectory(*ME).close()
+    assert left.exists()
+
+
+def test_a_symlink_is_not_followed(tmp_path: Path, temporary: Path) -> None:
+    """A link or a file with the name of a private directory is left, and so is the target of the link."""
+    target = abandoned(tmp_path / "precious", 2**30)
+    before = names(target)
+    (temporary / f"{PREFIX}link").symlink_to(target)
+    touch(temporary, f"{PREFIX}file")
+    PrivateDirectory(*ME).close()
+    assert names(temporary) == {f"{PREFIX}link", f"{PREFIX}file"}
+    assert names(target) == before
+
+
+def test_links_within_one_are_not_followed(tmp_path: Path, temporary: Path) -> None:
+    """What a swept directory links to stays."""
+    target = abandoned(tmp_path / "precious", 2**30)
+    left = abandoned(temporary / f"{PREFIX}left", 2**30)
+    (left / "link").symlink_to(target)
+    PrivateDirectory(*ME).close()
+    assert not left.exists()
+    assert len(names(target)) == 2
