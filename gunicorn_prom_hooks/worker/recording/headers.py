@@ -23,9 +23,9 @@ def size_received(environ: Mapping[str, Any]) -> tuple[int, int]:
     return 0, 0
 
 
-def size_of_length(length: str) -> tuple[int, int]:
-    """Return the bytes and the size class of a body with this Content-Length."""
-    if not length.isdecimal() or len(length) > MAX_LENGTH_DIGITS:
+def size_of_length(length: object) -> tuple[int, int]:
+    """Return the bytes and the size class of a body with this Content-Length; an application may have replaced it."""
+    if not isinstance(length, str) or not length.isdecimal() or len(length) > MAX_LENGTH_DIGITS:
         return 0, UNKNOWN_SIZE
     received = int(length)
     return received, bisect_left(SIZE_BUCKETS, received)

@@ -94,6 +94,37 @@ def test_a_chunked_request_has_no_size() -> None:
         assert sizes(bench)[::2] == (8, 0.0)
 
 
+@pytest.mark.parametrize("make", KINDS)
+@pytest.mark.parametrize("length", [None, 7, b"7", ["7"], object()])
+def test_content_length_that_the_application_has_replaced_costs_only_the_size(make: MakeHooks, length: object) -> None:
+    """The request is counted, and only its size is unknown."""
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        environ["CONTENT_LENGTH"] = length
+        return answers()(environ, start_response)
+
+    with Bench(make=make) as bench:
+        bench.get(b"/x", app)
+        assert bench.requests() == {("GET", "/x", "200"): 1.0}
+        assert bench.errors.counts == {}
+        assert bench.in_progress() == 0
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_environ_that_the_application_has_cleared_is_a_failure_of_its_path(make: MakeHooks) -> None:
+    """gunicorn reads ``wsgi.file_wrapper`` of it and responds with 500: that is counted, by the path."""
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        environ.clear()
+        return answers()(environ, start_response)
+
+    with Bench(make=make) as bench:
+        assert bench.get(b"/x", app).startswith(b"HTTP/1.1 500 ")
+        assert bench.requests() == {("GET", "/x", "500"): 1.0}
+        assert bench.counts(FAILED) == {("GET", "/x", "KeyError"): 1.0}
+        assert bench.errors.counts == {}
+
+
 def sendfile(path: Path) -> Callable[..., Any]:
     """An application that answers with a file through wsgi.file_wrapper."""
 
