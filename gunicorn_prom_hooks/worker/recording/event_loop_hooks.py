@@ -24,6 +24,8 @@ def many_at_a_time(
 
     All of them are on one thread, and nothing here waits but the user's code that names the endpoint. So no lock is
     needed.
+
+    The lookup of the row stands here and in ``request_hooks``, written out: a call for it costs more than it does.
     """
     requests = Requests(recorder, resolve, errors, "post_request")
     in_flight, store, queued = requests.in_flight, requests.store, requests.naming.queued
