@@ -63,6 +63,7 @@ def test_another_user(serve: Serve, own: bool) -> None:
         # Preloaded, since that user may not be able to read the application, or Python.
         server = serve("user = 'nobody'\npreload_app = True\nworkers = 2\n", app=APP, environ=environ)
         another_user(server)
+        server.stop()  # it would make the directory again while that is removed
 
 
 def another_user(server: Server) -> None:
