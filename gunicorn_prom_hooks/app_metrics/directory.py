@@ -131,7 +131,7 @@ class PrivateDirectory:
 
     def close(self) -> None:
         """Remove the directory with its content, and those of masters that were killed since."""
-        if self._lock.is_ours:
+        if self._lock.is_held:
             path = self.place.refresh()
             with contextlib.suppress(OSError):
                 if _is_private(path, self.user):
@@ -229,15 +229,15 @@ class SharedDirectory:
         While another master of the upgrade is alive, or another program writes there, counters stay for readers of the
         whole directory.
         """
-        if self._lock.is_ours:
+        if self._lock.is_held:
             self._lock.close()
             with contextlib.suppress(OSError), entering(self.path):
                 alive = living_masters(self.path)
                 files = [(file, _is_written(file.path)) for file in leftovers.find(self.path)]
                 only_live = bool(alive) or _others_write(files)
-                for (path, name, whose), written in files:
-                    ended = whose.master is not None and whose.master not in alive
-                    itself = (whose.kind, whose.master) == ("m", self._lock.pid)
+                for (path, name, owned_by), written in files:
+                    ended = owned_by.master is not None and owned_by.master not in alive
+                    itself = (owned_by.kind, owned_by.master) == ("m", self._lock.pid)
                     if ended and (itself or not written) and (name.live or not only_live):
                         with contextlib.suppress(OSError):
                             self.removed += leftovers.remove(path)
@@ -262,12 +262,12 @@ class SharedDirectory:
         files = [(file, _is_written(file.path)) for file in leftovers.find(path)]
         others = _others_write(files)
         unsure = set()
-        for (file, name, whose), written in files:
-            if whose.master in alive or written:
+        for (file, name, owned_by), written in files:
+            if owned_by.master in alive or written:
                 continue
-            if whose.kind == "" and whose.master is None and (others or written is None):
+            if owned_by.kind == "" and owned_by.master is None and (others or written is None):
                 unsure.add(file.name)
-            elif name.live or not others or whose.master == self._lock.pid:
+            elif name.live or not others or owned_by.master == self._lock.pid:
                 self.removed += leftovers.remove(file)
         remove_processes_locks(path, alive)
         return frozenset(unsure)
@@ -315,9 +315,9 @@ def _sweep(uids: set[int]) -> None:
     with contextlib.suppress(OSError):
         for entry in os.scandir(tempfile.gettempdir()):
             with contextlib.suppress(OSError):
-                ours = entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
+                is_named_so = entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
                 if (
-                    ours
+                    is_named_so
                     and entry.stat(follow_symlinks=False).st_uid in uids
                     and not living_masters(entry.path, keep=True)
                 ):

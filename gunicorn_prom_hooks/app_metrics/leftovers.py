@@ -35,8 +35,8 @@ def find(folder: str) -> list[Found]:
     found = []
     for file in os.listdir(folder):
         name = parse_name(file)
-        if name is not None and (whose := owner(name.identity)).kind is not None:
-            found.append(Found(Path(folder, file), name, whose))
+        if name is not None and (owned_by := owner(name.identity)).kind is not None:
+            found.append(Found(Path(folder, file), name, owned_by))
     return found
 
 

@@ -65,10 +65,10 @@ class MasterLock:
     def is_there(self) -> bool:
         """Whether the file is still the one that is locked."""
         try:
-            there, ours = os.lstat(self._file), os.fstat(self._descriptor)
+            at_path, locked = os.lstat(self._file), os.fstat(self._descriptor)
         except OSError:
             return False
-        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+        return (at_path.st_dev, at_path.st_ino) == (locked.st_dev, locked.st_ino)
 
     def abandon(self) -> None:
         """Release the lock without touching the files now in the directory: they belong to another server."""
@@ -79,7 +79,7 @@ class MasterLock:
         self._descriptor = self._directory = -1
 
     @property
-    def is_ours(self) -> bool:
+    def is_held(self) -> bool:
         """Whether this process took the lock, is not a child of that process, and has not released it."""
         return os.getpid() == self.pid and self._descriptor >= 0
 

@@ -80,8 +80,8 @@ class Maintenance:
                     self._log.warning("%s", message)
             self._files.move(self._place.path)
             families = self._files.collect()
-            ours = {name: seen for name, seen in self._files.seen.items() if self._is_ours(seen.name)}
-            self._kept = {**self._kept, **ours}
+            own = {name: seen for name, seen in self._files.seen.items() if self._is_own(seen.name)}
+            self._kept = {**self._kept, **own}
         return families
 
     def before_fork(self, *, check_all: bool) -> None:
@@ -142,7 +142,7 @@ class Maintenance:
     def _is_inside(self, descriptor: int, link: str) -> bool:
         return below(os.path.realpath(self._place.path))(descriptor, link)
 
-    def _is_ours(self, name: FileName) -> bool:
+    def _is_own(self, name: FileName) -> bool:
         found = owner(name.identity)
         return bool(found.kind) and found.master == self._master
 

@@ -132,10 +132,10 @@ class Numbers:
         if self._descriptor < 0:
             return False
         try:
-            there, ours = os.lstat(self._path), os.fstat(self._descriptor)
+            at_path, opened = os.lstat(self._path), os.fstat(self._descriptor)
         except OSError:
             return False
-        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+        return (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)
 
     def _lock(self, number: int) -> bool:
         try:

@@ -103,10 +103,10 @@ class MappedFile:
         Raises:
             OSError: it cannot be written; the cells stay in the removed file.
         """
-        ours = os.fstat(self._descriptor)
+        opened = os.fstat(self._descriptor)
         with contextlib.suppress(FileNotFoundError):
-            there = os.lstat(path)
-            if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+            at_path = os.lstat(path)
+            if (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino):
                 return
         replace(Path(path), self._memory[:])
         lost, self._descriptor = self._descriptor, os.open(path, _FLAGS & ~os.O_CREAT)

@@ -30,8 +30,8 @@ def resolver(endpoint: Endpoint | None, errors: ErrorReporter) -> Resolve | None
 
     To be called once the application is loaded: only frameworks that it has imported are asked.
     """
-    told = _by_frameworks(errors)
-    return told if endpoint is None else _by_user(endpoint, told, errors)
+    by_framework = _by_frameworks(errors)
+    return by_framework if endpoint is None else _by_user(endpoint, by_framework, errors)
 
 
 def _by_frameworks(errors: ErrorReporter) -> Resolve | None:
@@ -80,7 +80,7 @@ def _name(framework: Framework) -> str:
     return framework.MODULE.partition(".")[0]
 
 
-def _by_user(endpoint: Endpoint, told: Resolve | None, errors: ErrorReporter) -> Resolve:
+def _by_user(endpoint: Endpoint, by_framework: Resolve | None, errors: ErrorReporter) -> Resolve:
     def resolve(given: Mapping[str, Any]) -> str | None:
         if not given:  # gunicorn refused the request before it made one
             return None
@@ -92,7 +92,7 @@ def _by_user(endpoint: Endpoint, told: Resolve | None, errors: ErrorReporter) ->
                 raise TypeError(f"endpoint returned {type(value).__name__}, not str or None")
         except Exception:  # noqa: BLE001 - the user's code may raise anything
             errors.report("endpoint")
-        return None if told is None else told(given)
+        return None if by_framework is None else by_framework(given)
 
     return resolve
 
