@@ -8,7 +8,8 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from gunicorn_prom_hooks.shm.schema import DURATION_BUCKETS, SIZE_BUCKETS, WORKER_DURATION_BUCKETS
+from gunicorn_prom_hooks.settings import DEFAULT_DURATION_BUCKETS as DURATION_BUCKETS
+from gunicorn_prom_hooks.shm.schema import SIZE_BUCKETS, WORKER_DURATION_BUCKETS
 
 REQUESTS = Counter("recipe_requests", "Requests.", ["method", "endpoint", "status"])
 DURATION = Histogram("recipe_duration_seconds", "Duration.", ["method", "endpoint"], buckets=DURATION_BUCKETS)

@@ -6,7 +6,6 @@ the fork and adds its own part.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Mapping
 from math import inf
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import settings as _settings
 from .composition import Composition, origins, remove_request_hooks
+from .concurrency import SharedOnce
 from .errors import ErrorReporter
 from .log_observer import LogObserver
 
@@ -32,8 +32,8 @@ _composition: Composition | None = None
 """The ``install`` call whose hooks this server's configuration has. None if the hooks are only called by name."""
 _reload_due = False
 """The configuration has been read again, and the reload is not yet counted."""
-_missing_logged: mmap.mmap | None = None
-"""One byte, shared by all processes of the server: whether missing hooks have been logged."""
+_missing_hooks: SharedOnce | None = None
+"""Claimed by the process of the server that logs that hooks are missing."""
 _last_check = -inf
 """Monotonic seconds of the last fork before which everything was checked."""
 check_all = True
@@ -66,10 +66,10 @@ def load_settings(given: Mapping[str, Any]) -> _settings.Settings:
 
 def register_install(composition: Composition) -> None:
     """Register an ``install`` call."""
-    global _latest, _missing_logged  # noqa: PLW0603
+    global _latest, _missing_hooks  # noqa: PLW0603
     _latest = composition
-    if _missing_logged is None:
-        _missing_logged = mmap.mmap(-1, 1)
+    if _missing_hooks is None:
+        _missing_hooks = SharedOnce()
 
 
 def before_fork(server: Any) -> Master:
@@ -182,14 +182,13 @@ def _after_reload(cfg: Any, reinstalled: Composition | None) -> None:
 
 def log_if_hooks_missing(owner: Any) -> None:
     """Log, once per server, that none of our hooks was called in the master. ``owner`` is a worker or the arbiter."""
-    global _missing_logged  # noqa: PLW0603
+    global _missing_hooks  # noqa: PLW0603
     if _master is not None:
         return
     try:
-        if _missing_logged is None:
-            _missing_logged = mmap.mmap(-1, 1)
-        if not _missing_logged[0]:
-            _missing_logged[0] = 1
+        if _missing_hooks is None:
+            _missing_hooks = SharedOnce()
+        if _missing_hooks.claim():
             owner.log.error(
                 "gunicorn_prom_hooks: no metrics: none of its hooks is called in the master; hooks defined below "
                 "install() replace them: move install() to the end of the file"
@@ -241,11 +240,11 @@ def prepare_worker(gunicorn_worker: Any) -> None:
     environment for ``prometheus_client``. It is repeated for another class: a reload may change the class.
     """
     global _prepared, _runtime_class
-    if type(gunicorn_worker) is not _prepared:
+    if type(gunicorn_worker) is not _prepared and _master is not None:
         from .worker import instrument
         from .worker.worker import WorkerRuntime
 
-        instrument.prepare(type(gunicorn_worker))
+        instrument.prepare(type(gunicorn_worker), _master.buckets.bounds)
         _prepared, _runtime_class = type(gunicorn_worker), WorkerRuntime
 
 
@@ -261,7 +260,9 @@ def start_worker(gunicorn_worker: Any) -> None:
     if tracked is not None and _runtime_class is not None:
         errors.log = gunicorn_worker.log
         _master.become_worker(tracked)
-        _worker = _runtime_class(gunicorn_worker, tracked.lease.reader, _master.settings, errors)
+        _worker = _runtime_class(
+            gunicorn_worker, tracked.lease.reader, _master.settings, _master.buckets.bounds, errors
+        )
 
 
 def finish_worker(gunicorn_worker: Any) -> None:

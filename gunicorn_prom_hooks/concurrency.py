@@ -1,4 +1,4 @@
-"""Unpatched primitives of threads, the lock around forks, a pipe that wakes a poll, and a check for a process.
+"""Unpatched primitives of threads, the lock around forks, and small means between processes.
 
 A config file may call ``gevent.monkey.patch_all()``. A "thread" started in the master after that is a greenlet. It
 runs only when the master waits, and every worker inherits a copy that answers scrapes from the worker's own
@@ -8,7 +8,9 @@ memory (seen with gunicorn 27 and gevent 26). The master's exporter therefore us
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
+import mmap
 import os
 import sys
 import time
@@ -18,6 +20,9 @@ from typing import Any
 
 WAIT_SECONDS = 2.0
 """How long a fork or a hook waits for the lock before it goes on without it."""
+_LOCK_ATTEMPTS = 100
+_LOCK_PAUSE_SECONDS = 0.005
+"""How often a claim tries for the file lock. It is held for microseconds."""
 
 
 def unpatched(module: str, name: str) -> Any:
@@ -136,6 +141,37 @@ class _Held:
     def __exit__(self, *exc: object) -> None:
         if self._held:
             self._lock.release()
+
+
+class SharedOnce:
+    """A right that one process has, of the one that makes this and all that it forks afterwards."""
+
+    def __init__(self) -> None:
+        self._claimed = mmap.mmap(-1, 1)
+
+    def claim(self) -> bool:
+        """Return whether this is the first call in any of the processes.
+
+        A file lock makes it so for calls at the same moment. It is on the package's own source, opened anew: an
+        inherited descriptor may have been closed by the application, and its number be another file's.
+        """
+        if self._claimed[0]:
+            return False
+        with contextlib.suppress(OSError), open(__file__, "rb") as file:
+            for _ in range(_LOCK_ATTEMPTS):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    time.sleep(_LOCK_PAUSE_SECONDS)
+                else:
+                    return self._set()
+        return self._set()
+
+    def _set(self) -> bool:
+        """Set the claim. Return whether it was not set before."""
+        is_first = not self._claimed[0]
+        self._claimed[0] = 1
+        return is_first
 
 
 class WakeupPipe:

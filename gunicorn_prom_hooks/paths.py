@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Final
 
 MAX_PATH: Final = 200
@@ -11,6 +12,10 @@ MAX_SEGMENTS: Final = 16
 MAX_LENGTH: Final = 200
 """In characters. The part of a path beyond these bounds becomes one last segment."""
 REST: Final = ":rest"
+MAX_DECIDED: Final = 4096
+"""Number of paths for which a filter remembers whether they match."""
+MAX_DECIDED_LENGTH: Final = 256
+"""In characters, of such a path."""
 
 _VARIABLE = re.compile(
     r"""(?<![0-9A-Za-z])(?:
@@ -37,6 +42,48 @@ def normalize_path(path: str) -> str:
     while room < 0 and kept:
         room += len(kept.pop()) + 1
     return "/".join([*kept, REST])
+
+
+def path_filter(patterns: Sequence[str]) -> Callable[[str], bool] | None:
+    """Return a function that tells whether a path matches one of the patterns; None if there are no patterns.
+
+    It matches each path once, and remembers the result. In a pattern, ``*`` stands for any characters.
+    """
+    if not patterns:
+        return None
+    pieces = [pattern.split("*") for pattern in patterns]
+    decided: dict[str, bool] = {}
+
+    def is_match(path: str) -> bool:
+        found = decided.get(path)
+        if found is None:
+            found = any(_matches(path, *pattern) for pattern in pieces)
+            if len(path) <= MAX_DECIDED_LENGTH:
+                if len(decided) >= MAX_DECIDED:
+                    decided.clear()
+                decided[path] = found
+        return found
+
+    return is_match
+
+
+def _matches(path: str, first: str, *others: str) -> bool:
+    """Return whether a path consists of these pieces, with any characters between them.
+
+    Not by a regular expression: with several stars, a client could choose a path that takes it minutes.
+    """
+    if not others:
+        return path == first
+    *middle, last = others
+    if not path.startswith(first) or len(path) < len(first) + len(last) or not path.endswith(last):
+        return False
+    at, end = len(first), len(path) - len(last)
+    for piece in middle:
+        at = path.find(piece, at, end)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
 
 
 def escape_unprintable(text: str, limit: int = MAX_PATH) -> str:

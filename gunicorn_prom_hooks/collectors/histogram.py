@@ -10,6 +10,8 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
+from ..model.counts import DurationBuckets
+
 
 def cumulative(bounds: Sequence[float], counts: Sequence[float]) -> list[tuple[str, float]]:
     """Return cumulative buckets with their ``le``; ``counts`` has one more than ``bounds``, for +Inf."""
@@ -22,12 +24,30 @@ def coarser(bounds: Sequence[float], counts: Sequence[float], wanted: Sequence[f
     return [(name, fine[name]) for name in _names(tuple(wanted))]
 
 
-def add(family: HistogramMetricFamily, labels: dict[str, str], buckets: list[tuple[str, float]], total: float) -> None:
-    """Add cumulative buckets as the family's ``add_metric`` does, in half the time: there are thousands of them."""
+def published(buckets: DurationBuckets, counts: Sequence[float]) -> list[tuple[str, float]]:
+    """Return cumulative buckets with the published bounds. ``counts`` is per bucket of ``bounds``, the last +Inf."""
+    if buckets.published == buckets.bounds:
+        return cumulative(buckets.bounds, counts)
+    return coarser(buckets.bounds, counts, buckets.published)
+
+
+def add(
+    family: HistogramMetricFamily,
+    labels: dict[str, str],
+    buckets: list[tuple[str, float]],
+    total: float,
+    created: float | None = None,
+) -> None:
+    """Add cumulative buckets as the family's ``add_metric`` does, in half the time: there are thousands of them.
+
+    ``created`` is the unix time in seconds at which the series began, or None to leave it out.
+    """
     name = family.name
     bucket = name + "_bucket"
     family.samples += [Sample(bucket, {**labels, "le": le}, count) for le, count in buckets]
     family.samples += [Sample(name + "_count", labels, buckets[-1][1]), Sample(name + "_sum", labels, total)]
+    if created is not None:
+        family.samples.append(Sample(name + "_created", labels, created))
 
 
 def quantile(q: float, bounds: Sequence[float], counts: Sequence[float]) -> float:

@@ -9,9 +9,10 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..model.exits import Histogram
+from ..model.exits import ExitReason
 from ..model.server_snapshot import ServerSnapshot
-from ..shm.schema import EXPORTER_ERRORS, LEVELS, LOG_MESSAGES, OVERFLOWED
+from ..shm.schema import EXPORTER_ERRORS, LEVELS, LOG_MESSAGES, OTHER, OVERFLOWED
+from . import histogram
 from .histogram import cumulative
 
 _process = ProcessCollector(registry=None)
@@ -25,7 +26,12 @@ def collect(snapshot: ServerSnapshot) -> Iterator[Metric]:
         "Time without a heartbeat after which gunicorn kills a worker, in seconds; 0: never.",
         value=snapshot.timeout,
     )
-    yield CounterMetricFamily("gunicorn_reloads", "Reloads of gunicorn's configuration.", value=snapshot.reloads)
+    yield CounterMetricFamily(
+        "gunicorn_reloads",
+        "Reloads of gunicorn's configuration.",
+        value=snapshot.reloads,
+        created=snapshot.created(),
+    )
     build = GaugeMetricFamily(
         "gunicorn_build_info", "Versions and worker class of the server; always 1.", labels=tuple(snapshot.build)
     )
@@ -47,7 +53,7 @@ def collect_exits(snapshot: ServerSnapshot) -> Iterator[Metric]:
         labels=("reason", "detail"),
     )
     for (why, detail), count in exit_stats.exits.items():
-        exits.add_metric((why, detail), count)
+        exits.add_metric((why, detail), count, snapshot.created(exit_stats.since.get((why, detail), 0.0)))
     yield exits
 
     restarts = CounterMetricFamily(
@@ -56,7 +62,7 @@ def collect_exits(snapshot: ServerSnapshot) -> Iterator[Metric]:
         labels=("reason",),
     )
     for reason, count in exit_stats.restarts.items():
-        restarts.add_metric((reason,), count)
+        restarts.add_metric((reason,), count, snapshot.created())
     yield restarts
 
     killed = CounterMetricFamily(
@@ -64,22 +70,23 @@ def collect_exits(snapshot: ServerSnapshot) -> Iterator[Metric]:
         "Requests in progress when their worker exited.",
         labels=("method", "endpoint", "reason"),
     )
-    for labels, count in exit_stats.killed.items():
-        killed.add_metric(labels, count)
+    none = {(OTHER, OTHER, reason): 0 for reason in ExitReason}
+    for labels, count in {**none, **exit_stats.killed}.items():
+        killed.add_metric(labels, count, snapshot.created(exit_stats.since.get(labels, 0.0)))
     yield killed
 
-    yield _durations(
-        "gunicorn_worker_boot_seconds", "Time from the fork to the loaded application, in seconds.", exit_stats.boots
-    )
-    yield _durations(
-        "gunicorn_worker_lifetime_seconds", "Time from the fork to the worker's exit, in seconds.", exit_stats.lifetimes
-    )
-
-
-def _durations(name: str, documentation: str, durations: Histogram) -> Metric:
-    family = HistogramMetricFamily(name, documentation)
-    family.add_metric((), cumulative(durations.bounds, durations.counts), durations.seconds)
-    return family
+    for name, documentation, durations in (
+        ("gunicorn_worker_boot_seconds", "Time from the fork to the loaded application, in seconds.", exit_stats.boots),
+        (
+            "gunicorn_worker_lifetime_seconds",
+            "Time from the fork to the worker's exit, in seconds.",
+            exit_stats.lifetimes,
+        ),
+    ):
+        family = HistogramMetricFamily(name, documentation)
+        buckets = cumulative(durations.bounds, durations.counts)
+        histogram.add(family, {}, buckets, durations.seconds, snapshot.created())
+        yield family
 
 
 def collect_log_messages(snapshot: ServerSnapshot) -> Iterator[Metric]:
@@ -91,13 +98,14 @@ def collect_log_messages(snapshot: ServerSnapshot) -> Iterator[Metric]:
     )
     workers = snapshot.totals.series(LOG_MESSAGES.number)
     for level in LEVELS:
-        messages.add_metric((level,), snapshot.messages.get(level, 0) + sum(workers.get((level,), ())))
+        count = snapshot.messages.get(level, 0) + sum(workers.get((level,), ()))
+        messages.add_metric((level,), count, snapshot.created())
     yield messages
 
 
 def collect_exporter(snapshot: ServerSnapshot) -> Iterator[Metric]:
     """Yield internal failures, in the master and in workers, and label values beyond their limits."""
-    errors = Counter(snapshot.errors)
+    errors = Counter({OTHER: 0, **snapshot.errors})
     for (where,), cells in snapshot.totals.series(EXPORTER_ERRORS.number).items():
         errors[where] += int(cells[0])
     failures = CounterMetricFamily(
@@ -106,7 +114,8 @@ def collect_exporter(snapshot: ServerSnapshot) -> Iterator[Metric]:
         labels=("where",),
     )
     for where, count in errors.items():
-        failures.add_metric((where,), count)
+        since = 0.0 if where in snapshot.errors else snapshot.totals.since(EXPORTER_ERRORS.number, (where,))
+        failures.add_metric((where,), count, snapshot.created(since))
     yield failures
 
     overflowed = CounterMetricFamily(
@@ -118,5 +127,5 @@ def collect_exporter(snapshot: ServerSnapshot) -> Iterator[Metric]:
     for (label,), cells in snapshot.totals.series(OVERFLOWED.number).items():
         lost[label] += int(cells[0])
     for label, count in lost.items():
-        overflowed.add_metric((label,), count)
+        overflowed.add_metric((label,), count, snapshot.created())
     yield overflowed

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from ..model.server_snapshot import ServerSnapshot
+from .workers import created as worker_created
 
 _WORKER = ("worker_id",)
 MIN_SECONDS: Final = 1.0
@@ -114,12 +115,13 @@ class WorkerProcesses:
             "gunicorn_worker_cpu_seconds", "CPU time of the worker, in seconds.", labels=("worker_id", "mode")
         )
         files = GaugeMetricFamily("gunicorn_worker_open_fds", "Open file descriptors of the worker.", labels=_WORKER)
+        created = {worker.worker_id: worker_created(snapshot, worker) for worker in snapshot.workers}
         for worker_id, usage in self.read(snapshot).items():
-            labels = (worker_id,)
+            labels, since = (worker_id,), created[worker_id]
             memory.add_metric(labels, usage.memory_bytes)
             percent.add_metric(labels, usage.cpu_percent)
-            cpu.add_metric((worker_id, "user"), usage.user_seconds)
-            cpu.add_metric((worker_id, "system"), usage.system_seconds)
+            cpu.add_metric((worker_id, "user"), usage.user_seconds, since)
+            cpu.add_metric((worker_id, "system"), usage.system_seconds, since)
             if usage.open_fds is not None:
                 files.add_metric(labels, usage.open_fds)
         yield from (memory, percent, cpu, files)
@@ -176,8 +178,8 @@ class DirtyWorkers:
             "CPU time of all dirty workers, past and present, in seconds.",
             labels=("mode",),
         )
-        cpu.add_metric(("user",), usage.user_seconds)
-        cpu.add_metric(("system",), usage.system_seconds)
+        cpu.add_metric(("user",), usage.user_seconds, snapshot.created())
+        cpu.add_metric(("system",), usage.system_seconds, snapshot.created())
         yield cpu
 
     def _read_live(self, arbiter: int) -> tuple[int, int]:

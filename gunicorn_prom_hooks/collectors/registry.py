@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Final, NamedTuple, TypeVar
 
@@ -118,9 +118,12 @@ class MetricsPage(Collector):
             duration.add_metric((collected.name,), collected.seconds)
             success.add_metric((collected.name,), float(collected.succeeded))
         families += (duration, success)
-        yield from families
         if application is not None:
-            yield from self._name_conflicts.without_conflicts(application.families, families)
+            families += self._name_conflicts.without_conflicts(application.families, families)
+        if snapshot.options.labels:
+            for family in families:
+                add_labels(family, snapshot.options.labels)
+        yield from families
 
     def run_in_time(self, name: str, make: Callable[[], T]) -> T:
         """Return the result of this function, run as a collector is.
@@ -166,6 +169,11 @@ class MetricsPage(Collector):
             with self._hold():
                 self._errors.report(f"collector_{task.name}")
             return Collected(task.name, [], task.seconds, succeeded=False)
+
+
+def add_labels(family: Metric, labels: Mapping[str, str]) -> None:
+    """Add labels to every sample of a family. A label of the same name that a sample has stays."""
+    family.samples = [sample._replace(labels={**labels, **sample.labels}) for sample in family.samples]
 
 
 def _with_transient_files(before: Opened, make: Callable[[], T]) -> T:

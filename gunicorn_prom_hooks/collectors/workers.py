@@ -13,16 +13,17 @@ from ..model.counts import WorkerCounts
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
 from ..shm.schema import (
     COUNTS,
-    DURATION_BUCKETS,
     DURATION_SUM,
     ERROR_HANDLING,
     FAILED,
     LAG_BUCKETS,
     LOOP_LAG,
+    OTHER,
     WORKER_DURATION_BUCKETS,
     Family,
     lag_samples,
 )
+from . import histogram
 from .histogram import coarser, cumulative
 
 _WORKER = ("worker_id",)
@@ -64,21 +65,29 @@ def failed(counts: WorkerCounts) -> float:
 
 def collect_states(snapshot: ServerSnapshot) -> Iterator[Metric]:
     """Yield states, uptime, heartbeat and capacity of each worker, and the number of workers by phase."""
-    # Under worker_label="slot" a worker has the worker_id of its predecessor: the later row replaces the earlier one.
-    rows: dict[tuple[str, str, str], float] = {
-        (worker_id, state, str(int(at))): 1.0 for worker_id, state, at in snapshot.departed
+    # Under worker_label="slot" a worker has the worker_id of its predecessor, whose final state is an earlier one then.
+    live = {worker.worker_id for worker in snapshot.workers}
+    rows = {
+        (worker_id, state, _timestamp(snapshot, at)): (float(worker_id not in live), at)
+        for worker_id, state, at in snapshot.departed
     }
     for worker in snapshot.workers:
         for entered, at in worker.states.items():
-            rows[worker.worker_id, entered, str(int(at))] = float(entered == worker.state)
+            rows[worker.worker_id, entered, _timestamp(snapshot, at)] = float(entered == worker.state), at
     states = GaugeMetricFamily(
         "gunicorn_worker_state",
         "1 for the worker's state, 0 for earlier ones; timestamp is the unix time of the change to it, in seconds.",
         labels=("worker_id", "state", "timestamp"),
     )
-    for labels, value in rows.items():
+    entered_at = GaugeMetricFamily(
+        "gunicorn_worker_state_timestamp_seconds",
+        "Unix time of the worker's change to the state, in seconds.",
+        labels=("worker_id", "state"),
+    )
+    for labels, (value, at) in rows.items():
         states.add_metric(labels, value)
-    yield states
+        entered_at.add_metric(labels[:2], at)
+    yield from (states, entered_at)
 
     phases = count_phases(snapshot)
     workers = GaugeMetricFamily(
@@ -113,6 +122,16 @@ def collect_states(snapshot: ServerSnapshot) -> Iterator[Metric]:
         if worker.pid is not None:
             info.add_metric((worker.worker_id, str(worker.pid), str(worker.slot), worker.worker_class), 1.0)
     yield from (uptime, heartbeat, threads, info)
+
+
+def _timestamp(snapshot: ServerSnapshot, at: float) -> str:
+    """Return the label ``timestamp``: empty where the other labels are reused, so that the series are, too."""
+    return "" if snapshot.options.has_slot_labels else str(int(at))
+
+
+def created(snapshot: ServerSnapshot, worker: WorkerSnapshot) -> float | None:
+    """Return the value of the ``_created`` samples of a worker's series; None if the settings leave these out."""
+    return snapshot.created(worker.states.get("booting", 0.0))
 
 
 class WorkerRequests:
@@ -154,10 +173,12 @@ class WorkerRequests:
         for worker in snapshot.workers:
             counts = snapshot.counts[worker.worker_id]
             labels = (worker.worker_id,)
-            buckets = coarser(DURATION_BUCKETS, counts.requests[COUNTS], WORKER_DURATION_BUCKETS)
-            requests.add_metric(labels, answered(counts))
-            durations.add_metric(labels, buckets, counts.requests[DURATION_SUM])
-            busy.add_metric(labels, self._busy[worker.serial])
+            buckets = coarser(snapshot.buckets.bounds, counts.requests[COUNTS], WORKER_DURATION_BUCKETS)
+            since = created(snapshot, worker)
+            requests.add_metric(labels, answered(counts), since)
+            seconds = counts.requests[DURATION_SUM]
+            histogram.add(durations, {"worker_id": worker.worker_id}, buckets, seconds, since)
+            busy.add_metric(labels, self._busy[worker.serial], since)
             in_progress.add_metric(labels, counts.in_progress)
             oldest.add_metric(labels, _oldest_seconds(snapshot, counts))
         yield from (requests, durations, busy, in_progress, oldest)
@@ -214,7 +235,7 @@ class EventLoopLag:
             before = self._last.get(worker.serial, (0.0, 0.0))
             last[worker.serial] = count, total = max(count, before[0]), max(total, before[1])
             buckets = [*cumulative(LAG_BUCKETS, cells[1:])[:-1], ("+Inf", count)]
-            lags.add_metric((worker.worker_id,), buckets, total)
+            histogram.add(lags, {"worker_id": worker.worker_id}, buckets, total, created(snapshot, worker))
             blocked.add_metric((worker.worker_id,), late)
         self._last = last
         if last:
@@ -231,7 +252,10 @@ def _oldest_seconds(snapshot: ServerSnapshot, counts: WorkerCounts) -> float:
 
 def _per_worker(snapshot: ServerSnapshot, family: Family, name: str, documentation: str) -> Metric:
     metric = CounterMetricFamily(name, documentation, labels=("worker_id", *family.labels))
-    for worker_id, counts in snapshot.counts.items():
-        for labels, cells in counts.tally.series(family.number).items():
-            metric.add_metric((worker_id, *labels), cells[0])
+    none = (OTHER,) * len(family.labels)
+    for worker in snapshot.workers:
+        tally = snapshot.counts[worker.worker_id].tally
+        for labels, cells in {none: [0.0], **tally.series(family.number)}.items():
+            since = max(worker.states.get("booting", 0.0), tally.since(family.number, labels))
+            metric.add_metric((worker.worker_id, *labels), cells[0], snapshot.created(since))
     return metric

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Collection, Iterable
+from copy import copy
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..status import StatusPage
 
 _VARY: Final = ("Vary", "Accept, Accept-Encoding")
+OPENMETRICS: Final = "application/openmetrics-text"
+"""The beginning of the content types of the OpenMetrics format."""
 _COMPRESSED: Final = ("Content-Encoding", "gzip")
 
 
@@ -58,8 +61,9 @@ class Renderer:
                 self._errors.report("scrape")
             return error_response(HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def _collect(self) -> list[Metric]:
-        return list(self._page.collect_from(self._page.take_snapshot()))
+    def _collect(self) -> tuple[list[Metric], bool]:
+        snapshot = self._page.take_snapshot()
+        return list(self._page.collect_from(snapshot)), snapshot.options.created_timestamps
 
     def _resource(self, key: RenderKey) -> Reply:
         status_page = self._status_page
@@ -74,26 +78,52 @@ class Renderer:
         return respond(HTTPStatus.OK, found.content_type, body, ("Vary", "Accept-Encoding"), *headers)
 
 
-class _Metrics(Collector):
-    """The metrics of one rendering, collected on first use, encoded once per format."""
+class _Families(Collector):
+    """Metric families in the form in which prometheus_client's encoders take them."""
 
-    def __init__(self, collect: Callable[[], list[Metric]]) -> None:
-        self._collect = collect
-        self._families: list[Metric] | None = None
-        self._texts: dict[str, bytes] = {}
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
 
     def collect(self) -> list[Metric]:
-        """Return the metric families."""
-        if self._families is None:
-            self._families = self._collect()
+        """Return the families."""
         return self._families
+
+    def without_created(self) -> _Families:
+        """Return the families without ``_created`` samples: only the OpenMetrics format says what they are."""
+        families = []
+        for family in self._families:
+            kept = copy(family)
+            kept.samples = [sample for sample in family.samples if sample.name != f"{family.name}_created"]
+            families.append(kept)
+        return _Families(families)
+
+
+class _Metrics:
+    """The metrics of one rendering, collected on first use, encoded once per format.
+
+    Args:
+        collect: returns the families, and whether they have ``_created`` samples.
+    """
+
+    def __init__(self, collect: Callable[[], tuple[list[Metric], bool]]) -> None:
+        self._collect = collect
+        self._collected: tuple[list[Metric], bool] | None = None
+        self._texts: dict[str, bytes] = {}
 
     def reply(self, key: RenderKey) -> Reply:
         """Return the metrics in the format of ``key``."""
         text = self._texts.get(key.content_type)
         if text is None:
-            text = self._texts[key.content_type] = ENCODERS[key.content_type](self)
+            text = self._texts[key.content_type] = self._encode(key.content_type)
         if key.gzip:
             compressed = gzip.compress(text, compresslevel=1, mtime=0)  # no time: it may be out of gzip's range
             return respond(HTTPStatus.OK, key.content_type, compressed, _VARY, _COMPRESSED)
         return respond(HTTPStatus.OK, key.content_type, text, _VARY)
+
+    def _encode(self, content_type: str) -> bytes:
+        if self._collected is None:
+            self._collected = self._collect()
+        families, have_created = _Families(self._collected[0]), self._collected[1]
+        if have_created and not content_type.startswith(OPENMETRICS):
+            families = families.without_created()
+        return ENCODERS[content_type](families)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -142,6 +143,7 @@ class ExitStats:
         """By the coarse reasons."""
         self.killed: dict[tuple[str, str, ExitReason], int] = Counter()
         """Requests in progress at an exit, by method, endpoint and reason."""
+        self._since: dict[tuple[str, ...], float] = dict.fromkeys(self.exits, 0.0)
         self.boots = Histogram(BOOT_BUCKETS)
         self.lifetimes = Histogram(LIFETIME_BUCKETS)
         self._notable: deque[ExitRecord] = deque(maxlen=MAX_NOTABLE)
@@ -165,6 +167,7 @@ class ExitStats:
             self.boots.copy(),
             self.lifetimes.copy(),
             self.latest,
+            dict(self._since),
         )
 
     def count(
@@ -178,11 +181,15 @@ class ExitStats:
             untracked: number of further requests in progress.
         """
         reason, detail = classify_exit(facts, self._oom)
+        now = time.time()
+        self._since.setdefault((reason, detail), now)
         self.exits[reason, detail] += 1
         self.restarts[_RESTART_REASONS.get(reason, "restart" if facts.orderly and facts.status == 0 else "error")] += 1
         self.lifetimes.observe(facts.lifetime)
         for method, path in requests:
-            self.killed[method, self._endpoint(path), reason] += 1
+            killed = method, self._endpoint(path), reason
+            self._since.setdefault(killed, now)
+            self.killed[killed] += 1
         if untracked:
             self.killed[OTHER, OTHER, reason] += untracked
         return reason, detail

@@ -11,12 +11,12 @@ from ..concurrency import ForkLock
 from ..errors import ErrorReporter
 from ..inherited_descriptors import close_inherited
 from ..model.exits import ExitReason
-from ..model.server_snapshot import ServerSnapshot
+from ..model.server_snapshot import PageOptions, ServerSnapshot
 from ..settings import Settings
 from ..shm.aggregate import EndpointCap
 from ..shm.allocator import SlotAllocator
 from ..shm.layout import EXIT_MARK, MAX_LABEL_BYTES, STACKS, STACKS_ARMED
-from ..shm.schema import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED, WEBSOCKETS
+from ..shm.schema import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNMATCHED, WEBSOCKETS, duration_buckets
 from ..shm.slot import Slot, SlotMaker
 from ..shm.stack_file import StackFile
 from .exits import WorkerExits
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
 EXIT_WAIT_SECONDS: Final = 0.0 if CHILD_EXIT_IN_SIGNAL_HANDLER else 0.5
 """Time that ``worker_exited`` waits for the fork lock. In a signal handler the interrupted code may hold it."""
+STARTUP_ONLY: Final = ("app_metrics", "multiproc_dir", "duration_buckets")
+"""Settings that a reload does not change."""
 CELLS_PER_ENDPOINT: Final = 1024
 DIRECTORY_BYTES_PER_ENDPOINT: Final = 4096
 SPARE: Final = 65536
@@ -48,9 +50,11 @@ class Master:
     def __init__(self, server: Any, settings: Settings, errors: ErrorReporter) -> None:
         self.pid = os.getpid()
         self._since = time.monotonic()
+        self._started = time.time()
         self.server = server
         self.fork_lock = ForkLock(self._in_child)
         self.settings = settings
+        self.buckets = duration_buckets(settings.duration_buckets)
         self._errors = errors
         self._reloads = 0
         self._slot_maker = SlotMaker()
@@ -80,6 +84,9 @@ class Master:
 
     def apply_settings(self, settings: Settings) -> None:
         """Apply the settings of a reload. The exporter follows in ``update_exporter``."""
+        for name in STARTUP_ONLY:
+            if getattr(settings, name) != getattr(self.settings, name):
+                self.server.log.warning("gunicorn_prom_hooks: setting %s is read at startup only: not changed", name)
         self.settings = settings
         self._cap.limit = settings.max_endpoints
         self._exits.exit_stats.limit_endpoints(settings.max_endpoints)
@@ -210,6 +217,7 @@ class Master:
         # Late, as in ``update_exporter``.
         from .snapshot import take_snapshot
 
+        settings = self.settings
         corrupt = self._workers.allocator.update(self.fork_lock.hold)
         with self.fork_lock.hold():
             self._reconcile()
@@ -221,7 +229,15 @@ class Master:
                 self._errors,
                 corrupt=corrupt,
                 since=self._since,
+                started=self._started,
                 reloads=self._reloads,
+                buckets=self.buckets,
+                options=PageOptions(
+                    settings.labels,
+                    settings.size_histograms,
+                    settings.created_timestamps,
+                    settings.worker_label == "slot",
+                ),
             )
 
     def become_worker(self, tracked: TrackedWorker) -> None:

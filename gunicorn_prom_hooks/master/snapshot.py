@@ -11,11 +11,12 @@ from .. import _version
 from .._gunicorn import GUNICORN_VERSION, dirty_arbiter_pid, worker_capacity
 from ..collectors.listeners import workers_listeners
 from ..errors import ErrorReporter
-from ..model.counts import InFlightRequest, WorkerCounts
-from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
-from ..shm.aggregate import EndpointCap
+from ..model.counts import DurationBuckets, InFlightRequest, WorkerCounts
+from ..model.server_snapshot import PageOptions, ServerSnapshot, WorkerSnapshot
+from ..shm.aggregate import EndpointCap, WorkerTotals
 from ..shm.index import CorruptIndex
 from ..shm.layout import LOOP_DUE
+from ..shm.schema import REQUESTS
 from .exits import WorkerExits
 from .workers import TrackedWorker, WorkerRegistry
 
@@ -29,7 +30,10 @@ def take_snapshot(
     *,
     corrupt: CorruptIndex | None,
     since: float,
+    started: float,
     reloads: int,
+    buckets: DurationBuckets,
+    options: PageOptions,
 ) -> ServerSnapshot:
     """Return a copy of the state of a server whose exits are all recorded. With the fork lock held.
 
@@ -41,7 +45,10 @@ def take_snapshot(
         errors: counts internal failures.
         corrupt: what ``SlotAllocator.update`` has returned.
         since: monotonic seconds at which this master began.
+        started: unix time in seconds at which it began.
         reloads: number of reloads.
+        buckets: in which durations are counted.
+        options: of the metrics page.
     """
     # In this order. A worker takes a request out of the in-flight table before it counts it. A reader that reads the
     # counts first may miss a request that ends in between, but never sees one that is finished and still in progress.
@@ -53,13 +60,14 @@ def take_snapshot(
     return ServerSnapshot(
         pid=os.getpid(),
         since=since,
+        started=started,
         now=time.time(),
         clock=time.monotonic(),
         workers=workers,
         departed=list(registry.departed.values()),
         read_totals=lambda: slots.totals(cap),
         read_counts=lambda: {
-            worker.worker_id: WorkerCounts(*slots.of_worker(number, baseline, cap), worker.in_flight, worker.untracked)
+            worker.worker_id: _worker_counts(worker, slots.of_worker(number, baseline, cap), buckets)
             for worker, (number, baseline) in zip(workers, baselines, strict=True)
         },
         exit_stats=exits.exit_stats.snapshot(),
@@ -77,7 +85,14 @@ def take_snapshot(
             "python": platform.python_version(),
             "worker_class": server.cfg.worker_class_str,
         },
+        buckets=buckets,
+        options=options,
     )
+
+
+def _worker_counts(worker: WorkerSnapshot, totals: WorkerTotals, buckets: DurationBuckets) -> WorkerCounts:
+    requests = totals.requests or [0.0] * REQUESTS.width(buckets.bounds)
+    return WorkerCounts(requests, totals.tally, worker.in_flight, worker.untracked)
 
 
 def _worker_snapshot(tracked: TrackedWorker, *, stopping: bool) -> WorkerSnapshot:

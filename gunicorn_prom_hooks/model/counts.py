@@ -38,6 +38,18 @@ class Untracked(NamedTuple):
         return max(0.0, self.number * clock - self.starts)
 
 
+class DurationBuckets(NamedTuple):
+    """Upper bounds of the buckets in which durations are counted, in seconds, ascending, without +Inf.
+
+    Attributes:
+        bounds: of the buckets that are counted: those of ``published`` and of the per-worker histogram.
+        published: of the histograms of requests; some of ``bounds``.
+    """
+
+    bounds: tuple[float, ...]
+    published: tuple[float, ...]
+
+
 Labels = tuple[str, ...]
 Rename = Callable[[int, Labels], Labels]
 """Returns the label values to show for a family's number and label values; the same for the same arguments."""
@@ -53,18 +65,32 @@ class Tally:
     def __init__(self, rename: Rename) -> None:
         self._rename = rename
         self._families: dict[int, dict[Labels, list[float]]] = {}
+        self._since: dict[tuple[int, Labels], float] = {}
 
     def series(self, family: int) -> dict[Labels, list[float]]:
         """Return the series of a family: label values to cells."""
         return self._families.get(family, {})
 
-    def add(self, family: int, labels: Labels, cells: Sequence[float]) -> None:
-        """Add the cells of a series. A series of zeros only is left out."""
+    def since(self, family: int, labels: Labels) -> float:
+        """Return the unix time in seconds at which a series began; 0.0: with the server, or not known."""
+        return self._since.get((family, labels), 0.0)
+
+    def add(self, family: int, labels: Labels, cells: Sequence[float], since: float = 0.0) -> None:
+        """Add the cells of a series. A series of zeros only is left out.
+
+        Args:
+            family: number of the family.
+            labels: label values, before they are renamed.
+            cells: of the series.
+            since: unix time in seconds at which it began; 0.0: with the server.
+        """
         if any(cells):
             shown = self._rename(family, labels)
             series = self._families.setdefault(family, {})
             known = series.get(shown)
             series[shown] = list(cells) if known is None else list(map(add, known, cells))
+            key = family, shown
+            self._since[key] = since if known is None else min(since, self._since[key])
 
 
 @dataclass(frozen=True)

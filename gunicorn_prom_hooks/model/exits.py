@@ -97,6 +97,8 @@ class ExitStatsSnapshot:
         boots: times from the fork to the loaded application.
         lifetimes: times from the fork to the exit.
         latest: the latest exits, the newest first.
+        since: unix times in seconds of the first exit and the first killed request, by the keys of ``exits`` and
+            ``killed``.
     """
 
     exits: Mapping[tuple[ExitReason, str], int]
@@ -105,3 +107,4 @@ class ExitStatsSnapshot:
     boots: Histogram
     lifetimes: Histogram
     latest: Sequence[ExitRecord]
+    since: Mapping[tuple[str, ...], float]

@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
-from .counts import InFlightRequest, Tally, Untracked, WorkerCounts
+from .counts import DurationBuckets, InFlightRequest, Tally, Untracked, WorkerCounts
 from .exits import ExitStatsSnapshot
 
 STATES: Final = ("booting", "running", "quit", "abort")
 """The states of a worker in their order; the last two are alternatives."""
+
+
+class PageOptions(NamedTuple):
+    """Settings of the metrics page.
+
+    Attributes:
+        labels: names and values of labels that are added to every series.
+        size_histograms: whether there are histograms of the sizes of bodies.
+        created_timestamps: whether counters and histograms have ``_created`` samples in the OpenMetrics format.
+        has_slot_labels: whether a worker's worker_id is that of its slot, and so of its predecessor in it.
+    """
+
+    labels: Mapping[str, str]
+    size_histograms: bool
+    created_timestamps: bool
+    has_slot_labels: bool
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,7 @@ class ServerSnapshot:
     Attributes:
         pid: of the master.
         since: monotonic seconds at which the master began.
+        started: unix time in seconds at which the master began.
         now: unix time in seconds.
         clock: monotonic seconds, the clock of ``InFlightRequest.start``.
         workers: the live workers, in the order of their slots.
@@ -102,10 +119,13 @@ class ServerSnapshot:
             ``reuse_port`` each is a ``WorkersListener``.
         dirty_arbiter_pid: process that runs gunicorn's dirty workers; 0 if there is none.
         build: the labels of gunicorn_build_info.
+        buckets: in which durations are counted.
+        options: of the metrics page.
     """
 
     pid: int
     since: float
+    started: float
     now: float
     clock: float
     workers: Sequence[WorkerSnapshot]
@@ -122,12 +142,22 @@ class ServerSnapshot:
     listeners: Sequence[Any]
     dirty_arbiter_pid: int
     build: Mapping[str, str]
+    buckets: DurationBuckets
+    options: PageOptions
 
     @property
     def capacity(self) -> float | None:
         """Requests that all live workers can process at a time; None if one of them has no limit."""
         limits = [worker.capacity for worker in self.workers if worker.capacity is not None]
         return sum(limits) if len(limits) == len(self.workers) else None
+
+    def created(self, since: float = 0.0) -> float | None:
+        """Return the value of a series' ``_created`` sample; None if the settings leave these out.
+
+        Args:
+            since: unix time in seconds at which the series began; 0.0: with the server.
+        """
+        return max(since, self.started) if self.options.created_timestamps else None
 
     @cached_property
     def totals(self) -> Tally:

@@ -38,7 +38,7 @@ class WorkerTotals(NamedTuple):
     """What one worker counted, without its predecessors in the slot.
 
     Attributes:
-        requests: the sum of its request rows, cell by cell.
+        requests: the sum of its request rows, cell by cell; empty if there is no row.
         tally: the families in ``PER_WORKER``.
     """
 
@@ -116,7 +116,8 @@ class SlotsCopy:
             raise self.error
         tally = Tally(rename)
         for family, labels, location, length in self._locations:
-            tally.add(family, labels, column_sums(location.read(self._cells, length), location.cells))
+            cells = column_sums(location.read(self._cells, length), location.cells)
+            tally.add(family, labels, cells, location.since)
         for slot in self._slots:
             slot.release_pages()
         return tally
@@ -134,9 +135,9 @@ class SlotsCopy:
         tally = Tally(rename)
         for family, cells in now.cells.items():
             rows = zip(*[_difference(cells, baseline.cells.get(family, ()))] * series[family].cells, strict=True)
-            for labels, row in zip(series[family].labels, rows, strict=True):
-                tally.add(family, labels, row)
-        return WorkerTotals(list(_difference(now.requests, baseline.requests)) or [0.0] * REQUESTS.cells, tally)
+            for labels, row, since in zip(series[family].labels, rows, series[family].since, strict=True):
+                tally.add(family, labels, row, since)
+        return WorkerTotals(list(_difference(now.requests, baseline.requests)), tally)
 
 
 def _difference(now: Sequence[float], before: Sequence[float]) -> Iterator[float]:

@@ -18,12 +18,16 @@ SHARED_LABELS: Final = 65536
 
 
 class Entry(NamedTuple):
-    """A directory entry: a series whose ``cells`` cells begin at ``first`` among the slot's cells."""
+    """A directory entry: a series whose ``cells`` cells begin at ``first`` among the slot's cells.
+
+    ``since`` is the unix time in seconds at which it was added; 0.0: as old as the slot.
+    """
 
     family: int
     labels: Labels
     first: int
     cells: int
+    since: float = 0.0
 
 
 class CorruptIndex(Exception):
@@ -42,8 +46,9 @@ def encode(entry: Entry) -> bytes:
         text = label.encode()
         body += LABEL.pack(len(text)) + text
     head = ENTRY.size + len(body), entry.cells, entry.first
-    crc = zlib.crc32(ENTRY.pack(*head, 0, entry.family, len(entry.labels)) + body)
-    return ENTRY.pack(*head, crc, entry.family, len(entry.labels)) + body
+    tail = entry.family, len(entry.labels), entry.since
+    crc = zlib.crc32(ENTRY.pack(*head, 0, *tail) + body)
+    return ENTRY.pack(*head, crc, *tail) + body
 
 
 def decode(directory: memoryview, start: int, end: int) -> Iterator[Entry]:
@@ -56,12 +61,15 @@ def decode(directory: memoryview, start: int, end: int) -> Iterator[Entry]:
     directory = directory[:end]
     while at < end:
         try:
-            length, cells, first, crc, family, labels = ENTRY.unpack_from(directory, at)
+            length, cells, first, crc, family, labels, since = ENTRY.unpack_from(directory, at)
             body = bytes(directory[at + ENTRY.size : at + length])
             fits = len(body) == length - ENTRY.size and at + length <= end
-            if not fits or zlib.crc32(body, zlib.crc32(ENTRY.pack(length, cells, first, 0, family, labels))) != crc:
+            if (
+                not fits
+                or zlib.crc32(body, zlib.crc32(ENTRY.pack(length, cells, first, 0, family, labels, since))) != crc
+            ):
                 raise CorruptIndex(f"bad entry at {at}")
-            entry = Entry(family, _labels(body, labels), first, cells)
+            entry = Entry(family, _labels(body, labels), first, cells, since)
         except (struct.error, UnicodeDecodeError) as error:
             raise CorruptIndex(f"bad entry at {at}: {error}") from error
         yield entry
@@ -103,14 +111,16 @@ class Series:
         cells: number of cells of each series.
         labels: label values of each series.
         offsets: of the first cell of each series, in bytes from the slot's first cell; ascending.
+        since: as of ``Entry``, of each series of a family in ``PER_WORKER``; else empty.
     """
 
-    __slots__ = ("cells", "labels", "offsets")
+    __slots__ = ("cells", "labels", "offsets", "since")
 
-    def __init__(self, cells: int, labels: list[Labels], offsets: array[int]) -> None:
+    def __init__(self, cells: int, labels: list[Labels], offsets: array[int], since: array[float]) -> None:
         self.cells = cells
         self.labels = labels
         self.offsets = offsets
+        self.since = since
 
     def read(self, slot: memoryview) -> array[float]:
         """Return the cells of all series, one after the other. ``slot`` is all cells of the slot, as bytes."""
@@ -119,19 +129,24 @@ class Series:
 
     def copy(self) -> Series:
         """Return a copy that does not change when the slot gets more series."""
-        return Series(self.cells, self.labels[:], self.offsets[:])
+        return Series(self.cells, self.labels[:], self.offsets[:], self.since[:])
 
 
 class SeriesLocation:
     """The cells of one series in all slots: numbers of slots, and offsets as in ``Series``.
 
     Memory matters: there may be hundreds of thousands of series in all slots together.
+
+    Args:
+        cells: number of cells of the series.
+        since: as of ``Entry``, of the oldest one.
     """
 
-    __slots__ = ("cells", "offsets", "slots")
+    __slots__ = ("cells", "offsets", "since", "slots")
 
-    def __init__(self, cells: int) -> None:
+    def __init__(self, cells: int, since: float) -> None:
         self.cells = cells
+        self.since = since
         self.slots = array("I")
         self.offsets = array("I")
 
@@ -160,11 +175,12 @@ class SeriesIndex:
 
     def add(self, slot: int, entries: Iterable[Entry]) -> None:
         """Add new entries of a slot."""
-        for family, labels, first, cells in entries:
+        for family, labels, first, cells, since in entries:
             if family not in self._left_out:
                 location = self._locations.get((family, labels))
                 if location is None:
-                    location = self._locations[family, labels] = SeriesLocation(cells)
+                    location = self._locations[family, labels] = SeriesLocation(cells, since)
+                location.since = min(location.since, since)
                 location.slots.append(slot)
                 location.offsets.append(8 * first)
 

@@ -44,9 +44,10 @@ between shows that a request was answered and not counted. The master counts it,
 
 **Directory.** Entries one after the other, never changed, never removed. An entry is a head (``ENTRY``: u16 length
 of the whole entry, u16 number of cells, u32 first cell, u32 CRC-32 of the whole entry with zero in this place,
-u8 family, u8 number of labels), then per label a u16 length and that many bytes of UTF-8. The cells of consecutive
-entries are consecutive. A writer first writes the entry, then moves ``DIRECTORY_BYTES`` past it, and only then
-touches its cells. So a partial entry is never read, and the next writer overwrites it.
+u8 family, u8 number of labels, f64 unix time in seconds at which the entry was added, 0.0 if it is as old as the slot),
+then per label a u16 length and that many bytes of UTF-8. The cells of consecutive entries are consecutive. A writer
+first writes the entry, then moves ``DIRECTORY_BYTES`` past it, and only then touches its cells. So a partial entry is
+never read, and the next writer overwrites it.
 
 Cells and directory outlive the worker. Its successor in the slot counts on in the same cells.
 """
@@ -107,7 +108,7 @@ EXPECTED_COUNT: Final = -2
 
 CELLS_AT: Final = INFLIGHT_AT + (INFLIGHT_ENTRIES + 1) * INFLIGHT_BYTES
 
-ENTRY: Final = struct.Struct("=HHIIBB")
+ENTRY: Final = struct.Struct("=HHIIBBd")
 LABEL: Final = struct.Struct("=H")
 MAX_LABEL_BYTES: Final = 256
 """A longer label value is cut at a character."""

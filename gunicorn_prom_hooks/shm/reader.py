@@ -26,6 +26,7 @@ from .layout import (
 from .schema import PATHS, PER_WORKER, REQUESTS
 from .slot import Slot, inflight_offset, inflight_start
 
+_PER_WORKER: Final = frozenset(family.number for family in PER_WORKER)
 _READS: Final = 100
 """Attempts to read the same state of the untracked requests twice in succession."""
 _PLAUSIBLE: Final = 1e9
@@ -79,12 +80,14 @@ class SlotReader:
         self._failures = 0
         self._parsed = end
         self._used = used
-        for family, labels, first, cells in new:
+        for family, labels, first, cells, since in new:
             series = self.series.get(family)
             if series is None:
-                series = self.series[family] = Series(cells, [], array("I"))
+                series = self.series[family] = Series(cells, [], array("I"), array("d"))
             series.labels.append(labels)
             series.offsets.append(8 * first)
+            if family in _PER_WORKER:
+                series.since.append(since)
         if self._index is not None:
             self._index.add(self._number, new)
         return new

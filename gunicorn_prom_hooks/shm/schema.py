@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ..model.counts import DurationBuckets
+from ..settings import DEFAULT_DURATION_BUCKETS
+
 OTHER: Final = "<other>"
 """Replaces the values of a label beyond the maximum number."""
 UNMATCHED: Final = "<unmatched>"
 """The endpoint of a request that no route matches, or that could not be parsed."""
 
-DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
-"""Upper bounds in seconds. They include those of the per-worker histogram."""
 WORKER_DURATION_BUCKETS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Upper bounds of the per-worker histogram in seconds. No setting changes them."""
 SIZE_BUCKETS: Final = (1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0)
 """Upper bounds in bytes of a request or response body."""
 UNKNOWN_SIZE: Final = len(SIZE_BUCKETS) + 1
@@ -34,23 +36,30 @@ class Family:
     Attributes:
         number: stands for the family in a slot's directory; never reused.
         labels: names of its labels.
-        cells: cells of one series.
+        cells: cells of one series, without those of ``has_durations``.
+        has_durations: after these cells, a series has one cell for each duration bucket, not cumulative, the last +Inf.
     """
 
     number: int
     labels: tuple[str, ...]
     cells: int = 1
+    has_durations: bool = False
+
+    def width(self, bounds: Sequence[float]) -> int:
+        """Return the number of cells of one series, with these bounds of duration buckets."""
+        return self.cells + (len(bounds) + 1 if self.has_durations else 0)
 
 
-BUCKETS: Final = len(DURATION_BUCKETS) + 1
 DURATION_SUM: Final = 0
 REQUEST_SIZE_SUM: Final = 1
 RESPONSE_SIZE_SUM: Final = 2
 FIRST_BUCKET: Final = 3
-COUNTS: Final = slice(FIRST_BUCKET, FIRST_BUCKET + BUCKETS)
+COUNTS: Final = slice(FIRST_BUCKET, None)
 
-REQUESTS: Final = Family(1, ("method", "endpoint", "status", "request_size", "response_size"), FIRST_BUCKET + BUCKETS)
-"""Cells: sum of seconds, of bytes in, of bytes out, then a count per duration bucket, not cumulative, the last +Inf.
+REQUESTS: Final = Family(
+    1, ("method", "endpoint", "status", "request_size", "response_size"), FIRST_BUCKET, has_durations=True
+)
+"""Cells: sum of seconds, of bytes in, of bytes out, then a count per duration bucket.
 
 The sums and the first bucket are adjacent: most requests write to one cache line.
 """
@@ -63,8 +72,8 @@ MAX_PATHS: Final = 512
 PATHS: Final = Family(7, ("method", "path"))
 """Method and path of requests, for references in the in-flight table. The cell gives each pair a number."""
 LOG_MESSAGES: Final = Family(8, ("level",))
-QUEUE: Final = Family(9, (), 1 + BUCKETS)
-"""Cells: sum of seconds, then a count per duration bucket, as in ``REQUESTS``."""
+QUEUE: Final = Family(9, (), 1, has_durations=True)
+"""Cells: sum of seconds, then a count per duration bucket."""
 WEBSOCKETS: Final = Family(10, ("endpoint",), 2)
 """Cells: opened, closed."""
 LAG_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -76,6 +85,14 @@ LOOP_LAG: Final = Family(11, (), 1 + len(LAG_BUCKETS) + 1)
 PER_WORKER: Final = (FAILED, ERROR_HANDLING, WEBSOCKETS, LOOP_LAG)
 """Families that are also exposed per worker. Of ``REQUESTS`` the sum over all rows is."""
 LEVELS: Final = ("critical", "error", "warning", "info", "debug")
+
+
+def duration_buckets(published: Sequence[float]) -> DurationBuckets:
+    """Return the duration buckets of a server whose histograms of requests are to have these bounds."""
+    return DurationBuckets(tuple(sorted({*published, *WORKER_DURATION_BUCKETS})), tuple(published))
+
+
+DEFAULT_BUCKETS: Final = duration_buckets(DEFAULT_DURATION_BUCKETS)
 
 
 def size_label(size_class: int) -> str:

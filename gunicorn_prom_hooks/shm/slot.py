@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import mmap
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import repeat
 from operator import floordiv
+from time import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..model.counts import Labels
@@ -156,15 +157,22 @@ class SlotWriter:
         reserve: bytes of the directory, and number of cells, that only ``add(essential=True)`` may use.
         known: all series of the slot by family number, if its entries have been parsed already.
         first: the entries that are written into an empty slot.
+        now: returns the ``since`` of new entries.
 
     Raises:
         CorruptIndex: something else has written into the slot.
     """
 
     def __init__(
-        self, slot: Slot, reserve: int = 0, known: Mapping[int, Series] | None = None, first: Content | None = None
+        self,
+        slot: Slot,
+        reserve: int = 0,
+        known: Mapping[int, Series] | None = None,
+        first: Content | None = None,
+        now: Callable[[], float] = time,
     ) -> None:
         self.slot = slot
+        self._now = now
         self._reserve = reserve
         self.written = checked_size(slot.directory, slot.header[DIRECTORY_BYTES])
         """Bytes of the directory that are written."""
@@ -208,7 +216,7 @@ class SlotWriter:
         if found is not None:
             return found
         first = self._next_cell
-        data = encode(Entry(family, labels, first, count))
+        data = encode(Entry(family, labels, first, count, self._now()))
         reserve = 0 if essential else self._reserve
         if self.written + len(data) + reserve > len(self.slot.directory):
             raise SlotFull("directory")

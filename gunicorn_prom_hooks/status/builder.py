@@ -53,7 +53,9 @@ class StatusBuilder:
             load=_part(lambda: sections.load(snapshot)),
             traffic=_part(lambda: sections.traffic(_known(requests), _known(failures), before, period)),
             workers=_part(lambda: sections.workers(snapshot, processes, before, period)),
-            endpoints=_part(lambda: sections.endpoints(_known(requests), _known(failures), before, period)),
+            endpoints=_part(
+                lambda: sections.endpoints(_known(requests), _known(failures), before, period, snapshot.buckets.bounds)
+            ),
             exits=_part(lambda: sections.exits(snapshot)),
         )
 

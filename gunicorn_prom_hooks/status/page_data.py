@@ -165,10 +165,18 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """The busiest endpoints, and the number of those that are not shown."""
+    """The busiest endpoints.
+
+    Attributes:
+        more: number of those that are not shown.
+        lowest_bucket_seconds: bound of the lowest duration bucket; below it nothing is known but that.
+        highest_bucket_seconds: bound of the highest one, below +Inf; likewise above it.
+    """
 
     rows: Sequence[Endpoint]
     more: int
+    lowest_bucket_seconds: float
+    highest_bucket_seconds: float
 
 
 @dataclass(frozen=True)

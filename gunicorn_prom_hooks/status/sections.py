@@ -13,7 +13,6 @@ from ..collectors.requests import EndpointRequests, Key, read_in_progress
 from ..collectors.workers import answered, blocked_seconds, count_phases, failed, phase_of, uptime_seconds
 from ..model.counts import InFlightRequest
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
-from ..shm.schema import DURATION_BUCKETS
 from . import page_data
 from .history import TotalsSample
 
@@ -140,9 +139,13 @@ def _cpu_percent(seconds: float | None, before: float | None, uptime: float, per
 
 
 def endpoints(
-    requests: Requests, failures: Failures, before: TotalsSample, period: page_data.Rates
+    requests: Requests,
+    failures: Failures,
+    before: TotalsSample,
+    period: page_data.Rates,
+    bounds: Sequence[float],
 ) -> page_data.Endpoints:
-    """Return the ``MAX_ENDPOINTS`` busiest endpoints."""
+    """Return the ``MAX_ENDPOINTS`` busiest endpoints; ``bounds`` are those of the duration buckets."""
     totals = {key: found.number for key, found in requests.items()}
 
     def recent(key: Key) -> tuple[float, float]:
@@ -157,18 +160,18 @@ def endpoints(
             requests=int(totals[key]),
             failed=int(failures.get(key, 0.0)),
             per_second=_rate(totals[key], before.endpoints.get(key, 0.0), period.seconds),
-            p50_seconds=_latency(0.5, requests[key].durations),
-            p90_seconds=_latency(0.9, requests[key].durations),
-            p99_seconds=_latency(0.99, requests[key].durations),
+            p50_seconds=_latency(0.5, bounds, requests[key].durations),
+            p90_seconds=_latency(0.9, bounds, requests[key].durations),
+            p99_seconds=_latency(0.99, bounds, requests[key].durations),
         )
         for key in sorted(busiest, key=lambda key: (-totals[key], key))
         if totals[key]
     ]
-    return page_data.Endpoints(rows, max(0, len(totals) - MAX_ENDPOINTS))
+    return page_data.Endpoints(rows, max(0, len(totals) - MAX_ENDPOINTS), bounds[0], bounds[-1])
 
 
-def _latency(q: float, counts: Sequence[float]) -> float:
-    return round(quantile(q, DURATION_BUCKETS, counts), 6)
+def _latency(q: float, bounds: Sequence[float], counts: Sequence[float]) -> float:
+    return round(quantile(q, bounds, counts), 6)
 
 
 def exits(snapshot: ServerSnapshot) -> list[page_data.Exit]:

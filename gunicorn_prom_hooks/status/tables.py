@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from ..model.exits import ExitReason
-from ..shm.schema import DURATION_BUCKETS, LAG_PERIOD_SECONDS
+from ..shm.schema import LAG_PERIOD_SECONDS
 from . import page_data
 from .formatting import count, duration, latency, machine_moment, memory, moment, out_of, percent, rate
 from .html import Element, Node, tag
-
-_MOST: Final = DURATION_BUCKETS[-1]
 
 
 def listeners(rows: Sequence[page_data.Listener]) -> Node:
@@ -88,7 +85,7 @@ def endpoints(found: page_data.Endpoints) -> Node:
             _number(count(row.requests)),
             _number(rate(row.per_second)),
             _number(count(row.failed), "fail" if row.failed else None),
-            *(_number(_latency(seconds)) for seconds in (row.p50_seconds, row.p90_seconds, row.p99_seconds)),
+            *(_number(_latency(seconds, found)) for seconds in (row.p50_seconds, row.p90_seconds, row.p99_seconds)),
             data_key=f"{row.method} {row.endpoint}",
         )
         for row in found.rows
@@ -166,8 +163,11 @@ def _requests(found: page_data.Requests) -> Iterable[Node]:
     return [tag("ul", *rows, more)]
 
 
-def _latency(seconds: float) -> str:
-    return f"> {latency(_MOST)}" if seconds >= _MOST else latency(seconds)
+def _latency(seconds: float, found: page_data.Endpoints) -> str:
+    if seconds >= found.highest_bucket_seconds:
+        return f"> {latency(found.highest_bucket_seconds)}"
+    lowest = found.lowest_bucket_seconds
+    return f"< {latency(lowest)}" if seconds < lowest else latency(seconds)
 
 
 def _lateness(age: float | None, timeout: float) -> str | None:

@@ -13,7 +13,7 @@ from .recording.headers import environ_key
 from .recording.labels import Resolve
 from .recording.recorder import Recorder, first_content
 from .recording.requests import Requests
-from .recording.sync_hooks import Hooks, one_at_a_time
+from .recording.sync_hooks import Hooks, one_at_a_time, without_excluded
 from .recording.threaded_hooks import one_per_thread
 
 if TYPE_CHECKING:
@@ -28,9 +28,14 @@ MODULES: Final[tuple[tuple[tuple[WorkerClass, ...], tuple[str, ...]], ...]] = (
 """Modules of this package that only some classes need. The others are not to import asyncio, for one, because of us."""
 
 
-def prepare(worker_class: type) -> None:
-    """Import what ``record`` needs for this class. Called in the master before a fork, so that no worker has to."""
-    first_content()
+def prepare(worker_class: type, bounds: tuple[float, ...]) -> None:
+    """Make what ``record`` needs for this class. Called in the master before a fork, so that no worker has to.
+
+    Args:
+        worker_class: of the next workers.
+        bounds: of their duration buckets.
+    """
+    first_content(bounds)
     for classes, modules in MODULES:
         if is_a(worker_class, *classes):
             for name in modules:
@@ -66,12 +71,15 @@ def record(
         uvicorn.record(worker, recorder, errors, lambda: _asgi_requests(recorder, find_resolve(), errors, name))
         return None
     resolve = find_resolve()
+    hooks = None
     if is_a(cls, SYNC):
-        return one_at_a_time(recorder, resolve, errors, key)
-    if is_a(cls, GTHREAD):
-        return _with_http2(worker, one_per_thread(recorder, resolve, errors, key), errors)
-    if is_a(cls, GREENLETS) and getattr(worker, "server_class", None) is None:
-        return _with_http2(worker, many_at_a_time(recorder, resolve, errors, key), errors)
+        hooks = one_at_a_time(recorder, resolve, errors, key)
+    elif is_a(cls, GTHREAD):
+        hooks = _with_http2(worker, one_per_thread(recorder, resolve, errors, key), errors)
+    elif is_a(cls, GREENLETS) and getattr(worker, "server_class", None) is None:
+        hooks = _with_http2(worker, many_at_a_time(recorder, resolve, errors, key), errors)
+    if hooks is not None:
+        return without_excluded(hooks, recorder.is_excluded, errors)
     if is_a(cls, GREENLETS):
         from .wsgi import application
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from .._gunicorn import handled_signal
 from ..errors import ErrorReporter
+from ..paths import path_filter
 from ..settings import Settings
 from ..shm.layout import (
     ABORT_AT,
@@ -48,9 +49,14 @@ class WorkerRuntime:
     Args:
         worker: gunicorn's worker object.
         reader: of the slot that is leased to it, as the master has left it.
+        settings: the user's.
+        bounds: of the duration buckets.
+        errors: where failures are reported.
     """
 
-    def __init__(self, worker: Any, reader: SlotReader, settings: Settings, errors: ErrorReporter) -> None:
+    def __init__(
+        self, worker: Any, reader: SlotReader, settings: Settings, bounds: tuple[float, ...], errors: ErrorReporter
+    ) -> None:
         self.pid = os.getpid()
         self.is_ready = False
         self._cause = CAUSE_UNKNOWN
@@ -59,7 +65,14 @@ class WorkerRuntime:
         self._header[PID] = self.pid
         self._settings = settings
         self._errors = errors
-        self._recorder = Recorder(reader.slot, settings.max_endpoints, reader.all_series)
+        self._recorder = Recorder(
+            reader.slot,
+            settings.max_endpoints,
+            reader.all_series,
+            bounds,
+            size_histograms=settings.size_histograms,
+            is_excluded=path_filter(settings.exclude),
+        )
         self._loop_timer = LoopTimer(self._recorder, errors)
         errors.publish = self._publish
 

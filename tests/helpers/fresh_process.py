@@ -29,7 +29,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> ErrorReporter:
     for name in (
         "_latest",
         "_composition",
-        "_missing_logged",
+        "_missing_hooks",
         "_master",
         "_worker",
         "_prepared",

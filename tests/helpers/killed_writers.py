@@ -75,7 +75,7 @@ def check(allocator: SlotAllocator, lease: Lease, before: list[float]) -> list[f
     for labels, cells in found.series(REQUESTS.number).items():
         assert labels[0] == "GET"
         assert all(count == int(count) for count in cells[COUNTS])
-    assert min(own(allocator, lease).requests) >= 0.0
+    assert min(own(allocator, lease).requests, default=0.0) >= 0.0
     for request in lease.reader.in_flight():
         assert request.start > 0.0
         assert request.method == "GET"

@@ -20,11 +20,18 @@ from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.master.exits import WorkerExits
 from gunicorn_prom_hooks.master.snapshot import take_snapshot
 from gunicorn_prom_hooks.master.workers import WorkerRegistry
-from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
+from gunicorn_prom_hooks.model.server_snapshot import PageOptions, ServerSnapshot
 from gunicorn_prom_hooks.shm.aggregate import EndpointCap
 from gunicorn_prom_hooks.shm.allocator import Lease, SlotAllocator
 from gunicorn_prom_hooks.shm.layout import BOOTING_AT, RUNNING_AT
-from gunicorn_prom_hooks.shm.schema import DURATION_SUM, FIRST_BUCKET, OTHER, REQUEST_SIZE_SUM, RESPONSE_SIZE_SUM
+from gunicorn_prom_hooks.shm.schema import (
+    DEFAULT_BUCKETS,
+    DURATION_SUM,
+    FIRST_BUCKET,
+    OTHER,
+    REQUEST_SIZE_SUM,
+    RESPONSE_SIZE_SUM,
+)
 from gunicorn_prom_hooks.shm.slot import inflight_start, write_out
 from gunicorn_prom_hooks.shm.stack_file import StackFile
 from gunicorn_prom_hooks.worker.recording.recorder import Recorder
@@ -40,6 +47,8 @@ class SimulatedServer:
         clock: monotonic seconds.
         now: unix seconds.
         since: monotonic seconds at which the master began.
+        started: unix seconds at which it began.
+        options: of the metrics page.
     """
 
     def __init__(self) -> None:
@@ -47,6 +56,8 @@ class SimulatedServer:
         self.clock = 100.0
         self.now = 60.0
         self.since = 80.0
+        self.started = 40.0
+        self.options = PageOptions({}, size_histograms=True, created_timestamps=False, has_slot_labels=False)
         self.departed: list[tuple[str, str, float]] = []
         self.errors: Mapping[str, int] = {}
         self.listeners: list[Any] = []
@@ -102,7 +113,10 @@ class SimulatedServer:
             errors,
             corrupt=corrupt,
             since=self.since,
+            started=self.started,
             reloads=5,
+            buckets=DEFAULT_BUCKETS,
+            options=self.options,
         )
         return dataclasses.replace(
             seen,

@@ -32,6 +32,9 @@ MOMENTS = {
     "master/snapshot.py": "the moment of a snapshot",
     "master/workers.py": "the moments at which workers were forked and exited",
     "worker/worker.py": "the moments at which a worker entered its states",
+    "shm/slot.py": "the moment at which a series began",
+    "master/master.py": "the moment at which the master began",
+    "master/exit_reason.py": "the moment of the first exit of a kind",
     "worker/recording/labels.py": "the age of a request header with a time",
     "app_metrics/reading/values_file.py": "the time of a file",
 }
@@ -71,7 +74,7 @@ def test_jumps_of_the_wall_clock_change_no_duration_and_no_order(seed: int, monk
         server.WORKERS[worker.pid] = worker
         tracked = master.tracked_worker(worker)
         assert tracked is not None
-        side = WorkerRuntime(worker, tracked.lease.reader, Settings(port=0), ErrorReporter())
+        side = WorkerRuntime(worker, tracked.lease.reader, Settings(port=0), master.buckets.bounds, ErrorReporter())
         worker.tmp.notify()
         side.ready()
         page = MetricsPage(master.take_snapshot, ErrorReporter())

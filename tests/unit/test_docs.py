@@ -13,6 +13,7 @@ from gunicorn_prom_hooks.exporter import bound_sockets, connection, event_loop, 
 from gunicorn_prom_hooks.master import exit_reason
 from gunicorn_prom_hooks.model.exits import ExitReason
 from gunicorn_prom_hooks.paths import MAX_LENGTH, MAX_SEGMENTS
+from gunicorn_prom_hooks.settings import checks
 from gunicorn_prom_hooks.shm import layout, schema
 from gunicorn_prom_hooks.status import history, sections
 from gunicorn_prom_hooks.worker.asgi.request_recorder import INCOMPLETE
@@ -31,6 +32,11 @@ DEFAULTS = {
     "token": "none",
     "basic_auth": "none",
     "app_metrics": "on",
+    "duration_buckets": "0.001 to 60",
+    "size_histograms": "on",
+    "exclude": "none",
+    "labels": "none",
+    "created_timestamps": "off",
     "status_page": "on",
     "worker_label": "`age`",
 }
@@ -48,7 +54,7 @@ def test_settings() -> None:
         r"^\| `(\w+)` \| (?:`(\w+)`)? ?\| ([^|]*) \|", (TOP / "docs" / "settings.md").read_text(), re.MULTILINE
     )
     expected = []
-    for name, (variable, _) in settings._CHECKS.items():
+    for name, (variable, _) in checks.CHECKS.items():
         default = DEFAULTS.get(name, str(getattr(settings.Settings(), name)))
         expected.append((name, variable, default))
     assert sorted(rows) == sorted(expected)
@@ -61,7 +67,7 @@ def test_settings() -> None:
 @pytest.mark.parametrize(
     ("metric", "bounds"),
     [
-        ("gunicorn_request_duration_seconds", schema.DURATION_BUCKETS),
+        ("gunicorn_request_duration_seconds", settings.DEFAULT_DURATION_BUCKETS),
         ("gunicorn_worker_request_duration_seconds", schema.WORKER_DURATION_BUCKETS),
         ("gunicorn_worker_boot_seconds", exit_reason.BOOT_BUCKETS),
         ("gunicorn_worker_lifetime_seconds", exit_reason.LIFETIME_BUCKETS),
@@ -124,7 +130,7 @@ def test_label_values() -> None:
         ("docs/status.md", "20 worker exits that are unexpected or interrupted a request", exit_reason.MAX_NOTABLE, 20),
         ("docs/status.md", "5 expected exits", exit_reason.MAX_ROUTINE, 5),
         ("docs/status.md", "10 requests of each", exit_reason.MAX_REQUESTS, 10),
-        ("docs/status.md", "60, the last of the buckets", schema.DURATION_BUCKETS[-1], 60.0),
+        ("docs/status.md", "60, the last of the buckets", settings.DEFAULT_DURATION_BUCKETS[-1], 60.0),
     ],
 )
 def test_limits(name: str, words: str, actual: object, expected: object) -> None:

@@ -134,8 +134,9 @@ def test_unknown_setting_is_reported_with_the_known_ones() -> None:
         load({"prot": 9091}, {})
     assert str(caught.value) == (
         "gunicorn_prom_hooks: no setting 'prot'; allowed are "
-        "address, app_metrics, basic_auth, certfile, client_cafile, endpoint, keyfile, max_endpoints, multiproc_dir, "
-        "port, queue_header, status_page, token, worker_label"
+        "address, app_metrics, basic_auth, certfile, client_cafile, created_timestamps, duration_buckets, endpoint, "
+        "exclude, keyfile, labels, max_endpoints, multiproc_dir, port, queue_header, size_histograms, status_page, "
+        "token, worker_label"
     )
 
 

@@ -51,6 +51,9 @@ class Websockets:
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application with a websocket."""
         begun = self._requests.begin(scope, monotonic())
+        if begun is None:
+            await self._app(scope, receive, send)
+            return
         cell: int | None = None
         status = 0
         client, listening = getattr(receive, "__self__", None), Listening(receive)

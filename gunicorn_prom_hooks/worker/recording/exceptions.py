@@ -239,9 +239,12 @@ def watch_error_handling(worker: Any, recorder: Recorder, errors: ErrorReporter)
     handle_error = getattr(worker, "handle_error", None)
     if handle_error is None:
         return
+    is_excluded = recorder.is_excluded
 
     def counted(req: Any, client: Any, addr: Any, exc: BaseException) -> Any:
         try:
+            if is_excluded is not None and req is not None and is_excluded(req.path) and not is_clients_fault(exc):
+                return handle_error(req, client, addr, exc)
             with recorder.lock:
                 known = recorder.failing.pop(id(req), None)
                 method, endpoint = known or (method_label(getattr(req, "method", None)), UNMATCHED)

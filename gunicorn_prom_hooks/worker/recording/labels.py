@@ -11,7 +11,7 @@ from typing import Any, Final
 from ...errors import ErrorReporter
 from ...paths import normalize_path
 from ...settings import Endpoint
-from ...shm.schema import DURATION_BUCKETS, FAILED, OTHER, REQUEST_SIZE_SUM, UNMATCHED
+from ...shm.schema import FAILED, OTHER, REQUEST_SIZE_SUM, UNMATCHED
 from ..frameworks import FRAMEWORKS, Framework
 from ..frameworks.annotations import noted
 from .exceptions import CLIENT_GONE
@@ -169,6 +169,7 @@ class Naming:
         """Count the time in queue of a request that took ``duration`` seconds, by the proxy's header."""
         seconds = queue_seconds(stamp, time() - duration)
         if seconds is not None:
-            words, queue = self._recorder.slot.words, self._recorder.queue
+            recorder = self._recorder
+            words, queue = recorder.slot.words, recorder.queue
             words[queue] += seconds
-            words[queue + 1 + bisect_left(DURATION_BUCKETS, seconds)] += 1.0
+            words[queue + 1 + bisect_left(recorder.bounds, seconds)] += 1.0

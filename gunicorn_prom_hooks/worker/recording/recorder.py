@@ -5,7 +5,7 @@ No method here locks. With more than one thread the callers hold ``lock`` around
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from ...concurrency import new_reentrant_lock
 from ...shm.index import Series, clean_label
 from ...shm.layout import CELLS_AT
 from ...shm.schema import (
+    DEFAULT_BUCKETS,
     DURATION_SUM,
     ERROR_HANDLING,
     EXPORTER_ERRORS,
@@ -29,6 +30,7 @@ from ...shm.schema import (
     QUEUE,
     REQUESTS,
     RESPONSE_SIZE_SUM,
+    UNKNOWN_SIZE,
     UNMATCHED,
     WEBSOCKETS,
     Family,
@@ -83,17 +85,32 @@ class Recorder:
         slot: leased to this worker.
         max_endpoints: how many endpoints this slot may know.
         known: as of ``SlotWriter``.
+        bounds: of the duration buckets.
+        size_histograms: whether the sizes of bodies are recorded.
+        is_excluded: tells whether requests for a path are not recorded; None if all are.
 
     Raises:
-        CorruptDirectory: something else has written into the slot.
+        CorruptIndex: something else has written into the slot.
     """
 
-    def __init__(self, slot: Slot, max_endpoints: int, known: Mapping[int, Series] | None = None) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        max_endpoints: int,
+        known: Mapping[int, Series] | None = None,
+        bounds: tuple[float, ...] = DEFAULT_BUCKETS.bounds,
+        *,
+        size_histograms: bool = True,
+        is_excluded: Callable[[str], bool] | None = None,
+    ) -> None:
         self.slot = slot
+        self.bounds = bounds
+        self.is_excluded = is_excluded
+        self._size_histograms = size_histograms
         self.lock: Any = new_reentrant_lock()
         self.failing: dict[int, tuple[str, str]] = {}
         """Method and endpoint of a request whose exception is on its way to gunicorn, by id of the request."""
-        first = first_content()
+        first = first_content(bounds)
         self._writer = writer = SlotWriter(slot, RESERVE, known, first)
         self._rows: dict[int, Row] = {}
         self._caps = {"endpoint": max_endpoints, "error_type": MAX_ERROR_TYPES}
@@ -107,7 +124,7 @@ class Recorder:
                         values.update(labels[position] for labels in writer.series.get(family.number, ()))
         self._paths = writer.series.setdefault(PATHS.number, {})
         if not writer.begins_with(first):
-            add_essential(writer)
+            add_essential(writer, bounds)
         self._messages = writer.series[LOG_MESSAGES.number]
         self.queue = CELLS_AT // 8 + writer.series[QUEUE.number][()]
         """Where the cells of ``QUEUE`` start, among the doubles of the slot."""
@@ -116,6 +133,8 @@ class Recorder:
 
     def row(self, method: str, endpoint: str, status: int, request_size: int, response_size: int) -> Row:
         """Return the row of requests with these labels; sizes are classes."""
+        if not self._size_histograms:
+            request_size = response_size = UNKNOWN_SIZE
         # An application may answer with a member of an enumeration: a number with a text of its own.
         labels = method, endpoint, str(int(status)), size_label(request_size), size_label(response_size)
         at = CELLS_AT // 8 + self._cells(REQUESTS, labels)
@@ -176,37 +195,38 @@ class Recorder:
         return OTHER
 
     def _cells(self, family: Family, labels: tuple[str, ...]) -> int:
+        cells = family.width(self.bounds)
         try:
-            return self._writer.add(family.number, labels, family.cells)
+            return self._writer.add(family.number, labels, cells)
         except SlotFull:
             self.count(OVERFLOWED, "series")
         named = zip(family.labels, labels, strict=True)
         folded = tuple(OTHER if name == "endpoint" else value for name, value in named)
         try:
-            return self._writer.add(family.number, folded, family.cells, essential=True)
+            return self._writer.add(family.number, folded, cells, essential=True)
         except SlotFull:
-            return self._writer.add(family.number, (OTHER,) * len(labels), family.cells, essential=True)
+            return self._writer.add(family.number, (OTHER,) * len(labels), cells, essential=True)
 
 
-def add_essential(writer: SlotWriter) -> None:
+def add_essential(writer: SlotWriter, bounds: Sequence[float]) -> None:
     """Add the series that every slot has, so that what finds no room is counted under ``<other>``."""
     for family in CAPPED:
-        writer.add(family.number, (OTHER,) * len(family.labels), family.cells, essential=True)
+        writer.add(family.number, (OTHER,) * len(family.labels), family.width(bounds), essential=True)
     for label in ("endpoint", "error_type", "series"):
         writer.add(OVERFLOWED.number, (label,), 1, essential=True)
     for level in LEVELS:
         writer.add(LOG_MESSAGES.number, (level,), 1, essential=True)
-    writer.add(QUEUE.number, (), QUEUE.cells, essential=True)
+    writer.add(QUEUE.number, (), QUEUE.width(bounds), essential=True)
 
 
 @cache
-def first_content() -> Content:
+def first_content(bounds: tuple[float, ...]) -> Content:
     """Return what a slot begins with: the series that every slot has.
 
     First called in the master: so no worker runs the code that makes them, whose memory it would have to copy.
     """
-    writer = SlotWriter(Slot(RESERVE, RESERVE))
-    add_essential(writer)
+    writer = SlotWriter(Slot(RESERVE, RESERVE), now=float)
+    add_essential(writer, bounds)
     return writer.content()
 
 

@@ -72,19 +72,23 @@ class Requests:
         self.cache = Cache(recorder)
         self.naming = Naming(recorder, self.cache)
         self.in_flight = InFlightTable(recorder.slot)
-        self.store = make_store(recorder.slot)
+        self.store = make_store(recorder.slot, recorder.bounds)
+        self._is_excluded = recorder.is_excluded
         self._where = where
         self._handles_errors = handles_errors
 
     def start(self, method: str, path: str, started: float) -> StartedRequest | None:
         """Record the start of a request, in seconds of the monotonic clock.
 
-        Return None if that failed. The request is then not to be finished.
+        Return None if that failed, or if the setting ``exclude`` names its path. The request is then not to be
+        finished.
         """
         try:
             try:
                 rows, known = self.cache.paths[path][method]
             except KeyError:
+                if self._is_excluded is not None and self._is_excluded(path):
+                    return None
                 rows, known = NO_ROWS, 0.0
             at = self.in_flight.add(method, path, known, started)
             # Without rows the request takes no fast path: those free an entry of the table, and this one has none.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ...shm.layout import EXPECTED_COUNT
-from ...shm.schema import DURATION_BUCKETS, FIRST_BUCKET, RESPONSE_SIZE_SUM, SIZE_BUCKETS
+from ...shm.schema import FIRST_BUCKET, RESPONSE_SIZE_SUM, SIZE_BUCKETS
 from ...shm.slot import Slot
 from .recorder import METHODS, Recorder, Row
 
-FAST: Final = DURATION_BUCKETS[0]
-"""Seconds. Most requests take no longer."""
 SMALL: Final = SIZE_BUCKETS[0]
 """Bytes. Most responses are no larger."""
 Store = Callable[[Row, int, float, int], None]
@@ -78,12 +76,16 @@ def kind_of(status: int, request_size: int, response_size: int) -> int:
     return status + 10**10 * request_size + 10**11 * response_size + (FAILURE if status >= 500 else 0)
 
 
-def make_store(slot: Slot) -> Store:
+def make_store(slot: Slot, bounds: Sequence[float]) -> Store:
     """Return the function that stores a finished request, for all kinds of workers.
 
     A closure: its variables are the quickest to reach. No other code stores requests.
+
+    Args:
+        slot: the memory.
+        bounds: of the duration buckets.
     """
-    words = slot.words
+    words, fast = slot.words, bounds[0]
 
     def store(row: Row, at: int, duration: float, sent: int) -> None:
         first = row.at
@@ -92,13 +94,13 @@ def make_store(slot: Slot) -> Store:
         words[first] = row.seconds = row.seconds + duration
         # The order of these three stores is part of the layout: from the second one on the request is answered, no
         # longer in progress, and sure to be counted, by the master if the worker is killed before the third.
-        if duration <= FAST:
+        if duration <= fast:
             row.fast = count = row.fast + 1.0
             words[at + EXPECTED_COUNT] = count
             words[at] = row.done
             words[first + FIRST_BUCKET] = count
             return
-        cell = first + FIRST_BUCKET + bisect_left(DURATION_BUCKETS, duration)
+        cell = first + FIRST_BUCKET + bisect_left(bounds, duration)
         count = words[cell] + 1.0
         words[at + EXPECTED_COUNT] = count
         words[at] = -float(cell)

@@ -81,7 +81,7 @@ def request_hooks(
     at = inflight_start(number)
     naming = Naming(recorder, cache)
     queued = naming.queued
-    store = make_store(slot)
+    store = make_store(slot, recorder.bounds)
     slow_path = make_slow_path(recorder, naming)
     started = 0.0
     rows = NO_ROWS
@@ -131,6 +131,33 @@ def request_hooks(
         except Exception:  # noqa: BLE001 - the next request must be served
             words[at] = 0.0
             errors.report("post_request")
+
+    return pre_request, post_request
+
+
+def without_excluded(hooks: Hooks, is_excluded: Callable[[str], bool] | None, errors: ErrorReporter) -> Hooks:
+    """Return hooks that leave out the requests for some paths: the same ones if ``is_excluded`` is None."""
+    if is_excluded is None:
+        return hooks
+    record_start, record_end = hooks
+
+    def pre_request(worker: Any, req: Any) -> None:
+        try:
+            excluded = is_excluded(req.path)
+        except Exception:  # noqa: BLE001 - the request must be served
+            errors.report("pre_request")
+            return
+        if not excluded:
+            record_start(worker, req)
+
+    def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        try:
+            excluded = is_excluded(req.path)
+        except Exception:  # noqa: BLE001 - the next request must be served
+            errors.report("post_request")
+            return
+        if not excluded:
+            record_end(worker, req, environ, resp)
 
     return pre_request, post_request
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.collectors.histogram import coarser, cumulative, quantile
-from gunicorn_prom_hooks.shm.schema import BUCKETS, DURATION_BUCKETS, WORKER_DURATION_BUCKETS
+from gunicorn_prom_hooks.shm.schema import DEFAULT_BUCKETS, WORKER_DURATION_BUCKETS
 
-BOUNDS = (1.0, 2.0, 4.0)
+BOUNDS = DEFAULT_BUCKETS.bounds
 
 
 def test_cumulative_adds_up_the_buckets() -> None:
@@ -20,11 +20,11 @@ def test_cumulative_adds_up_the_buckets() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 1000), min_size=BUCKETS, max_size=BUCKETS))
+@given(st.lists(st.integers(0, 1000), min_size=len(BOUNDS) + 1, max_size=len(BOUNDS) + 1))
 def test_coarser_buckets_are_some_of_the_finer_ones(counts: list[float]) -> None:
     """The per-worker histogram has the published bounds, each with the number that the finer one has there."""
-    fine = dict(cumulative(DURATION_BUCKETS, counts))
-    coarse = coarser(DURATION_BUCKETS, counts, WORKER_DURATION_BUCKETS)
+    fine = dict(cumulative(BOUNDS, counts))
+    coarse = coarser(BOUNDS, counts, WORKER_DURATION_BUCKETS)
     assert [name for name, _ in coarse] == ["0.1", "0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "60.0", "+Inf"]
     assert all(fine[name] == count for name, count in coarse)
     assert coarse[-1][1] == sum(counts)
@@ -49,4 +49,4 @@ def test_coarser_buckets_are_some_of_the_finer_ones(counts: list[float]) -> None
 )
 def test_quantile_is_that_of_histogram_quantile(q: float, counts: tuple[float, ...], expected: float) -> None:
     """Interpolated in the bucket, from 0 in the first; the last bound beyond it."""
-    assert quantile(q, BOUNDS, counts) == pytest.approx(expected)
+    assert quantile(q, (1.0, 2.0, 4.0), counts) == pytest.approx(expected)

@@ -14,8 +14,8 @@ def test_totals_durations_and_sizes_agree_for_every_endpoint() -> None:
     server = SimulatedServer()
     for age in (1, 2):
         lease, recorder = server.add_worker(age)
-        request(lease, recorder, bucket=1, seconds=0.01, labels=("GET", "/x", 200), sizes=(0, 2))
-        request(lease, recorder, bucket=2, seconds=0.02, labels=("GET", "/x", 404), sizes=(8, 7))
+        request(lease, recorder, bucket=3, seconds=0.01, labels=("GET", "/x", 200), sizes=(0, 2))
+        request(lease, recorder, bucket=4, seconds=0.02, labels=("GET", "/x", 404), sizes=(8, 7))
     found = samples(requests.collect(server.snapshot()))
     where = {"method": "GET", "endpoint": "/x"}
     assert one(found, "gunicorn_requests_total", status=200, **where) == 2.0

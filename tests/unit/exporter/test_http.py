@@ -7,6 +7,7 @@ import gzip
 from collections.abc import Callable, Iterator
 from email.parser import BytesParser
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,7 +38,8 @@ class Counted(MetricsPage):
     """A page with one counter of its own."""
 
     def __init__(self, errors: ErrorReporter) -> None:
-        super().__init__(lambda: None, errors)  # type: ignore[arg-type,return-value]
+        snapshot: Any = SimpleNamespace(options=SimpleNamespace(created_timestamps=False))
+        super().__init__(lambda: snapshot, errors)
         self.looks = 0
 
     def collect_from(self, view: object) -> Iterator[Metric]:

@@ -144,6 +144,7 @@ BOUNDS = {
     "master._exits.exit_stats.exits": ENDS,
     "master._exits.exit_stats.restarts": 3,
     "master._exits.exit_stats.killed": LABELS * len(ExitReason),
+    "master._exits.exit_stats._since": ENDS + LABELS * len(ExitReason),
     "master._exits.exit_stats._notable": MAX_NOTABLE,
     "master._exits.exit_stats._routine": MAX_ROUTINE,
     "master._exits.exit_stats._notable[].requests": MAX_REQUESTS,
@@ -193,7 +194,7 @@ def test_every_container_is_bounded(simulation: Simulation) -> None:
     unnamed = {where: size for where, size in after.items() if where not in BOUNDS and size > 64}
     assert unnamed == {}
     # Reasons, signals, codes and methods come up as chance has it; nothing else is new after so many generations.
-    by_chance = ("master._exits.exit_stats.exits", "master._exits.exit_stats.killed")
+    by_chance = tuple(f"master._exits.exit_stats.{name}" for name in ("exits", "killed", "_since"))
     grown = {where: (before.get(where, 0), size) for where, size in after.items() if size > before.get(where, 0)}
     assert {where: sizes for where, sizes in grown.items() if where not in by_chance} == {}
 
@@ -208,7 +209,9 @@ def test_paths_of_killed_requests_are_not_kept(simulation: Simulation) -> None:
     assert sum(killed.values()) == 100_000
     assert len(killed) <= ENDPOINTS + 1
     sizes = {where: size for where, size in simulation.sizes().items() if where.startswith("master._exits.")}
-    assert max(sizes.values()) <= max(ENDPOINTS + 1, len(simulation.master._exits.exit_stats.exits))
+    exits = len(simulation.master._exits.exit_stats.exits)
+    assert sizes.pop("master._exits.exit_stats._since") == exits + len(killed)
+    assert max(sizes.values()) <= max(ENDPOINTS + 1, exits)
 
 
 def test_raised_max_endpoints_applies_to_later_killed_requests() -> None:

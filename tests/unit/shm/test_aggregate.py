@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gunicorn_prom_hooks.model.counts import Tally
 from gunicorn_prom_hooks.shm.aggregate import EndpointCap, column_sums
 from gunicorn_prom_hooks.shm.allocator import SlotAllocator
-from gunicorn_prom_hooks.shm.schema import FAILED, REQUESTS, WEBSOCKETS, Family
+from gunicorn_prom_hooks.shm.schema import DEFAULT_BUCKETS, FAILED, REQUESTS, WEBSOCKETS, Family
 from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter
 from tests.helpers.recording import own, same, tally, totals
 
@@ -64,7 +64,7 @@ def test_worker_totals_are_relative_to_the_baseline() -> None:
     writer, slot = SlotWriter(first.slot), first.slot
 
     def count(family: Family, labels: tuple[str, ...], *cells: float) -> None:
-        at = writer.add(family.number, labels, family.cells)
+        at = writer.add(family.number, labels, family.width(DEFAULT_BUCKETS.bounds))
         for cell, value in enumerate(cells):
             slot.cells[at + cell] += value
 
@@ -79,23 +79,23 @@ def test_worker_totals_are_relative_to_the_baseline() -> None:
     count(REQUESTS, ("GET", "/b", "200", "0", "0"), 0.125, 0.0, 0.0, 0.0, 1.0)
     found = own(allocator, second)
     assert found.tally.series(WEBSOCKETS.number) == {("/a",): [2.0, 1.0], ("/b",): [1.0, 0.0]}
-    assert found.requests == [0.625, 0.0, 1.0, 1.0, 1.0, *[0.0] * (REQUESTS.cells - 5)]
+    assert found.requests == [0.625, 0.0, 1.0, 1.0, 1.0, *[0.0] * (REQUESTS.width(DEFAULT_BUCKETS.bounds) - 5)]
     assert totals(allocator).series(WEBSOCKETS.number) == {("/a",): [7.0, 5.0], ("/b",): [1.0, 0.0]}
 
 
-def test_worker_without_requests_has_zeros() -> None:
-    """The request cells are zero, in a new slot and in one that a predecessor has counted in."""
+def test_worker_without_requests_has_no_counts() -> None:
+    """There are no request cells in a new slot, and zeros in one that a predecessor has counted in."""
     allocator = SlotAllocator(lambda: Slot(500, 8000))
-    nothing = [0.0] * REQUESTS.cells
+    width = REQUESTS.width(DEFAULT_BUCKETS.bounds)
     first = allocator.lease(1, 0.0)
-    assert own(allocator, first) == (nothing, ANY)
+    assert own(allocator, first) == ([], ANY)
     slot = first.slot
-    slot.cells[SlotWriter(slot).add(REQUESTS.number, ("GET", "/", "200", "0", "0"), REQUESTS.cells) + 3] = 4.0
+    slot.cells[SlotWriter(slot).add(REQUESTS.number, ("GET", "/", "200", "0", "0"), width) + 3] = 4.0
     slot.cells[SlotWriter(slot).add(FAILED.number, ("GET", "/", "500"), 1)] = 4.0
     allocator.release(first)
     second = allocator.lease(2, 0.0)
     found = own(allocator, second)
-    assert found.requests == nothing
+    assert found.requests == [0.0] * width
     assert found.tally.series(FAILED.number) == {}
 
 

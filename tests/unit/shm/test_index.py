@@ -17,7 +17,15 @@ from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter
 any_text = st.text(alphabet=st.characters(exclude_categories=()), max_size=300)
 labels = st.lists(any_text, max_size=5).map(lambda values: tuple(map(clean_label, values)))
 entries = st.lists(
-    st.builds(Entry, st.integers(0, 255), labels, st.integers(0, 2**32 - 1), st.integers(0, 2**16 - 1)), max_size=8
+    st.builds(
+        Entry,
+        st.integers(0, 255),
+        labels,
+        st.integers(0, 2**32 - 1),
+        st.integers(0, 2**16 - 1),
+        st.floats(allow_nan=False),
+    ),
+    max_size=8,
 )
 
 

@@ -27,8 +27,8 @@ def directory(memory: bytes) -> list[tuple[int, tuple[str, ...], int, int]]:
     at = start = 33_536 + 8 * int(header(memory, "CELLS"))
     found = []
     while at < start + int(header(memory, "DIRECTORY_BYTES")):
-        length, count, first, _, family, labels = struct.unpack_from("=HHIIBB", memory, at)
-        place, values = at + 14, []
+        length, count, first, _, family, labels, _ = struct.unpack_from("=HHIIBBd", memory, at)
+        place, values = at + 22, []
         for _ in range(labels):
             (size,) = struct.unpack_from("=H", memory, place)
             values.append(memory[place + 2 : place + 2 + size].decode())

@@ -39,12 +39,12 @@ def test_next_writer_continues_in_the_same_cells() -> None:
 def test_unpublished_entry_is_overwritten() -> None:
     """What a killed writer wrote without moving the length is not read, and the next entry overwrites it."""
     slot = Slot(100, 1000)
-    writer = SlotWriter(slot)
+    writer = SlotWriter(slot, now=lambda: 7.0)
     writer.add(1, ("published",), 1)
     length = slot.header[DIRECTORY_BYTES]
     writer.add(1, ("killed",), 1)
     slot.header[DIRECTORY_BYTES] = length
-    assert SlotReader(slot).update() == [Entry(1, ("published",), 0, 1)]
+    assert SlotReader(slot).update() == [Entry(1, ("published",), 0, 1, 7.0)]
     assert SlotWriter(slot).add(1, ("successor",), 1) == 1
     assert [entry.labels for entry in SlotReader(slot).update()] == [("published",), ("successor",)]
 
@@ -52,13 +52,13 @@ def test_unpublished_entry_is_overwritten() -> None:
 def test_reader_parses_only_new_entries() -> None:
     """What has been parsed may even be destroyed."""
     slot = Slot(100, 1000)
-    writer, reader = SlotWriter(slot), SlotReader(slot)
+    writer, reader = SlotWriter(slot, now=lambda: 7.0), SlotReader(slot)
     writer.add(1, ("a",), 2)
-    assert reader.update() == [Entry(1, ("a",), 0, 2)]
+    assert reader.update() == [Entry(1, ("a",), 0, 2, 7.0)]
     assert reader.update() == []
     slot.directory[: int(slot.header[DIRECTORY_BYTES])] = b"\xff" * int(slot.header[DIRECTORY_BYTES])
     writer.add(2, ("b",), 1)
-    assert reader.update() == [Entry(2, ("b",), 2, 1)]
+    assert reader.update() == [Entry(2, ("b",), 2, 1, 7.0)]
     assert {number: (found.cells, found.labels, [*found.offsets]) for number, found in reader.series.items()} == {
         1: (2, [("a",)], [0]),
         2: (1, [("b",)], [16]),
@@ -151,13 +151,13 @@ def test_full_slot_raises_and_stays_intact(cells: int, directory: int, what: str
 
 def test_slot_can_be_filled_completely() -> None:
     """A series that fits exactly is added."""
-    slot = Slot(2, 2 * (14 + 2 + 1))
+    slot = Slot(2, 2 * (22 + 2 + 1))
     writer = SlotWriter(slot)
     assert [writer.add(1, ("a",), 1), writer.add(1, ("b",), 1)] == [0, 1]
     assert len(SlotReader(slot).update()) == 2
 
 
-@pytest.mark.parametrize(("cells", "directory"), [(12, 1000), (1000, 10 + 2 * 17)])
+@pytest.mark.parametrize(("cells", "directory"), [(12, 1000), (1000, 10 + 2 * 25)])
 def test_reserve_is_for_essential_series(cells: int, directory: int) -> None:
     """The last cells and bytes are used only for series that are added as essential."""
     writer = SlotWriter(Slot(cells, directory), reserve=10)

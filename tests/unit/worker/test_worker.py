@@ -22,6 +22,7 @@ from gunicorn_prom_hooks.shm.layout import (
     QUIT_AT,
 )
 from gunicorn_prom_hooks.shm.reader import SlotReader
+from gunicorn_prom_hooks.shm.schema import DEFAULT_BUCKETS
 from gunicorn_prom_hooks.worker.worker import WorkerRuntime
 from tests.helpers.recording import new_slot
 
@@ -42,7 +43,7 @@ def handle_changed(side: WorkerRuntime, sig: int) -> None:
 def leave(worker: Any, sig: int | None = None) -> list[float]:
     """Has the worker leave after this signal, 0 being a changed file; the cells with its word."""
     slot = new_slot()
-    side = WorkerRuntime(worker, SlotReader(slot), Settings(), ErrorReporter())
+    side = WorkerRuntime(worker, SlotReader(slot), Settings(), DEFAULT_BUCKETS.bounds, ErrorReporter())
     if sig is not None:
         (handle_quit if sig else handle_changed)(side, sig)
     side.leaving()

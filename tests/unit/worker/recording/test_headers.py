@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.shm.schema import DURATION_BUCKETS, QUEUE
+from gunicorn_prom_hooks.shm.schema import DEFAULT_BUCKETS, QUEUE
 from gunicorn_prom_hooks.worker.recording import event_loop_hooks, labels, sync_hooks
 from gunicorn_prom_hooks.worker.recording.event_loop_hooks import many_at_a_time
 from gunicorn_prom_hooks.worker.recording.headers import PLAUSIBLE_SECONDS, environ_key, queue_seconds
@@ -148,7 +148,7 @@ def queue(recorded: Recorded) -> tuple[float, list[float]] | None:
 
 def buckets(**counts: float) -> list[float]:
     """Counts by bucket, given as le_0_5=2.0 or more=1.0; no others."""
-    bounds = [f"le_{bound:g}".replace(".", "_") for bound in DURATION_BUCKETS] + ["more"]
+    bounds = [f"le_{bound:g}".replace(".", "_") for bound in DEFAULT_BUCKETS.bounds] + ["more"]
     assert counts.keys() <= set(bounds)
     return [counts.get(bound, 0.0) for bound in bounds]
 
@@ -171,7 +171,7 @@ def test_the_wait_is_recorded(make: Any, clock: Clock) -> None:
     assert queue(recorded) == (0.375, buckets(le_0_5=1.0))
     for wait in (0.375, 0.5, 90.0, -3.0):
         serve(hooks, clock, f"X-Request-Start: {(clock.now - wait) * 1000.0:.0f}", took=20.0)
-    assert queue(recorded) == (91.25, buckets(le_0_005=1.0, le_0_5=3.0, more=1.0))
+    assert queue(recorded) == (91.25, buckets(le_0_001=1.0, le_0_5=3.0, more=1.0))
     assert recorded.requests() == {("GET", "/x", "200"): 5.0}
     assert recorded.errors.counts == {}
 

@@ -94,7 +94,7 @@ def test_error_types_are_bounded() -> None:
         assert bench.counts(OVERFLOWED)["error_type",] >= 5.0
 
 
-@pytest.mark.parametrize(("cells", "directory"), [(RESERVE + 200, 10**6), (10**6, RESERVE + 440)])
+@pytest.mark.parametrize(("cells", "directory"), [(RESERVE + 200, 10**6), (10**6, RESERVE + 600)])
 def test_a_full_slot_loses_nothing_of_the_total(cells: int, directory: int) -> None:
     """Where a slot has no room for a series, its requests count under the endpoint <other>, and that is counted."""
     with Bench(slot=Slot(cells, directory)) as bench:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from gunicorn_prom_hooks.shm.schema import (
-    BUCKETS,
     COUNTS,
-    DURATION_BUCKETS,
+    DEFAULT_BUCKETS,
     DURATION_SUM,
     ERROR_HANDLING,
     FAILED,
@@ -168,7 +167,7 @@ def test_requests_of_all_sizes_to_one_endpoint_are_kept_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "bucket"), [(0.0, 0), (0.005, 0), (0.0051, 1), (0.01, 1), (0.3, 7), (60.0, 15), (60.1, 16), (9e9, 16)]
+    ("seconds", "bucket"), [(0.0, 0), (0.001, 0), (0.0011, 1), (0.0025, 1), (0.3, 9), (60.0, 17), (60.1, 18), (9e9, 18)]
 )
 @pytest.mark.parametrize("make", KINDS)
 def test_durations(make: MakeHooks, seconds: float, bucket: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,9 +178,10 @@ def test_durations(make: MakeHooks, seconds: float, bucket: int, monkeypatch: py
     with Bench(make=make) as bench:
         bench.get(b"/x", answers())
         ((_, cells),) = bench.series(REQUESTS).items()
-        assert cells[COUNTS] == [float(n == bucket) for n in range(BUCKETS)]
+        bounds = DEFAULT_BUCKETS.bounds
+        assert cells[COUNTS] == [float(n == bucket) for n in range(len(bounds) + 1)]
         assert cells[DURATION_SUM] == seconds
-        assert bucket == len(DURATION_BUCKETS) or seconds <= DURATION_BUCKETS[bucket]
+        assert bucket == len(bounds) or seconds <= bounds[bucket]
 
 
 @pytest.mark.parametrize("make", KINDS)

@@ -1,23 +1,44 @@
-"""The settings: keyword over environment over default, checked before the server starts."""
+"""The checks of the settings' values, and their environment variables."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, cast
+from itertools import pairwise
+from math import inf
+from typing import Any, Final, cast
 
 Endpoint = Callable[[Mapping[str, Any]], "str | None"]
 """The user's ``endpoint``: from WSGI environ or ASGI scope, after the request, to a label value; None: the default."""
 
 MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable in which prometheus_client looks for the directory."""
-_OLD_MULTIPROC_DIR = "prometheus_multiproc_dir"
-"""The deprecated name, which prometheus_client still reads."""
-_KUBERNETES_PREFIX = "tcp://"
-"""The beginning of what Kubernetes sets PROMETHEUS_METRICS_PORT to, for a Service named prometheus-metrics."""
+MAX_DURATION_BUCKETS: Final = 50
+MAX_LABELS: Final = 20
+MAX_PATTERNS: Final = 100
+LABEL_NAMES: Final = frozenset(
+    (
+        *(
+            "collector",
+            "detail",
+            "endpoint",
+            "error_type",
+            "family",
+            "implementation",
+            "job",
+            "instance",
+            "label",
+            "le",
+        ),
+        *("level", "listener", "major", "method", "minor", "mode", "patchlevel", "pid", "quantile", "reason", "slot"),
+        *("state", "status", "timestamp", "version", "where", "worker_class", "worker_id", "gunicorn", "python", "app"),
+    )
+)
+"""Names of labels that series of this package have, or Prometheus adds."""
+_MAX_TEXT: Final = 256
+"""Characters of a label value and of a pattern."""
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
 
 
@@ -26,81 +47,6 @@ class InvalidSetting(SystemExit):
 
     A ``SystemExit``, because gunicorn prints a traceback for any other exception in a config file.
     """
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings, checked and ready for use.
-
-    Attributes:
-        port: TCP port of the exporter, 1 to 65535; 0: no exporter.
-        address: IP address to bind, or a host name, of which every address is bound.
-        endpoint: the user's callable, or None.
-        max_endpoints: maximum number of values of the label ``endpoint``, 1 to 10,000; further ones become ``<other>``.
-            Each adds 4 KB and 0.3 ms of CPU to a scrape for each of its methods. So 10,000 with three methods are
-            123 MB and 10 s, Prometheus' default ``scrape_timeout``.
-        worker_label: ``age``: worker_id is ``worker_<age>_<timestamp>``; ``slot``: ``worker_<slot>``.
-        queue_header: request header with the time at which a proxy forwarded the request; empty: none is read.
-        app_metrics: whether the application's own metrics are exposed. Read at the start, not at a reload.
-        multiproc_dir: directory for these; empty: a private one; None: the one that the environment names. Read at the
-            start, not at a reload.
-        status_page: whether the exporter serves a status page.
-        certfile: PEM file with the certificate chain of the exporter; empty: plain HTTP.
-        keyfile: PEM file with its private key; empty: it is in ``certfile``.
-        client_cafile: PEM file with the authorities whose client certificates are accepted; empty: none is required.
-        token: bearer token that a client must send; empty: none.
-        basic_auth: ``user:password`` that a client may send instead; empty: none.
-    """
-
-    port: int = 9091
-    address: str = "127.0.0.1"
-    endpoint: Endpoint | None = None
-    max_endpoints: int = 200
-    worker_label: str = "age"
-    queue_header: str = "X-Request-Start"
-    app_metrics: bool = True
-    multiproc_dir: str | None = None
-    status_page: bool = True
-    certfile: str = ""
-    keyfile: str = ""
-    client_cafile: str = ""
-    token: str = field(default="", repr=False)
-    basic_auth: str = field(default="", repr=False)
-
-
-def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings from ``install``'s keywords and the environment.
-
-    Raises:
-        InvalidSetting: a setting is unknown or its value is not allowed.
-    """
-    if MULTIPROC_DIR not in environ:
-        environ = {**environ, MULTIPROC_DIR: named_directory(environ)}
-    known = {field.name for field in fields(Settings)}
-    for name in given:
-        if name not in known:
-            raise InvalidSetting(f"gunicorn_prom_hooks: no setting {name!r}; allowed are {', '.join(sorted(known))}")
-    values = {}
-    for name, (variable, check) in _CHECKS.items():
-        if name in given:
-            values[name] = check(f"setting {name}", given[name])
-        elif environ.get(variable) and not environ[variable].startswith(_KUBERNETES_PREFIX):
-            values[name] = check(f"setting {name} (environment variable {variable})", environ[variable])
-    for name in ("keyfile", "client_cafile"):
-        if values.get(name) and not values.get("certfile"):
-            raise InvalidSetting(f"gunicorn_prom_hooks: setting {name} requires certfile")
-    return Settings(**values)
-
-
-def named_directory(environ: Mapping[str, str] = os.environ) -> str:
-    """Return the directory that prometheus_client finds in this environment; empty if there is none."""
-    return environ.get(MULTIPROC_DIR) or environ.get(_OLD_MULTIPROC_DIR, "")
-
-
-def announce_directory(path: str) -> None:
-    """Set the directory for prometheus_client, in this process and those that it forks."""
-    if os.environ.get(MULTIPROC_DIR) != path:
-        os.environ[MULTIPROC_DIR] = path
 
 
 def _refuse(what: str, value: object, allowed: str) -> InvalidSetting:
@@ -160,6 +106,62 @@ def _switch(what: str, value: Any) -> bool:
     return switch
 
 
+def _items(value: Any) -> Sequence[Any] | None:
+    """Return the items of a list, or of a text in which commas separate them; None for anything else."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return list(value) if isinstance(value, (list, tuple, set, frozenset)) else None
+
+
+def _duration_buckets(what: str, value: Any) -> tuple[float, ...]:
+    try:
+        found = list(map(float, _items(value) or ()))
+    except (TypeError, ValueError):
+        found = []
+    bounds = found[:-1] if found and found[-1] == inf else found
+    ascending = all(low < high for low, high in pairwise((0.0, *bounds, inf)))
+    if not ascending or not 1 <= len(bounds) <= MAX_DURATION_BUCKETS:
+        raise _refuse(
+            what, value, f"1 to {MAX_DURATION_BUCKETS} ascending numbers of seconds above 0, such as 0.1,0.5,2"
+        )
+    return tuple(bounds)
+
+
+def _exclude(what: str, value: Any) -> tuple[str, ...]:
+    patterns = _items(() if value is None else value)
+    if patterns is None or len(patterns) > MAX_PATTERNS or not all(map(_is_pattern, patterns)):
+        raise _refuse(what, value, f"at most {MAX_PATTERNS} paths that begin with / or *, such as /healthz,/static/*")
+    return tuple(patterns)
+
+
+def _is_pattern(pattern: Any) -> bool:
+    return isinstance(pattern, str) and pattern[:1] in ("/", "*") and len(pattern) <= _MAX_TEXT
+
+
+def _labels(what: str, value: Any) -> Mapping[str, str]:
+    pairs = _items(() if value is None else list(value.items()) if isinstance(value, Mapping) else value)
+    found = {}
+    for pair in pairs or ():
+        name, text = pair.partition("=")[::2] if isinstance(pair, str) else pair
+        if not (isinstance(name, str) and isinstance(text, str) and _is_label(name.strip(), text.strip())):
+            pairs = None
+            break
+        found[name.strip()] = text.strip()
+    if pairs is None or len(found) > MAX_LABELS:
+        raise _refuse(
+            what,
+            value,
+            f"at most {MAX_LABELS} names and values, such as env=prod,zone=a; a name must be a valid label "
+            "that no metric of this package has",
+        )
+    return found
+
+
+def _is_label(name: str, value: str) -> bool:
+    is_name = re.fullmatch(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", name) and name not in LABEL_NAMES
+    return bool(is_name) and 0 < len(value) <= _MAX_TEXT and value.isprintable()
+
+
 def _directory(what: str, value: Any) -> str:
     if value is None:
         return ""
@@ -194,7 +196,7 @@ def _secret(pattern: str, allowed: str) -> Callable[[str, Any], str]:
     return check
 
 
-_CHECKS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
+CHECKS: Final[Mapping[str, tuple[str, Callable[[str, Any], Any]]]] = {
     "port": ("PROMETHEUS_METRICS_PORT", _whole(0, 65535, "a port from 1 to 65535, or 0 for no HTTP server")),
     "address": ("PROMETHEUS_BIND_ADDRESS", _address),
     "endpoint": ("", _endpoint),
@@ -203,6 +205,11 @@ _CHECKS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "queue_header": ("GUNICORN_PROM_QUEUE_HEADER", _queue_header),
     "app_metrics": ("GUNICORN_PROM_APP_METRICS", _switch),
     "multiproc_dir": (MULTIPROC_DIR, _directory),
+    "duration_buckets": ("GUNICORN_PROM_DURATION_BUCKETS", _duration_buckets),
+    "size_histograms": ("GUNICORN_PROM_SIZE_HISTOGRAMS", _switch),
+    "exclude": ("GUNICORN_PROM_EXCLUDE", _exclude),
+    "labels": ("GUNICORN_PROM_LABELS", _labels),
+    "created_timestamps": ("GUNICORN_PROM_CREATED_TIMESTAMPS", _switch),
     "status_page": ("GUNICORN_PROM_STATUS_PAGE", _switch),
     "certfile": ("PROMETHEUS_METRICS_CERTFILE", _file),
     "keyfile": ("PROMETHEUS_METRICS_KEYFILE", _file),
