@@ -120,7 +120,7 @@ def test_exactly_one_of_20_concurrent_masters_enters_the_directory(start: Start,
         assert sorted(outcomes) == sorted([f"in -{winner}", *[expected] * 19])
 
 
-def test_master_that_cannot_get_the_entry_lock_in_time_raises_and_leaves_no_lock(
+def test_master_that_waits_in_vain_for_the_entry_lock_raises_without_a_lock(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the time to wait a master goes away with an error, without a lock of its own; later it comes in."""

@@ -114,7 +114,7 @@ def test_lost_file_without_room_is_written_when_there_is_room(tmp_path: Path, mo
     assert whole(tmp_path) == {"counter_s0.db", "histogram_s0.db"}
 
 
-def test_files_lost_before_a_fork_are_written_by_the_parent_and_not_by_the_child(tmp_path: Path) -> None:
+def test_files_lost_before_a_fork_are_written_by_the_parent_only(tmp_path: Path) -> None:
     """The child has none to make anew; its parent makes its own, before it ends at the latest."""
     app = App(tmp_path)
     orders = counter()
