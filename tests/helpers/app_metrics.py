@@ -24,7 +24,7 @@ MODES = sorted(Gauge._MULTIPROC_MODES)
 
 
 def rows(families: Iterable[Metric]) -> Multiset[Row]:
-    """All that the families say."""
+    """Return all names, types, labels and values of the families."""
     return Multiset(
         (
             clean(family.name),
@@ -40,7 +40,7 @@ def rows(families: Iterable[Metric]) -> Multiset[Row]:
 
 
 def theirs(folder: Path) -> Multiset[Row]:
-    """What prometheus_client reads in this directory."""
+    """Return the rows that prometheus_client reads in this directory."""
     collector: Any = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
     return rows(collector.collect())
 
@@ -59,16 +59,16 @@ class Reader:
         self.bad[name] = reason
 
     def collect(self) -> list[Metric]:
-        """The families."""
+        """Return the families."""
         self.bad.clear()
         return self.files.collect()
 
     def rows(self) -> Multiset[Row]:
-        """All that they say."""
+        """Return the rows of all families."""
         return rows(self.collect())
 
     def values(self) -> dict[str, float]:
-        """Values of samples without labels, by name."""
+        """Return the values of samples without labels, by name."""
         return {sample.name: sample.value for family in self.collect() for sample in family.samples}
 
 
@@ -89,7 +89,7 @@ class Process:
     def record(
         self, kind: str, name: str, labels: Mapping[str, str], amount: float, documentation: str = "Help."
     ) -> None:
-        """Changes a counter, summary, histogram, or a gauge if the kind is a gauge's mode."""
+        """Change a counter, summary or histogram, or a gauge if ``kind`` is a mode of gauges."""
         with self._multiprocess():
             key = kind, name, tuple(labels), documentation
             if key not in self._metrics:
@@ -103,7 +103,7 @@ class Process:
                 metric.observe(amount)
 
     def close(self) -> None:
-        """Ends the process; its files stay."""
+        """Close all files of the process. The files stay."""
         self._value_class.close_all_files()
 
 
@@ -119,13 +119,13 @@ def _make(kind: str, name: str, labels: tuple[str, ...], documentation: str) -> 
 
 
 def key_of(name: str, labels: Mapping[str, str] | None = None, family: str | None = None) -> str:
-    """The key of a sample."""
+    """Return the key of a sample."""
     labels = labels or {}
     return mmap_key(family or name, name, list(labels), list(labels.values()), "Help.")
 
 
 def write(path: Path, entries: Mapping[str, float | tuple[float, float]]) -> None:
-    """Adds these entries to a file, or changes them there."""
+    """Write these entries to a file."""
     file: Any = MmapedDict(str(path))  # type: ignore[no-untyped-call]
     for key, value in entries.items():
         file.write_value(key, *(value if isinstance(value, tuple) else (value, 0.0)))
@@ -133,7 +133,7 @@ def write(path: Path, entries: Mapping[str, float | tuple[float, float]]) -> Non
 
 
 def content(tmp: Path, entries: Mapping[str, float]) -> bytes:
-    """A file with these entries, as bytes, up to what is used of it."""
+    """Return the used part of a file with these entries, as bytes."""
     path = tmp / "content"
     write(path, entries)
     data = path.read_bytes()

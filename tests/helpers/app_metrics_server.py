@@ -11,12 +11,12 @@ APP = (APPLICATIONS / "shop.py").read_text()
 
 
 def directory(server: Server) -> Path:
-    """Where the application's metrics are, as a worker has its files open."""
+    """Return the directory of the application's metrics, as a worker reports it."""
     return Path(server.get("/directory").text)
 
 
 def when(server: Server, name: str, value: float, **labels: str) -> Samples:
-    """The first page on which this metric has this value."""
+    """Return the first page on which this metric has this value."""
 
     def probe() -> Samples:
         samples = server.scrape()
@@ -27,7 +27,7 @@ def when(server: Server, name: str, value: float, **labels: str) -> Samples:
 
 
 def own_page(server: Server, name: str) -> float:
-    """A value at the application's own endpoint, which prometheus_client makes of the directory."""
+    """Return a value at the application's own endpoint, which prometheus_client makes of the directory."""
     answer = server.get("/own")
     assert answer.status_code == 200, server.log
     return sum(float(line.split()[-1]) for line in answer.text.splitlines() if line.startswith(name))
@@ -41,5 +41,5 @@ def child_exit(server, worker):
 
 
 def zombie(pid: int) -> bool:
-    """Whether only its entry is left of this process."""
+    """Return whether the process has exited and is not reaped yet."""
     return "(zombie)" in Path(f"/proc/{pid}/status").read_text()

@@ -21,7 +21,7 @@ DEADLINE_SECONDS = 60.0
 
 
 def in_new_process(function: Callable[..., Any], *args: object) -> Any:
-    """What the function returns in a process of its own: it changes what prometheus_client has for all."""
+    """Return the result of the function in a new process, as it changes prometheus_client for the whole process."""
     with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
         return pool.submit(function, *args).result(DEADLINE_SECONDS)
 
@@ -34,27 +34,27 @@ class Log:
         self.infos: list[str] = []
 
     def error(self, msg: str, *args: object, **_: object) -> None:
-        """Keeps the line."""
+        """Keep the line."""
         self.lines.append(("error", msg % args))
 
     def warning(self, msg: str, *args: object) -> None:
-        """Keeps the line."""
+        """Keep the line."""
         self.lines.append(("warning", msg % args))
 
     def info(self, msg: str, *args: object) -> None:
-        """Keeps the line, apart."""
+        """Keep the line in ``infos``."""
         self.infos.append(msg % args)
 
 
 def fake_server(**raw_env: str) -> Any:
-    """gunicorn's arbiter, as far as it is asked."""
+    """Return a stand-in for gunicorn's arbiter, with the attributes that are read."""
     cfg = Config()
     cfg.set("raw_env", [f"{name}={value}" for name, value in raw_env.items()])
     return SimpleNamespace(cfg=cfg, log=Log())
 
 
 def started(settings: Settings | None = None, server: Any = None) -> tuple[ApplicationMetrics, Any, ErrorReporter]:
-    """The application's metrics, set up."""
+    """Set up the application's metrics. Return them, the server and the reporter of failures."""
     server = server or fake_server()
     errors = ErrorReporter()
     metrics = begin(server, settings or Settings(), errors)

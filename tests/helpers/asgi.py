@@ -83,7 +83,7 @@ class Bench(Recorded):
         clients: middleware.Clients = middleware.GUNICORN,
         **scope: Any,
     ) -> Client:
-        """One request; ``plain``: the server gives plain functions, as for HTTP/2."""
+        """Call the application with one request. With ``plain``, ``receive`` is a plain function, as with HTTP/2."""
         client = client or Client()
         whole: Scope = {"type": "http", "method": "GET", "path": "/items/7", "headers": [], **scope}
         receive: Receive = client.receive
@@ -97,11 +97,11 @@ class Bench(Recorded):
         return client
 
     def failures(self) -> dict[tuple[str, ...], float]:
-        """Failed requests by method, endpoint, error_type."""
+        """Return the failed requests by method, endpoint and error_type."""
         return self.counts(FAILED)
 
     def size(self, direction: int, path: str) -> float:
-        """Bytes of the bodies of a path, by the cell that they are added up in."""
+        """Return the bytes of the bodies of a path, from the cell ``direction``."""
         return sum(cells[direction] for labels, cells in self.series(REQUESTS).items() if labels[1] == path)
 
 
@@ -110,7 +110,7 @@ async def _awaited(call: Awaitable[None]) -> None:
 
 
 def sends(*messages: Message) -> Application:
-    """An application that sends these."""
+    """Return an application that sends these messages."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for message in messages:

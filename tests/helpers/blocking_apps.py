@@ -30,7 +30,7 @@ QUEUE, UNREAD = "gunicorn_listener_backlog", "gunicorn_listener_waiting_connecti
 
 @contextlib.contextmanager
 def connected(family: int, address: Any, *data: bytes) -> Iterator[list[socket.socket]]:
-    """Clients that have sent this, each one of these, and wait."""
+    """Connect one client per item of data, each of which sends its item and then waits."""
     with contextlib.ExitStack() as stack:
         clients = []
         for sent in data:
@@ -43,12 +43,12 @@ def connected(family: int, address: Any, *data: bytes) -> Iterator[list[socket.s
 
 
 def get(path: str = "/") -> bytes:
-    """A request on a connection that is kept."""
+    """Return a request that keeps its connection."""
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
 def answer(client: socket.socket) -> bytes:
-    """The whole answer: its body comes last."""
+    """Return the complete response. Its body comes last."""
     received = b""
     while not received.endswith(b"\r\n\r\nok"):
         chunk = client.recv(65536)
@@ -59,7 +59,7 @@ def answer(client: socket.socket) -> bytes:
 
 @contextlib.contextmanager
 def blocked(server: Server, family: int, address: Any, times: int = 1) -> Iterator[Path]:
-    """So many requests that take until the block ends."""
+    """Send this number of requests, which are in progress until the block ends."""
     file = server.folder / "block"
     file.touch()
     try:
@@ -76,5 +76,5 @@ def blocked(server: Server, family: int, address: Any, times: int = 1) -> Iterat
 
 
 def waiting(samples: Samples, **labels: str) -> tuple[float, float]:
-    """Connections in the accept queue, and those accepted and not read."""
+    """Return the number of connections in the accept queue, and of those accepted with unread data."""
     return samples.sum(QUEUE, **labels), samples.sum(UNREAD, **labels)

@@ -40,31 +40,31 @@ class Browser:
         self.driver.quit()
 
     def command(self, name: str, **parameters: object) -> Any:
-        """A command of the DevTools protocol."""
+        """Execute a command of the DevTools protocol."""
         return self.driver.execute_cdp_cmd(name, parameters)
 
     def run(self, script: str, *arguments: object) -> Any:
-        """What a function body in JavaScript returns."""
+        """Return the result of a function body in JavaScript."""
         return self.driver.execute_script(script, *arguments)
 
     def text(self, selector: str) -> str:
-        """The text of the first element that the selector finds, once it is there; empty if it is not."""
+        """Return the text of the first element that the selector finds. It is empty if none is found."""
         return str(self.run("return document.querySelector(arguments[0])?.textContent ?? ''", selector))
 
     def window(self, width: int, height: int, *, mobile: bool = False, scale: float = 1) -> None:
-        """Gives the page this size."""
+        """Give the page this size."""
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile
         )
 
     def media(self, **features: str) -> None:
-        """Sets media features, such as prefers_color_scheme; those that are not named are as by default."""
+        """Set media features, such as prefers_color_scheme. Features that are not named have their defaults."""
         found = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
         self.command("Emulation.setEmulatedMedia", features=found)
 
     @contextlib.contextmanager
     def without_javascript(self) -> Iterator[None]:
-        """JavaScript is off in this block, in pages that are loaded in it."""
+        """Disable JavaScript for pages that are loaded in this block."""
         self.command("Emulation.setScriptExecutionDisabled", value=True)
         try:
             yield
@@ -72,11 +72,11 @@ class Browser:
             self.command("Emulation.setScriptExecutionDisabled", value=False)
 
     def complaints(self) -> list[str]:
-        """What the console says since the last call, of any level."""
+        """Return the messages of the console since the last call, of any level."""
         return [str(entry["message"]) for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
 
     def requested(self) -> list[str]:
-        """Addresses that were requested since the last call."""
+        """Return the addresses that were requested since the last call."""
         entries = self.driver.get_log("performance")  # type: ignore[no-untyped-call]
         messages = [json.loads(entry["message"])["message"] for entry in entries]
         return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]

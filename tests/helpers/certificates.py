@@ -30,7 +30,7 @@ class Certificates:
         self.renew()
 
     def renew(self) -> None:
-        """Another certificate for the server, from the same authority, in the same files."""
+        """Write another certificate of the server, from the same authority, into the same files."""
         issued = self._authority.issue_cert("127.0.0.1", "localhost")
         self.key.write_bytes(issued.private_key_pem.bytes())
         self.cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))

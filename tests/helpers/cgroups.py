@@ -16,10 +16,10 @@ MakeCgroup = Callable[[int], tuple[Path, str]]
 
 
 def make_cgroup(limit: int) -> tuple[Path, str]:
-    """A new cgroup of so many bytes of memory, and the name of the file with its counter of OOM kills.
+    """Return a new cgroup with this memory limit, and the name of the file with its counter of OOM kills.
 
     Raises:
-        OSError: that is not to be had here.
+        OSError: no such cgroup can be made here.
     """
     root = Path("/sys/fs/cgroup")
     name = f"gunicorn-prom-hooks-test-{os.getpid()}"
@@ -46,7 +46,7 @@ def make_cgroup(limit: int) -> tuple[Path, str]:
 
 @pytest.fixture
 def limited_cgroup() -> Iterator[MakeCgroup]:
-    """Makes a cgroup with little memory, for the test only."""
+    """Yield a function that makes a cgroup with a memory limit. The cgroup is removed after the test."""
     made: list[Path] = []
 
     def make(limit: int) -> tuple[Path, str]:

@@ -114,7 +114,7 @@ class Connection:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def response(self, method: str) -> tuple[int, bool]:
-        """The status of the next response, and whether the connection stays; 0 if there is no response any more."""
+        """Return the status of the next response, 0 if there is none, and whether the connection stays."""
         status, headers = self._head()
         while 100 <= status < 200:
             status, headers = self._head()
@@ -159,7 +159,7 @@ class Client:
         self._sent = 0
 
     def run(self, requests: int) -> None:
-        """Sends so many requests, or a few more."""
+        """Send this number of requests, or a few more."""
         exchanges: tuple[tuple[Callable[[], None], int], ...] = (
             (self.one_after_the_other, 30),
             (self.pipelined, 12),
@@ -180,7 +180,7 @@ class Client:
             self._rng.choice(actions)()
 
     def plain(self) -> Asked:
-        """A request to which the application has an answer."""
+        """Return a request to which the application has an answer."""
         rng = self._rng
         method, status = rng.choice(PLAIN_METHODS), rng.choice(STATUSES)
         path, endpoint = rng.choice(
@@ -225,7 +225,7 @@ class Client:
             self.record.failed[method, endpoint, f"HTTP {status}"] += 1
 
     def one_after_the_other(self) -> None:
-        """Up to five requests on a connection, each after the answer to the one before; one may ask for its end."""
+        """Send up to five requests on a connection, each after the last response. One may ask for its close."""
         with self._connection() as connection:
             for _ in range(self._rng.randint(1, 5)):
                 asked = self.plain()
@@ -240,7 +240,7 @@ class Client:
                     break
 
     def pipelined(self) -> None:
-        """Up to six requests at once; where there is no keep-alive only the first is served."""
+        """Send up to six requests at once. Without keep-alive only the first one is served."""
         count = self._rng.randint(2, 6)
         many: list[Asked] = []
         while len(many) < count:
@@ -257,20 +257,20 @@ class Client:
             self._sent += len(served) - 1
 
     def raising(self) -> None:
-        """The application raises before it has answered: gunicorn does, with a 500."""
+        """Send a request whose application raises before its response. gunicorn responds with 500."""
         self._whole("GET", "/raise", b"", 500)
         self.record.failed["GET", "/raise", "ValueError"] += 1
         self.record.handled["ValueError",] += 1
 
     def late(self) -> None:
-        """The application raises in the middle of its response: the status is the one that was sent."""
+        """Send a request whose application raises in its response. The status is the one that was sent."""
         self._whole("GET", "/late", b"", 200)
         self.record.failed["GET", "/late", "KeyError"] += 1
         if self._server.late_is_handled:
             self.record.handled["KeyError",] += 1
 
     def leaving(self) -> None:
-        """The client hangs up while the application waits."""
+        """Disconnect while the application waits."""
         with self._connection() as connection:
             bell = self._bell()
             self._send(connection, b"GET /leave?bell=%b HTTP/1.1\r\nHost: x\r\n\r\n" % bell.name.encode())
@@ -279,7 +279,7 @@ class Client:
         self.record.requests["GET", "/leave", GONE] += 1
 
     def leaving_a_large_one(self) -> None:
-        """The client hangs up after the beginning of a large response."""
+        """Disconnect after the beginning of a large response."""
         with self._connection(receive_buffer=65536) as connection:
             self._send(connection, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
             connection.sock.recv(1000)
@@ -288,7 +288,7 @@ class Client:
         self.record.requests["GET", "/large", GONE] += 1
 
     def leaving_an_upload(self) -> None:
-        """The client hangs up in the middle of a body, with a reset or in good order."""
+        """Disconnect in the middle of a request body, with a reset or without."""
         head = self._rng.choice((b"Content-Length: 100000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n186A0\r\n"))
         with self._connection() as connection:
             bell = self._bell()
@@ -300,7 +300,7 @@ class Client:
         self.record.requests["PUT", "/upload", GONE] += 1
 
     def refused(self) -> None:
-        """What gunicorn refuses to parse reaches no hook, and is no request on the page, but an invalid one."""
+        """Send a request that gunicorn cannot parse. It is counted as invalid, and not as a request."""
         data = self._rng.choice(list(self._server.refused))
         status, error_type = self._server.refused[data]
         with self._connection() as connection:
@@ -316,21 +316,21 @@ class Client:
             self.record.handled[error_type,] += 1
 
     def refused_body(self) -> None:
-        """A body that turns into nonsense while the application reads it is refused, and a failed request too."""
+        """Send a body that becomes invalid while the application reads it. The request is refused, and has failed."""
         self._whole("POST", "/echo", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n\r\n", 400)
         self.record.failed["POST", "/echo", "InvalidChunkSize"] += 1
         self.record.invalid["InvalidChunkSize",] += 1
         self.record.handled["InvalidChunkSize",] += 1
 
     def refused_body_unread(self) -> None:
-        """The same body, which the application does not read: refused only where the connection might stay."""
+        """Send such a body to an application that does not read it. It is refused only if the connection might stay."""
         self._whole("POST", "/about", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n\r\n", 200)
         if self._server.reads_on:
             self.record.invalid["InvalidChunkSize",] += 1
             self.record.handled["InvalidChunkSize",] += 1
 
     def silent(self) -> None:
-        """A connection without a request, or with the beginning of one, is no request."""
+        """Open a connection without a request, or with the beginning of one. It is not counted as a request."""
         with self._connection() as connection:
             self._send(connection, self._rng.choice((b"", b"GET", b"GET / HTTP/1.1\r\nHost:")))
 
@@ -372,7 +372,7 @@ def _sendall(sock: socket.socket, data: bytes) -> None:
 
 
 def load(server: Server, requests: int, seed: int) -> ClientRecord:
-    """Send requests with several clients at the same time; return their records as one."""
+    """Send requests with several clients at the same time. Return their records as one."""
     clients = [Client(server, random.Random(seed + number)) for number in range(CONNECTIONS)]
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         for done in [pool.submit(client.run, requests // CONNECTIONS) for client in clients]:

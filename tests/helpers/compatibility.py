@@ -60,19 +60,19 @@ Start = Callable[[str, Path], Server]
 
 
 def counted(server: Server, status: str, path: str, count: float = 1) -> bool:
-    """Whether the page comes to have so many requests with this endpoint and status."""
+    """Return whether the page comes to have this number of requests with this endpoint and status."""
     return soon(lambda: server.scrape().sum("gunicorn_requests_total", status=status, endpoint=path) == count)
 
 
 def soon(probe: Callable[[], bool]) -> bool:
-    """Whether this comes true."""
+    """Return whether the probe becomes true in time."""
     with contextlib.suppress(AssertionError):
         return eventually(probe, "it is measured", SECONDS)
     return False
 
 
 def answers(server: Server) -> bool:
-    """Requests by method, endpoint and status."""
+    """Return whether requests are counted by method, endpoint and status."""
     server.get("/items/1")
     server.get("/items/2")
     server.get("/missing")
@@ -80,14 +80,14 @@ def answers(server: Server) -> bool:
 
 
 def exceptions(server: Server) -> bool:
-    """The class name of an exception that the application raised."""
+    """Return whether an exception of the application is counted under its class name."""
     with contextlib.suppress(requests.RequestException):
         requests.get(f"http://127.0.0.1:{server.port}/boom", timeout=1)  # tornado never answers it
     return soon(lambda: server.scrape().sum("gunicorn_failed_requests_total", error_type="ValueError") == 1)
 
 
 def durations(server: Server) -> bool:
-    """Seconds, from the request to the end of the response."""
+    """Return whether the duration lasts from the request to the end of the response."""
     server.get("/sleep/1")
     return counted(server, "200", "/sleep/:id") and (
         0.9 < server.scrape().sum("gunicorn_request_duration_seconds_sum", endpoint="/sleep/:id") < 3
@@ -95,7 +95,7 @@ def durations(server: Server) -> bool:
 
 
 def sizes(server: Server) -> bool:
-    """Bytes of both bodies."""
+    """Return whether the bytes of both bodies are counted."""
     answer = server.post("/things", b"1234567")
     assert counted(server, "200", "/things")
     page = server.scrape()
@@ -105,32 +105,32 @@ def sizes(server: Server) -> bool:
 
 
 def clients_gone(server: Server) -> bool:
-    """That a client hung up in the middle of its response: 499."""
+    """Return whether a client that disconnects during its response is counted as 499."""
     with hanging(server, "/big") as [client]:
         client.recv(1000)
     return counted(server, "499", "/big")
 
 
 def in_progress(server: Server) -> bool:
-    """The requests in progress."""
+    """Return whether a request in progress is counted."""
     with hanging(server, "/sleep/3"):
         return soon(lambda: server.scrape().one("gunicorn_requests_in_progress") == 1)
 
 
 def malformed(server: Server) -> bool:
-    """Requests that the server refused to parse."""
+    """Return whether a request that the server refuses to parse is counted."""
     server.send(b"NONSENSE\r\n\r\n")
     return soon(lambda: server.scrape().sum("gunicorn_invalid_requests_total") == 1)
 
 
 def websockets(server: Server) -> bool:
-    """Websockets, opened and open."""
+    """Return whether an open websocket is counted."""
     with connect(f"ws://127.0.0.1:{server.port}/ws"):
         return soon(lambda: server.scrape().sum("gunicorn_websockets_in_progress", endpoint="/ws") == 1)
 
 
 def deaths(server: Server) -> bool:
-    """The request that a worker was at when it was killed."""
+    """Return whether the request in progress in a killed worker is counted."""
     eventually(lambda: server.scrape().one("gunicorn_requests_in_progress") == 0, "all have ended")
     with hanging(server, "/hang"):
         _, pid = busy_worker(server)
@@ -152,7 +152,7 @@ MEASURED: dict[str, Callable[[Server], bool]] = {
 
 
 def worker_row(start: Start, worker: str) -> list[str]:
-    """What is measured with this worker class, in the order of ``MEASURED``."""
+    """Return what is measured with this worker class, in the order of ``MEASURED``."""
     server = start(WORKERS[worker] + "workers = 1\n", ASGI_APP if worker in ASGI else APP)
     row = []
     for name, measure in MEASURED.items():
@@ -168,7 +168,7 @@ def worker_row(start: Start, worker: str) -> list[str]:
 
 
 def framework_cell(start: Start, worker: str, framework: str) -> str:
-    """What is known of a framework's requests with this worker class."""
+    """Return what is known of a framework's requests with this worker class."""
     of_class = ASGI_FRAMEWORKS if worker in ASGI else WSGI_FRAMEWORKS
     if framework not in of_class:
         return NONE
@@ -192,12 +192,12 @@ def framework_cell(start: Start, worker: str, framework: str) -> str:
 
 
 def line(*cells: str) -> str:
-    """A line of a table."""
+    """Return a line of a table."""
     return "| " + " | ".join(cells) + " |"
 
 
 def rows(start: Start, worker: str) -> list[str]:
-    """The lines about a worker class, as they are in the two tables."""
+    """Return the lines of the two tables about a worker class."""
     return [
         line(f"`{worker}`", *worker_row(start, worker)),
         line(f"`{worker}`", *(framework_cell(start, worker, framework) for framework in FRAMEWORKS)),
@@ -206,7 +206,7 @@ def rows(start: Start, worker: str) -> list[str]:
 
 @contextlib.contextmanager
 def gunicorns() -> Iterator[Start]:
-    """Starts gunicorns in folders of their own; they end with the block."""
+    """Yield a function that starts a gunicorn in a folder of its own. All end with the block."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
@@ -218,7 +218,7 @@ def gunicorns() -> Iterator[Start]:
 
 
 def main() -> None:
-    """Writes the tables anew; the text around them stays."""
+    """Write the rows of the tables again. The text around the tables stays."""
 
     def measure(worker: str) -> list[str]:
         with gunicorns() as start:

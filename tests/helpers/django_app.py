@@ -69,7 +69,7 @@ def stream(request: HttpRequest) -> StreamingHttpResponse:
 
 
 def other_urls(get_response: Callable[..., Any]) -> Callable[..., Any]:
-    """Middleware: requests to another host, or whose path begins so, are resolved with another URLconf."""
+    """Return a middleware that resolves paths below /other/ with another URLconf."""
 
     def middleware(request: Any) -> Any:
         if request.path_info.startswith("/other/"):
@@ -80,7 +80,7 @@ def other_urls(get_response: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def answers_first(get_response: Callable[..., Any]) -> Callable[..., Any]:
-    """Middleware: answers some requests itself."""
+    """Return a middleware that answers /health itself."""
 
     def middleware(request: Any) -> Any:
         if request.path_info == "/health":

@@ -16,7 +16,7 @@ PASSWORD = "pa55w0rd-of-this-test"
 
 
 def installed(**settings: object) -> str:
-    """A config line with these settings."""
+    """Return a config line with these settings."""
     given = "".join(
         f", {name}={str(value) if isinstance(value, Path) else value!r}" for name, value in settings.items()
     )
@@ -25,13 +25,13 @@ def installed(**settings: object) -> str:
 
 
 def https(server: Server, ca: Path, path: str = "/metrics", **keywords: object) -> requests.Response:
-    """A request to the exporter over TLS."""
+    """Send a request to the exporter over TLS."""
     url = f"https://127.0.0.1:{server.metrics_port}{path}"
     return requests.get(url, verify=str(ca), timeout=20, **keywords)  # type: ignore[arg-type]
 
 
 def raw(port: int, data: bytes) -> bytes:
-    """What comes back on these bytes, to the end."""
+    """Return all bytes that the exporter sends in response to these bytes."""
     with socket.create_connection(("127.0.0.1", port), 10) as sock:
         received = b""
         with contextlib.suppress(ConnectionError):

@@ -18,14 +18,14 @@ from gunicorn_prom_hooks.worker.recording.labels import Resolve, resolver
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *used: str) -> None:
-    """Hides all frameworks but these: other tests of this process have imported some."""
+    """Hide all frameworks but these. Other tests of this process may have imported some."""
     for framework in FRAMEWORKS:
         if framework.MODULE.partition(".")[0] not in used:
             monkeypatch.delitem(sys.modules, framework.MODULE, raising=False)
 
 
 def asked() -> Resolve:
-    """The resolver of a worker that has loaded its application just now."""
+    """Return the resolver of a worker that has just loaded its application."""
     errors = ErrorReporter()
     resolve = resolver(None, errors)
     assert not errors.counts
@@ -34,7 +34,7 @@ def asked() -> Resolve:
 
 
 def new_environ(path: str, method: str = "GET", **more: Any) -> dict[str, Any]:
-    """The environ of a request, as gunicorn makes it; a query string may follow the path."""
+    """Return the environ of a request, as gunicorn makes it. A query string may follow the path."""
     path, _, query = path.partition("?")
     return {
         "REQUEST_METHOD": method,
@@ -57,7 +57,7 @@ def new_environ(path: str, method: str = "GET", **more: Any) -> dict[str, Any]:
 
 
 def serve_wsgi(app: Callable[..., Any], path: str, method: str = "GET", **more: Any) -> tuple[int, dict[str, Any]]:
-    """Status and environ of a request that the application has answered."""
+    """Serve a request with the application. Return its status and its environ."""
     environ = new_environ(path, method, **more)
     statuses: list[str] = []
 
@@ -73,7 +73,7 @@ def serve_wsgi(app: Callable[..., Any], path: str, method: str = "GET", **more: 
 
 
 def new_scope(path: str, method: str = "GET", **more: Any) -> dict[str, Any]:
-    """The scope of a request, as an ASGI server makes it."""
+    """Return the scope of a request, as an ASGI server makes it."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -96,7 +96,7 @@ Told = tuple[int, "str | None", "str | None"]
 
 
 def serve_asgi(app: Callable[..., Any], scope: dict[str, Any], at_end: Callable[[int], Told]) -> Told:
-    """What is told of a request when the last message of the response is sent; what is raised later is let go."""
+    """Return the result of ``at_end`` at the last message of the response. A later exception is ignored."""
     statuses: list[int] = []
     ends: list[Told] = []
 
@@ -129,19 +129,19 @@ def serve_asgi(app: Callable[..., Any], scope: dict[str, Any], at_end: Callable[
 
 
 def wsgi(app: Callable[..., Any], path: str, method: str = "GET", **more: Any) -> Told:
-    """What is told of a request to a worker with this application."""
+    """Return status, endpoint and exception of a request to a worker with this WSGI application."""
     resolve = asked()
     status, environ = serve_wsgi(app, path, method, **more)
     return status, resolve(environ), swallowed(environ)
 
 
 def copied(app: Callable[..., Any]) -> Callable[..., Any]:
-    """The application behind a middleware that hands on a copy of the environ or scope."""
+    """Return the application behind a middleware that passes on a copy of the environ or scope."""
     return lambda given, *others: app(dict(given), *others)
 
 
 def asgi(app: Callable[..., Any], path: str, method: str = "GET", *, hidden: str = "", **more: Any) -> Told:
-    """The same of an ASGI application; what is hidden of the scope is removed at the end."""
+    """Return status, endpoint and exception of a request to an ASGI application. ``hidden`` is removed before."""
     resolve = asked()
     scope = new_scope(path, method, **more)
 

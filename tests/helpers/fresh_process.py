@@ -23,7 +23,7 @@ ARITY = {
 
 
 def fresh(monkeypatch: pytest.MonkeyPatch) -> ErrorReporter:
-    """For the rest of the test nothing is installed; the guard of that state."""
+    """Reset the state of the package for the rest of the test. Return its reporter of failures."""
     errors = ErrorReporter()
     monkeypatch.setattr(_state, "errors", errors)
     for name in (
@@ -41,12 +41,12 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> ErrorReporter:
 
 
 def composition(**settings: Any) -> Composition:
-    """What an ``install`` call with these settings makes."""
+    """Return the composition that an ``install`` call with these settings makes."""
     return Composition(hooks.PARTS, load(settings))
 
 
 def loaded(namespace: dict[str, Any]) -> Config:
-    """gunicorn's configuration after it has read a config file with these names."""
+    """Return gunicorn's configuration after it has read a config file with these names."""
     cfg = Config()
     for name in HOOKS:
         if name in namespace:
@@ -55,11 +55,11 @@ def loaded(namespace: dict[str, Any]) -> Config:
 
 
 def call(cfg: Config, name: str) -> Any:
-    """What the configured hook returns, called the way gunicorn calls it."""
+    """Call the configured hook with as many arguments as gunicorn passes. Return its result."""
     return cfg.settings[name].get()(*(object() for _ in range(ARITY[name])))
 
 
 def users(calls: list[Any], name: str) -> Any:
-    """A user's hook that notes its arguments."""
+    """Return a user's hook that appends its arguments to ``calls``."""
     parameters = ", ".join("abcd"[: ARITY[name]])
     return eval(f"lambda {parameters}: calls.append(({parameters},))", {"calls": calls})

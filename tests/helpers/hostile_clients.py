@@ -23,7 +23,7 @@ Sockets = list[socket.socket]
 
 
 def connect(port: int) -> socket.socket:
-    """A connection that is on its way; it never blocks."""
+    """Return a socket that is connecting, and does not block."""
     sock = socket.socket()
     sock.setblocking(False)
     sock.connect_ex(("127.0.0.1", port))
@@ -31,7 +31,7 @@ def connect(port: int) -> socket.socket:
 
 
 def say(sock: socket.socket, data: bytes) -> bool:
-    """Sends what goes; False where the connection is gone."""
+    """Send as much as the socket takes. Return False if the connection is gone."""
     try:
         sock.send(data)
     except (BlockingIOError, InterruptedError):
@@ -42,7 +42,7 @@ def say(sock: socket.socket, data: bytes) -> bool:
 
 
 def is_closed(sock: socket.socket) -> bool:
-    """Whether the server has closed it, having sent nothing."""
+    """Return whether the server has closed the connection without sending anything."""
     try:
         return sock.recv(1, socket.MSG_PEEK) == b""
     except (BlockingIOError, InterruptedError):
@@ -52,7 +52,7 @@ def is_closed(sock: socket.socket) -> bool:
 
 
 def keep_open(port: int, go_on: Callable[[socket.socket], bool]) -> Iterator[None]:
-    """Holds many connections, does something on each in turn, and replaces those that are gone."""
+    """Keep many connections open, call ``go_on`` with each in turn, and replace those that are gone."""
     socks = [connect(port) for _ in range(MANY)]
     for number in itertools.count():
         at = number % MANY
@@ -65,7 +65,7 @@ def keep_open(port: int, go_on: Callable[[socket.socket], bool]) -> Iterator[Non
 
 
 def once_each(port: int, data: bytes, *, reset: bool = False, half_close: bool = False) -> Iterator[None]:
-    """Connects, says something, and leaves, over and over."""
+    """Connect, send the data and disconnect, again and again."""
     socks: Sockets = []
     for number in itertools.count():
         sock = connect(port)
@@ -86,7 +86,7 @@ def once_each(port: int, data: bytes, *, reset: bool = False, half_close: bool =
 
 
 def slow_readers(port: int) -> Iterator[None]:
-    """Ask for the page, with a receive buffer as small as can be, and read nothing."""
+    """Request the page with the smallest receive buffer, and read nothing."""
     socks: Sockets = []
     while True:
         for _ in range(20):
@@ -106,7 +106,7 @@ def slow_readers(port: int) -> Iterator[None]:
 
 
 def scrapes(port: int) -> Iterator[None]:
-    """Asks for whole pages, in all formats, as fast as they come, from many connections."""
+    """Request whole pages in many formats, as fast as they come, on many connections."""
     socks: Sockets = []
     for number in itertools.count():
         sock = socket.create_connection(("127.0.0.1", port), 10)
@@ -136,7 +136,7 @@ ATTACKS: dict[str, Callable[[int], Iterator[None]]] = {
 
 
 def mixed(port: int) -> Iterator[None]:
-    """A little of everything."""
+    """Run all other attacks but ``scrapes`` in turn."""
     running = [attack(port) for name, attack in ATTACKS.items() if name not in ("scrapes", "mixed")]
     while True:
         for attack in running:

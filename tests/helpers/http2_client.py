@@ -42,16 +42,16 @@ class TlsServer(Server):
         (folder / "bells").mkdir()
 
     def trust(self) -> ssl.SSLContext:
-        """For clients."""
+        """Return a context for clients that trusts the server."""
         return ssl.create_default_context(cafile=self.authority)
 
     def get(self, path: str, **keywords: object) -> requests.Response:
-        """A request to the application, over TLS and HTTP/1."""
+        """Send a request to the application over TLS and HTTP/1."""
         return requests.get(f"https://127.0.0.1:{self.port}{path}", timeout=20, verify=self.authority, **keywords)  # type: ignore[arg-type]
 
 
 def ask_on_streams(server: TlsServer, kinds: Sequence[tuple[Any, ...]], ask: Callable[..., Awaitable[None]]) -> None:
-    """Asks for each of these, 20 at a time on each of three connections, with ``ask(client, *kind)``."""
+    """Call ``ask(client, *kind)`` for each kind, 20 at a time on each of three connections."""
 
     async def load(mine: Sequence[tuple[Any, ...]]) -> None:
         async with httpx.AsyncClient(
@@ -102,14 +102,14 @@ class Streams:
         self.sock.close()
 
     def open(self, method: str, path: str, *, more: bool = False) -> int:
-        """Begins a request without sending it; ``more``: a body follows."""
+        """Begin a request without sending it. With ``more``, a body follows."""
         stream = self.h2.get_next_available_stream_id()
         head = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "x")]
         self.h2.send_headers(stream, head, end_stream=not more)
         return stream
 
     def flush(self) -> None:
-        """Sends all there is."""
+        """Send all pending data."""
         self.sock.sendall(self.h2.data_to_send())
 
     def reset(self, stream: int) -> None:
@@ -123,7 +123,7 @@ class Streams:
         self.sock.close()
 
     def receive(self) -> None:
-        """Takes in what has come, without giving back credit for it; waits if nothing has.
+        """Process received data without giving back flow-control credit for it. Wait if there is none.
 
         ``:status`` is the first header.
         """
@@ -141,7 +141,7 @@ class Streams:
         self.flush()
 
     def answer(self, stream: int) -> int:
-        """The status of the stream, once its response is complete or cut off; 0 if it has none."""
+        """Return the status of the stream once its response is complete or cut off. It is 0 without a response."""
         while stream not in self.ended | self.cut_off and not self.closed:
             self.receive()
         return self.status.get(stream, 0)

@@ -30,7 +30,7 @@ SERVED = [handled(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()) fo
 
 
 def write(lease: Lease, number: int) -> None:
-    """What a worker does until it is killed: requests, one or many at a time, and series that are new."""
+    """Record requests, one or many at a time, and new series, until the process is killed."""
     recorder, errors = Recorder(lease.slot, 50), ErrorReporter()
     make_hooks = KINDS[number % len(KINDS)]
     pre_request, post_request = make_hooks(recorder, None, errors)
@@ -49,7 +49,7 @@ def write(lease: Lease, number: int) -> None:
 
 
 def kill_one(lease: Lease, number: int) -> None:
-    """A worker is forked, writes, and is killed at a random instant."""
+    """Fork a worker that writes, and kill it at a random instant."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -63,7 +63,7 @@ def kill_one(lease: Lease, number: int) -> None:
 
 
 def check(allocator: SlotAllocator, lease: Lease, before: list[float]) -> list[float]:
-    """The slot is readable, nothing in it has gone backwards, and the next writer can go on; its values."""
+    """Check that the slot is readable, has not decreased and can be continued. Return its values."""
     fresh = SlotReader(lease.slot)
     fresh.update()
     found = totals(allocator)

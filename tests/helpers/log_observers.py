@@ -32,26 +32,26 @@ class Ear:
 
 
 def config(loglevel: str) -> Config:
-    """gunicorn's configuration with this level."""
+    """Return a gunicorn configuration with this log level."""
     cfg = Config()
     cfg.set("loglevel", loglevel)
     return cfg
 
 
 def watched(loglevel: str, made_by: Any = Logger, *, listening: bool = True) -> tuple[Any, Ear]:
-    """gunicorn's logger of this level, and what is attached to it, as in the master or, not listening, a worker."""
+    """Return gunicorn's logger of this level and its observer, as in the master or, not listening, in a worker."""
     ear, log = Ear(), made_by(config(loglevel))
     ear.messages.attach(log, listening=listening)
     return log, ear
 
 
 def wrapped(log: Any) -> set[str]:
-    """The methods of this logger object that are called through functions of this package."""
+    """Return the methods of this logger object that are called through functions of this package."""
     return {name for name in METHODS if name in vars(log)}
 
 
 def hidden(loglevel: str) -> set[str]:
-    """The methods, without debug, whose messages this level keeps back."""
+    """Return the methods, without debug, whose messages are hidden at this level."""
     return {name for name, level in METHODS.items() if name != "debug" and LEVELS[level] < LEVELS[loglevel]}
 
 
@@ -66,7 +66,7 @@ class Record(logging.Handler):
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps it."""
+        """Keep the record."""
         self.records.append(record)
 
 
@@ -78,11 +78,11 @@ class Structured:
         self.said: list[tuple[str, object]] = []
 
     def error(self, msg: object, *args: object, **fields: object) -> str:
-        """Keeps it."""
+        """Keep the message."""
         self.said.append(("error", msg))
         return "said"
 
     def info(self, msg: object, *args: object, **fields: object) -> str:
-        """Keeps it."""
+        """Keep the message."""
         self.said.append(("info", msg))
         return "said"

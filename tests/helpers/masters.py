@@ -50,23 +50,23 @@ class Master:
 
     @property
     def pid(self) -> int:
-        """Its pid."""
+        """Return the pid of the process."""
         assert self.process.pid is not None
         return self.process.pid
 
     def do(self, action: Callable[[Any], Any]) -> Any:
-        """What this returns there of what was made."""
+        """Call the action in the process with the object made there. Return its result."""
         self._connection.send(action)
         return self._answer()
 
     def kill(self) -> None:
-        """Kills it, without notice, and waits until it is gone."""
+        """Kill the process, and wait until it is gone."""
         os.kill(self.pid, signal.SIGKILL)
         self.process.join(DEADLINE_SECONDS)
         assert not process_exists(self.pid)
 
     def close(self) -> None:
-        """Ends it if it still is there."""
+        """End the process if it still runs."""
         self.process.kill()
         self.process.join(DEADLINE_SECONDS)
         self._connection.close()
@@ -92,12 +92,12 @@ def _live(connection: Any, make: Callable[[], Any], temporary: str) -> None:
 
 
 def names(folder: Path) -> set[str]:
-    """What is in there."""
+    """Return the names in the folder."""
     return set(os.listdir(folder))
 
 
 def touch(folder: Path, *files: str) -> set[str]:
-    """Makes these files."""
+    """Create these files. Return their names."""
     for file in files:
         (folder / file).touch()
     return set(files)

@@ -66,7 +66,7 @@ class Network:
         return self._opened.enter_context(sock)
 
     def connect(self, sock: socket.socket, count: int, data: bytes = b"") -> None:
-        """Connect clients to the socket; each sends this data."""
+        """Connect clients to the socket. Each sends this data."""
         for _ in range(count):
             client = self.keep(socket.socket(sock.family))
             client.connect(sock.getsockname())
@@ -77,7 +77,7 @@ class Network:
         return samples(listeners.collect(self.server.snapshot()))
 
     def settled(self, wanted: Callable[[Samples], bool]) -> Samples:
-        """Return the samples once they are as wanted: the kernel may queue TCP connections later."""
+        """Return the samples once they are as wanted. The kernel may queue TCP connections later."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         found = self.collect()
         while not wanted(found):

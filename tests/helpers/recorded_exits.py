@@ -84,12 +84,12 @@ class ExitBench:
 
     @property
     def exit_stats(self) -> ExitStats:
-        """The counts."""
+        """Return the counts."""
         return self.exits.exit_stats
 
     @property
     def oom(self) -> Any:
-        """The ``FakeOomKills``."""
+        """Return the ``FakeOomKills``."""
         return self.exits.oom
 
     def add_worker(self, age: int = 1, *, booted: bool = True) -> TrackedWorker:
@@ -102,7 +102,7 @@ class ExitBench:
         return TrackedWorker(Worker(age, PID + age - 1), f"worker_{age}_50", lease)
 
     def record(self, tracked: TrackedWorker, *, reported: bool = True) -> tuple[str, str]:
-        """Record an exit at EXITED_AT and log its lines; return the one reason and detail that it has counted."""
+        """Record an exit at EXITED_AT and log its lines. Return the one reason and detail that it has counted."""
         before = Counter(self.exit_stats.exits)
         self.exits.record_exit(tracked, EXITED_AT, reported=reported)
         self.exits.write_log_lines()

@@ -41,21 +41,21 @@ class App:
         self.failures += 1
 
     def successor(self) -> App:
-        """The process goes, and another one has its files from then on."""
+        """End the process. Return its successor, which has its files."""
         self.store._close()
         return App(self.folder, self.identity)
 
     def page(self) -> dict[str, float]:
-        """Values of samples without labels, by name, over all processes."""
+        """Return the values of samples without labels, by name, over all processes."""
         return Reader(self.folder).values()
 
     def total(self, name: str) -> float:
-        """The sum of the samples with this name."""
+        """Return the sum of the samples with this name."""
         return sum(s.value for family in Reader(self.folder).collect() for s in family.samples if s.name == name)
 
 
 def read(metric: Any) -> dict[str, float]:
-    """What this process reads of a metric."""
+    """Return the values that this process reads of a metric."""
     return {
         f"{sample.name}{sample.labels.get('le', '')}": sample.value
         for family in metric.collect()
@@ -73,12 +73,12 @@ def histogram(name: str = "seconds", buckets: tuple[float, ...] = (1.0, 2.0)) ->
 
 
 def whole(folder: Path) -> set[str]:
-    """Files with a block behind each of their bytes."""
+    """Return the names of the files that have a disk block for each byte."""
     return {path.name for path in folder.glob("*.db") if path.stat().st_blocks * 512 >= path.stat().st_size > 0}
 
 
 def missing() -> Iterator[Callable[..., Any]]:
-    """Ways in which a system or a file system does without posix_fallocate."""
+    """Yield replacements of posix_fallocate that fail as on systems without it."""
     for number in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
 
         def refuse(*_: object, number: int = number) -> None:

@@ -40,17 +40,17 @@ DEFAULTS = Config()
 
 
 def same(family: int, labels: Labels) -> Labels:
-    """A ``Rename`` that renames nothing."""
+    """Return the labels unchanged. It is a ``Rename``."""
     return labels
 
 
 def totals(allocator: SlotAllocator) -> Tally:
-    """All slots added up."""
+    """Return the sums over all slots."""
     return allocator.copy(allocator.update()).totals(same)
 
 
 def own(allocator: SlotAllocator, lease: Lease) -> WorkerTotals:
-    """What the worker that has this lease did itself."""
+    """Return the counts of the worker that has this lease."""
     return allocator.copy(allocator.update()).of_worker(lease.number, lease.baseline, same)
 
 
@@ -64,22 +64,22 @@ def tally(*slots: Slot, rename: Rename = same) -> Tally:
 
 
 def entries(slot: Slot) -> list[Entry]:
-    """All that the directory of a slot says."""
+    """Return all entries of the slot's directory."""
     return SlotReader(slot).update()
 
 
 def values(reader: SlotReader) -> list[float]:
-    """The cells that the entries speak of which the reader has parsed."""
+    """Return the cells of the entries that the reader has parsed."""
     return list(reader.cells.cast("d"))
 
 
 def new_slot() -> Slot:
-    """A slot with room for all that a test records."""
+    """Return a slot with room for all that a test records."""
     return Slot(65536, 262144)
 
 
 def answers(status: str = "200 OK", body: bytes = b"ok", *headers: tuple[str, str]) -> App:
-    """An application that gives this answer to every request."""
+    """Return an application that gives this answer to every request."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body))), *headers])
@@ -89,7 +89,7 @@ def answers(status: str = "200 OK", body: bytes = b"ok", *headers: tuple[str, st
 
 
 def raises(error: BaseException) -> App:
-    """An application that raises before it answers."""
+    """Return an application that raises before it answers."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         raise error
@@ -108,19 +108,19 @@ class Recorded:
         self.reader = SlotReader(self.slot)
 
     def series(self, family: Family) -> dict[Labels, list[float]]:
-        """All series of a family that are not zero."""
+        """Return all series of a family that are not zero."""
         return tally(self.slot).series(family.number)
 
     def counts(self, family: Family) -> dict[Labels, float]:
-        """The same, of a family with one cell."""
+        """Return the first cell of each series of a family that is not zero."""
         return {labels: cells[0] for labels, cells in self.series(family).items()}
 
     def in_progress(self) -> int:
-        """Requests in progress, in the in-flight table and past its end."""
+        """Return the number of requests in progress, in the in-flight table and beyond it."""
         return len(self.reader.in_flight()) + self.reader.untracked().number
 
     def requests(self) -> dict[Labels, float]:
-        """Requests by method, endpoint and status."""
+        """Return the requests by method, endpoint and status."""
         found: dict[Labels, float] = {}
         for labels, cells in self.series(REQUESTS).items():
             found[labels[:3]] = found.get(labels[:3], 0.0) + sum(cells[COUNTS])
@@ -159,7 +159,7 @@ class Bench(Recorded):
         self.worker.tmp._tmp.close()
 
     def send(self, raw: bytes, app: App, *, client_leaves: bool = False) -> bytes:
-        """Has the worker handle one connection on which these bytes come; the bytes that go back."""
+        """Handle one connection with these bytes in the worker. Return the bytes that are sent back."""
         client, server = socket.socketpair()
         with client, server:
             client.sendall(raw)
@@ -172,14 +172,14 @@ class Bench(Recorded):
             return b"" if client_leaves else b"".join(iter(lambda: client.recv(65536), b""))
 
     def get(self, path: bytes, app: App) -> bytes:
-        """The answer to a GET."""
+        """Return the response to a GET request."""
         return self.send(GET % path, app)
 
 
 def interruption(handler: str, heartbeat_age: float = 0.0, timeout: int = 30) -> SystemExit:
-    """What a signal handler of gunicorn's workers raises: ``handle_abort`` or ``handle_quit``.
+    """Return the exception that ``handle_abort`` or ``handle_quit`` of gunicorn's workers raises.
 
-    For ``heartbeat_age`` seconds the worker has not told the master that it is alive; ``timeout`` is gunicorn's.
+    The last heartbeat of the worker is ``heartbeat_age`` seconds old. ``timeout`` is the setting of gunicorn.
     """
     cfg = Config()
     cfg.set("timeout", timeout)
@@ -198,11 +198,11 @@ class Sink:
     """A socket that takes everything."""
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
-        """Takes it."""
+        """Ignore the data."""
 
 
 def handled(raw: bytes = HAMMERED, status: str = "200 OK") -> tuple[Any, Any, Any]:
-    """gunicorn's own request, environ and response, of a request that has been answered with two bytes."""
+    """Return gunicorn's request, environ and response of a request that was answered with two bytes."""
     request = next(RequestParser(DEFAULTS, iter([raw]), ("127.0.0.1", 1)))
     sink: Any = Sink()
     response, environ = create(request, sink, ("127.0.0.1", 1), ("127.0.0.1", 80), DEFAULTS)

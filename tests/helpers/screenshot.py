@@ -34,7 +34,7 @@ PATHS = (*("/", "/items/7", "/items/8", "/items/9") * 6, *("/slow", "/stream", "
 
 
 def load(server: Server, done: threading.Event, offset: int) -> None:
-    """Requests one path after the other until it is done."""
+    """Request one path after the other until ``done`` is set."""
     with requests.Session() as session:
         number = offset
         while not done.wait(0.01):
@@ -44,7 +44,7 @@ def load(server: Server, done: threading.Event, offset: int) -> None:
 
 
 def crash(server: Server) -> None:
-    """Kills a worker in the middle of a request."""
+    """Kill a worker in the middle of a request."""
     with hanging(server, "/slow"):
         _, pid = busy_worker(server)
         os.kill(pid, signal.SIGSEGV)
@@ -52,7 +52,7 @@ def crash(server: Server) -> None:
 
 
 def shoot(browser: Browser, file: Path, width: int) -> None:
-    """Takes the whole page, this wide."""
+    """Write an image of the whole page at this width."""
     browser.command("Emulation.setScrollbarsHidden", hidden=True)
     browser.window(width, 800, mobile=width < 500)
     height = int(browser.run("return document.documentElement.scrollHeight"))
@@ -62,7 +62,7 @@ def shoot(browser: Browser, file: Path, width: int) -> None:
 
 
 def main(folder: Path) -> None:
-    """Screenshots: status.png in light mode, the same on a phone, and dark."""
+    """Write status.png in light mode, status_phone.png of a phone, and status_dark.png in dark mode."""
     app = TOP / "sample_configs" / "demo_app.py"
     done = threading.Event()
     with (

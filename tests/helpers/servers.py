@@ -60,7 +60,7 @@ def unused_port() -> int:
 
 
 def eventually(probe: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
-    """Return the first true result of the probe; an OSError or AssertionError counts as a false one."""
+    """Return the first true result of the probe. An OSError or AssertionError counts as a false one."""
     deadline = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < deadline:
@@ -88,16 +88,16 @@ class Samples:
                 self.values[key] = sample.value
 
     def all(self, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:
-        """Labels and values of the samples of that name that have these labels."""
+        """Return labels and values of the samples of that name that have these labels."""
         wanted = set(labels.items())
         return [(dict(have), value) for (n, have), value in self.values.items() if n == name and wanted <= have]
 
     def sum(self, name: str, **labels: str) -> float:
-        """Sum of the samples of that name that have these labels."""
+        """Return the sum of the samples of that name that have these labels."""
         return sum(value for _, value in self.all(name, **labels))
 
     def one(self, name: str, **labels: str) -> float:
-        """The one sample of that name that has these labels."""
+        """Return the value of the one sample of that name that has these labels."""
         found = self.all(name, **labels)
         assert len(found) == 1, (name, labels, found)
         return found[0][1]
@@ -133,11 +133,11 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def write_application(self, app: Path | str) -> None:
-        """Write ``app.py``: a copy of a file of ``tests/helpers/applications``, or this text."""
+        """Write ``app.py``. It is a copy of a file of ``tests/helpers/applications``, or this text."""
         (self.folder / "app.py").write_text(app if isinstance(app, str) else app.read_text())
 
     def configure(self, config: str) -> None:
-        """Write the config file; PORT and METRICS_PORT in it become the numbers."""
+        """Write the config file. PORT and METRICS_PORT in it become the numbers."""
         text = config.replace("METRICS_PORT", str(self.metrics_port)).replace("PORT", str(self.port))
         (self.folder / "gunicorn.conf.py").write_text(text)
 
@@ -214,7 +214,7 @@ class Server:
         return requests.post(f"http://127.0.0.1:{self.port}{path}", data=body, timeout=20)
 
     def send(self, data: bytes) -> bytes:
-        """Send raw bytes to the application; return all bytes that come back."""
+        """Send raw bytes to the application. Return all bytes that come back."""
         with socket.create_connection(("127.0.0.1", self.port), 10) as sock:
             sock.sendall(data)
             received = b""
@@ -234,7 +234,7 @@ class Server:
         return Samples(response.text)
 
     def settled(self, total: float, name: str = "gunicorn_requests_total") -> Samples:
-        """Return the first scrape in which this counter has reached the total: it is counted after the response."""
+        """Return the first scrape in which this counter has reached the total. It is counted after the response."""
 
         def probe() -> Samples | None:
             samples = self.scrape()
@@ -254,7 +254,7 @@ class Server:
 
 
 def wrk(port: int, *, seconds: float, connections: int = 8, path: str = "/", script: Path | None = None) -> int:
-    """Load the application with wrk; return the number of responses."""
+    """Load the application with wrk. Return the number of responses."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"]
     if script is not None:
         command += ["-s", str(script)]

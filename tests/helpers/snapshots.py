@@ -70,7 +70,7 @@ class SimulatedServer:
         self._workers = WorkerRegistry(self.allocator, self._exits)
 
     def add_worker(self, age: int, pid: int | None = None) -> tuple[Lease, Recorder]:
-        """Add a running worker; return its lease and its recorder."""
+        """Add a running worker. Return its lease and its recorder."""
         worker: Any = SyncWorker.__new__(SyncWorker)
         worker.age, worker.pid, worker.aborted = age, pid or os.getpid(), False
         worker.tmp = SimpleNamespace(last_update=lambda: time.monotonic() - 0.5)
@@ -151,13 +151,13 @@ def request(
 
 
 def begin(lease: Lease, start: float, number: int = 0, *, method: str = "GET", path: str = "/x") -> None:
-    """Add a request to the in-flight table; a start of 0.0 removes it."""
+    """Add a request to the in-flight table. A start of 0.0 removes it."""
     write_out(lease.slot, inflight_start(number), method.encode(), path.encode())
     lease.slot.words[inflight_start(number)] = start
 
 
 def samples(families: Iterable[Metric]) -> Samples:
-    """Return the samples of these families by name and labels; none may come twice."""
+    """Return the samples of these families by name and labels. None may come twice."""
     found: Samples = {}
     for family in families:
         for sample in family.samples:

@@ -47,7 +47,7 @@ def hanging(server: Server, *paths: str, unix: str = "") -> Iterator[list[socket
 
 
 def busy_worker(server: Server) -> tuple[str, int]:
-    """Wait for a worker that processes a request; return its worker_id and pid."""
+    """Wait for a worker that processes a request. Return its worker_id and pid."""
 
     def probe() -> tuple[str, int] | None:
         samples = server.scrape()
@@ -81,7 +81,7 @@ def page_with_exits(server: Server, expected: Exits) -> Samples:
 
 
 def exit_lines(server: Server, count: int) -> list[tuple[str, str, str]]:
-    """Wait for this number of log lines about exits; return pid, reason and detail, and requests of each."""
+    """Wait for this number of log lines about exits. Return pid, reason and detail, and requests of each."""
 
     def probe() -> list[tuple[str, str, str]]:
         found = LINE.findall(server.log)

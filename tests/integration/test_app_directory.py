@@ -20,7 +20,7 @@ from tests.helpers.servers import GUNICORN, Server, eventually, unused_port
 from tests.integration.conftest import Serve
 
 
-def test_private_directory(serve: Serve) -> None:
+def test_private_directory_has_mode_700_and_a_random_name_and_is_removed(serve: Serve) -> None:
     """The directory is private, has a name that cannot be guessed, and goes with the server."""
     first, second = serve(app=APP), serve(app=APP)
     paths = {directory(server) for server in (first, second)}
@@ -35,7 +35,7 @@ def test_private_directory(serve: Serve) -> None:
     assert not any(path.exists() for path in paths)
 
 
-def test_left_by_a_killed_master(serve: Serve, tmp_path: Path) -> None:
+def test_directory_of_a_killed_master_is_removed_by_the_next_server(serve: Serve, tmp_path: Path) -> None:
     """The directory of a master that was killed is removed by the next one of the same user."""
     environ = {"TMPDIR": str(tmp_path)}  # in /tmp, a server of another test might be the next one
     first = serve(app=APP, environ=environ)
@@ -53,7 +53,7 @@ def test_left_by_a_killed_master(serve: Serve, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run workers as another user")
 @pytest.mark.parametrize("own", [False, True])
-def test_another_user(serve: Serve, own: bool) -> None:
+def test_directory_belongs_to_the_user_that_workers_run_as(serve: Serve, own: bool) -> None:
     """If workers run as another user, the directory belongs to that user."""
     with contextlib.ExitStack() as stack:
         environ = {}
@@ -73,7 +73,7 @@ def another_user(server: Server) -> None:
     assert directory(server).stat().st_uid != os.geteuid()
 
 
-def test_a_directory_of_the_user(serve: Serve, tmp_path: Path) -> None:
+def test_user_directory_is_created_and_loses_only_files_of_exited_processes(serve: Serve, tmp_path: Path) -> None:
     """The user's directory is used, made if need be, emptied of files without a writer, and left in place."""
     path = tmp_path / "a" / "b"
     path.mkdir(parents=True)
@@ -93,7 +93,9 @@ def test_a_directory_of_the_user(serve: Serve, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["environment", "raw_env", "setting"])
-def test_two_servers_in_one_directory(serve: Serve, tmp_path: Path, how: str) -> None:
+def test_second_server_in_a_shared_directory_goes_on_without_app_metrics(
+    serve: Serve, tmp_path: Path, how: str
+) -> None:
     """The second server says so and goes on as without us: its hooks, its own endpoint, its files in the directory."""
     path = str(tmp_path / "shared")
     more = {
@@ -121,7 +123,7 @@ def test_two_servers_in_one_directory(serve: Serve, tmp_path: Path, how: str) ->
     assert "Unhandled exception" not in second.log
 
 
-def test_a_directory_named_below_install(serve: Serve, tmp_path: Path) -> None:
+def test_directory_set_below_install_is_used_by_page_and_own_endpoint(serve: Serve, tmp_path: Path) -> None:
     """The config file may set the variable anywhere: the application's own endpoint and our page have all there is."""
     path = tmp_path / "late"
     more = f"import os\nos.environ['PROMETHEUS_MULTIPROC_DIR'] = {str(path)!r}\n"
@@ -132,7 +134,9 @@ def test_a_directory_named_below_install(serve: Serve, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("preload", ["", "preload_app = True\n"])
-def test_a_directory_named_by_the_application(serve: Serve, tmp_path: Path, preload: str) -> None:
+def test_directory_set_by_the_application_is_logged_and_not_on_the_page(
+    serve: Serve, tmp_path: Path, preload: str
+) -> None:
     """Its own endpoint has what it has without us, and the log says why our page has not."""
     path = tmp_path / "named"
     path.mkdir()
@@ -150,7 +154,7 @@ def test_a_directory_named_by_the_application(serve: Serve, tmp_path: Path, prel
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_directory_removed(serve: Serve, tmp_path: Path, own: bool) -> None:
+def test_removed_directory_loses_no_counts(serve: Serve, tmp_path: Path, own: bool) -> None:
     """If the directory is removed, no count is lost from before, in between, and after."""
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "a")} if own else {}
     server = serve("workers = 1\n", app=APP, environ=environ)
@@ -174,7 +178,7 @@ def test_directory_removed(serve: Serve, tmp_path: Path, own: bool) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another user has made")
-def test_directory_of_another_user(serve: Serve, tmp_path: Path) -> None:
+def test_directory_replaced_by_another_user_is_not_used(serve: Serve, tmp_path: Path) -> None:
     """What another user has put where the directory was is not used; the metrics go on in another directory."""
     server = serve("workers = 1\n", app=APP)
     server.get("/order")
@@ -216,7 +220,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("preload", ["", "preload_app = True\n"])
-def test_full_disk(serve: Serve, small_disk: Path, preload: str) -> None:
+def test_full_disk_ends_no_worker_and_counts_an_error(serve: Serve, small_disk: Path, preload: str) -> None:
     """Where there is no room for the files, metrics stay in memory, and no process is killed."""
     server = serve("workers = 1\n" + preload, app=APP, environ={"PROMETHEUS_MULTIPROC_DIR": str(small_disk)})
     for number in range(3):
@@ -226,7 +230,7 @@ def test_full_disk(serve: Serve, small_disk: Path, preload: str) -> None:
     assert samples.sum("gunicorn_exporter_errors_total", where="app_metrics") >= 1
 
 
-def test_start_that_fails(tmp_path: Path) -> None:
+def test_failed_start_leaves_no_directory(tmp_path: Path) -> None:
     """A server that does not get as far as to serve leaves no directory."""
     (tmp_path / "tmp").mkdir()
     (tmp_path / "app.py").write_text("raise ValueError")

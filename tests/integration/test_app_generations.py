@@ -24,7 +24,7 @@ def client(port: int, answered: list[int]) -> None:
         connection.close()
 
 
-def test_many_generations(serve: Serve) -> None:
+def test_counter_is_exact_and_files_are_bounded_over_many_worker_generations(serve: Serve) -> None:
     """Files are bounded by the workers alive at once; the counter never goes back, and ends as the clients count."""
     server = serve(f"workers = 4\nmax_requests = {MAX_REQUESTS}\n", app=APP)
     path = Path(server.get("/directory").text)

@@ -16,7 +16,7 @@ from tests.integration.conftest import CONFIG, Serve
 
 
 @pytest.mark.parametrize("more", ["", "preload_app = True\n", "worker_class = 'gthread'\nthreads = 4\n"])
-def test_on_the_page(serve: Serve, more: str) -> None:
+def test_metrics_of_every_type_and_gauge_mode_are_on_the_page(serve: Serve, more: str) -> None:
     """Every type and every mode of a gauge is on the page, summed over workers, with any label."""
     server = serve("workers = 2\n" + more, app=APP)
     server.wait_for_workers(2)
@@ -38,7 +38,7 @@ def test_on_the_page(serve: Serve, more: str) -> None:
     assert samples.sum("gunicorn_exporter_errors_total") == 0
 
 
-def test_generations(serve: Serve) -> None:
+def test_counters_go_on_in_the_successor_and_live_gauges_end_with_the_worker(serve: Serve) -> None:
     """Counters go on from one worker to its successor in the same few files; live gauges go with their worker."""
     server = serve("workers = 1\n", app=APP)
     server.get("/set/5")
@@ -54,7 +54,7 @@ def test_generations(serve: Serve) -> None:
     assert len(list(directory(server).glob("counter_*.db"))) <= 2
 
 
-def test_check_config(tmp_path: Path) -> None:
+def test_check_config_creates_no_directory(tmp_path: Path) -> None:
     """gunicorn --check-config makes no directory, and leaves prometheus_client as it is."""
     (tmp_path / "tmp").mkdir()
     (tmp_path / "app.py").write_text(APP)
@@ -65,7 +65,7 @@ def test_check_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_forked_and_other_processes(serve: Serve, tmp_path: Path, own: bool) -> None:
+def test_counts_of_forked_and_started_processes_are_on_the_page(serve: Serve, tmp_path: Path, own: bool) -> None:
     """What processes count that a worker forks is counted when they are gone; the next one goes on with their files.
 
     So is what started programs count, where the user has named a directory: only there do they learn of it, and the
@@ -96,7 +96,7 @@ for number in range(70):
 """
 
 
-def test_many_programs(serve: Serve, tmp_path: Path) -> None:
+def test_files_of_140_exited_programs_are_merged_without_loss(serve: Serve, tmp_path: Path) -> None:
     """Files of programs that are gone are put together when there are many of them, and nothing is lost."""
     server = serve("workers = 1\n", app=APP, environ={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "a")})
     path = directory(server)
@@ -109,7 +109,7 @@ def test_many_programs(serve: Serve, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("port", ["METRICS_PORT", "0"])
-def test_nobody_scrapes(serve: Serve, tmp_path: Path, port: str) -> None:
+def test_files_are_bounded_by_live_processes_without_any_scrape(serve: Serve, tmp_path: Path, port: str) -> None:
     """The number of files follows the processes alive at once, not the number of generations."""
     path = tmp_path / "metrics"
     more = f"workers = 2\nmax_requests = 1\ninstall(globals(), port={port}, multiproc_dir={str(path)!r})\n"
@@ -121,7 +121,7 @@ def test_nobody_scrapes(serve: Serve, tmp_path: Path, port: str) -> None:
     assert len(identities) <= 8, identities
 
 
-def test_a_number_that_is_no_pid(serve: Serve, tmp_path: Path) -> None:
+def test_counts_under_a_custom_process_identifier_are_kept(serve: Serve, tmp_path: Path) -> None:
     """A process_identifier of the user's, and a process in another pid namespace: what they write stays and counts."""
     own = (
         "import os\nfrom prometheus_client import values, Counter\n"
@@ -146,7 +146,7 @@ def test_a_number_that_is_no_pid(serve: Serve, tmp_path: Path) -> None:
         server.wait_for_workers(1)
 
 
-def test_switched_off(serve: Serve) -> None:
+def test_app_metrics_off_leaves_environment_and_page_without_app_metrics(serve: Serve) -> None:
     """With app_metrics off the environment is as it was, and nothing of the application is on the page."""
     server = serve("install(globals(), port=METRICS_PORT, app_metrics=False)\n", app=APP)
     server.get("/order")
@@ -157,7 +157,7 @@ def test_switched_off(serve: Serve) -> None:
     assert server.get("/environ").text == "none"
 
 
-def test_unwritable_directory(serve: Serve, tmp_path: Path) -> None:
+def test_unusable_directory_is_logged_once_and_requests_are_served(serve: Serve, tmp_path: Path) -> None:
     """A directory that cannot be used is one line in the log; the application works, its metrics stay its own."""
     (tmp_path / "file").write_text("")
     server = serve(MARK_DEAD, app=APP, environ={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "file" / "x")})
@@ -171,7 +171,7 @@ def test_unwritable_directory(serve: Serve, tmp_path: Path) -> None:
     assert server.settled(2).all("shop_orders_total") == []
 
 
-def test_bad_file(serve: Serve) -> None:
+def test_corrupt_file_is_counted_and_logged_once_and_others_are_read(serve: Serve) -> None:
     """A file that is none costs only itself: it is counted, and logged once."""
     server = serve(app=APP)
     server.get("/order")
@@ -182,7 +182,7 @@ def test_bad_file(serve: Serve) -> None:
     assert server.log.count("'counter_77.db' is left out") == 1
 
 
-def test_a_name_of_ours(serve: Serve) -> None:
+def test_app_metric_with_a_name_of_the_package_is_left_out_and_logged_once(serve: Serve) -> None:
     """An application metric with a name of this package is left out, and logged once."""
     app = APP + "\nCounter('gunicorn_requests', 'Mine.').inc(1000)\nGauge('gunicorn_workers', 'Mine.').set(1000)\n"
     server = serve(app=app)
@@ -194,7 +194,7 @@ def test_a_name_of_ours(serve: Serve) -> None:
     assert server.log.count("the application's metric gunicorn_workers is left out: the name is taken") == 1
 
 
-def test_the_trap(serve: Serve) -> None:
+def test_metric_made_in_the_config_file_is_logged_once(serve: Serve) -> None:
     """Metrics made while the config is read: one line that says what to move where, and the server serves."""
     early = "from prometheus_client import Counter\nearly = Counter('shop_early', 'Too early.')\n"
     server = serve(config=early + CONFIG, app=APP)
@@ -203,7 +203,7 @@ def test_the_trap(serve: Serve) -> None:
     assert server.log.count("count in each process for itself: shop_early; make them in the application") == 1
 
 
-def test_imported_before_install(serve: Serve) -> None:
+def test_prometheus_client_imported_before_install_is_not_logged(serve: Serve) -> None:
     """A config that merely imports prometheus_client before the install line is no trap."""
     server = serve(config="import prometheus_client\n" + CONFIG, app=APP)
     server.get("/order")
@@ -213,7 +213,7 @@ def test_imported_before_install(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("preload", ["", "preload_app = True\n"])
-def test_reload_changes_the_environment(serve: Serve, tmp_path: Path, preload: str) -> None:
+def test_reload_with_another_directory_keeps_the_first_directory(serve: Serve, tmp_path: Path, preload: str) -> None:
     """A directory that comes, changes or goes with raw_env at a reload is not taken: metrics go on where they were."""
     first, second = (f"raw_env = ['PROMETHEUS_MULTIPROC_DIR={tmp_path / name}']\n" for name in ("a", "b"))
     more = CONFIG + "workers = 1\n" + preload
@@ -231,7 +231,7 @@ def test_reload_changes_the_environment(serve: Serve, tmp_path: Path, preload: s
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run workers as another user")
-def test_out_of_reach(serve: Serve, tmp_path: Path) -> None:
+def test_directory_out_of_reach_of_workers_costs_only_the_metrics(serve: Serve, tmp_path: Path) -> None:
     """A directory that the workers cannot get to costs the metrics and nothing else."""
     tmp_path.chmod(0o700)
     server = serve("user = 'nobody'\npreload_app = True\n", app=APP, environ={"TMPDIR": str(tmp_path)})
@@ -240,7 +240,7 @@ def test_out_of_reach(serve: Serve, tmp_path: Path) -> None:
     assert samples.sum("gunicorn_exporter_errors_total", where="app_metrics") >= 1
 
 
-def test_damaged_file_of_a_slot(serve: Serve) -> None:
+def test_damaged_file_of_a_slot_is_replaced_by_the_next_worker(serve: Serve) -> None:
     """The file of a slot, damaged while no worker has it, is put aside by the next one."""
     server = serve("workers = 1\n", app=APP)
     server.get("/order")
@@ -257,7 +257,7 @@ def test_damaged_file_of_a_slot(serve: Serve) -> None:
     when(server, "shop_orders_total", 1)
 
 
-def test_gauges_of_killed_workers(serve: Serve) -> None:
+def test_gauge_of_a_killed_worker_is_not_continued_by_its_successor(serve: Serve) -> None:
     """A gauge that a killed worker left up is not where its successor begins: they add up as those of two processes."""
     server = serve("workers = 1\n", app=APP)
     for generation in range(1, 4):

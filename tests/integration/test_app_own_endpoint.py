@@ -76,7 +76,7 @@ def settings(more: str, *, app_metrics: bool) -> str:
 
 
 @pytest.mark.parametrize("more", ["", "preload_app = True\n"])
-def test_the_applications_own_page(serve: Serve, more: str) -> None:
+def test_own_endpoint_has_the_same_values_with_app_metrics_on_and_off(serve: Serve, more: str) -> None:
     """It has the families and the numbers that it has with app_metrics off, also in the second worker of a slot."""
     pages: dict[bool, list[dict[str, str]]] = {}
     for app_metrics in (False, True):
@@ -115,7 +115,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("more", ["", "preload_app = True\n"])
 @pytest.mark.parametrize("full_from", ["the start", "the first request", "the second worker"])
-def test_a_disk_that_is_full(serve: Serve, disk: Path, more: str, full_from: str) -> None:
+def test_full_disk_ends_no_process_and_shows_no_wrong_value(
+    serve: Serve, disk: Path, more: str, full_from: str
+) -> None:
     """No process is killed, whether preloaded, forked or a successor; a metric is right on the page, or not there."""
 
     def fill() -> None:

@@ -13,7 +13,7 @@ from tests.helpers.servers import eventually
 from tests.integration.conftest import Serve
 
 
-def test_own_endpoint_while_workers_come_and_go(serve: Serve, tmp_path: Path) -> None:
+def test_own_endpoint_never_decreases_while_workers_are_replaced(serve: Serve, tmp_path: Path) -> None:
     """The application's own endpoint misses no file and never goes back, with scrapes in between."""
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "a")}
     server = serve("workers = 3\nmax_requests = 3\n", app=APP, environ=environ)
@@ -33,7 +33,7 @@ def test_own_endpoint_while_workers_come_and_go(serve: Serve, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_upgrade(serve: Serve, own: bool, tmp_path: Path) -> None:
+def test_usr2_gives_each_master_the_metrics_of_its_own_workers(serve: Serve, own: bool, tmp_path: Path) -> None:
     """USR2: each master has its own workers' metrics, in one directory or in two; what the old one had goes with it."""
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "shared")} if own else {}
     server = serve("workers = 1\npidfile = 'pid'\n", app=APP, environ=environ)

@@ -32,7 +32,7 @@ def counts(server: Server, total: float) -> dict[tuple[str, str, str], float]:
 
 
 @pytest.mark.parametrize("config", ASGI)
-def test_status_duration_sizes_failures(serve: Serve, config: str) -> None:
+def test_each_outcome_of_a_request_is_counted_under_asgi_workers(serve: Serve, config: str) -> None:
     """What happens to a request is on the page: status, seconds, bytes, exceptions; no hook fails."""
     server = serve(config, app=ECHO)
     session = "/items/1", "/items/2", "/status/404", "/status/503", "/boom", "/silent", "/stream", "/late", "/half"
@@ -74,7 +74,7 @@ def test_status_duration_sizes_failures(serve: Serve, config: str) -> None:
     assert samples.all("gunicorn_requests_capacity") == []
 
 
-def test_uvicorn_refuses(serve: Serve) -> None:
+def test_request_refused_by_uvicorn_is_counted_as_invalid_only(serve: Serve) -> None:
     """What uvicorn cannot parse it tells in its log alone: it is counted as invalid, and is no request."""
     server = serve("worker_class = 'uvicorn_worker.UvicornWorker'\n", app=ECHO)
     assert b" 400 " in server.send(b"NONSENSE\r\n\r\n")
@@ -85,7 +85,7 @@ def test_uvicorn_refuses(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("config", ASGI)
-def test_client_gone(serve: Serve, config: str) -> None:
+def test_request_of_a_disconnected_client_is_499_and_not_failed(serve: Serve, config: str) -> None:
     """A client that hangs up is 499, and no failure; what it asked for is in progress until then."""
     server = serve(config, app=ECHO)
     with socket.create_connection(("127.0.0.1", server.port)) as sock:
@@ -96,7 +96,7 @@ def test_client_gone(serve: Serve, config: str) -> None:
 
 
 @pytest.mark.parametrize("config", ASGI)
-def test_background_work_does_not_count(serve: Serve, config: str) -> None:
+def test_request_is_counted_at_its_response_and_not_after_background_work(serve: Serve, config: str) -> None:
     """A request ends with its response: it is counted while the application is still at work."""
     server = serve(config, app=ECHO)
     assert server.get("/background").status_code == 200
@@ -108,7 +108,7 @@ def test_background_work_does_not_count(serve: Serve, config: str) -> None:
 
 
 @pytest.mark.parametrize("config", ASGI)
-def test_websockets(serve: Serve, config: str) -> None:
+def test_websockets_refused_handshakes_and_failures_are_counted_by_endpoint(serve: Serve, config: str) -> None:
     """Opened and open websockets, by endpoint; a refused handshake is a request; an exception is a failure."""
     server = serve(config, app=ECHO)
     url = f"ws://127.0.0.1:{server.port}"
@@ -141,7 +141,7 @@ def test_websockets(serve: Serve, config: str) -> None:
     eventually(lambda: server.scrape().one("gunicorn_websockets_in_progress") == 0, "all are closed")
 
 
-def test_websockets_of_a_killed_worker(serve: Serve) -> None:
+def test_websockets_of_a_killed_worker_stay_counted_and_leave_in_progress(serve: Serve) -> None:
     """Websockets that went down with their worker are open no more, and were opened all the same."""
     server = serve("worker_class = 'asgi'\n", app=ECHO)
     with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
@@ -156,7 +156,7 @@ def test_websockets_of_a_killed_worker(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("config", ASGI)
-def test_lifespan_is_left_alone(serve: Serve, config: str) -> None:
+def test_lifespan_reaches_the_application_once_and_is_not_a_request(serve: Serve, config: str) -> None:
     """Startup and shutdown reach the application, once each, and are not requests."""
     server = serve(config, app=ECHO)
     assert counts(server, 1) == {("GET", "/", "200"): 1}
@@ -165,7 +165,7 @@ def test_lifespan_is_left_alone(serve: Serve, config: str) -> None:
     assert (server.folder / "lifespan.shutdown").read_text() == "x"
 
 
-def test_many_at_a_time(serve: Serve) -> None:
+def test_three_hundred_concurrent_requests_are_all_in_progress_and_all_end(serve: Serve) -> None:
     """Hundreds of requests in one worker are all in progress, beyond what the in-flight table names, and all end."""
     server = serve("worker_class = 'asgi'\n", app=ECHO)
     clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(300)]
@@ -185,7 +185,7 @@ DOUBLE = APPLICATIONS / "asgi_echo_asgi2.py"
 
 
 @pytest.mark.parametrize("app", [FACTORY, DOUBLE], ids=["factory", "asgi2"])
-def test_whatever_uvicorn_takes(serve: Serve, app: Path) -> None:
+def test_factory_and_asgi2_applications_in_uvicorn_are_served_and_counted(serve: Serve, app: Path) -> None:
     """What uvicorn makes of an application by a look at it, it still does."""
     server = serve("worker_class = 'uvicorn_worker.UvicornWorker'\n", app=app)
     assert server.get("/items/1").status_code == 200
@@ -193,7 +193,7 @@ def test_whatever_uvicorn_takes(serve: Serve, app: Path) -> None:
 
 
 @pytest.mark.parametrize("hook", ["", "def pre_request(worker, req):\n    open('called', 'w').close()\n"])
-def test_no_hook_of_ours_is_left(serve: Serve, hook: str) -> None:
+def test_asgi_worker_has_no_request_hooks_but_those_of_the_user(serve: Serve, hook: str) -> None:
     """gunicorn's asgi worker has no request hooks but the user's: without any it serves faster."""
     server = serve(
         hook

@@ -22,7 +22,7 @@ classes = pytest.mark.parametrize("name", CLASSES)
 
 
 @classes
-def test_sigkill(serve: Serve, name: str) -> None:
+def test_request_in_progress_in_a_killed_worker_is_logged_and_counted(serve: Serve, name: str) -> None:
     """The request in progress in a killed worker is named in the log, and counted."""
     config, app = CLASSES[name]
     server = serve(config + "workers = 2\n", app=app)
@@ -39,7 +39,7 @@ def test_sigkill(serve: Serve, name: str) -> None:
 
 
 @classes
-def test_timeout(serve: Serve, name: str) -> None:
+def test_blocked_loop_is_a_timeout_exit_with_its_request_counted(serve: Serve, name: str) -> None:
     """A loop that is blocked for 3 seconds is a timeout, with the request that blocked it."""
     config, app = CLASSES[name]
     server = serve(config + "workers = 2\ntimeout = 3\n", app=app)
@@ -54,7 +54,7 @@ def test_timeout(serve: Serve, name: str) -> None:
 
 
 @classes
-def test_reload_and_scaling(serve: Serve, name: str) -> None:
+def test_hup_ttin_and_ttou_kill_no_worker_and_no_request(serve: Serve, name: str) -> None:
     """HUP, TTIN and TTOU kill no worker and no request."""
     config, app = CLASSES[name]
     server = serve(config + "workers = 1\n", app=app)
@@ -70,7 +70,7 @@ def test_reload_and_scaling(serve: Serve, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["asgi", "uvicorn"])
-def test_max_requests(serve: Serve, name: str) -> None:
+def test_max_requests_replaces_workers_and_counts_every_request(serve: Serve, name: str) -> None:
     """A worker that has served its share is replaced, and every request of every generation counted."""
     config, app = CLASSES[name]
     server = serve(config + "workers = 1\nmax_requests = 3\n", app=app)
@@ -83,7 +83,7 @@ def test_max_requests(serve: Serve, name: str) -> None:
     assert samples.sum("gunicorn_requests_total") == count
 
 
-def test_sigquit_from_outside_is_a_signal(serve: Serve) -> None:
+def test_sigquit_to_an_asgi_worker_is_a_signal_exit_with_a_killed_request(serve: Serve) -> None:
     """SIGQUIT to one asgi worker is a signal; the request that it cut off is killed."""
     config, app = CLASSES["asgi"]
     server = serve(config + "workers = 2\n", app=app)

@@ -87,7 +87,7 @@ def honest(server: Server) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("name", sorted(ATTACKS))
-def test_attack(serve: Serve, name: str) -> None:
+def test_attack_on_the_metrics_port_leaves_scrapes_fast_and_resources_bounded(serve: Serve, name: str) -> None:
     """Before, during and after: scrapes within a second, the application as fast, memory, threads and files bounded."""
     server = serve("workers = 2\n")
     for number in range(ENDPOINTS):
@@ -116,7 +116,7 @@ def test_attack(serve: Serve, name: str) -> None:
     assert server.scrape().sum("gunicorn_exporter_errors_total") == 0
 
 
-def test_attack_on_tls(serve: Serve, tmp_path: Path) -> None:
+def test_attack_on_the_tls_port_leaves_scrapes_fast_and_resources_bounded(serve: Serve, tmp_path: Path) -> None:
     """Over TLS too, a client that sends nonsense or nothing does not delay others."""
     certificates = Certificates(tmp_path / "certificates")
     server = serve(f"workers = 2\ninstall(globals(), port=METRICS_PORT, certfile={str(certificates.both)!r})\n")
@@ -144,7 +144,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLI
 """
 
 
-def test_files_are_left_for_the_server(serve: Serve) -> None:
+def test_master_can_add_workers_while_idle_clients_hold_connections(serve: Serve) -> None:
     """Where a process may open few files, the master still has some for one more worker; without, it would end."""
     server = serve("workers = 1\n" + FEW_FILES)
     with attack("idle", server.metrics_port):
@@ -179,7 +179,9 @@ def worker_exit(server, worker):
 @pytest.mark.parametrize(
     ("config", "preload"), [(CONFIG, False), (CONFIG, True), (PATCHED, False)], ids=["plain", "preload", "patched"]
 )
-def test_forks_during_an_attack(serve: Serve, tmp_path: Path, config: str, preload: bool) -> None:
+def test_no_worker_hangs_in_500_forks_during_an_attack(
+    serve: Serve, tmp_path: Path, config: str, preload: bool
+) -> None:
     """In 500 forks, with hostile and honest clients at the port, over TLS, no worker hangs: all boot, and all serve."""
     certificates = Certificates(tmp_path / "certificates")
     install = f"install(globals(), port=METRICS_PORT, certfile={str(certificates.both)!r}, worker_label='slot')\n"
@@ -305,7 +307,7 @@ def signals(server: Server) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("rendering", [False, True], ids=["read byte by byte", "being rendered"])
-def test_signals_do_not_wait(serve: Serve, rendering: bool) -> None:
+def test_signals_are_not_delayed_by_a_scrape_in_progress(serve: Serve, rendering: bool) -> None:
     """A scrape in progress, of whatever length, holds up no signal: TTIN, TTOU, HUP, USR2, SIGTERM at the end."""
     more = "workers = 1\ndef post_worker_init(worker): worker.log.info('has booted')\n"
     more += "install(globals(), port=METRICS_PORT)\n"
@@ -344,7 +346,7 @@ registry.all_collectors = all_collectors
 
 
 @pytest.mark.parametrize("config", [CONFIG, PATCHED], ids=["plain", "patched"])
-def test_a_collector_that_hangs(serve: Serve, config: str) -> None:
+def test_hanging_collectors_delay_one_scrape_and_keep_one_thread_each(serve: Serve, config: str) -> None:
     """Collectors that hang cost some seconds once, then nothing; each keeps one thread until it returns."""
     server = serve("workers = 1\nmax_requests = 5\n" + HANGING, config=config)
     eventually(server.scrape, "the page")
@@ -374,7 +376,7 @@ def test_a_collector_that_hangs(serve: Serve, config: str) -> None:
 
 
 @pytest.mark.parametrize("config", [CONFIG, PATCHED], ids=["plain", "patched"])
-def test_scrapes_leave_nothing_behind(serve: Serve, config: str) -> None:
+def test_scrapes_leave_no_threads_files_or_memory(serve: Serve, config: str) -> None:
     """Hundreds of scrapes, each in threads of its own, leave no thread, no file and no memory behind."""
     server = serve(config=config)
     master = psutil.Process(server.pid)
@@ -388,7 +390,7 @@ def test_scrapes_leave_nothing_behind(serve: Serve, config: str) -> None:
     assert master.memory_info().rss < before[2] + 8e6
 
 
-def test_no_thread_imports_anything(serve: Serve) -> None:
+def test_exporter_threads_import_no_modules(serve: Serve) -> None:
     """A module that is being imported in a thread when the master forks would be locked for ever in the worker."""
     watch = """
 import sys, threading

@@ -8,7 +8,7 @@ from tests.integration.conftest import Serve
 FLASK = APPLICATIONS / "flask_routes.py"
 
 
-def test_flask(serve: Serve) -> None:
+def test_flask_route_template_is_the_endpoint_and_no_match_is_unmatched(serve: Serve) -> None:
     """Flask's route template is the endpoint, with its mount; what matches no route is <unmatched>, a 404 or not."""
     server = serve("workers = 1\n", app=FLASK)
     for path in ("/items/1", "/items/2", "/items/13", "/v2/items/5", "/users/ada/posts", "/nowhere/at/all"):
@@ -25,7 +25,7 @@ def test_flask(serve: Serve) -> None:
     assert samples.one("gunicorn_requests_total", endpoint="<unmatched>", status="404") == 1
 
 
-def test_own_callable(serve: Serve) -> None:
+def test_endpoint_callable_names_the_endpoint_and_none_or_failure_is_default(serve: Serve) -> None:
     """The user's callable names the endpoint; where it says None, or raises, which is counted, the default does."""
     server = serve(
         """
@@ -48,7 +48,7 @@ install(globals(), port=METRICS_PORT, endpoint=name)
     assert server.log.count("endpoint failed") == 1
 
 
-def test_max_endpoints(serve: Serve) -> None:
+def test_max_endpoints_bounds_the_page_over_all_workers_and_generations(serve: Serve) -> None:
     """max_endpoints holds for the page, over all workers and generations."""
     server = serve("workers = 3\nmax_requests = 5\ninstall(globals(), port=METRICS_PORT, max_endpoints=4)\n")
     for number in range(60):

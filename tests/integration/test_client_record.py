@@ -71,7 +71,7 @@ def checked(server: Server, **traits: Any) -> ClientRecord:
     [("sync", CONFIG), ("gthread", CONFIG), ("gevent", CONFIG), ("gevent", PATCHED)],
     ids=["sync", "gthread", "gevent", "gevent-patched"],
 )
-def test_wsgi(serve: Serve, worker: str, config: str, parser: str) -> None:
+def test_page_equals_the_client_record_for_wsgi_workers(serve: Serve, worker: str, config: str, parser: str) -> None:
     """Every request to gunicorn's WSGI workers is in the metrics, including those whose client disconnected."""
     server = serve(
         f"workers = 2\nworker_class = {worker!r}\nthreads = {6 if worker == 'gthread' else 1}\nkeepalive = 30\n"
@@ -87,7 +87,9 @@ def test_wsgi(serve: Serve, worker: str, config: str, parser: str) -> None:
 @pytest.mark.parametrize("access_log", [True, False], ids=["access-log", "no-access-log"])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("parser", ["python", "fast"])
-def test_asgi(serve: Serve, loop: str, parser: str, access_log: bool) -> None:
+def test_page_equals_the_client_record_for_the_asgi_worker(
+    serve: Serve, loop: str, parser: str, access_log: bool
+) -> None:
     """gunicorn's asgi worker, with either event loop, either parser, and with and without its access log."""
     server = serve(
         f"workers = 2\nworker_class = 'asgi'\nasgi_loop = {loop!r}\nhttp_parser = {parser!r}\nkeepalive = 30\n"
@@ -100,14 +102,14 @@ def test_asgi(serve: Serve, loop: str, parser: str, access_log: bool) -> None:
     checked(server, refused=refused, pipelines_bodies=parser == "python", **ASGI_TRAITS)
 
 
-def test_uvicorn(serve: Serve) -> None:
+def test_page_equals_the_client_record_for_the_uvicorn_worker(serve: Serve) -> None:
     """uvicorn's worker, which refuses less, and for one reason."""
     server = serve("workers = 2\nworker_class = 'uvicorn_worker.UvicornWorker'\nkeepalive = 30\n", app=ASGI)
     refused = dict.fromkeys((b"NONSENSE\r\n\r\n", b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n"), (400, "InvalidRequest"))
     checked(server, refused=refused, **{**ASGI_TRAITS, "tells": True})
 
 
-def test_tornado(serve: Serve) -> None:
+def test_page_equals_the_client_record_for_the_tornado_worker(serve: Serve) -> None:
     """gunicorn's tornado worker with a WSGI application, which Tornado calls when the request is complete.
 
     It sends nothing before the response is complete either: a client that leaves has its response all the same. Where

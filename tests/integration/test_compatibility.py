@@ -12,7 +12,7 @@ from tests.integration.conftest import Serve
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_a_worker_class(serve: Serve, worker: str) -> None:
+def test_compatibility_rows_of_a_worker_class_equal_those_of_a_real_run(serve: Serve, worker: str) -> None:
     """What is measured with a worker class, and of each framework in it; ``make compatibility`` writes it anew."""
 
     def start(more: str, app: Path) -> Server:
@@ -22,7 +22,7 @@ def test_a_worker_class(serve: Serve, worker: str) -> None:
     assert [old for old in text if old.startswith(f"| `{worker}` |")] == rows(start, worker)
 
 
-def test_nothing_is_left_out() -> None:
+def test_compatibility_tables_have_all_columns_and_worker_classes() -> None:
     """Both tables have their columns, and no worker class that is not run."""
     text = PAGE.read_text().splitlines()
     assert line("worker class", *MEASURED) in text

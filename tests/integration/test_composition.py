@@ -185,7 +185,9 @@ def reload_and_ask(server: Server) -> None:
         "set in when_ready",
     ],
 )
-def test_as_often_as_without_us(serve: Serve, tmp_path: Path, above: str, below: str) -> None:
+def test_composed_user_hooks_run_as_often_as_without_install(
+    serve: Serve, tmp_path: Path, above: str, below: str
+) -> None:
     """Each of the user's functions runs as often as without the line, and each event is counted once."""
     bare = start(serve, tmp_path / "bare", above.replace(INSTALL, ""), below.replace(INSTALL, ""))
     reload_and_ask(bare)
@@ -219,7 +221,7 @@ def own(*names: str) -> str:
         ("on_starting", "when_ready", "on_reload", "pre_fork", "post_fork", "post_worker_init", "worker_exit"),
     ],
 )
-def test_a_reload_with_hooks_below_the_line(serve: Serve, names: tuple[str, ...]) -> None:
+def test_reload_is_counted_with_any_user_hooks_below_install(serve: Serve, names: tuple[str, ...]) -> None:
     """Whichever hooks replace our own, each reload is counted with its workers, and the new ones are recorded."""
     server = serve(own(*names) + "workers = 2\n")
     for number in (1, 2):
@@ -231,7 +233,7 @@ def test_a_reload_with_hooks_below_the_line(serve: Serve, names: tuple[str, ...]
         assert left_for(server, 2 * number) == {"reload"}
 
 
-def test_a_reload_without_workers(serve: Serve) -> None:
+def test_reload_to_zero_workers_counts_exits_as_reload(serve: Serve) -> None:
     """A reload that leaves no worker calls no hook before a fork; and yet the workers exit for the reload."""
     server = serve(own("nworkers_changed", "on_reload") + "workers = 2\n")
     text = (server.folder / "gunicorn.conf.py").read_text()
@@ -241,7 +243,7 @@ def test_a_reload_without_workers(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("left", ["", "post_fork", "post_worker_init", "pre_request", "worker_exit", "child_exit"])
-def test_nothing_of_ours_left_in_the_master(serve: Serve, left: str) -> None:
+def test_replaced_hooks_are_logged_once_with_advice_to_move_install(serve: Serve, left: str) -> None:
     """If hooks below the line have replaced all that could reinstall our hooks, exactly one line says what to do."""
     others = [name for name in SIGNATURES if name != left and left] or IN_MASTER
     server = serve(own(*others) + "workers = 3\n")
@@ -258,7 +260,7 @@ def test_nothing_of_ours_left_in_the_master(serve: Serve, left: str) -> None:
 TWO_APPLICATIONS = APPLICATIONS / "program_two_masters.py"
 
 
-def test_two_applications_in_one_program(tmp_path: Path) -> None:
+def test_two_masters_in_one_program_have_their_own_settings_and_counts(tmp_path: Path) -> None:
     """Each master has the settings of its own options dict, after a reload too, for which there is no config file."""
     other = unused_port(), unused_port()
 

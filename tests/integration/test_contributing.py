@@ -49,7 +49,7 @@ def patched(tmp_path: Path, number: int) -> tuple[Path, dict[str, str]]:
 
 @pytest.mark.needs("git")
 @pytest.mark.parametrize("number", range(3))
-def test_unit_test_of_the_diff(tmp_path: Path, number: int) -> None:
+def test_unit_test_added_by_a_documented_diff_passes(tmp_path: Path, number: int) -> None:
     """The unit test that a diff adds passes in the copy."""
     copy, environ = patched(tmp_path, number)
     [test] = re.findall(r"^\+\+\+ b/(tests/\S+)$", DIFFS[number], re.MULTILINE)
@@ -59,7 +59,7 @@ def test_unit_test_of_the_diff(tmp_path: Path, number: int) -> None:
 
 
 @pytest.mark.needs("git")
-def test_collector(serve: Serve, tmp_path: Path) -> None:
+def test_family_of_the_documented_collector_is_on_the_page(serve: Serve, tmp_path: Path) -> None:
     """The new family is on the page."""
     copy, environ = patched(tmp_path, COLLECTOR)
     server = serve(CHECK.format(str(copy)), environ=environ)
@@ -68,7 +68,7 @@ def test_collector(serve: Serve, tmp_path: Path) -> None:
 
 @pytest.mark.needs("git")
 @pytest.mark.parametrize("worker", ["sync", "gevent"])
-def test_request_metric(serve: Serve, tmp_path: Path, worker: str) -> None:
+def test_documented_request_metric_starts_at_0_and_counts(serve: Serve, tmp_path: Path, worker: str) -> None:
     """The new family is 0 before the first such request, and counts it."""
     copy, environ = patched(tmp_path, REQUEST_METRIC)
     server = serve(CHECK.format(str(copy)) + f"worker_class = {worker!r}\n", environ=environ)
@@ -78,7 +78,7 @@ def test_request_metric(serve: Serve, tmp_path: Path, worker: str) -> None:
 
 
 @pytest.mark.needs("git")
-def test_framework(serve: Serve, tmp_path: Path) -> None:
+def test_documented_framework_names_endpoints_by_its_rule(serve: Serve, tmp_path: Path) -> None:
     """The endpoint is the rule of the made-up framework."""
     copy, environ = patched(tmp_path, FRAMEWORK)
     (copy / "signpost.py").write_text("")

@@ -43,7 +43,7 @@ def answered(server: Server, path: str = "/items/7") -> int:
 
 @pytest.mark.needs("wrk")
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
-def test_answered_is_counted(serve: Serve, worker: str) -> None:
+def test_every_answered_request_is_counted_over_many_generations(serve: Serve, worker: str) -> None:
     """What wrk got answered over dozens of generations of four workers is what the page says, to the last one."""
     server = serve(
         f"workers = 4\nworker_class = {worker!r}\nthreads = {4 if worker == 'gthread' else 1}\nmax_requests = 50\n"
@@ -67,7 +67,7 @@ def test_answered_is_counted(serve: Serve, worker: str) -> None:
 
 
 @pytest.mark.needs("wrk")
-def test_nothing_goes_backwards(serve: Serve) -> None:
+def test_counters_never_decrease_while_workers_are_replaced(serve: Serve) -> None:
     """Counters over all workers only grow from scrape to scrape, and each new worker's own start at zero."""
     server = serve("workers = 3\nmax_requests = 40\n")
     load = subprocess.Popen(

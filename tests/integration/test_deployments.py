@@ -58,7 +58,7 @@ def renewed(server: Server) -> None:
         ("worker_tmp_dir = '/dev/shm'", "gthread"),
     ],
 )
-def test_settings(serve: Serve, way: str, worker: str) -> None:
+def test_requests_are_counted_before_and_after_hup_with_each_setting(serve: Serve, way: str, worker: str) -> None:
     """With each of these settings, before and after a HUP."""
     server = serve(f"workers = 2\nworker_class = {worker!r}\n{way}\n", app=COUNTING)
     server.wait_for_workers(2)
@@ -68,7 +68,7 @@ def test_settings(serve: Serve, way: str, worker: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["poll", "auto"])
-def test_reload(serve: Serve, engine: str) -> None:
+def test_reload_on_a_changed_file_keeps_counts(serve: Serve, engine: str) -> None:
     """With --reload a changed file replaces the workers, which go on counting where the others were."""
     server = serve(f"workers = 2\nreload = True\nreload_engine = {engine!r}\n", app=COUNTING)
     server.wait_for_workers(2)
@@ -106,7 +106,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
-def test_several_binds(serve: Serve, worker: str) -> None:
+def test_requests_on_each_of_several_sockets_are_counted(serve: Serve, worker: str) -> None:
     """Requests count the same on whichever of several sockets they come, TCP or Unix."""
     other = unused_port()
     more = f"workers = 2\nworker_class = {worker!r}\nbind = ['127.0.0.1:PORT', '127.0.0.1:{other}', 'unix:sock']\n"
@@ -131,7 +131,7 @@ class OverUnix(Server):
         return response
 
 
-def test_a_unix_socket(tmp_path: Path) -> None:
+def test_requests_on_a_unix_socket_alone_are_counted(tmp_path: Path) -> None:
     """Where there is no TCP but the exporter's own."""
     with OverUnix(tmp_path / "1", app=COUNTING, config=CONFIG + "bind = 'unix:sock'\nworkers = 2\n") as server:
         server.wait_for_workers(2)
@@ -162,7 +162,7 @@ class Daemon(Server):
         return int((self.folder / "pid").read_text())
 
 
-def test_daemon(tmp_path: Path) -> None:
+def test_requests_of_a_daemon_are_counted_before_and_after_hup(tmp_path: Path) -> None:
     """With --daemon, which forks twice after the config file has been read."""
     config = CONFIG + "daemon = True\npidfile = 'pid'\nerrorlog = 'gunicorn.log'\nworkers = 2\n"
     with Daemon(tmp_path / "1", app=COUNTING, config=config) as server:
@@ -190,7 +190,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def test_socket_activation(serve: Serve) -> None:
+def test_requests_on_a_socket_opened_by_systemd_are_counted(serve: Serve) -> None:
     """The listening socket is one that systemd has opened."""
     port = unused_port()
     before = (sys.executable, "-c", ACTIVATED, str(port))
@@ -211,7 +211,7 @@ def public() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give up being root")
 @pytest.mark.parametrize("preload", [False, True])
-def test_user_and_group(public: Path, preload: bool) -> None:
+def test_workers_of_another_user_are_counted_before_and_after_hup(public: Path, preload: bool) -> None:
     """Workers of another user count, and keep the application's metrics; so do those after a HUP."""
     config = CONFIG + "user = 'nobody'\ngroup = 65534\n"
     config += f"preload_app = {preload}\nworkers = 2\n"

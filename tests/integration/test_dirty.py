@@ -66,7 +66,7 @@ def dirty_arbiter(server: Server) -> psutil.Process:
 
 
 @needs_dirty_workers
-def test_dirty_workers_at_work(server: Server) -> None:
+def test_dirty_workers_have_number_memory_and_cpu_time(server: Server) -> None:
     """Two dirty workers are two, have memory, and use the CPU time that their application burns."""
 
     def measured() -> Samples:
@@ -86,7 +86,7 @@ def test_dirty_workers_at_work(server: Server) -> None:
 
 
 @needs_dirty_workers
-def test_a_dirty_worker_killed(server: Server) -> None:
+def test_killed_dirty_worker_is_replaced_and_its_cpu_time_stays(server: Server) -> None:
     """A dirty worker that is killed is not counted as long as it is a zombie, is replaced, and its CPU time stays."""
     victim = int(server.get("/burn/0.5").text)
     before = server.scrape()
@@ -108,7 +108,7 @@ def test_a_dirty_worker_killed(server: Server) -> None:
 
 
 @needs_dirty_workers
-def test_the_dirty_arbiter_replaced(server: Server) -> None:
+def test_replaced_dirty_arbiter_keeps_the_cpu_time_of_old_workers(server: Server) -> None:
     """After the dirty arbiter has been killed and replaced the new one's workers count, on top of the old CPU time."""
     server.get("/burn/0.5").raise_for_status()
     before = seconds(server.scrape())
@@ -127,14 +127,14 @@ def test_the_dirty_arbiter_replaced(server: Server) -> None:
 
 
 @needs_dirty_workers
-def test_what_applications_fork_is_no_worker(server: Server) -> None:
+def test_process_forked_by_a_dirty_worker_is_not_counted(server: Server) -> None:
     """A process that a dirty worker forks is not counted."""
     grandchild = psutil.Process(int(server.get("/fork").text))
     assert grandchild.parent() in dirty_arbiter(server).children()
     assert server.scrape().one("gunicorn_dirty_workers") == 2
 
 
-def test_no_dirty_workers(serve: Serve) -> None:
+def test_server_without_dirty_workers_has_no_dirty_families(serve: Serve) -> None:
     """A server without dirty workers has none of the families."""
     samples = serve().scrape()
     assert not {family.name for family in samples.families} & set(FAMILIES)
@@ -193,7 +193,7 @@ class Arbiter:
         return [sample.value for family in self.collector.collect(view) for sample in family.samples]
 
 
-def test_a_worker_that_ends_during_the_look() -> None:
+def test_worker_that_ends_while_it_is_read_keeps_its_cpu_time() -> None:
     """A worker that ends while it is looked at is not counted, but its CPU time is; one that is gone stays in it."""
     arbiter = Arbiter()
     first, second = arbiter.family
@@ -206,7 +206,7 @@ def test_a_worker_that_ends_during_the_look() -> None:
     assert len(arbiter.collector._last) == 1
 
 
-def test_an_arbiter_that_ends_during_the_look() -> None:
+def test_arbiter_that_ends_while_it_is_read_keeps_cpu_time_of_its_workers() -> None:
     """Where the arbiter has just ended no worker is counted, and the CPU time stays; without one there is nothing."""
     arbiter = Arbiter()
     arbiter.family[0].seconds = 3.0
@@ -218,7 +218,7 @@ def test_an_arbiter_that_ends_during_the_look() -> None:
     assert arbiter.look() == [2, 200, 3.0, 0.0]
 
 
-def test_a_worker_missed_once() -> None:
+def test_worker_missing_in_one_scrape_is_not_added_twice() -> None:
     """A living worker that is missing among the children for once is not added up twice."""
     arbiter = Arbiter()
     first, second = arbiter.family
@@ -230,7 +230,7 @@ def test_a_worker_missed_once() -> None:
     assert arbiter.look() == [2, 200, 7.0, 0.0]
 
 
-def test_no_rounding_error_takes_anything_back() -> None:
+def test_cpu_time_never_decreases_by_rounding() -> None:
     """With workers that come, work and go the counter never loses even a rounding error: that would be a reset."""
     arbiter = Arbiter()
     shown = 0.0
@@ -245,7 +245,7 @@ def test_no_rounding_error_takes_anything_back() -> None:
         shown = seconds
 
 
-def test_handles_of_one_process_are_equal() -> None:
+def test_psutil_handles_of_one_process_are_equal_before_and_after_its_end() -> None:
     """The collector relies on it: two psutil handles of one process are one key, before and after its end."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         one = psutil.Process(child.pid)

@@ -16,7 +16,7 @@ CONNECTIONS = APPLICATIONS / "failing_connections.py"
 
 
 @pytest.mark.parametrize("worker", ["asgi", "uvicorn_worker.UvicornWorker"])
-def test_streams_that_break_off(serve: Serve, worker: str) -> None:
+def test_response_stream_that_raises_is_a_failure_and_not_499(serve: Serve, worker: str) -> None:
     """A file, an upstream or a database that fails in mid-response is a failure, under its own name, and no 499."""
     server = serve(f"worker_class = {worker!r}\n", app=STREAMS)
     expected = {"/upstream": "TimeoutError", "/file": "FileNotFoundError", "/database": "ConnectionResetError"}
@@ -35,7 +35,7 @@ def test_streams_that_break_off(serve: Serve, worker: str) -> None:
 
 
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
-def test_connections_of_the_applications(serve: Serve, worker: str) -> None:
+def test_broken_connection_of_the_application_is_a_failure_and_not_499(serve: Serve, worker: str) -> None:
     """A pipe or a connection of the application's that breaks is a failure, also where gunicorn reads from it."""
     server = serve(f"worker_class = {worker!r}\nthreads = {2 if worker == 'gthread' else 1}\n", app=CONNECTIONS)
     expected = {"/pipe": "BrokenPipeError", "/wrapped": "ConnectionResetError", "/body": "ConnectionResetError"}
@@ -52,7 +52,7 @@ UPLOADS = APPLICATIONS / "uploads.py"
 
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent", "gevent_pywsgi"])
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_a_client_that_leaves_in_its_body(serve: Serve, worker: str, reset: bool) -> None:
+def test_client_that_disconnects_in_its_request_body_is_499(serve: Serve, worker: str, reset: bool) -> None:
     """A read of the request's body that fails is a client that left, whichever server reads it."""
     name = "gunicorn.workers.ggevent.GeventPyWSGIWorker" if worker == "gevent_pywsgi" else worker
     server = serve(f"worker_class = {name!r}\nthreads = {2 if worker == 'gthread' else 1}\n", app=UPLOADS)
@@ -68,7 +68,7 @@ def test_a_client_that_leaves_in_its_body(serve: Serve, worker: str, reset: bool
     assert samples.sum("gunicorn_failed_requests_total") == 0
 
 
-def test_a_malformed_body_of_gevents_own_server(serve: Serve) -> None:
+def test_malformed_body_in_gevent_pywsgi_is_400(serve: Serve) -> None:
     """It answers with a 400, which is the client's fault."""
     server = serve("worker_class = 'gunicorn.workers.ggevent.GeventPyWSGIWorker'\n", app=UPLOADS)
     answer = server.send(b"POST /odd HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n")
@@ -80,7 +80,7 @@ def test_a_malformed_body_of_gevents_own_server(serve: Serve) -> None:
 PIECES = APPLICATIONS / "pieces.py"
 
 
-def test_a_client_that_has_all_and_leaves_before_the_last_piece(serve: Serve) -> None:
+def test_client_leaving_before_the_end_is_200_only_with_a_complete_response(serve: Serve) -> None:
     """It has the whole response if there is a Content-Length. It has not if the end is still to be sent."""
     server = serve("worker_class = 'asgi'\n", app=PIECES)
     paths = {"/whole": "200", "/chunked": "499", "/short": "499"}

@@ -35,7 +35,7 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
     return found
 
 
-def test_metrics_reference(serve: Serve) -> None:
+def test_metrics_reference_equals_the_families_of_a_full_page(serve: Serve) -> None:
     """The tables in docs/metrics.md are exactly what a full page has: names, types and labels."""
     server = serve(
         "def endpoint(environ): raise ValueError\ninstall(globals(), port=METRICS_PORT, endpoint=endpoint)\n"
@@ -56,7 +56,7 @@ def test_metrics_reference(serve: Serve) -> None:
     assert exposed == documented()
 
 
-def test_settings_table() -> None:
+def test_settings_table_names_every_setting_in_order() -> None:
     """The table of docs/settings.md names every setting, and no other."""
     table = re.findall(r"^\| `(\w+)` \|", (TOP / "docs" / "settings.md").read_text(), re.MULTILINE)
     assert table == [field.name for field in fields(Settings)]
@@ -71,7 +71,7 @@ def python_snippets(*, configs: bool) -> list[str]:
 
 
 @pytest.mark.parametrize("snippet", python_snippets(configs=False))
-def test_application_snippets(serve: Serve, snippet: str) -> None:
+def test_metrics_of_documented_applications_are_on_the_page(serve: Serve, snippet: str) -> None:
     """Metrics that the documentation has an application make are on the page; with labels, once they are used."""
     made = re.findall(r'= (?:Counter|Histogram)\("(\w+)", "[^"]*"\)', snippet)
     assert made
@@ -85,7 +85,7 @@ def shown(snippet: str) -> str:
 
 
 @pytest.mark.parametrize("snippet", python_snippets(configs=True))
-def test_readme_configs(serve: Serve, snippet: str) -> None:
+def test_documented_configs_serve_metrics(serve: Serve, snippet: str) -> None:
     """Every config file in the documentation makes a server with metrics, at the port that it says."""
     port = unused_port()
     config = "bind = '127.0.0.1:PORT'\ncontrol_socket_disable = True\n" + snippet
@@ -100,7 +100,7 @@ def test_readme_configs(serve: Serve, snippet: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gunicorn.conf.py", "gunicorn_production.conf.py"])
-def test_sample_configs(serve: Serve, name: str) -> None:
+def test_sample_configs_serve_metrics_of_the_sample_application(serve: Serve, name: str) -> None:
     """The sample configs work as they are, with the sample application; only the ports are changed."""
     port = unused_port()
     text = (TOP / "sample_configs" / name).read_text()
@@ -127,7 +127,7 @@ def promql() -> list[str]:
 
 
 @pytest.mark.needs("prometheus")
-def test_queries(serve: Serve, tmp_path: Path) -> None:
+def test_documented_queries_have_results_in_prometheus(serve: Serve, tmp_path: Path) -> None:
     """Prometheus takes the README's config, and every query in the documentation has an answer on a real page."""
     server = serve("workers = 2\n")
     full_page(server)
@@ -160,7 +160,7 @@ def test_queries(serve: Serve, tmp_path: Path) -> None:
             assert result or re.search(r"[<>]|499", query), query
 
 
-def test_links() -> None:
+def test_linked_files_of_the_documentation_exist() -> None:
     """Every file that the documentation links to is there."""
     for page in [*TOP.glob("*.md"), *(TOP / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

@@ -38,7 +38,7 @@ def block(server: Server, seconds: float) -> tuple[Samples, Samples]:
 
 
 @pytest.mark.parametrize("kind", LOOPS)
-def test_a_blocked_loop(serve: Serve, kind: str) -> None:
+def test_blocked_loop_is_shown_at_once_and_stays_counted(serve: Serve, kind: str) -> None:
     """A loop that serves counts about two samples a second; one that is blocked shows at once, and stays counted."""
     app, config = LOOPS[kind]
     server = serve(config + "timeout = 120\n", app=app)
@@ -57,7 +57,7 @@ def test_a_blocked_loop(serve: Serve, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["asgi", "uvicorn"])
-def test_a_lifespan_is_no_lag(serve: Serve, kind: str) -> None:
+def test_lifespan_startup_is_not_counted_as_lag(serve: Serve, kind: str) -> None:
     """What the application does in the loop before it serves, 1.5 s of it here, blocks no request."""
     app, config = LOOPS[kind]
     server = serve(config, app=app)
@@ -66,7 +66,7 @@ def test_a_lifespan_is_no_lag(serve: Serve, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LOOPS)
-def test_the_end_is_as_ever(serve: Serve, kind: str) -> None:
+def test_worker_with_a_loop_timer_exits_in_time_and_its_successor_starts_anew(serve: Serve, kind: str) -> None:
     """A worker with the timer in its loop leaves in good time and good order, and its successor measures anew."""
     app, config = LOOPS[kind]
     server = serve(config + "workers = 1\ngraceful_timeout = 20\n", app=app)
@@ -89,7 +89,7 @@ def test_the_end_is_as_ever(serve: Serve, kind: str) -> None:
 
 
 @pytest.mark.parametrize("config", ["", "worker_class = 'gthread'\nthreads = 2\n"], ids=["sync", "gthread"])
-def test_workers_without_a_loop(serve: Serve, config: str) -> None:
+def test_workers_without_a_loop_have_no_loop_families(serve: Serve, config: str) -> None:
     """Where there is no event loop there is neither family."""
     server = serve(config, app=WSGI)
     server.get("/")
@@ -99,7 +99,7 @@ def test_workers_without_a_loop(serve: Serve, config: str) -> None:
 FORKING = APPLICATIONS / "forking_gevent.py"
 
 
-def test_a_forked_child_counts_nothing(serve: Serve) -> None:
+def test_forked_child_does_not_count_in_the_slot_of_its_parent(serve: Serve) -> None:
     """A process that the application forks runs the loop, too, and does not count in its parent's slot."""
     server = serve("worker_class = 'gevent'\nworkers = 1\n", app=FORKING)
     eventually(lambda: server.scrape().one(LAGS + "_count") >= 1, "it counts")

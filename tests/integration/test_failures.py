@@ -21,7 +21,7 @@ def classed(worker: str) -> str:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_exceptions(serve: Serve, worker: str) -> None:
+def test_exception_before_or_after_the_response_start_is_counted_by_its_class(serve: Serve, worker: str) -> None:
     """An exception counts under its class name and status 500, also where it came after the response had begun."""
     server = serve(classed(worker))
     assert server.get("/boom").status_code == 500
@@ -40,7 +40,7 @@ def test_exceptions(serve: Serve, worker: str) -> None:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_answered_5xx(serve: Serve, worker: str) -> None:
+def test_response_503_is_a_failure_without_error_handling_by_gunicorn(serve: Serve, worker: str) -> None:
     """A 5xx that the application answered itself is a failure of type "HTTP 503"; gunicorn's own handling saw none."""
     server = serve(classed(worker))
     server.get("/503")
@@ -50,7 +50,7 @@ def test_answered_5xx(serve: Serve, worker: str) -> None:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_client_disconnect_is_499(serve: Serve, worker: str) -> None:
+def test_client_that_disconnects_in_a_response_is_499_and_not_failed(serve: Serve, worker: str) -> None:
     """A client that hangs up in the middle of a response is a 499, and no failure."""
     server = serve(classed(worker))
     with socket.create_connection(("127.0.0.1", server.port)) as sock:
@@ -73,7 +73,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("worker", WORKERS)
 @pytest.mark.parametrize("level", ["info", "critical"])
-def test_malformed(serve: Serve, worker: str, level: str) -> None:
+def test_malformed_request_is_counted_by_reason_at_any_log_level(serve: Serve, worker: str, level: str) -> None:
     """What gunicorn refuses to parse is counted under the reason, whatever the log level lets through."""
     server = serve(classed(worker) + f"loglevel = {level!r}\n")
     for data, (status, _) in REFUSED.items():
@@ -88,7 +88,7 @@ def test_malformed(serve: Serve, worker: str, level: str) -> None:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_malformed_body(serve: Serve, worker: str) -> None:
+def test_malformed_body_is_400_and_counted_as_invalid(serve: Serve, worker: str) -> None:
     """A body that breaks off into nonsense is refused while the application reads it: 400, invalid, and failed."""
     server = serve(classed(worker))
     answer = server.send(b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n")
@@ -100,7 +100,7 @@ def test_malformed_body(serve: Serve, worker: str) -> None:
 
 
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
-def test_sizes(serve: Serve, worker: str) -> None:
+def test_request_and_response_sizes_are_counted_in_bytes_also_with_sendfile(serve: Serve, worker: str) -> None:
     """Bodies are counted in bytes, both ways, a file that gunicorn sends with sendfile included."""
     app = APPLICATIONS / "sizes.py"
     server = serve(classed(worker), app=app)
@@ -120,7 +120,7 @@ def test_sizes(serve: Serve, worker: str) -> None:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_timeout(serve: Serve, worker: str) -> None:
+def test_timeout_sets_state_abort_and_logs_the_stacks_of_all_threads(serve: Serve, worker: str) -> None:
     """A worker that times out is in state abort, counted as a timeout, and logs where each of its threads hung."""
     app = APPLICATIONS / "timeouts.py"
     server = serve(classed(worker) + "timeout = 1\n", app=app)
@@ -145,7 +145,7 @@ def timed_out(server: Server) -> Samples | None:
     return samples if samples.one("gunicorn_master_worker_restart_total", reason="timeout") == 1 else None
 
 
-def test_killed_worker(serve: Serve) -> None:
+def test_killed_or_exited_worker_is_an_error_and_keeps_only_its_last_state(serve: Serve) -> None:
     """A worker that is killed, or exits by itself with a code, is an error, and its rows are its last state only."""
     server = serve("workers = 2\n")
     samples = server.wait_for_workers(2)
@@ -177,7 +177,7 @@ def test_impossible_content_length_is_in_no_sum(serve: Serve, length: bytes) -> 
     assert samples.sum("gunicorn_exporter_errors_total") == 0
 
 
-def test_a_file_of_untold_length(serve: Serve) -> None:
+def test_sendfile_without_content_length_has_no_response_size(serve: Serve) -> None:
     """What sendfile sends without a Content-Length is in no histogram of sizes, rather than in it as nothing."""
     app = APPLICATIONS / "file_without_length.py"
     server = serve(app=app)

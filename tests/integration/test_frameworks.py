@@ -73,7 +73,9 @@ def failures_counted(server: Server) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.parametrize(("config", "app", "item", "boom"), CASES)
-def test_a_framework(serve: Serve, config: str, app: Path | str, item: str, boom: str) -> None:
+def test_requests_and_failures_are_counted_by_route_template(
+    serve: Serve, config: str, app: Path | str, item: str, boom: str
+) -> None:
     """Each request is counted under its route template, each failure under the exception that the framework told."""
     server = serve(config, app=app)
     with ThreadPoolExecutor(4) as threads:
@@ -98,7 +100,7 @@ def test_a_framework(serve: Serve, config: str, app: Path | str, item: str, boom
     assert server.scrape().sum("gunicorn_exporter_errors_total") == 0
 
 
-def test_two_frameworks(serve: Serve) -> None:
+def test_flask_mounted_in_django_counts_each_under_its_own_template(serve: Serve) -> None:
     """Flask beside Django, loaded and frozen before the fork: each request counts under the template of its own."""
     app = APPLICATIONS / "framework_flask_and_django.py"
     freeze = "import gc\ndef when_ready(server):\n    gc.freeze()\n"
@@ -142,7 +144,9 @@ COPYING = [
 
 
 @pytest.mark.parametrize(("config", "app", "item", "boom"), COPYING)
-def test_a_middleware_that_copies(serve: Serve, config: str, app: Path | str, item: str, boom: str) -> None:
+def test_copied_environ_or_scope_keeps_endpoint_and_failure(
+    serve: Serve, config: str, app: Path | str, item: str, boom: str
+) -> None:
     """A copy of the environ or scope loses nothing, and many requests on one connection do not share what is noted."""
     server = serve(config, app=app)
     with requests.Session() as session:
@@ -162,7 +166,7 @@ UNKNOWN = APPLICATIONS / "unknown_framework.py"
 
 
 @pytest.mark.parametrize("worker", ASGI_WORKERS)
-def test_an_unknown_framework(serve: Serve, worker: str) -> None:
+def test_unknown_framework_has_the_general_path_and_404_or_405_is_unmatched(serve: Serve, worker: str) -> None:
     """It is not taken for one that is imported: the path is made general, and only a 404 or 405 is unmatched."""
     server = serve(ASGI_WORKERS[worker], app=UNKNOWN)
     for path in ("/items/7", "/gone/7", "/method/7", "/denied/7"):
@@ -177,7 +181,7 @@ def test_an_unknown_framework(serve: Serve, worker: str) -> None:
     assert server.scrape().sum("gunicorn_exporter_errors_total") == 0
 
 
-def test_own_callable_for_a_scope(serve: Serve) -> None:
+def test_endpoint_callable_gets_the_asgi_scope_and_none_is_default(serve: Serve) -> None:
     """The user's callable is given the scope of an ASGI application; None leaves it to the framework."""
     server = serve(
         """
@@ -209,7 +213,7 @@ FACTORIES = {
 
 
 @pytest.mark.parametrize("framework", FACTORIES)
-def test_a_factory(serve: Serve, framework: str) -> None:
+def test_application_of_a_uvicorn_factory_is_counted_by_route_template(serve: Serve, framework: str) -> None:
     """An application that uvicorn has a factory make, after the worker has loaded, is known like any other."""
     app, item = FACTORIES[framework]
     server = serve("worker_class = 'uvicorn_worker.UvicornWorker'\n", app=app)

@@ -14,7 +14,7 @@ PATCHED = "import gevent.monkey\ngevent.monkey.patch_all()\n" + CONFIG
 
 
 @pytest.mark.parametrize("config", [CONFIG, PATCHED], ids=["plain", "patched"])
-def test_the_master_answers(serve: Serve, config: str) -> None:
+def test_scrapes_are_answered_by_the_master_and_not_by_a_worker(serve: Serve, config: str) -> None:
     """Each of 50 scrapes is answered by the master, where everything is counted, and not by a worker."""
     server = serve("workers = 4\nworker_class = 'gevent'\n", config=config)
     server.wait_for_workers(4)
@@ -27,7 +27,7 @@ def test_the_master_answers(serve: Serve, config: str) -> None:
         assert server.metrics_port not in {connection.laddr.port for connection in worker.net_connections()}
 
 
-def test_many_in_progress(serve: Serve) -> None:
+def test_two_hundred_concurrent_requests_are_in_progress_busy_and_then_counted(serve: Serve) -> None:
     """Hundreds of requests in progress in one worker are all there, and all gone afterwards."""
     server = serve("workers = 1\nworker_class = 'gevent'\n", config=PATCHED)
     threads = [threading.Thread(target=server.get, args=("/sleep/6",)) for _ in range(200)]
@@ -59,7 +59,7 @@ def test_many_in_progress(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("config", [CONFIG, PATCHED], ids=["plain", "patched"])
-def test_answers_while_the_master_is_busy(serve: Serve, config: str) -> None:
+def test_scrape_is_answered_while_the_main_thread_computes(serve: Serve, config: str) -> None:
     """A real thread answers scrapes while the master's own thread computes and lets no greenlet have a turn."""
     busy = """
 def on_reload(server):
@@ -83,7 +83,7 @@ def on_reload(server):
 @pytest.mark.parametrize(
     "request_", [b"GET /x HTTP/1.0\r\n\r\n", b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"]
 )
-def test_the_last_request_of_a_connection(serve: Serve, request_: bytes) -> None:
+def test_last_request_of_a_connection_is_not_a_failure(serve: Serve, request_: bytes) -> None:
     """gunicorn's gevent worker ends a connection with an exception: the request has not failed for that."""
     server = serve("workers = 1\nworker_class = 'gevent'\n")
     for _ in range(5):

@@ -33,7 +33,9 @@ def refused(server: Server, path: str) -> str:
 @pytest.mark.parametrize(
     ("config", "denied", "silent"), [(NATIVE, "403", "403"), (UVICORN, "418", "500")], ids=["asgi", "uvicorn"]
 )
-def test_refused(serve: Serve, config: str, denied: str, silent: str) -> None:
+def test_refused_handshake_is_counted_with_the_status_that_the_client_gets(
+    serve: Serve, config: str, denied: str, silent: str
+) -> None:
     """A response of the application's own is sent by those servers that can; each has its own word for none at all."""
     server = serve(config, app=APP)
     assert (refused(server, "/denied"), refused(server, "/silent")) == (denied, silent)
@@ -43,7 +45,7 @@ def test_refused(serve: Serve, config: str, denied: str, silent: str) -> None:
 
 
 @both
-def test_gone_before_it_was_accepted(serve: Serve, config: str) -> None:
+def test_client_that_leaves_before_the_handshake_response_is_499(serve: Serve, config: str) -> None:
     """A client that leaves before the response is a 499, and no failure of the application."""
     server = serve(config, app=APP)
     with socket.create_connection(("127.0.0.1", server.port)) as client:
@@ -54,7 +56,7 @@ def test_gone_before_it_was_accepted(serve: Serve, config: str) -> None:
 
 
 @both
-def test_gone_while_it_is_sent_to(serve: Serve, config: str) -> None:
+def test_client_that_leaves_an_open_websocket_is_not_a_failure(serve: Serve, config: str) -> None:
     """That the client has left is what the application's ``send`` raises then, and no failure of it either."""
     server = serve(config, app=APP)
     with socket.create_connection(("127.0.0.1", server.port)) as client:

@@ -18,7 +18,7 @@ def readiness(server: Server) -> int:
     return requests.get(f"http://127.0.0.1:{server.metrics_port}/readyz", timeout=10).status_code
 
 
-def test_health_checks(serve: Serve) -> None:
+def test_readyz_is_503_while_no_worker_has_booted_or_the_heartbeat_is_old(serve: Serve) -> None:
     """The server is ready with a booted worker and a recent heartbeat, and up as a process. Neither renders a page."""
     app = APPLICATIONS / "closed.py"
     server = serve("workers = 1\ntimeout = 4\ngraceful_timeout = 1\n", app=app)
@@ -40,7 +40,7 @@ def test_health_checks(serve: Serve) -> None:
         eventually(lambda: readiness(server) == 503, "not ready when nothing was heard of the worker for its timeout")
 
 
-def test_ready_without_a_timeout(serve: Serve) -> None:
+def test_readyz_is_200_with_timeout_0_and_a_running_worker(serve: Serve) -> None:
     """With timeout 0 gunicorn never doubts a worker, and any that runs is good enough."""
     server = serve("timeout = 0\n")
     eventually(lambda: readiness(server) == 200, "ready")
@@ -65,7 +65,7 @@ sys.modules[module.__name__] = module
 """
 
 
-def test_the_status_page_is_wired(serve: Serve) -> None:
+def test_status_page_is_served_behind_credentials_and_404_when_switched_off(serve: Serve) -> None:
     """What the status page has is served by the exporter, behind the same credentials; switched off it is not there."""
     server = serve("workers = 2\n" + SITE)
     url = f"http://127.0.0.1:{server.metrics_port}"

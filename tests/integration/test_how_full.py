@@ -50,7 +50,7 @@ def documented(*parts: str) -> str:
 
 
 @pytest.mark.needs("prometheus")
-def test_a_fleet(serve: Serve, tmp_path: Path) -> None:
+def test_documented_load_queries_tell_full_servers_from_idle_ones(serve: Serve, tmp_path: Path) -> None:
     """Of servers of five classes, full and idle ones, each query says of each server what it is, and no more."""
     threads = "worker_class = 'gthread'\nthreads = 2\ntimeout = 120\n"
     servers = {

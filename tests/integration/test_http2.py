@@ -57,7 +57,7 @@ async def untold() -> AsyncIterator[bytes]:
         yield b"x" * 10_000
 
 
-def test_many_streams(server: TlsServer) -> None:
+def test_concurrent_streams_have_exact_counts_statuses_and_sizes(server: TlsServer) -> None:
     """400 requests on three connections, many at a time on each: methods, statuses, bytes in and out are right."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - to run a failure again
@@ -98,7 +98,7 @@ def test_many_streams(server: TlsServer) -> None:
     assert samples.sum("gunicorn_request_duration_seconds_count") == 401
 
 
-def test_durations(server: TlsServer) -> None:
+def test_duration_of_a_stream_is_the_time_that_it_was_served(server: TlsServer) -> None:
     """Of streams that are opened at once, and served one after the other, each took the time that it was served."""
     with Streams(server) as streams:
         opened = [streams.open("GET", "/sleep") for _ in range(3)]
@@ -109,7 +109,7 @@ def test_durations(server: TlsServer) -> None:
     assert 1.5 <= samples.one("gunicorn_request_duration_seconds_sum", endpoint="/sleep") < 2.8  # 3.0 from the start
 
 
-def test_failures(server: TlsServer) -> None:
+def test_exceptions_in_streams_are_counted_with_the_status_sent(server: TlsServer) -> None:
     """Exceptions count as over HTTP/1: a 500 before the response has begun, the status that was sent after that."""
     record = ClientRecord()
     with Streams(server) as streams:
@@ -140,7 +140,7 @@ def rung(server: TlsServer, bell: str) -> None:
 LEAVING = ("reset", "cut", "close", "goaway", "nonsense")
 
 
-def test_clients_that_leave(server: TlsServer) -> None:
+def test_client_that_ends_a_stream_or_connection_is_499_and_not_failed(server: TlsServer) -> None:
     """A client that ends a stream or its connection during a request or response is a 499, and no failure.
 
     A stream that is reset leaves the connection as it is: its next stream is served.
@@ -176,7 +176,7 @@ def test_clients_that_leave(server: TlsServer) -> None:
     agrees(server, record)
 
 
-def test_a_client_that_leaves_while_the_application_waits(server: TlsServer) -> None:
+def test_client_that_disconnects_while_the_application_waits_is_499(server: TlsServer) -> None:
     """The response to a client whose connection is gone is a 499."""
     with Streams(server) as streams:
         streams.open("GET", "/leave?bell=b")
@@ -188,7 +188,7 @@ def test_a_client_that_leaves_while_the_application_waits(server: TlsServer) -> 
     agrees(server, record)
 
 
-def test_a_stream_that_is_reset_before_it_is_served(server: TlsServer) -> None:
+def test_stream_reset_before_it_is_served_is_in_no_metric(server: TlsServer) -> None:
     """A stream that is reset before gunicorn serves it calls no hook and is in no metric."""
     with Streams(server) as streams:
         never = streams.open("GET", "/never")
@@ -201,7 +201,7 @@ def test_a_stream_that_is_reset_before_it_is_served(server: TlsServer) -> None:
     agrees(server, record)
 
 
-def test_goaway(server: TlsServer) -> None:
+def test_requests_before_goaway_are_answered_and_499_if_it_has_an_error(server: TlsServer) -> None:
     """After a graceful GOAWAY what was asked for before is answered; after one with an error nothing can be: 499."""
     record = ClientRecord()
     with Streams(server) as streams:

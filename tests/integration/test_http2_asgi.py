@@ -32,7 +32,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TlsServer
         yield server
 
 
-def test_many_streams(server: TlsServer) -> None:
+def test_concurrent_streams_have_exact_counts_statuses_and_sizes(server: TlsServer) -> None:
     """300 requests on three connections, many at a time on each: methods, statuses, bytes in and out are right."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - to run a failure again
@@ -66,7 +66,7 @@ def test_many_streams(server: TlsServer) -> None:
     assert samples.one("gunicorn_requests_in_progress") == 0
 
 
-def test_durations(server: TlsServer) -> None:
+def test_duration_of_a_stream_excludes_work_after_its_response(server: TlsServer) -> None:
     """Streams are served side by side, and what an application does after its response takes no time of the request."""
     with Streams(server) as streams:
         opened = [streams.open("GET", path) for path in ("/sleep", "/sleep", "/background")]
@@ -77,7 +77,7 @@ def test_durations(server: TlsServer) -> None:
     assert samples.one("gunicorn_request_duration_seconds_sum", endpoint="/background") < 0.5
 
 
-def test_failures(server: TlsServer) -> None:
+def test_exceptions_and_missing_or_incomplete_responses_are_failures(server: TlsServer) -> None:
     """Exceptions, silence and half an answer count as over HTTP/1."""
     record = ClientRecord()
     paths = {"/raise": 500, "/late": 200, "/about?status=503": 503, "/silent": 500, "/half": 200, "/about": 200}
@@ -100,7 +100,7 @@ def test_failures(server: TlsServer) -> None:
 
 
 @pytest.mark.parametrize("how", ["reset", "cut", "close", "goaway"])
-def test_clients_that_leave(server: TlsServer, how: str) -> None:
+def test_client_that_ends_a_stream_or_connection_is_499_and_not_failed(server: TlsServer, how: str) -> None:
     """A client that ends a stream or its connection during a request is a 499, and no failure.
 
     Of a connection that is lost in the middle of an upload gunicorn tells the application only at its ``timeout``.
@@ -132,7 +132,7 @@ def test_clients_that_leave(server: TlsServer, how: str) -> None:
 FRAMEWORK = APPLICATIONS / "starlette_exc_info.py"
 
 
-def test_no_exception_is_being_handled(tmp_path: Path) -> None:
+def test_application_runs_outside_of_any_exception_handler(tmp_path: Path) -> None:
     """The application runs in no exception handler: a plain 503 stays one."""
     server = TlsServer(tmp_path / "1", app=FRAMEWORK, config=CONFIG + "worker_class = 'asgi'\n")
     with server:

@@ -99,7 +99,7 @@ def app_of(kind: str) -> dict[str, Path]:
 
 @pytest.mark.parametrize("preload", [False, True])
 @pytest.mark.parametrize("kind", CLASSES)
-def test_no_worker_imports_modules_of_the_package(serve: Serve, kind: str, preload: bool) -> None:
+def test_worker_imports_no_modules_of_the_package_after_the_fork(serve: Serve, kind: str, preload: bool) -> None:
     """Neither at its boot nor later; and the first one inherits nothing that only other classes need."""
     more = CLASSES[kind][0] + f"preload_app = {preload}\n"
     server = serve(config="bind = '127.0.0.1:PORT'\ncontrol_socket_disable = True\n" + more + NOTES, **app_of(kind))
@@ -117,7 +117,7 @@ def test_no_worker_imports_modules_of_the_package(serve: Serve, kind: str, prelo
     assert needless(first["inherited"], kind) == set()
 
 
-def test_a_reload_that_brings_another_class(serve: Serve) -> None:
+def test_reload_to_another_worker_class_imports_its_modules_before_the_fork(serve: Serve) -> None:
     """Its modules, too, are imported before the first fork, and not by the workers from before."""
     start = "bind = '127.0.0.1:PORT'\ncontrol_socket_disable = True\n"
     server = serve(config=start + NOTES)
@@ -130,7 +130,7 @@ def test_a_reload_that_brings_another_class(serve: Serve) -> None:
     assert "gunicorn_prom_hooks.worker.asgi.middleware" in found[2]["inherited"]
 
 
-def test_gevent_patches_before_ours_is_imported(serve: Serve) -> None:
+def test_gevent_patched_config_leaves_no_imports_to_workers(serve: Serve) -> None:
     """A config file that patches: the master uses the same threading objects as a worker."""
     server = serve(
         config="import gevent.monkey\ngevent.monkey.patch_all()\nbind = '127.0.0.1:PORT'\n"

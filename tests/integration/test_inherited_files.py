@@ -56,7 +56,7 @@ def forked(folder: Path) -> dict[str, list[str]]:
     return {path.name: path.read_text().splitlines() for path in folder.glob("forked-*")}
 
 
-def test_no_worker_inherits_what_a_collector_has_open(serve: Serve) -> None:
+def test_worker_forked_during_scrapes_inherits_no_files_of_collectors(serve: Serve) -> None:
     """However long collectors take, no worker has a file or a socket of a collector."""
     server = serve(config=SLOW + CONFIG + "workers = 2\nbind = ['127.0.0.1:PORT', 'unix:sock']\n", app=APP)
     server.get("/")

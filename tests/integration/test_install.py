@@ -60,7 +60,7 @@ def without(*names: str) -> str:
     ],
     ids=["above", "below", "below with nworkers_changed", "below with all but pre_fork"],
 )
-def test_the_users_hooks_run(serve: Serve, config: str) -> None:
+def test_user_hooks_above_or_below_install_all_run_and_requests_are_counted(serve: Serve, config: str) -> None:
     """The user's hooks all run, above or below the install line, and so do our hooks, after a HUP too."""
     server = serve(config=config)
     server.settled(1)
@@ -80,7 +80,7 @@ def test_the_users_hooks_run(serve: Serve, config: str) -> None:
 
 
 @pytest.mark.parametrize("parameters", ["worker, req", "worker, req, environ", "worker, req, environ, resp"])
-def test_arity(serve: Serve, parameters: str) -> None:
+def test_post_request_hook_with_two_three_or_four_parameters_is_called(serve: Serve, parameters: str) -> None:
     """post_request may have two, three or four parameters, as gunicorn allows."""
     hook = f"def post_request({parameters}): note('{len(parameters.split())}')\n"
     server = serve(config=HEAD + hook + INSTALL)
@@ -88,7 +88,7 @@ def test_arity(serve: Serve, parameters: str) -> None:
     assert notes(server) == [str(len(parameters.split()))]
 
 
-def test_hooks_as_strings(serve: Serve) -> None:
+def test_hook_given_as_a_dotted_string_is_called(serve: Serve) -> None:
     """A hook may be given as a dotted string."""
     app = APPLICATIONS / "default_with_hook.py"
     server = serve(config=HEAD + "post_worker_init = 'app.started'\n" + INSTALL, app=app)
@@ -96,7 +96,7 @@ def test_hooks_as_strings(serve: Serve) -> None:
     assert (server.folder / "started").exists()
 
 
-def test_twice(serve: Serve) -> None:
+def test_install_called_twice_counts_once_with_the_settings_of_the_last_call(serve: Serve) -> None:
     """install() called twice counts nothing twice; the settings of the last call are those that count."""
     server = serve(config=HEAD + HOOKS + "install(globals(), port=1)\n" + INSTALL)
     server.get("/boom")
@@ -106,7 +106,7 @@ def test_twice(serve: Serve) -> None:
     assert notes(server).count("pre_request") == 2
 
 
-def test_a_hook_that_fails(serve: Serve) -> None:
+def test_exception_in_a_user_hook_is_a_failed_request(serve: Serve) -> None:
     """An exception in a user's hook does what it does without us."""
     server = serve(
         config=HEAD + "def pre_request(worker, req):\n    if req.path == '/x': raise ValueError('mine')\n" + INSTALL
@@ -132,7 +132,7 @@ def post_request(worker, req, environ, resp):
 
 
 @pytest.mark.parametrize("also", ["", INSTALL])
-def test_by_name(serve: Serve, also: str) -> None:
+def test_hooks_chained_by_hand_count_once_with_and_without_install(serve: Serve, also: str) -> None:
     """The hooks can be chained by hand, settings from the environment; with install on top nothing is doubled."""
     port = unused_port()
     environ = {"PROMETHEUS_METRICS_PORT": str(port)}
@@ -144,7 +144,7 @@ def test_by_name(serve: Serve, also: str) -> None:
     assert notes(server) == ["pre_request", "pre_request"]
 
 
-def test_custom_application(tmp_path: Path) -> None:
+def test_install_into_the_options_of_a_custom_application_counts_requests(tmp_path: Path) -> None:
     """The options dict of a custom BaseApplication can be given in place of globals()."""
     program = APPLICATIONS / "program_custom_application.py"
 
@@ -180,7 +180,7 @@ def gunicorn(folder: Path, config: str, *arguments: str) -> subprocess.Completed
 
 
 @pytest.mark.parametrize("option", ["--check-config", "--print-config"])
-def test_checking_leaves_no_trace(tmp_path: Path, option: str) -> None:
+def test_check_config_and_print_config_leave_no_files_ports_or_threads(tmp_path: Path, option: str) -> None:
     """--check-config and --print-config leave no file, port or thread behind, and import only what they need."""
     (tmp_path / "tmp").mkdir()
     spy = """
@@ -209,7 +209,7 @@ atexit.register(look)
         ("worker_label='pid'", ["setting worker_label", "'pid'", "'age' or 'slot'"]),
     ],
 )
-def test_bad_setting(tmp_path: Path, setting: str, words: list[str]) -> None:
+def test_invalid_setting_stops_the_start_with_one_line(tmp_path: Path, setting: str, words: list[str]) -> None:
     """A bad setting stops the start with one line that names the setting, the value and what is allowed."""
     done = gunicorn(tmp_path, HEAD + f"install(globals(), {setting})\n")
     assert done.returncode == 1
@@ -218,7 +218,7 @@ def test_bad_setting(tmp_path: Path, setting: str, words: list[str]) -> None:
     assert all(word in lines[0] for word in words), lines
 
 
-def test_bad_hook(tmp_path: Path) -> None:
+def test_hook_of_wrong_arity_is_refused_with_the_message_of_gunicorn(tmp_path: Path) -> None:
     """A hook that gunicorn refuses is refused in gunicorn's words."""
     done = gunicorn(tmp_path, HEAD + "def pre_fork(server): pass\n" + INSTALL)
     assert done.returncode == 1

@@ -87,7 +87,9 @@ def kill_some(server: Server) -> int:
     ("worker", "clients"),
     [("", 8), ("worker_class = 'gthread'\nthreads = 2\n", 8), ("worker_class = 'gevent'\n", 3)],
 )
-def test_nothing_is_lost(serve: Serve, worker: str, clients: int) -> None:
+def test_each_request_is_counted_killed_or_refused_over_200_worker_kills(
+    serve: Serve, worker: str, clients: int
+) -> None:
     """Answered and counted, killed and named, or never begun: each request is one of these, over 200 kills."""
     server = serve("workers = 4\n" + worker, app=APP)
     server.wait_for_workers(4)

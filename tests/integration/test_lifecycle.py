@@ -27,7 +27,7 @@ def refused(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_hup(serve: Serve) -> None:
+def test_hup_keeps_counts_of_replaced_workers(serve: Serve) -> None:
     """A HUP replaces all workers, twice over, and no counter is lost or doubled."""
     server = serve("workers = 2\n")
     for round_ in range(1, 3):
@@ -49,7 +49,7 @@ def test_hup(serve: Serve) -> None:
     assert samples.one("gunicorn_master_worker_restart_total", reason="error") == 0
 
 
-def test_hup_moves_the_port(serve: Serve) -> None:
+def test_hup_with_another_port_moves_the_exporter_and_port_0_ends_it(serve: Serve) -> None:
     """A HUP whose config names another port moves the exporter there, with everything counted so far; 0 ends it."""
     server = serve()
     new = unused_port()
@@ -64,7 +64,7 @@ def test_hup_moves_the_port(serve: Serve) -> None:
     assert server.get("/").status_code == 200
 
 
-def test_hup_with_a_bad_setting(serve: Serve) -> None:
+def test_hup_with_an_invalid_setting_keeps_the_previous_settings(serve: Serve) -> None:
     """A reload with a setting that is wrong keeps the settings from before, and says so in one line."""
     server = serve()
     server.configure(CONFIG.replace("METRICS_PORT", "'nine'"))
@@ -76,7 +76,7 @@ def test_hup_with_a_bad_setting(serve: Serve) -> None:
     assert server.settled(2)
 
 
-def test_port_taken(serve: Serve) -> None:
+def test_metrics_port_in_use_is_logged_once_and_bound_when_free(serve: Serve) -> None:
     """A metrics port that is taken is one line in the log; the server serves, and binds once the port is free."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
@@ -92,7 +92,7 @@ def test_port_taken(serve: Serve) -> None:
     assert "Traceback" not in server.log
 
 
-def test_usr2(serve: Serve) -> None:
+def test_usr2_loses_no_request_and_moves_the_metrics_to_the_new_master(serve: Serve) -> None:
     """An upgrade with USR2 loses no request; the metrics move to the new master when the old one goes."""
     server = serve("workers = 2\npidfile = 'pid'\n")
     old = server.pid
@@ -124,7 +124,7 @@ def test_usr2(serve: Serve) -> None:
     assert refused(server.metrics_port)
 
 
-def test_scaling(serve: Serve) -> None:
+def test_ttin_and_ttou_change_the_target_and_keep_counts_of_exited_workers(serve: Serve) -> None:
     """TTIN and TTOU show in the target and in the live workers; what a worker that left had counted stays."""
     server = serve("workers = 1\n")
     server.signal(signal.SIGTTIN)
@@ -140,7 +140,7 @@ def test_scaling(serve: Serve) -> None:
     assert samples.sum("gunicorn_worker_requests_total") < 31
 
 
-def test_port_closes_with_the_server(serve: Serve) -> None:
+def test_metrics_port_is_held_by_no_worker_and_free_after_the_server(serve: Serve) -> None:
     """The port is free when the server has gone, and no worker holds it while it runs."""
     server = serve("workers = 2\n")
     server.wait_for_workers(2)
@@ -150,7 +150,7 @@ def test_port_closes_with_the_server(serve: Serve) -> None:
     assert refused(server.metrics_port)
 
 
-def test_boot_failure(serve: Serve, tmp_path: Path) -> None:
+def test_failed_import_ends_the_server_with_exit_code_3(serve: Serve, tmp_path: Path) -> None:
     """An application that fails to import ends gunicorn with its own exit code, as without us."""
     server = Server(tmp_path / "broken", app="raise RuntimeError('broken')", config=CONFIG)
     server.start()
@@ -161,7 +161,7 @@ def test_boot_failure(serve: Serve, tmp_path: Path) -> None:
     assert refused(server.metrics_port)
 
 
-def test_preload_and_scrape_during_forks(serve: Serve) -> None:
+def test_preloaded_workers_forked_during_scrapes_all_serve(serve: Serve) -> None:
     """With --preload, and scraped all the while, workers that come and go by the dozen never hang at boot."""
     server = serve("workers = 3\npreload_app = True\nmax_requests = 2\n")
     for number in range(60):
@@ -171,7 +171,7 @@ def test_preload_and_scrape_during_forks(serve: Serve) -> None:
     server.settled(61)
 
 
-def test_ipv6(serve: Serve) -> None:
+def test_exporter_serves_an_ipv6_address(serve: Serve) -> None:
     """The exporter binds an IPv6 address as well as an IPv4 one."""
     server = serve("install(globals(), port=METRICS_PORT, address='::1')\n")
     page = eventually(
@@ -180,7 +180,7 @@ def test_ipv6(serve: Serve) -> None:
     assert "gunicorn_requests_total" in page.text
 
 
-def test_a_name_with_several_addresses(serve: Serve) -> None:
+def test_exporter_serves_each_address_of_a_name_and_retries_one_in_use(serve: Serve) -> None:
     """The exporter is at each address of its name; one that is taken is told and tried again, the others are served."""
     with socket.create_server(("127.0.0.2", 0)) as holder:
         port = holder.getsockname()[1]
@@ -205,7 +205,7 @@ install(globals(), port=METRICS_PORT, address="metrics.test")
     assert server.scrape().sum("gunicorn_workers") == 1
 
 
-def test_a_thread_that_cannot_start(serve: Serve) -> None:
+def test_failed_thread_start_is_logged_once_and_retried_at_hup(serve: Serve) -> None:
     """As long as the exporter has no thread nothing listens, and one line says so; the next reload starts it."""
     server = serve("""
 import _thread, os
@@ -227,7 +227,7 @@ if "prom_test_real" not in vars(_thread):
     assert "Traceback" not in server.log
 
 
-def test_address_that_cannot_be_resolved(serve: Serve) -> None:
+def test_unresolvable_address_is_logged_once_and_retried_at_hup(serve: Serve) -> None:
     """An address that cannot be looked up is one line in the log; the server serves, and a reload tries again."""
     server = serve("install(globals(), port=METRICS_PORT, address='no-such-host.invalid')\nworkers = 2\n")
 

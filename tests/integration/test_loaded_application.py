@@ -63,7 +63,7 @@ def start(serve: Serve, worker: str, app: Path | str, hooks: str, *, own_class: 
 
 @pytest.mark.parametrize("own_class", [False, True], ids=["", "derived"])
 @pytest.mark.parametrize("worker", CLASSES)
-def test_the_application_that_was_loaded(serve: Serve, worker: str, own_class: bool) -> None:
+def test_user_hooks_and_worker_class_see_the_loaded_application(serve: Serve, worker: str, own_class: bool) -> None:
     """A hook sees it, puts a middleware around it, and still sees it at the end; so does a class's own run()."""
     server = start(serve, worker, CLASSES[worker][2], HOOKS, own_class=own_class)
     expected = sorted(["hook", "middleware"] + ["init_process", "run"] * own_class)
@@ -78,7 +78,7 @@ def test_the_application_that_was_loaded(serve: Serve, worker: str, own_class: b
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["", "WSGIContainer"])
-def test_tornados_own(serve: Serve, wrapped: bool) -> None:
+def test_hook_sees_a_tornado_application_or_wsgi_container(serve: Serve, wrapped: bool) -> None:
     """An application of Tornado's, or a container of its around a WSGI application, is what the hook sees."""
     app: Path | str = TORNADO
     use = "worker.wsgi.state['hook'] = True"
@@ -92,7 +92,7 @@ def test_tornados_own(serve: Serve, wrapped: bool) -> None:
     assert samples.one("gunicorn_requests_total", method="GET", endpoint="/", status="200") == 2
 
 
-def test_wsgi_in_uvicorn(serve: Serve) -> None:
+def test_hook_sees_a_wsgi_application_in_uvicorn_and_it_is_counted(serve: Serve) -> None:
     """A WSGI application that uvicorn runs on threads is what the hook sees, and its requests are counted."""
     own = """
 from uvicorn_worker import UvicornWorker

@@ -53,14 +53,14 @@ WHEN_READY = "def when_ready(server): take(METRICS_PORT)\n"
         "after a call of our hook, installed again",
     ],
 )
-def test_an_exporter_of_the_users_own(serve: Serve, config: str) -> None:
+def test_port_taken_by_the_when_ready_hook_of_the_user_is_logged(serve: Serve, config: str) -> None:
     """A config whose when_ready serves metrics at the same port starts; our exporter logs that it is taken."""
     server = serve(config=HEAD + OWN_EXPORTER + config)
     assert requests.get(f"http://127.0.0.1:{server.metrics_port}/", timeout=20).text == "their own"
     assert f"no metrics at 127.0.0.1:{server.metrics_port} yet: Address already in use" in server.log
 
 
-def test_a_port_that_a_reload_moves_to(serve: Serve) -> None:
+def test_new_port_taken_by_the_on_reload_hook_of_the_user_is_logged(serve: Serve) -> None:
     """Where on_reload takes the port to which the exporter is to move, it has it, and the reload goes on."""
     server = serve(config=HEAD + OWN_EXPORTER + "install(globals(), port=0)\n")
     server.configure(HEAD + OWN_EXPORTER + INSTALL + "def on_reload(server): take(METRICS_PORT)\n")
@@ -78,12 +78,12 @@ def test_a_port_that_a_reload_moves_to(serve: Serve) -> None:
     ],
     ids=["when_ready", "all but pre_fork"],
 )
-def test_hooks_below_that_take_nothing(serve: Serve, hooks: str) -> None:
+def test_exporter_starts_with_replaced_start_hooks_below_install(serve: Serve, hooks: str) -> None:
     """The exporter is started where hooks below the line have replaced those that would start it."""
     assert serve(hooks).settled(1).sum("gunicorn_requests_total") == 1
 
 
-def test_at_the_end_the_users_hook_comes_first(serve: Serve) -> None:
+def test_on_exit_hook_of_the_user_can_scrape_the_exits_of_all_workers(serve: Serve) -> None:
     """The user's on_exit still has the page, with the exits of all workers on it."""
     hook = """
 def on_exit(server):

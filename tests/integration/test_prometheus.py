@@ -28,7 +28,7 @@ QUERIES = [
 
 
 @pytest.mark.needs("prometheus")
-def test_queries(serve: Serve, tmp_path: Path) -> None:
+def test_sample_prometheus_config_yields_data_for_every_dashboard_query(serve: Serve, tmp_path: Path) -> None:
     """Scraped with the sample prometheus.yml, every query that dashboards are made of returns data."""
     server = serve("workers = 2\n")
     port = unused_port()

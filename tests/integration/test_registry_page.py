@@ -52,7 +52,7 @@ def full_page(server: Server) -> Samples:
     return server.settled(4)
 
 
-def test_per_worker_contract(serve: Serve) -> None:
+def test_per_worker_families_have_fixed_names_types_labels_and_buckets(serve: Serve) -> None:
     """The per-worker families have the names, types, labels and buckets that users' queries rely on."""
     samples = full_page(serve("workers = 2\n"))
     families = {family.name: family for family in samples.families}
@@ -74,7 +74,7 @@ def test_per_worker_contract(serve: Serve) -> None:
         assert re.fullmatch(r"worker_\d+_\d{10}", info["worker_id"])
 
 
-def test_values_per_worker(serve: Serve) -> None:
+def test_per_worker_values_equal_those_of_the_process(serve: Serve) -> None:
     """What the page says of a worker is true of the process: memory, files, CPU, threads, heartbeat, uptime."""
     server = serve("workers = 2\nworker_class = 'gthread'\nthreads = 3\n")
     server.wait_for_workers(2)
@@ -111,7 +111,7 @@ def test_values_per_worker(serve: Serve) -> None:
 
 
 @pytest.mark.needs("promtool")
-def test_promtool(serve: Serve) -> None:
+def test_promtool_complains_only_about_gunicorn_worker_cpu_percent(serve: Serve) -> None:
     """promtool finds nothing wrong with a full page but the published name gunicorn_worker_cpu_percent."""
     text = full_page(serve("workers = 2\n")).text
     lint = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
@@ -119,7 +119,7 @@ def test_promtool(serve: Serve) -> None:
     assert [line for line in complaints if "gunicorn_worker_cpu_percent" not in line] == []
 
 
-def test_formats(serve: Serve) -> None:
+def test_page_has_the_requested_format_and_encoding_and_other_paths_are_404(serve: Serve) -> None:
     """The page comes as text or OpenMetrics, plain or compressed, as asked for; HEAD has the headers alone."""
     server = serve()
     url = f"http://127.0.0.1:{server.metrics_port}"
@@ -142,7 +142,7 @@ def test_formats(serve: Serve) -> None:
     assert requests.post(f"{url}/metrics", timeout=10).status_code == 405
 
 
-def test_worker_label_slot(serve: Serve) -> None:
+def test_slot_label_has_few_values_over_many_generations(serve: Serve) -> None:
     """With worker_label="slot" the label has the same few values through any number of generations."""
     server = serve("workers = 2\nmax_requests = 3\ninstall(globals(), port=METRICS_PORT, worker_label='slot')\n")
     for _ in range(40):
@@ -153,7 +153,7 @@ def test_worker_label_slot(serve: Serve) -> None:
     assert samples.one("gunicorn_master_worker_restart_total", reason="restart") >= 10
 
 
-def test_busy_seconds_start_at_zero(serve: Serve) -> None:
+def test_busy_seconds_of_a_successor_in_a_slot_start_at_zero(serve: Serve) -> None:
     """Under worker_label="slot" too, a successor's busy time starts at zero and grows with its own requests."""
     server = serve("workers = 1\nmax_requests = 2\ninstall(globals(), port=METRICS_PORT, worker_label='slot')\n")
     server.get("/sleep/1.2")

@@ -31,7 +31,7 @@ def when(server: Server, condition: Callable[[Samples], bool], what: str) -> Sam
 
 @on_linux
 @pytest.mark.parametrize("unix", [False, True])
-def test_a_full_server(serve: Serve, unix: bool) -> None:
+def test_full_server_shows_capacity_backlog_and_growing_request_ages(serve: Serve, unix: bool) -> None:
     """Two sync workers hang at requests, five more connect: all of it is in one scrape, and the oldest gets older."""
     server = serve("workers = 2\nbacklog = 64\nbind = ['127.0.0.1:PORT', 'unix:sock']\n")
     server.wait_for_workers(2)
@@ -76,7 +76,7 @@ def test_a_full_server(serve: Serve, unix: bool) -> None:
         ("worker_class = 'gevent_pywsgi'\nworker_connections = 50\n", 100),
     ],
 )
-def test_capacity(serve: Serve, worker: str, capacity: int) -> None:
+def test_capacity_is_the_sum_of_threads_or_connections_of_all_workers(serve: Serve, worker: str, capacity: int) -> None:
     """Capacity is what all live workers can serve at a time: threads, or connections of an event loop."""
     server = serve("workers = 2\n" + worker)
     samples = server.wait_for_workers(2)
@@ -92,7 +92,7 @@ class Limited(UvicornWorker):
 """
 
 
-def test_capacity_of_uvicorn(serve: Serve) -> None:
+def test_capacity_of_uvicorn_is_its_limit_concurrency(serve: Serve) -> None:
     """What limits uvicorn's workers is the setting of uvicorn's for it."""
     server = serve("workers = 2\nworker_class = Limited\n", app=ASGI, config=LIMITED + CONFIG)
     samples = server.wait_for_workers(2)
@@ -101,7 +101,7 @@ def test_capacity_of_uvicorn(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("worker", ["asgi", UVICORN, "tornado"])
-def test_no_capacity(serve: Serve, worker: str) -> None:
+def test_workers_without_a_limit_have_no_capacity(serve: Serve, worker: str) -> None:
     """Where nothing limits the requests at a time there is no capacity, and no infinite one."""
     config = f"workers = 2\nworker_class = {worker!r}\nworker_connections = 50\n"
     server = serve(config, app=WSGI if worker == "tornado" else ASGI)
@@ -114,7 +114,7 @@ def test_no_capacity(serve: Serve, worker: str) -> None:
 
 
 @on_linux
-def test_ipv6(serve: Serve) -> None:
+def test_ipv6_listener_has_a_backlog(serve: Serve) -> None:
     """An IPv6 listener has its queue too."""
     server = serve("bind = ['127.0.0.1:PORT', '[::1]:PORT']\n")
     names = {f"http://127.0.0.1:{server.port}", f"http://[::1]:{server.port}"}
@@ -122,7 +122,7 @@ def test_ipv6(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("worker", ["", "worker_class = 'gthread'\nthreads = 2\n", "worker_class = 'gevent'\n"])
-def test_queue_time(serve: Serve, worker: str) -> None:
+def test_queue_time_is_read_from_the_proxy_header_in_any_unit(serve: Serve, worker: str) -> None:
     """The proxy's header, in any of its units, gives the time that a request waited; nonsense gives none."""
     server = serve(worker)
     now = time.time()
@@ -137,7 +137,7 @@ def test_queue_time(serve: Serve, worker: str) -> None:
     assert samples.sum("gunicorn_exporter_errors_total") == 0
 
 
-def test_another_queue_header(serve: Serve) -> None:
+def test_queue_header_setting_replaces_the_default_header(serve: Serve) -> None:
     """The setting names another header; then the usual one is nothing."""
     server = serve("install(globals(), port=METRICS_PORT, queue_header='X-Queue-Start')\n")
     for header in ("X-Request-Start", "X-Queue-Start"):
@@ -146,7 +146,7 @@ def test_another_queue_header(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "error"])
-def test_log_messages(serve: Serve, level: str) -> None:
+def test_log_messages_except_debug_are_counted_at_any_log_level(serve: Serve, level: str) -> None:
     """Messages are counted over master and workers, and the log level hides none but those of debug."""
     app = APPLICATIONS / "logging_critical.py"
     server = serve(f"workers = 2\nloglevel = {level!r}\n", app=app)
@@ -169,7 +169,7 @@ def test_log_messages(serve: Serve, level: str) -> None:
     assert (after.one("gunicorn_log_messages_total", level="debug") > 0) == (level == "debug")
 
 
-def test_messages_of_other_processes(serve: Serve) -> None:
+def test_log_messages_of_a_forked_child_are_not_counted(serve: Serve) -> None:
     """What a process forked by the application logs is not counted in its worker's slot."""
     app = APPLICATIONS / "logging_in_child.py"
     server = serve(app=app)
@@ -179,7 +179,7 @@ def test_messages_of_other_processes(serve: Serve) -> None:
     assert server.scrape().one("gunicorn_log_messages_total", level="critical") == 0
 
 
-def test_lifecycle(serve: Serve) -> None:
+def test_boot_and_lifetime_durations_of_workers_are_recorded(serve: Serve) -> None:
     """Boots take the time that the application takes to load; lifetimes end with their workers."""
     server = serve(
         "workers = 1\n",
@@ -196,7 +196,7 @@ def test_lifecycle(serve: Serve) -> None:
     assert 0.3 <= samples.one("gunicorn_worker_lifetime_seconds_sum") < 60
 
 
-def test_a_booting_worker(serve: Serve) -> None:
+def test_worker_is_booting_until_the_application_is_loaded(serve: Serve) -> None:
     """A worker that takes long to load is booting, and running when it has."""
     app = APPLICATIONS / "waiting_to_boot.py"
     server = serve("workers = 1\n", app=app)

@@ -79,7 +79,7 @@ def exactly(server: Server, total: int) -> Samples:
 
 
 @pytest.mark.needs("wrk")
-def test_scanner(serve: Serve) -> None:
+def test_second_100000_scanner_requests_add_no_series_memory_or_scrape_time(serve: Serve) -> None:
     """The second 100,000 add no series, no memory, in master or workers, and no time to a scrape."""
     server = serve("workers = 2\nworker_class = 'gevent'\nkeepalive = 30\n", app=APP)
     server.wait_for_workers(2)

@@ -21,7 +21,7 @@ from tests.integration.conftest import CONFIG, Serve
 
 
 @pytest.mark.parametrize("given", ["keyword", "environment"])
-def test_credentials(serve: Serve, given: str) -> None:
+def test_page_requires_token_or_password_and_hup_changes_them(serve: Serve, given: str) -> None:
     """Token and password open the page, nothing else does, and a HUP changes them without a new socket."""
     if given == "keyword":
         server = serve(installed(token=SECRET, basic_auth=f"prometheus:{PASSWORD}"))
@@ -45,7 +45,7 @@ def test_credentials(serve: Serve, given: str) -> None:
     assert PASSWORD not in server.log
 
 
-def test_secrets_never_show(tmp_path: Path) -> None:
+def test_secrets_are_not_in_printed_config_or_error_lines(tmp_path: Path) -> None:
     """Neither --print-config nor the line about a bad value has the secret in it."""
     config = (
         "from gunicorn_prom_hooks import install\n"
@@ -98,7 +98,9 @@ def test_secrets_never_show(tmp_path: Path) -> None:
         ({"address": "localhost"}, False),
     ],
 )
-def test_a_port_that_is_open_to_all_is_told_once(serve: Serve, settings: dict[str, str], warned: bool) -> None:
+def test_address_open_to_others_without_credentials_is_logged_once(
+    serve: Serve, settings: dict[str, str], warned: bool
+) -> None:
     """Without TLS or credentials, an address that others can reach is one warning at the start."""
     server = serve(installed(**settings))
     eventually(lambda: "metrics at http" in server.log, "the exporter has started")
@@ -127,7 +129,9 @@ scrape_configs:
 
 
 @pytest.mark.needs("prometheus")
-def test_a_real_prometheus(serve: Serve, certificates: Certificates, tmp_path: Path) -> None:
+def test_prometheus_scrapes_over_tls_with_credentials_and_not_without(
+    serve: Serve, certificates: Certificates, tmp_path: Path
+) -> None:
     """A Prometheus server scrapes over TLS with a bearer token and with a password; one without either does not."""
     server = serve(
         installed(
@@ -150,7 +154,9 @@ def test_a_real_prometheus(serve: Serve, certificates: Certificates, tmp_path: P
 
 
 @pytest.mark.needs("prometheus")
-def test_the_snippets_in_security_md(serve: Serve, certificates: Certificates, tmp_path: Path) -> None:
+def test_configs_of_security_md_work_together_in_prometheus(
+    serve: Serve, certificates: Certificates, tmp_path: Path
+) -> None:
     """The locked-down config and the scrape config that goes with it work together as they are written."""
     text = (TOP / "SECURITY.md").read_text()
     [config] = [snippet for snippet in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "certfile=" in snippet]

@@ -64,7 +64,9 @@ def hung(server: Server, path: str, count: int = 1) -> str:
     ],
     ids=lambda value: value if isinstance(value, str) and "\n" not in value else "",
 )
-def test_every_class_and_every_place(serve: Serve, worker: str, more: str, app: Path, places: tuple[str, ...]) -> None:
+def test_stacks_at_a_timeout_name_the_function_that_hung(
+    serve: Serve, worker: str, more: str, app: Path, places: tuple[str, ...]
+) -> None:
     """The function that hangs is in the stacks, which are logged once, above the line about the worker's end."""
     server = serve(f"worker_class = {worker!r}\ntimeout = 1\n{more}", app=app)
     for number, place in enumerate(places, 1):
@@ -88,7 +90,9 @@ def test_every_class_and_every_place(serve: Serve, worker: str, more: str, app: 
         (UVICORN, ASGI, "in_a_loop", "SIGABRT"),
     ],
 )
-def test_the_end_is_what_it_was(serve: Serve, worker: str, app: Path, place: str, detail: str) -> None:
+def test_stacks_do_not_change_the_signal_that_ends_the_worker(
+    serve: Serve, worker: str, app: Path, place: str, detail: str
+) -> None:
     """That a worker is asked for its stacks does not change how it ends."""
     server = serve(f"worker_class = {worker!r}\ntimeout = 1\n", app=app)
     with contextlib.suppress(Exception):
@@ -109,7 +113,7 @@ def test_sigabrt_from_outside_logs_stacks(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("worker", [SYNC, UVICORN])
-def test_the_users_faulthandler_and_signal_handlers(serve: Serve, worker: str) -> None:
+def test_faulthandler_and_signal_handlers_of_the_user_still_work(serve: Serve, worker: str) -> None:
     """faulthandler writes where the user wants it to, before and after, and the user's handlers are called."""
     app = (
         (WSGI if worker == SYNC else ASGI).read_text()
@@ -140,7 +144,7 @@ def crash():
     assert len(WHERE.findall(server.log)) == 1
 
 
-def test_a_handler_of_sigabrt_of_the_users(serve: Serve) -> None:
+def test_sigabrt_handler_of_the_user_is_called_once(serve: Serve) -> None:
     """It is called as without us, once."""
     app = (
         WSGI.read_text()
@@ -176,7 +180,7 @@ def with_many_threads():
 """
 
 
-def test_many_deep_threads(serve: Serve) -> None:
+def test_stacks_of_many_threads_include_the_main_thread_only_of_their_worker(serve: Serve) -> None:
     """The main thread, which comes last, is in the log, and the text is not among that of other workers."""
     server = serve("timeout = 2\nworkers = 3\n", app=WSGI.read_text() + MANY_THREADS)
     for number, path in enumerate(("with_many_threads", "in_a_call", "in_a_call", "in_a_call"), 1):
@@ -189,7 +193,7 @@ def test_many_deep_threads(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("worker", [SYNC, UVICORN])
-def test_an_application_that_takes_the_signal(serve: Serve, worker: str) -> None:
+def test_application_handler_of_the_stack_signal_is_not_called_at_a_timeout(serve: Serve, worker: str) -> None:
     """Its handler is not called after a timeout, also if it sets that when it is loaded; there are no stacks."""
     app = (
         (WSGI if worker == SYNC else ASGI).read_text()
@@ -215,7 +219,7 @@ def open_files(pid: int) -> int:
     return sum("gunicorn_prom_hooks" in name for name in names)
 
 
-def test_no_file_stays_open(serve: Serve) -> None:
+def test_all_workers_share_one_stack_file(serve: Serve) -> None:
     """There is one file for all workers, however many there were."""
     server = serve("workers = 3\nmax_requests = 5\n", app=WSGI)
     pids = {server.get("/").text for _ in range(60)}
@@ -230,7 +234,7 @@ def test_no_file_stays_open(serve: Serve) -> None:
     eventually(probe, "one file for all")
 
 
-def test_several_at_once(serve: Serve) -> None:
+def test_stacks_of_four_workers_that_time_out_together_are_logged(serve: Serve) -> None:
     """All workers time out together: each has its stacks in the log."""
     server = serve(f"worker_class = {UVICORN!r}\nworkers = 4\ntimeout = 5\n", app=ASGI)
     server.wait_for_workers(4)

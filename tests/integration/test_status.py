@@ -145,7 +145,7 @@ def until(browser: Browser, found: Callable[[str], bool], selector: str = "main"
     return eventually(lambda: (found(text := browser.text(selector)) and text) or None, f"{selector} is as wanted")
 
 
-def test_it_shows_the_server(browser: Browser, server: Server) -> None:
+def test_page_shows_workers_endpoints_and_listener(browser: Browser, server: Server) -> None:
     """The page has the server's figures, its workers, endpoints and listener."""
     text = browser.text("main")
     pids = {str(process.pid) for process in server.workers()}
@@ -159,7 +159,7 @@ def test_it_shows_the_server(browser: Browser, server: Server) -> None:
         assert words in text, words
 
 
-def test_it_stays_fresh_in_place(browser: Browser, server: Server) -> None:
+def test_refresh_keeps_scroll_position_focus_and_selection(browser: Browser, server: Server) -> None:
     """Under load the figures move with no navigation, and scroll position, focus and selection stay where they are."""
     browser.window(500, 400)
     browser.run(
@@ -185,7 +185,7 @@ def test_it_stays_fresh_in_place(browser: Browser, server: Server) -> None:
     assert browser.run("return document.getAnimations().length") == 0
 
 
-def test_selected_figures_stay_selected(browser: Browser) -> None:
+def test_refresh_keeps_a_selection_in_changing_text(browser: Browser) -> None:
     """A selection that begins and ends in texts that change is still there after the change."""
     browser.run(
         "const [a, b] = [document.querySelector('#as-of'), document.querySelector('.period')];"
@@ -220,7 +220,9 @@ def worker_at(server: Server, path: str) -> int | None:
     return None
 
 
-def test_what_clients_send_is_text(browser: Browser, server: Server, waiting: int) -> None:
+def test_path_with_markup_is_shown_as_text_while_its_request_runs(
+    browser: Browser, server: Server, waiting: int
+) -> None:
     """A path with a script, markup and quotes is on the page while its request runs, as text; then it is gone."""
     shown = until(browser, lambda text: "/wait/" in text, "#workers ~ div .requests .path")
     assert shown == NASTY
@@ -233,7 +235,9 @@ def test_what_clients_send_is_text(browser: Browser, server: Server, waiting: in
     until(browser, lambda text: "/wait/" not in text, "#workers ~ div")
 
 
-def test_a_death_and_its_request(browser: Browser, server: Server, waiting: int) -> None:
+def test_killed_worker_and_its_request_are_shown_without_a_reload(
+    browser: Browser, server: Server, waiting: int
+) -> None:
     """A worker that is killed in the middle of a request is on the page, with the request, without a reload."""
     assert str(waiting) not in browser.text("#exits ~ *")
     os.kill(waiting, signal.SIGKILL)
@@ -258,7 +262,7 @@ def fetches(browser: Browser) -> int:
     return int(browser.run(f"return {entries}.length"))
 
 
-def test_pause(browser: Browser) -> None:
+def test_pause_button_stops_and_resumes_refreshing(browser: Browser) -> None:
     """The button stops the refreshing and starts it again, and the page says which it is."""
     assert browser.text("#state") == "Live"
     browser.run("document.getElementById('pause').click()")
@@ -273,7 +277,7 @@ def test_pause(browser: Browser) -> None:
     assert browser.text("#pause") == "Pause"
 
 
-def test_a_hidden_page_does_not_ask(browser: Browser) -> None:
+def test_hidden_page_stops_refreshing_until_it_is_visible(browser: Browser) -> None:
     """It stops when its tab is hidden, and is fresh at once when it shows again."""
     hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
     event = "document.dispatchEvent(new Event('visibilitychange'))"
@@ -286,7 +290,7 @@ def test_a_hidden_page_does_not_ask(browser: Browser) -> None:
     until(browser, lambda text: text != before, "#as-of")
 
 
-def test_a_server_that_is_gone(chromium: Browser, tmp_path: Path) -> None:
+def test_page_is_stale_while_the_server_is_down_and_live_after(chromium: Browser, tmp_path: Path) -> None:
     """The page says since when it is stale, and is live again when the server is."""
     with Server(tmp_path / "server", app=APP, config=CONFIG) as server:
         chromium.driver.get(url(server))
@@ -303,7 +307,7 @@ def test_a_server_that_is_gone(chromium: Browser, tmp_path: Path) -> None:
     assert all("ERR_" in message for message in chromium.complaints())
 
 
-def test_without_javascript(browser: Browser, server: Server) -> None:
+def test_page_without_javascript_is_complete_and_has_a_reload_link(browser: Browser, server: Server) -> None:
     """The page is complete, offers a link to reload it and no button that does nothing."""
     with browser.without_javascript():
         browser.driver.get(url(server))
@@ -322,7 +326,7 @@ def test_without_javascript(browser: Browser, server: Server) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 375, 768, 1280])
-def test_no_width_scrolls_the_page_sideways(browser: Browser, width: int) -> None:
+def test_page_320_to_1280_pixels_wide_has_no_horizontal_scrolling(browser: Browser, width: int) -> None:
     """Tables scroll inside of themselves, on a phone too, with the row's name in sight."""
     browser.window(width, 800, mobile=width < 500)
     assert browser.run("return document.documentElement.scrollWidth") <= width
@@ -336,7 +340,7 @@ def test_no_width_scrolls_the_page_sideways(browser: Browser, width: int) -> Non
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_contrast(browser: Browser, scheme: str) -> None:
+def test_text_contrast_meets_wcag_aa_in_light_and_dark(browser: Browser, scheme: str) -> None:
     """Every text has the contrast that WCAG AA asks for, in light and in dark, and these are two looks."""
     browser.media(prefers_color_scheme=scheme)
     found = browser.run(CONTRAST)
@@ -346,7 +350,7 @@ def test_contrast(browser: Browser, scheme: str) -> None:
     assert (back == "rgb(244, 246, 247)") is (scheme == "light")
 
 
-def test_structure(browser: Browser) -> None:
+def test_page_has_landmarks_headings_captions_and_names(browser: Browser) -> None:
     """A language, a title, landmarks, one first heading, named regions, tables with captions and scopes."""
     assert browser.run("return [document.documentElement.lang, document.title]") == ["en", "gunicorn status"]
     assert (
@@ -368,7 +372,7 @@ def test_structure(browser: Browser) -> None:
     assert browser.run("return document.querySelectorAll('[role=status], [aria-live]').length") == 1
 
 
-def test_keyboard(browser: Browser) -> None:
+def test_tab_key_moves_focus_from_the_skip_link_to_every_table(browser: Browser) -> None:
     """Tab goes from the link that skips the head, by way of the button, to every table; the focus can be seen."""
     browser.run("document.getElementById('state').focus()")
     assert focus(browser) == "Skip to the content"
@@ -380,7 +384,7 @@ def test_keyboard(browser: Browser) -> None:
     assert browser.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-def test_the_live_region_is_quiet(browser: Browser) -> None:
+def test_live_region_does_not_change_at_a_refresh(browser: Browser) -> None:
     """While nothing happens but refreshes, a screen reader has nothing to say."""
     browser.run(
         "window.said = []; new MutationObserver(found => window.said.push(...found))"

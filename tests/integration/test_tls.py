@@ -33,7 +33,7 @@ def serial(server: Server, ca: Path) -> str:
 
 
 @pytest.mark.parametrize("config", [CONFIG, PATCHED], ids=["plain", "patched"])
-def test_tls(serve: Serve, certificates: Certificates, config: str) -> None:
+def test_page_is_served_over_tls_and_not_in_plain_text(serve: Serve, certificates: Certificates, config: str) -> None:
     """With a certificate the page comes over TLS, and nothing at all in plain text."""
     server = serve(
         "worker_class = 'gevent'\n" + installed(certfile=certificates.cert, keyfile=certificates.key), config=config
@@ -48,7 +48,7 @@ def test_tls(serve: Serve, certificates: Certificates, config: str) -> None:
     assert [error for error in server.log.splitlines() if "gunicorn_prom_hooks" in error and "[ERROR]" in error] == []
 
 
-def test_the_key_may_be_in_the_same_file_and_old_tls_is_refused(serve: Serve, certificates: Certificates) -> None:
+def test_certificate_file_with_key_serves_tls_1_2_and_1_3_but_not_1_1(serve: Serve, certificates: Certificates) -> None:
     """One file is enough; TLS 1.2 and 1.3 are spoken, and nothing older."""
     server = serve(installed(certfile=certificates.both))
     eventually(lambda: https(server, certificates.ca), "the page")
@@ -77,7 +77,9 @@ def test_the_key_may_be_in_the_same_file_and_old_tls_is_refused(serve: Serve, ce
     ]
 
 
-def test_mutual_tls(serve: Serve, certificates: Certificates, tmp_path: Path) -> None:
+def test_client_without_a_trusted_certificate_gets_no_response(
+    serve: Serve, certificates: Certificates, tmp_path: Path
+) -> None:
     """With client_cafile only clients with such a certificate get a response, health checks included."""
     server = serve(installed(certfile=certificates.cert, keyfile=certificates.key, client_cafile=certificates.ca))
     page = eventually(lambda: https(server, certificates.ca, cert=str(certificates.client)), "the page")
@@ -89,7 +91,9 @@ def test_mutual_tls(serve: Serve, certificates: Certificates, tmp_path: Path) ->
                 https(server, certificates.ca, path, cert=certificate)
 
 
-def test_hup_reads_certificates_anew(serve: Serve, certificates: Certificates) -> None:
+def test_hup_loads_a_renewed_certificate_and_keeps_it_if_the_next_is_broken(
+    serve: Serve, certificates: Certificates
+) -> None:
     """After a HUP a renewed certificate is shown; a broken one leaves the one from before, with one line in the log."""
     server = serve(installed(certfile=certificates.cert, keyfile=certificates.key))
     first = eventually(lambda: serial(server, certificates.ca), "a certificate")
@@ -108,7 +112,9 @@ def test_hup_reads_certificates_anew(serve: Serve, certificates: Certificates) -
 
 
 @pytest.mark.parametrize("broken", ["missing", "garbage", "another key", "encrypted"])
-def test_a_broken_certificate_is_never_plain_text(serve: Serve, certificates: Certificates, broken: str) -> None:
+def test_broken_certificate_keeps_the_port_closed_until_a_hup_with_a_valid_one(
+    serve: Serve, certificates: Certificates, broken: str
+) -> None:
     """A certificate of no use costs the metrics and not the server; nothing is served in plain text; a HUP mends it."""
     if broken == "missing":
         certificates.key.unlink()
@@ -145,7 +151,7 @@ def test_a_broken_certificate_is_never_plain_text(serve: Serve, certificates: Ce
     eventually(lambda: https(server, certificates.ca), "the page")
 
 
-def test_hup_from_plain_to_a_broken_certificate(serve: Serve, certificates: Certificates) -> None:
+def test_hup_to_an_unusable_certificate_closes_the_port(serve: Serve, certificates: Certificates) -> None:
     """Where the settings ask for TLS, or for clients' certificates, what was less than that is not kept instead."""
     server = serve()
     eventually(server.scrape, "the page")
@@ -171,7 +177,7 @@ def test_hup_from_plain_to_a_broken_certificate(serve: Serve, certificates: Cert
     assert server.get("/").status_code == 200
 
 
-def test_a_page_parses_over_tls(serve: Serve, certificates: Certificates) -> None:
+def test_page_of_over_100_kb_arrives_complete_over_tls(serve: Serve, certificates: Certificates) -> None:
     """A page of many records comes whole."""
     server = serve(
         "install(globals(), port=METRICS_PORT, max_endpoints=1000)\n" + installed(certfile=certificates.both)

@@ -35,7 +35,7 @@ def until(server: Server, queue: float, unread: float) -> Samples:
 
 
 @pytest.mark.parametrize("bind", ["tcp", "any", "tcp6", "both", "unix", "abstract", "reuse_port"])
-def test_threads_that_are_all_stuck(serve: Serve, bind: str) -> None:
+def test_requests_beyond_busy_threads_wait_in_the_worker_and_not_in_the_queue(serve: Serve, bind: str) -> None:
     """A gthread worker takes 40 requests that its two threads have no time for: 40 wait in it, none in the queue."""
     binds = {
         "tcp": "['127.0.0.1:PORT']",
@@ -66,7 +66,7 @@ def test_threads_that_are_all_stuck(serve: Serve, bind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync", *LOOPS])
-def test_a_worker_that_is_blocked(serve: Serve, kind: str) -> None:
+def test_connections_waiting_for_a_blocked_worker_are_all_counted(serve: Serve, kind: str) -> None:
     """Whether a worker accepts while it is blocked or not: in the queue and in it are those that wait, all of them."""
     app, config = LOOPS.get(kind, (WSGI, ""))
     server = serve(config + "timeout = 120\n", app=app)
@@ -91,7 +91,7 @@ def test_a_worker_that_is_blocked(serve: Serve, kind: str) -> None:
 
 
 @pytest.mark.parametrize("config", [GTHREAD, f"worker_class = '{UVICORN}'\n"], ids=["gthread", "uvicorn"])
-def test_many_idle_connections(serve: Serve, config: str) -> None:
+def test_idle_and_half_closed_connections_are_not_waiting(serve: Serve, config: str) -> None:
     """Connections that are kept and idle, and clients that have left, are none that wait."""
     server = serve("keepalive = 60\nworker_connections = 500\n" + config, app=WSGI if config is GTHREAD else ASGI)
     with connected(socket.AF_INET, ("127.0.0.1", server.port), *[get()] * 200) as clients:
@@ -102,7 +102,7 @@ def test_many_idle_connections(serve: Serve, config: str) -> None:
         until(server, 0, 0)
 
 
-def test_reuse_port_has_a_queue(serve: Serve) -> None:
+def test_reuse_port_queues_of_workers_are_summed_under_the_address(serve: Serve) -> None:
     """With reuse_port the workers' own accept queues are added up, under the name that gunicorn has for the address."""
     server = serve("workers = 2\nreuse_port = True\nbacklog = 50\ntimeout = 120\n", app=WSGI)
     server.wait_for_workers(2)
@@ -125,7 +125,7 @@ def test_reuse_port_has_a_queue(serve: Serve) -> None:
     until(server, 0, 0)
 
 
-def test_tls(serve: Serve, tmp_path: Path) -> None:
+def test_tls_handshakes_and_unread_requests_are_waiting_connections(serve: Serve, tmp_path: Path) -> None:
     """Over TLS, too: what is unread is a handshake that waits for a thread, or a request on a kept connection."""
     certificates = Certificates(tmp_path / "certificates")
     files = f"certfile = {str(certificates.cert)!r}\nkeyfile = {str(certificates.key)!r}\n"
@@ -156,7 +156,7 @@ def test_tls(serve: Serve, tmp_path: Path) -> None:
             answer(client)
 
 
-def test_a_body_that_is_not_read(serve: Serve) -> None:
+def test_request_with_an_unread_body_is_a_waiting_connection(serve: Serve) -> None:
     """A request in progress whose body the application has not read yet has unread data as well."""
     server = serve(GTHREAD, app=WSGI)
     (server.folder / "block").touch()
@@ -182,7 +182,7 @@ sock_diag.unpatched = unpatched
 """
 
 
-def test_a_sandbox_that_does_not_tell(serve: Serve) -> None:
+def test_denied_netlink_omits_waiting_connections_and_is_logged_once(serve: Serve) -> None:
     """Where no netlink may be used the family is missing, the backlog is not, and the log says so once."""
     server = serve(app=WSGI, config=REFUSING + CONFIG)
     for _ in range(3):

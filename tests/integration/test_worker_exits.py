@@ -27,7 +27,7 @@ def running(server: Server) -> list[int]:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_sigkill(serve: Serve, worker: str) -> None:
+def test_sigkill_is_a_signal_exit_with_the_request_killed_and_logged(serve: Serve, worker: str) -> None:
     """A worker killed by hand in the middle of a request is a signal, the request is named, and nothing else moves."""
     server = serve("workers = 2\n" + WORKERS[worker])
     running(server)
@@ -46,7 +46,7 @@ def test_sigkill(serve: Serve, worker: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["info", "critical"])
-def test_sigsegv(serve: Serve, level: str) -> None:
+def test_sigsegv_is_a_signal_exit_at_any_log_level(serve: Serve, level: str) -> None:
     """A crash has the name of its signal, whether or not the log level lets gunicorn say so."""
     server = serve(f"workers = 2\nloglevel = {level!r}\n")
     pid, _ = running(server)
@@ -58,7 +58,7 @@ def test_sigsegv(serve: Serve, level: str) -> None:
     assert lines == ([(str(pid), "signal (SIGSEGV)", "no request in progress")] if level == "info" else [])
 
 
-def test_exit_code(serve: Serve) -> None:
+def test_exit_code_of_a_worker_is_an_error_exit(serve: Serve) -> None:
     """A worker that exits by itself, without a word, is an error with its exit code."""
     server = serve("workers = 2\n")
     running(server)
@@ -73,7 +73,7 @@ def test_exit_code(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_timeout(serve: Serve, worker: str) -> None:
+def test_timeout_exit_has_the_request_killed_and_its_stack_logged(serve: Serve, worker: str) -> None:
     """A worker that hangs for 3 seconds is a timeout; the log has where it hung, and just below it what it was at."""
     app = f"""
 import signal, threading, time
@@ -119,7 +119,7 @@ def app(environ, start_response):
     assert samples.one("gunicorn_worker_timeout_seconds") == 3
 
 
-def test_max_requests(serve: Serve) -> None:
+def test_max_requests_exit_is_counted_and_not_logged(serve: Serve) -> None:
     """A worker that has served its share is no news: counted, and not in the log."""
     server = serve("workers = 1\nmax_requests = 3\n")
     for _ in range(5):
@@ -133,7 +133,7 @@ def test_max_requests(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_reload(serve: Serve, worker: str) -> None:
+def test_hup_exits_are_reload_and_a_busy_worker_is_stopping(serve: Serve, worker: str) -> None:
     """HUP: all old workers have left for a reload; one that is still at a request is stopping till then."""
     server = serve("workers = 2\n" + WORKERS[worker])
     old = running(server)
@@ -152,7 +152,7 @@ def test_reload(serve: Serve, worker: str) -> None:
     assert exit_lines(server, 0) == []
 
 
-def test_reload_that_kills(serve: Serve) -> None:
+def test_worker_killed_during_a_reload_is_a_signal_exit(serve: Serve) -> None:
     """A worker that a reload has told to leave, and that crashes instead, is no reload."""
     server = serve("workers = 2\n")
     running(server)
@@ -165,7 +165,7 @@ def test_reload_that_kills(serve: Serve) -> None:
     assert killed(samples) == {("GET", "/sleep/:id", "signal"): 1}
 
 
-def test_scaling(serve: Serve) -> None:
+def test_ttou_exit_is_scale_down(serve: Serve) -> None:
     """TTIN adds a worker, TTOU takes the oldest: that is scale_down, and only that."""
     server = serve("workers = 2\n")
     old = running(server)
@@ -179,7 +179,7 @@ def test_scaling(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGQUIT", "SIGINT"])
-def test_shutdown(serve: Serve, name: str) -> None:
+def test_shutdown_exits_include_workers_that_the_master_kills(serve: Serve, name: str) -> None:
     """At a shutdown the master counts its workers under shutdown, also those that it has to kill."""
     app = APPLICATIONS / "default_blocked_signals.py"
     server = serve("workers = 2\ngraceful_timeout = 3\n", app=app)
@@ -198,7 +198,7 @@ def test_shutdown(serve: Serve, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
-def test_signal_from_outside_is_the_reason(serve: Serve, name: str) -> None:
+def test_graceful_exit_by_a_signal_from_outside_is_a_signal_exit(serve: Serve, name: str) -> None:
     """A worker that leaves in good order because of a signal that the master did not send is named after it."""
     server = serve("workers = 2\n")
     pid, _ = running(server)
@@ -209,7 +209,7 @@ def test_signal_from_outside_is_the_reason(serve: Serve, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGQUIT"])
-def test_a_request_that_a_quick_end_interrupts(serve: Serve, name: str) -> None:
+def test_request_interrupted_by_a_quick_exit_fails_as_shutdown(serve: Serve, name: str) -> None:
     """A sync worker that is told to stop at once answers with a 500: the failure is called shutdown, not SystemExit."""
     server = serve("workers = 2\n")
     running(server)
@@ -223,7 +223,7 @@ def test_a_request_that_a_quick_end_interrupts(serve: Serve, name: str) -> None:
     assert killed(samples) == {("GET", "/hang", "signal"): 1}
 
 
-def test_reloader(serve: Serve) -> None:
+def test_reloader_exit_is_reload_and_not_a_counted_reload(serve: Serve) -> None:
     """gunicorn's own reloader: a worker that leaves because a file has changed has left for a reload."""
     server = serve("workers = 1\nreload = True\nreload_engine = 'poll'\n")
     server.wait_for_workers(1)
@@ -233,7 +233,7 @@ def test_reloader(serve: Serve) -> None:
     assert samples.one("gunicorn_reloads_total") == 0
 
 
-def test_failing_import(serve: Serve) -> None:
+def test_failed_import_after_hup_is_a_boot_exit_followed_by_shutdown(serve: Serve) -> None:
     """An application that cannot be loaded is boot, and what gunicorn does then is a shutdown."""
     # One worker: where two of them fail, gunicorn trips over the second while it shuts down for the first.
     server = serve("workers = 1\ngraceful_timeout = 5\n")
@@ -256,7 +256,7 @@ def test_failing_import(serve: Serve) -> None:
     assert "exited: shutdown (SIGKILL); in progress: GET /sleep/1000" in server.log
 
 
-def test_exit_while_loading(serve: Serve) -> None:
+def test_exit_while_the_application_loads_is_a_boot_exit(serve: Serve) -> None:
     """Workers that exit again and again before they have loaded the application are boot, each of them."""
     server = serve("workers = 1\n")
     server.wait_for_workers(1)
@@ -273,7 +273,7 @@ def test_exit_while_loading(serve: Serve) -> None:
     server.wait_for_workers(1)
 
 
-def test_oom(serve: Serve, limited_cgroup: MakeCgroup) -> None:  # noqa: F811 - the fixture
+def test_oom_kill_in_a_cgroup_is_oom_and_a_later_sigkill_is_signal(serve: Serve, limited_cgroup: MakeCgroup) -> None:  # noqa: F811 - the fixture
     """A worker that eats the memory of its cgroup is oom; another that is killed by hand is not."""
     cgroup, _ = limited_cgroup(300 * 1024 * 1024)
     app = APPLICATIONS / "default_memory.py"
@@ -292,7 +292,7 @@ os.execv(sys.argv[1], sys.argv[1:])"""
     page_with_exits(server, {("oom", "SIGKILL"): 1, ("signal", "SIGKILL"): 1})
 
 
-def test_many_requests_at_once(serve: Serve) -> None:
+def test_killed_worker_logs_three_of_five_requests_and_the_number_of_others(serve: Serve) -> None:
     """A worker killed with five requests interrupts five; the log names the oldest three and counts the rest."""
     server = serve("workers = 1\nworker_class = 'gthread'\nthreads = 8\n")
     server.wait_for_workers(1)
@@ -311,7 +311,7 @@ def test_many_requests_at_once(serve: Serve) -> None:
     assert what.endswith(", 2 other requests")
 
 
-def test_what_an_attacker_sends_is_escaped(serve: Serve) -> None:
+def test_escape_sequence_in_a_path_is_not_in_the_log(serve: Serve) -> None:
     """A path with a terminal's escape sequence in it stands in the log in a form that does nothing, and cut."""
     server = serve("workers = 1\n")
     server.wait_for_workers(1)
@@ -360,7 +360,7 @@ logging.getLogger("gunicorn.error").addFilter(Render())
 
 @pytest.mark.parametrize("logger", LOGGERS)
 @pytest.mark.parametrize("level", ["info", "critical"])
-def test_a_user_logger(serve: Serve, logger: str, level: str) -> None:
+def test_exit_reason_is_right_with_each_logger_of_the_user(serve: Serve, logger: str, level: str) -> None:
     """Whatever becomes of gunicorn's messages on their way into the log, ends are told right."""
     server = serve(config=LOGGERS[logger] + CONFIG + f"workers = 2\nloglevel = {level!r}\n")
     pid, _ = running(server)
@@ -373,7 +373,7 @@ def test_a_user_logger(serve: Serve, logger: str, level: str) -> None:
         assert "LOUD " in server.log
 
 
-def test_cut_off(serve: Serve) -> None:
+def test_requests_cut_off_at_the_graceful_timeout_are_killed_by_reload(serve: Serve) -> None:
     """Requests that a gevent worker cuts off, at the end of its graceful timeout, went down with it."""
     server = serve("workers = 1\nworker_class = 'gevent'\ngraceful_timeout = 1\n")
     server.wait_for_workers(1)

@@ -35,7 +35,7 @@ def session(server: Server) -> dict[str, tuple[bytes, str | None, str | None]]:
 
 
 @pytest.mark.parametrize("worker", ["gevent_pywsgi", "tornado"])
-def test_bodies(serve: Serve, worker: str) -> None:
+def test_response_bodies_and_framing_are_unchanged_and_sizes_counted(serve: Serve, worker: str) -> None:
     """Each body arrives whole, framed as it is without us, and its bytes are on the page."""
     with_us = serve(f"worker_class = {worker!r}\n", app=APP)
     config = f"bind = '127.0.0.1:PORT'\ncontrol_socket_disable = True\nworker_class = {worker!r}\n"

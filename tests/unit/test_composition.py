@@ -68,7 +68,7 @@ def serve(worker: Any) -> None:
     worker.cfg.post_request(worker, REQUEST, {}, None)
 
 
-def test_without_user_hooks_ours_are_called_directly() -> None:
+def test_package_hooks_without_user_hooks_are_called_directly() -> None:
     """If the user has no request hooks, gunicorn calls our hooks with nothing in between."""
     calls: list[str] = []
     namespace: dict[str, Any] = {}
@@ -80,7 +80,7 @@ def test_without_user_hooks_ours_are_called_directly() -> None:
     assert calls == ["our pre_request", "our post_request"]
 
 
-def test_user_request_hooks_run_after_ours() -> None:
+def test_user_request_hooks_run_after_those_of_the_package() -> None:
     """The user's request hooks, of any arity, run after the ones made for the worker."""
     calls: list[str] = []
     namespace: dict[str, Any] = {
@@ -159,7 +159,7 @@ class Unhashable(Stub):
         lambda ours, calls: types.MethodType(lambda self, worker, req: ours(worker, req), object()),
     ],
 )
-def test_hook_that_only_looks_like_ours_is_the_users(make: Any) -> None:
+def test_foreign_hook_with_copied_attributes_is_treated_as_a_user_hook(make: Any) -> None:
     """Whatever its attributes are, a hook that this package did not make is called after our hook.
 
     Hooks that it calls, our hooks included, are called as they would be without us.
@@ -181,7 +181,7 @@ def test_hook_that_only_looks_like_ours_is_the_users(make: Any) -> None:
         assert calls == ["our pre_request", *alone]
 
 
-def test_composed_hook_imported_into_another_namespace() -> None:
+def test_composed_hook_imported_into_another_namespace_is_composed_again() -> None:
     """Another namespace's ``install`` composes such a hook again, around the same user hook."""
     calls: list[str] = []
     base: dict[str, Any] = {"pre_request": lambda worker, req: calls.append("base")}
@@ -198,7 +198,7 @@ def test_composed_hook_imported_into_another_namespace() -> None:
 
 @pytest.mark.parametrize("parameters", ["worker, req", "worker, req, environ", "worker, req, environ, resp"])
 @pytest.mark.parametrize("where", ["below", "above"])
-def test_a_decorated_post_request_of_any_arity(parameters: str, where: str) -> None:
+def test_decorated_post_request_gets_as_many_arguments_as_its_signature_has(parameters: str, where: str) -> None:
     """A decorated post_request gets as many arguments as its own signature has, and may pass as many to our hook."""
     calls: list[Any] = []
     base: dict[str, Any] = {
@@ -220,7 +220,7 @@ def test_a_decorated_post_request_of_any_arity(parameters: str, where: str) -> N
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_result_of_the_users_hook_is_returned(name: str) -> None:
+def test_result_of_the_user_hook_is_returned(name: str) -> None:
     """A user's hook that calls the composed one gets the result of the user's hook in it."""
     parameters = ", ".join("abcd"[: ARITY[name]])
     namespace: dict[str, Any] = {name: eval(f"lambda {parameters}: 'user_hook'")}
@@ -238,7 +238,7 @@ def test_gunicorns_default_hook_is_not_a_user_hook(name: str) -> None:
     assert origin.user_hook is None
 
 
-def test_remove_request_hooks_keeps_the_users() -> None:
+def test_remove_request_hooks_keeps_user_hooks() -> None:
     """The user's hooks, decorated or not, stay alone; otherwise gunicorn's defaults."""
     calls: list[Any] = []
     user_hook = users(calls, "pre_request")

@@ -16,7 +16,7 @@ def lock() -> ForkLock:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01])
-def test_a_lock_that_is_to_be_had(lock: ForkLock, seconds: float) -> None:
+def test_free_lock_is_held_for_the_block_and_free_after_it(lock: ForkLock, seconds: float) -> None:
     """A free lock is held for the block, and is free again after it, also where the block fails."""
     with lock.try_hold(seconds) as held:
         assert held
@@ -28,7 +28,7 @@ def test_a_lock_that_is_to_be_had(lock: ForkLock, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01])
-def test_a_lock_that_somebody_has(lock: ForkLock, seconds: float) -> None:
+def test_lock_held_by_another_is_not_taken_or_released(lock: ForkLock, seconds: float) -> None:
     """Where the lock is not to be had in time, the block runs all the same, and leaves the other's hold alone."""
     with lock.hold():
         with lock.try_hold(seconds) as held:
@@ -38,7 +38,7 @@ def test_a_lock_that_somebody_has(lock: ForkLock, seconds: float) -> None:
     assert not lock._lock.locked()
 
 
-def test_a_lock_that_comes_free_in_time(lock: ForkLock) -> None:
+def test_try_hold_gets_a_lock_that_is_released_in_time(lock: ForkLock) -> None:
     """A waiting thread gets the lock when the holder releases it."""
     holding, done = threading.Event(), threading.Event()
 
@@ -58,7 +58,7 @@ def test_a_lock_that_comes_free_in_time(lock: ForkLock) -> None:
     thread.join()
 
 
-def test_nobody_is_kept_waiting_by_one_who_takes_it_again_and_again(lock: ForkLock) -> None:
+def test_thread_that_retakes_the_lock_does_not_starve_another(lock: ForkLock) -> None:
     """A thread that lets go of the lock and takes it at once, without end, does not keep another one from it."""
     stop = threading.Event()
     rounds = 0
@@ -83,7 +83,7 @@ def test_nobody_is_kept_waiting_by_one_who_takes_it_again_and_again(lock: ForkLo
         thread.join()
 
 
-def test_the_lock_is_held_during_a_fork() -> None:
+def test_lock_is_held_during_a_fork_and_new_in_the_child() -> None:
     """The fork handlers hold the lock during the fork, let go of it in the parent, and make a new one in the child."""
     in_child: list[int] = []
     lock = ForkLock(lambda: in_child.append(1))

@@ -48,7 +48,7 @@ def page(name: str) -> str:
     return " ".join((TOP / name).read_text().split())
 
 
-def test_settings() -> None:
+def test_settings_table_has_each_environment_variable_and_default() -> None:
     """The table of docs/settings.md has each setting's environment variable and default."""
     rows = re.findall(
         r"^\| `(\w+)` \| (?:`(\w+)`)? ?\| ([^|]*) \|", (TOP / "docs" / "settings.md").read_text(), re.MULTILINE
@@ -73,7 +73,7 @@ def test_settings() -> None:
         ("gunicorn_worker_lifetime_seconds", exit_reason.LIFETIME_BUCKETS),
     ],
 )
-def test_buckets(metric: str, bounds: Sequence[float]) -> None:
+def test_documented_bucket_bounds_are_those_of_the_code(metric: str, bounds: Sequence[float]) -> None:
     """The bounds of a histogram's buckets are those that docs/metrics.md has for it."""
     [listed] = re.findall(rf"^\| `{metric}` .*Buckets: ([\d. ]+)\. \|$", page_lines("docs/metrics.md"), re.MULTILINE)
     assert tuple(map(float, listed.split())) == bounds
@@ -84,13 +84,13 @@ def page_lines(name: str) -> str:
     return (TOP / name).read_text()
 
 
-def test_sizes() -> None:
+def test_documented_size_bounds_are_those_of_the_code() -> None:
     """The bounds of sizes are given in units of 1024 bytes."""
     [listed] = re.findall(r"Buckets: 1024 times ([\d ]+)\.", page("docs/metrics.md"))
     assert tuple(1024.0 * int(bound) for bound in listed.split()) == schema.SIZE_BUCKETS
 
 
-def test_label_values() -> None:
+def test_documented_methods_reasons_and_error_types_are_those_of_the_code() -> None:
     """Methods beyond those of HTTP, reasons of exits, and the error types that are no class names are all listed."""
     metrics = page("docs/metrics.md")
     webdav = re.search(r"WebDAV's ([A-Z, ]+);", metrics)
@@ -133,7 +133,7 @@ def test_label_values() -> None:
         ("docs/status.md", "60, the last of the buckets", settings.DEFAULT_DURATION_BUCKETS[-1], 60.0),
     ],
 )
-def test_limits(name: str, words: str, actual: object, expected: object) -> None:
+def test_documented_limits_are_those_of_the_code(name: str, words: str, actual: object, expected: object) -> None:
     """Each limit that a page gives in these words is the one in the code."""
     assert words in page(name)
     assert actual == expected

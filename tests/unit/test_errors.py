@@ -32,7 +32,7 @@ class Clock:
         return self.now
 
 
-def test_a_failure_is_logged_once_a_minute_and_always_counted() -> None:
+def test_failure_is_logged_once_a_minute_and_always_counted() -> None:
     """Each place is logged at once, then again when the minute is over; every failure counts."""
     clock, log = Clock(), Log()
     errors = ErrorReporter(clock)
@@ -46,7 +46,7 @@ def test_a_failure_is_logged_once_a_minute_and_always_counted() -> None:
     assert errors.counts == {"here": 4, "there": 1}
 
 
-def test_without_a_log_it_counts() -> None:
+def test_failure_without_a_log_is_counted() -> None:
     """Before gunicorn has a logger failures are counted, and the first one after that is logged."""
     errors, log = ErrorReporter(Clock()), Log()
     errors.report("here")
@@ -56,7 +56,7 @@ def test_without_a_log_it_counts() -> None:
     assert len(log.lines) == 1
 
 
-def test_a_raising_log_harms_nobody() -> None:
+def test_failure_with_a_raising_log_is_counted_and_published() -> None:
     """A log that raises is no reason to raise, and the failure is counted and published all the same."""
     errors, log, published = ErrorReporter(Clock()), Log(), list[str]()
     errors.log, errors.publish, log.broken = log, published.append, True
@@ -66,7 +66,7 @@ def test_a_raising_log_harms_nobody() -> None:
     assert published == ["here", "here"]
 
 
-def test_every_failure_is_published() -> None:
+def test_each_failure_is_published() -> None:
     """In a worker each failure is told to the slot, logged or not."""
     errors, log, published = ErrorReporter(Clock()), Log(), list[str]()
     errors.log, errors.publish = log, published.append
@@ -76,7 +76,7 @@ def test_every_failure_is_published() -> None:
     assert len(log.lines) == 2
 
 
-def test_a_failing_publication_harms_nobody() -> None:
+def test_failure_with_a_raising_publication_is_counted() -> None:
     """A slot that cannot take the count is no reason to raise."""
 
     def publish(where: str) -> None:
@@ -88,7 +88,7 @@ def test_a_failing_publication_harms_nobody() -> None:
     assert errors.counts == {"here": 1}
 
 
-def test_the_exception_being_handled_is_logged() -> None:
+def test_handled_exception_is_logged_with_its_traceback() -> None:
     """What goes to the log is the failure that is being handled, with its traceback."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler()

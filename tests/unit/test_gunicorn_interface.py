@@ -26,14 +26,14 @@ def has(cls: type, name: str) -> bool:
 
 
 @pytest.mark.parametrize("attribute", attributes(), ids=lambda each: f"{each.owner}.{each.name}")
-def test_an_attribute_that_is_read_is_there(attribute: Attribute) -> None:
+def test_attribute_that_is_read_exists_in_the_installed_version(attribute: Attribute) -> None:
     """Each attribute that the worker's side reads exists in the installed version."""
     owner = getattr(importlib.import_module(attribute.module), attribute.owner)
     assert has(owner, attribute.name)
 
 
 @pytest.mark.parametrize("attribute", attributes(), ids=lambda each: f"{each.owner}.{each.name}")
-def test_an_attribute_is_used_where_the_table_says(attribute: Attribute) -> None:
+def test_attribute_is_named_by_the_module_in_the_table(attribute: Attribute) -> None:
     """The table has no attribute that its module, or one beside it in the same folder, no longer names."""
     module = importlib.import_module(f"gunicorn_prom_hooks.worker.{attribute.used_by}")
     package = importlib.import_module(f"gunicorn_prom_hooks.worker.{attribute.used_by}".rpartition(".")[0])
@@ -45,32 +45,32 @@ def test_an_attribute_is_used_where_the_table_says(attribute: Attribute) -> None
     assert any(re.search(rf"\b{attribute.name}\b", source) for source in folder)
 
 
-def test_an_attribute_that_is_gone_is_seen() -> None:
+def test_missing_attribute_is_detected() -> None:
     """The check finds an attribute that a class does not have."""
     assert not has(importlib.import_module("gunicorn.http.wsgi").Response, "bytes_sent")
 
 
 @pytest.mark.parametrize("known", [_gunicorn.SYNC, _gunicorn.GTHREAD, _gunicorn.GREENLETS, _gunicorn.GEVENT])
-def test_a_worker_class_is_where_it_was(known: _gunicorn.WorkerClass) -> None:
+def test_worker_class_has_its_module_and_name(known: _gunicorn.WorkerClass) -> None:
     """Each worker class has the module and the name by which it is recognized."""
     module, name = known
     assert _gunicorn.is_a(getattr(importlib.import_module(module), name), known)
 
 
 @pytest.mark.parametrize("known", [_gunicorn.TORNADO, _gunicorn.ASGI, _gunicorn.UVICORN[0]])
-def test_a_worker_class_of_another_library_is_where_it_was(known: _gunicorn.WorkerClass) -> None:
+def test_worker_class_of_another_library_has_its_module_and_name(known: _gunicorn.WorkerClass) -> None:
     """The same for those that need another library."""
     module, name = known
     assert _gunicorn.is_a(getattr(importlib.import_module(module), name), known)
 
 
-def test_what_is_read_of_send() -> None:
+def test_asgi_send_closes_over_the_variables_that_are_read() -> None:
     """The asgi worker's request handler has the variables whose values ``send`` closes over."""
     source = inspect.getsource(importlib.import_module("gunicorn.asgi.protocol").ASGIProtocol)
     assert all(re.search(rf"nonlocal .*\b{name}\b", source) for name in (_gunicorn.SEND_LENGTH, _gunicorn.SEND_SENT))
 
 
-def test_what_is_read_of_uvicorn_with_httptools() -> None:
+def test_httptools_protocol_of_uvicorn_has_the_attributes_that_are_read() -> None:
     """The class has the attributes, by its source: the module cannot be imported without httptools."""
     spec = importlib.util.find_spec(_gunicorn.HTTPTOOLS_MODULE)
     assert spec is not None
@@ -79,14 +79,14 @@ def test_what_is_read_of_uvicorn_with_httptools() -> None:
     assert all(f"self.{name}" in source for name in _gunicorn.HTTPTOOLS_ATTRIBUTES)
 
 
-def test_what_uvicorn_logs() -> None:
+def test_uvicorn_logs_a_refused_request_with_the_known_message() -> None:
     """uvicorn logs a request that it cannot parse with this message, by this logger."""
     source = inspect.getsource(importlib.import_module("uvicorn.protocols.http.h11_impl"))
     assert f'"{_gunicorn.UVICORN_REFUSAL}"' in source
     assert f'getLogger("{_gunicorn.UVICORN_LOGGER}")' in source
 
 
-def test_the_signal_that_is_handled() -> None:
+def test_handled_signal_is_found_in_the_frame_of_the_quit_handler() -> None:
     """Its number is found in gunicorn's handler, however far up; without one there is none."""
 
     def handle_quit(sig: int, frame: object) -> int:

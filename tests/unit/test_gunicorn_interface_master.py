@@ -80,13 +80,13 @@ def make_worker() -> Iterator[Callable[[type], Any]]:
         worker.tmp.close()
 
 
-def test_version() -> None:
+def test_gunicorn_version_is_the_installed_one_and_at_least_23() -> None:
     """The version is the installed one, with a number before the first dot."""
     assert gunicorn.__version__ == GUNICORN_VERSION
     assert int(GUNICORN_VERSION.split(".")[0]) >= 23
 
 
-def test_child_exit_in_signal_handler() -> None:
+def test_child_exit_runs_in_the_sigchld_handler_only_if_it_reaps_workers() -> None:
     """``child_exit`` runs in the SIGCHLD handler if that handler reaps workers; else it only queues the signal."""
     handler = getattr(Arbiter, "handle_chld" if CHILD_EXIT_IN_SIGNAL_HANDLER else "signal_chld")
     assert ("reap_workers" in inspect.getsource(handler)) is CHILD_EXIT_IN_SIGNAL_HANDLER
@@ -108,7 +108,7 @@ def test_worker_has_its_attributes(make_worker: Any) -> None:
     assert worker.aborted is False
 
 
-def test_exit_messages() -> None:
+def test_exit_messages_of_reap_workers_are_matched() -> None:
     """The texts that ``reap_workers`` logs about an exit are matched, with pid, signal and code."""
     found = [text for text in texts(Arbiter.reap_workers) if text.startswith("Worker (pid:")]
     filled = [text % (PID, 1 if "code" in text else "SIGTERM") if "%s" in text else text for text in found]
@@ -125,7 +125,7 @@ def test_exit_is_logged_before_child_exit() -> None:
     assert source.index("child_exit") > max(match.start() for match in re.finditer(r"self\.log\.\w+\(", source))
 
 
-def test_shutdown_messages() -> None:
+def test_shutdown_messages_are_those_that_the_arbiter_logs() -> None:
     """The texts that ``run`` logs before a shutdown are those of ``SHUTDOWN_MESSAGES``."""
     found = texts(Arbiter.run)
     assert "Handling signal: %s" in found
@@ -135,7 +135,7 @@ def test_shutdown_messages() -> None:
     assert all(text.startswith(OBSERVED_MESSAGES) for text in SHUTDOWN_MESSAGES)
 
 
-def test_boot_exit_codes() -> None:
+def test_boot_exit_codes_are_those_of_the_arbiter() -> None:
     """The exit codes after which the server shuts down are the arbiter's constants."""
     assert (Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR) == BOOT_EXIT_CODES
 
@@ -154,13 +154,13 @@ def test_stop_signals_are_handled_by_workers() -> None:
     assert all(hasattr(signal, name) for name in STOP_SIGNALS)
 
 
-def test_live_worker_ages(arbiter: Any, make_worker: Any) -> None:
+def test_live_worker_ages_are_those_in_workers(arbiter: Any, make_worker: Any) -> None:
     """The ages are those of the workers in ``WORKERS``."""
     arbiter.WORKERS = {PID: make_worker(SyncWorker)}
     assert live_worker_ages(arbiter) == {7}
 
 
-def test_heartbeat_age(make_worker: Any) -> None:
+def test_heartbeat_age_is_none_before_the_first_heartbeat_and_after_close(make_worker: Any) -> None:
     """The age is None before the first heartbeat and once the file is closed; else the seconds since the last one."""
     worker = make_worker(SyncWorker)
     assert heartbeat_age(worker) is None
@@ -176,7 +176,7 @@ def test_heartbeat_age(make_worker: Any) -> None:
     assert heartbeat_age(worker) is None
 
 
-def test_worker_capacity(make_worker: Any) -> None:
+def test_worker_capacity_depends_on_the_worker_class(make_worker: Any) -> None:
     """The capacity is 1, the threads, or worker_connections, by worker class; uvicorn's limit_concurrency; or None."""
     assert worker_capacity(make_worker(SyncWorker)) == 1.0
     assert worker_capacity(make_worker(ThreadWorker, threads=3)) == 3.0
@@ -186,7 +186,7 @@ def test_worker_capacity(make_worker: Any) -> None:
     assert worker_capacity(SimpleNamespace(config=SimpleNamespace(limit_concurrency=None))) is None
 
 
-def test_dirty_arbiter_pid(arbiter: Any) -> None:
+def test_dirty_arbiter_pid_is_0_without_dirty_workers(arbiter: Any) -> None:
     """The pid is 0 without dirty workers, and where the attribute does not exist."""
     assert dirty_arbiter_pid(arbiter) == 0
     assert dirty_arbiter_pid(SimpleNamespace()) == 0

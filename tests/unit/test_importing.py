@@ -31,7 +31,7 @@ def effects(statement: str) -> object:
     return json.loads(done.stdout)
 
 
-def test_importing_has_no_effect() -> None:
+def test_import_of_the_package_has_no_effect() -> None:
     """The import loads no heavy dependency, starts no thread, opens no file and does not change the environment."""
     assert effects("import gunicorn_prom_hooks") == NOTHING
 
@@ -41,7 +41,7 @@ def test_install_has_no_effect() -> None:
     assert effects("import gunicorn_prom_hooks; gunicorn_prom_hooks.install(globals())") == NOTHING
 
 
-def test_probe_finds_effects() -> None:
+def test_probe_detects_modules_threads_files_and_variables() -> None:
     """The probe finds modules, threads, files and environment variables."""
     statement = "import psutil, threading; os.environ['X_Y'] = '1'; kept = open('/dev/null'); " + (
         "e = threading.Event(); threading.Thread(target=e.wait, daemon=True).start(); import gunicorn_prom_hooks.master"

@@ -59,7 +59,7 @@ def repeating(function: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def test_what_is_closed(tmp_path: Path) -> None:
+def test_fork_closes_only_files_opened_below_the_path_meanwhile(tmp_path: Path) -> None:
     """What was opened since, and is where it was said to be; also if it is removed by now. All else is kept."""
     for folder in ("in", "inside"):
         (tmp_path / folder).mkdir()
@@ -86,7 +86,7 @@ def test_what_is_closed(tmp_path: Path) -> None:
     assert inherited_descriptors._transients == {}
 
 
-def test_sockets() -> None:
+def test_fork_closes_only_netlink_sockets_of_sock_diag() -> None:
     """A socket that asks about sockets is closed, all others are kept."""
     kinds: list[tuple[Any, ...]] = [
         (socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG),
@@ -102,7 +102,7 @@ def test_sockets() -> None:
         )
 
 
-def test_a_thread_that_reads_files_while_its_process_forks(tmp_path: Path) -> None:
+def test_fork_during_file_reads_inherits_none_of_them(tmp_path: Path) -> None:
     """At whatever instant the process forks, no child has a file of the thread's."""
     path = tmp_path / "counter_s0.db"
     path.write_bytes(bytes(1 << 16))
@@ -116,7 +116,7 @@ def test_a_thread_that_reads_files_while_its_process_forks(tmp_path: Path) -> No
         assert not [link for _ in range(FORKS) for link in in_closed_fork(links) if str(tmp_path) in link]
 
 
-def test_a_thread_that_looks_at_descriptors_while_its_process_forks() -> None:
+def test_fork_during_a_listing_of_descriptors_inherits_none_of_it() -> None:
     """The look itself is inherited by no child either."""
     here = f"/proc/{os.getpid()}/"
 
@@ -127,7 +127,7 @@ def test_a_thread_that_looks_at_descriptors_while_its_process_forks() -> None:
         assert not [link for _ in range(FORKS) for link in in_closed_fork(links) if link.startswith(here)]
 
 
-def test_descriptors() -> None:
+def test_descriptors_are_those_open_without_that_of_the_listing() -> None:
     """Those that are open, without the one that they are listed with."""
     with open(os.devnull) as file:
         found = descriptors()

@@ -37,7 +37,9 @@ def test_all_hooks_are_installed() -> None:
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_ours_run_around_the_users(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_package_hooks_run_around_user_hooks_with_the_same_arguments(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For each name both hooks run, our parts around the user's, with the same arguments."""
     calls: list[Any] = []
     namespace = {name: users(calls, name)}
@@ -66,7 +68,9 @@ def test_ours_run_around_the_users(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_users_hook_runs_though_ours_fails(name: str, errors: ErrorReporter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_hook_runs_although_the_package_hook_fails(
+    name: str, errors: ErrorReporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A failure in one of our hooks is not raised, is counted, and the user's hook runs."""
 
     def broken(*args: Any) -> Any:
@@ -83,7 +87,7 @@ def test_users_hook_runs_though_ours_fails(name: str, errors: ErrorReporter, mon
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_exception_of_the_users_hook_is_raised(name: str) -> None:
+def test_exception_of_the_user_hook_is_raised(name: str) -> None:
     """What the user's hook raises reaches gunicorn."""
     parameters = ", ".join("abcd"[: ARITY[name]])
     namespace = {name: eval(f"lambda {parameters}: 1 / 0")}
@@ -104,7 +108,7 @@ def test_post_request_may_have_two_three_or_four_parameters(arity: int) -> None:
     assert calls == [("worker", "req", "environ", "resp")[:arity]]
 
 
-def test_hook_given_as_a_dotted_string(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_given_as_a_dotted_string_is_composed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook that the user names as module.function is composed like any other."""
     calls: list[Any] = []
     module: Any = ModuleType("users_own_hooks")
@@ -127,7 +131,7 @@ def test_invalid_hook_is_left_for_gunicorn_to_refuse(wrong: object) -> None:
         loaded(namespace)
 
 
-def test_options_dict_of_a_custom_application() -> None:
+def test_options_of_a_custom_application_take_the_hooks() -> None:
     """The options of a custom application take the hooks as a config file's globals do."""
     options: dict[str, Any] = {"bind": "127.0.0.1:0", "workers": 2, "post_request": lambda worker, req: None}
     install(options, worker_label="slot")

@@ -139,7 +139,7 @@ def test_imports_point_down(file: str) -> None:
         ("new_module.py", "from .hooks import pre_fork"),
     ],
 )
-def test_an_import_that_points_up_is_seen(file: str, source: str) -> None:
+def test_import_that_points_up_is_detected(file: str, source: str) -> None:
     """The check of import layers finds each kind of forbidden import."""
     assert violations(file, source)
 
@@ -150,13 +150,13 @@ def test_only_settings_reads_the_environment() -> None:
 
 
 @pytest.mark.parametrize("source", ["import os\nos.environ", "from os import environ", "import os\nos.getenv('X')"])
-def test_a_look_at_the_environment_is_seen(source: str) -> None:
+def test_read_of_the_environment_is_detected(source: str) -> None:
     """The check for reads of the environment finds each way to it."""
     assert reads_environment(source)
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_nothing_of_gunicorn_is_subclassed_or_replaced(file: str) -> None:
+def test_gunicorn_classes_are_not_subclassed_or_replaced(file: str) -> None:
     """No class derives from one of gunicorn's, and nothing is assigned to what is imported from it."""
     assert touches_gunicorn(FILES[file]) == []
 
@@ -171,6 +171,6 @@ def test_nothing_of_gunicorn_is_subclassed_or_replaced(file: str) -> None:
         "from gunicorn import arbiter\ndel arbiter.Arbiter.spawn_worker",
     ],
 )
-def test_a_touch_of_gunicorn_is_seen(source: str) -> None:
+def test_subclass_or_replacement_of_gunicorn_is_detected(source: str) -> None:
     """The check of what is done to gunicorn finds each way of doing it."""
     assert touches_gunicorn(source)

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("error_log")
 @in_master_and_worker
 @pytest.mark.parametrize("loglevel", LEVELS)
 @pytest.mark.parametrize("method", METHODS)
-def test_each_message_is_told_once(method: str, loglevel: str, listening: bool) -> None:
+def test_each_message_is_counted_and_observed_once(method: str, loglevel: str, listening: bool) -> None:
     """A message is counted once, whether the level shows it or not, and the master hears it once, not yet formatted."""
     log, ear = watched(loglevel, listening=listening)
     getattr(log, method)("%s and %s", "a", "b")
@@ -43,7 +43,7 @@ def test_each_message_is_told_once(method: str, loglevel: str, listening: bool) 
 
 
 @pytest.mark.parametrize("loglevel", LEVELS)
-def test_which_methods_are_wrapped(loglevel: str) -> None:
+def test_master_wraps_all_methods_but_debug_and_a_worker_the_hidden_ones(loglevel: str) -> None:
     """In the master all but debug are; in a worker those that are hidden, the others are the class's own again."""
     log, ear = watched(loglevel)
     everything = METHODS.keys() - {"debug"}
@@ -60,7 +60,7 @@ def test_which_methods_are_wrapped(loglevel: str) -> None:
     assert ear.counted == ["error", "info"] * 4
 
 
-def test_a_method_that_the_user_has_replaced_stays_replaced() -> None:
+def test_method_replaced_by_the_user_is_still_called() -> None:
     """A function that other code has put on the logger object is called as before in the master."""
     log = Logger(config("info"))
     said: list[object] = []
@@ -75,7 +75,7 @@ def test_a_method_that_the_user_has_replaced_stays_replaced() -> None:
 
 @in_master_and_worker
 @pytest.mark.parametrize("loglevel", LEVELS)
-def test_an_exception_is_told_once(loglevel: str, listening: bool) -> None:
+def test_logged_exception_is_counted_once_at_any_level(loglevel: str, listening: bool) -> None:
     """log.exception in an except block is one error, shown or not."""
     log, ear = watched(loglevel, listening=listening)
     try:
@@ -90,7 +90,7 @@ def test_an_exception_is_told_once(loglevel: str, listening: bool) -> None:
 @in_master_and_worker
 @pytest.mark.parametrize("loglevel", LEVELS)
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_shown_stays_the_same(
+def test_output_is_that_of_an_unobserved_logger(
     method: str, loglevel: str, listening: bool, error_log: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No message is filtered out and none is shown that would not be: the output is that of a logger left alone."""
@@ -108,7 +108,9 @@ def test_what_is_shown_stays_the_same(
 
 @pytest.mark.parametrize("loglevel", LEVELS)
 @pytest.mark.parametrize("level", LEVELS)
-def test_messages_straight_to_the_log(level: str, loglevel: str, error_log: logging.Logger) -> None:
+def test_message_logged_to_gunicorn_error_directly_is_counted_if_shown(
+    level: str, loglevel: str, error_log: logging.Logger
+) -> None:
     """What an application logs to gunicorn.error itself is counted once where it is shown, and not parsed."""
     _, ear = watched(loglevel)
     getattr(logging.getLogger("gunicorn.error"), level)("%s", "x")
@@ -132,7 +134,7 @@ def test_messages_straight_to_the_log(level: str, loglevel: str, error_log: logg
         (1000, "critical"),
     ],
 )
-def test_levels_in_between(number: int, name: str) -> None:
+def test_unnamed_level_has_the_name_of_the_next_lower_one(number: int, name: str) -> None:
     """A level without a name of its own has that of the next lower one, also where it is logged."""
     assert level_name(number) == name
     if number:
@@ -143,7 +145,7 @@ def test_levels_in_between(number: int, name: str) -> None:
 
 
 @in_master_and_worker
-def test_attaching_again_changes_nothing(listening: bool) -> None:
+def test_repeated_attach_counts_each_message_once(listening: bool) -> None:
     """However often it is attached, as by every hook of the master, each message is told once."""
     log, ear = watched("warning", listening=listening)
     methods = [getattr(log, name) for name in METHODS]
@@ -158,7 +160,7 @@ def test_attaching_again_changes_nothing(listening: bool) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [("error", "info"), ("info", "error"), ("critical", "debug")])
 @in_master_and_worker
-def test_a_reload(before: str, after: str, listening: bool) -> None:
+def test_log_setup_at_a_reload_loses_or_repeats_no_message(before: str, after: str, listening: bool) -> None:
     """gunicorn's log.setup of a reload, with another level, loses no message and tells none twice."""
     log, ear = watched(before, listening=listening)
     log.setup(config(after))
@@ -193,7 +195,7 @@ print(json.dumps(told))
 """
 
 
-def test_a_reload_that_configures_logging_itself() -> None:
+def test_logconfig_dict_at_a_reload_loses_or_repeats_no_message() -> None:
     """A logconfig_dict that sets the level, or switches gunicorn's log off, loses no message and tells none twice."""
     # In a process of its own: it changes the whole configuration of logging.
     done = subprocess.run([sys.executable, "-c", WITH_LOGCONFIG], check=True, capture_output=True, text=True)
@@ -201,7 +203,7 @@ def test_a_reload_that_configures_logging_itself() -> None:
 
 
 @in_master_and_worker
-def test_a_log_that_is_switched_off(listening: bool, error_log: logging.Logger) -> None:
+def test_message_is_counted_though_logging_is_disabled(listening: bool, error_log: logging.Logger) -> None:
     """Messages that logging.disable, or a disabled logger, keeps back are told all the same."""
     log, ear = watched("info", listening=listening)
     logging.disable(logging.ERROR)
@@ -218,14 +220,14 @@ def test_a_log_that_is_switched_off(listening: bool, error_log: logging.Logger) 
 
 @pytest.mark.parametrize("log", [None, object(), SimpleNamespace(error_log=None), SimpleNamespace(error_log="x")])
 @in_master_and_worker
-def test_what_has_no_methods_is_left_alone(listening: bool, log: Any) -> None:
+def test_object_without_log_methods_is_unchanged(listening: bool, log: Any) -> None:
     """What has neither an error_log of logging's own nor methods to log with is not touched."""
     before = dict(getattr(log, "__dict__", {}))
     Ear().messages.attach(log, listening=listening)
     assert getattr(log, "__dict__", {}) == before
 
 
-def test_other_loggers_are_left_alone() -> None:
+def test_logger_class_and_other_loggers_are_unchanged() -> None:
     """One object is watched, not its class: methods of another logger of gunicorn's are as they were."""
     methods = {name: Logger.__dict__[name] for name in METHODS}
     watched("critical")
@@ -233,7 +235,7 @@ def test_other_loggers_are_left_alone() -> None:
     assert not any(name in vars(Logger(config("critical"))) for name in METHODS)
 
 
-def test_a_watched_method_gives_on_what_it_gets() -> None:
+def test_wrapped_method_passes_arguments_result_exception_and_name() -> None:
     """What the method returns and raises, its name and its keyword arguments are those of the method behind."""
 
     class Own(Logger):
@@ -254,7 +256,9 @@ def test_a_watched_method_gives_on_what_it_gets() -> None:
 
 @in_master_and_worker
 @pytest.mark.parametrize("method", METHODS)
-def test_the_caller_of_a_record(method: str, listening: bool, error_log: logging.Logger) -> None:
+def test_caller_in_a_record_is_that_of_an_unobserved_logger(
+    method: str, listening: bool, error_log: logging.Logger
+) -> None:
     """Function, file and line that a record names are the same with the watch as without it."""
     callers = []
     for attach in (False, True):

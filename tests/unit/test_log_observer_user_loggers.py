@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("error_log")
 
 @in_master_and_worker
 @pytest.mark.parametrize("error_log", [None, "x", object()])
-def test_a_logger_of_another_kind(error_log: Any, listening: bool) -> None:
+def test_logger_without_an_error_log_is_counted_by_its_methods(error_log: Any, listening: bool) -> None:
     """A logger without an error_log is counted and listened to through its methods, once each, and works as before."""
     log, ear = Structured(error_log), Ear()
     for _ in range(3):
@@ -41,7 +41,7 @@ def test_a_logger_of_another_kind(error_log: Any, listening: bool) -> None:
     assert ear.heard == [("a %s", (1,)), ("b", ())]
 
 
-def test_a_method_that_fails_is_still_told_from_then_on() -> None:
+def test_failing_method_is_counted_each_time() -> None:
     """Where the method behind raises, the message was counted, and so is the next one of the same thread."""
 
     class Full(Structured):
@@ -72,7 +72,7 @@ def statsd(loglevel: str) -> Iterator[Any]:
 
 @in_master_and_worker
 @pytest.mark.parametrize("loglevel", LEVELS)
-def test_gunicorns_statsd_logger(loglevel: str, listening: bool) -> None:
+def test_statsd_logger_counts_each_message_once(loglevel: str, listening: bool) -> None:
     """With gunicorn's other logger, whose info and debug take another way, each message is told once as well."""
     with statsd(loglevel) as log:
         ear = Ear()
@@ -115,17 +115,19 @@ class WhereByFrames(Logger):
 
 @pytest.mark.parametrize("made_by", [Where, WhereThroughAnother, WhereByFrames])
 @in_master_and_worker
-def test_where_a_message_comes_from(made_by: Any, listening: bool, error_log: logging.Logger) -> None:
+def test_caller_named_by_a_user_logger_class_is_unchanged(
+    made_by: Any, listening: bool, error_log: logging.Logger
+) -> None:
     """A logger class of the user's that names its caller names the same one as without the watch."""
     log, ear = watched("info", made_by, listening=listening)
     record = Record()
     error_log.addHandler(record)
     log.error("x")
-    assert [found.funcName for found in record.records] == ["test_where_a_message_comes_from"]
+    assert [found.funcName for found in record.records] == ["test_caller_named_by_a_user_logger_class_is_unchanged"]
     assert ear.heard == [("x", ())] * listening
 
 
-def test_a_decorated_method_is_the_users() -> None:
+def test_method_decorated_by_the_user_stays_decorated() -> None:
     """A method of the logger object that the user has put something around stays so, in a worker too."""
     log, ear = watched("info")
     said: list[object] = []
@@ -152,7 +154,7 @@ class Answering(Structured):
         self.error = Mock(side_effect=super().error)  # type: ignore[method-assign]
 
 
-def test_a_method_that_answers_to_everything() -> None:
+def test_logger_with_every_attribute_is_wrapped_once() -> None:
     """An object that has every attribute is not taken for a function of this package."""
     log, ear = Answering(), Ear()
     for _ in range(2):
@@ -165,7 +167,7 @@ def test_a_method_that_answers_to_everything() -> None:
 
 @in_master_and_worker
 @pytest.mark.parametrize("loglevel", LEVELS)
-def test_a_logger_that_passes_a_message_on_to_itself(loglevel: str, listening: bool) -> None:
+def test_message_passed_on_between_methods_is_counted_once(loglevel: str, listening: bool) -> None:
     """What one method of a user's logger class hands on to another is one message, shown or not."""
 
     class Own(Logger):

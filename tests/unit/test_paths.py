@@ -37,7 +37,7 @@ VARIABLE = re.compile(
 
 @settings(deadline=None, max_examples=500)
 @given(ANY)
-def test_bounded_and_final(path: str) -> None:
+def test_normalized_path_is_bounded_stable_and_has_no_ids(path: str) -> None:
     """Any text at all becomes one with bounded length and segments, that stays as it is and has no id in it."""
     general = normalize_path(path)
     assert normalize_path(general) == general
@@ -48,7 +48,7 @@ def test_bounded_and_final(path: str) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(SHORT, st.data())
-def test_paths_that_differ_in_ids(segments: list[str | tuple[str]], data: st.DataObject) -> None:
+def test_paths_that_differ_only_in_ids_are_one_endpoint(segments: list[str | tuple[str]], data: st.DataObject) -> None:
     """Paths that differ in nothing but their ids are one endpoint; words stay."""
     one = "/" + "/".join(segment if isinstance(segment, str) else segment[0] for segment in segments)
     other = "/" + "/".join(segment if isinstance(segment, str) else data.draw(IDS) for segment in segments)
@@ -71,6 +71,6 @@ def test_paths_that_differ_in_ids(segments: list[str | tuple[str]], data: st.Dat
         ("/items/٤٢", "/items/:id"),
     ],
 )
-def test_what_is_too_much(path: str, general: str) -> None:
+def test_path_beyond_the_limits_ends_with_the_rest_placeholder(path: str, general: str) -> None:
     """The first segments stay, the others become one; ids do not count with their length."""
     assert normalize_path(path) == general

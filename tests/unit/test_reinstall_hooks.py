@@ -20,7 +20,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     fresh(monkeypatch)
 
 
-def test_second_install_wraps_once() -> None:
+def test_second_install_calls_the_user_hook_once_with_the_later_settings() -> None:
     """After a second call the user's hook is called once, and the settings are those of the second call."""
     calls: list[Any] = []
     namespace: dict[str, Any] = {"pre_fork": users(calls, "pre_fork")}

@@ -15,7 +15,7 @@ def label(environ: Any) -> str | None:
     return None
 
 
-def test_defaults() -> None:
+def test_settings_without_input_are_the_defaults() -> None:
     """Without any setting the exporter is on loopback, port 9091."""
     assert load({}, {}) == Settings(
         port=9091,
@@ -51,7 +51,7 @@ def test_defaults() -> None:
         ("basic_auth", "PROMETHEUS_METRICS_BASIC_AUTH", "a:b", "c:d:e", ("a:b", "c:d:e")),
     ],
 )
-def test_keyword_over_environment_over_default(
+def test_keyword_overrides_environment_which_overrides_default(
     name: str, variable: str, in_environment: str, keyword: object, expected: tuple[object, object]
 ) -> None:
     """A keyword overrides the environment, which overrides the default, for each setting that has a variable."""
@@ -76,7 +76,7 @@ def test_keyword_over_environment_over_default(
         ("max_endpoints", 10_000, 10_000),
     ],
 )
-def test_allowed_values(name: str, value: object, expected: object) -> None:
+def test_values_at_the_limits_are_accepted(name: str, value: object, expected: object) -> None:
     """The values at the limits are accepted, also as text."""
     assert getattr(load({name: value}, {}), name) == expected
 
@@ -163,7 +163,7 @@ def test_invalid_setting_exits_without_a_traceback() -> None:
         ("client_cafile", b"/x", "the path of a PEM file"),
     ],
 )
-def test_invalid_values(name: str, value: object, allowed: str) -> None:
+def test_invalid_value_is_reported_with_what_is_allowed(name: str, value: object, allowed: str) -> None:
     """An invalid value is refused in one line that says what is allowed."""
     with pytest.raises(InvalidSetting) as caught:
         load({name: value}, {})
@@ -171,7 +171,7 @@ def test_invalid_values(name: str, value: object, allowed: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_deprecated_name_of_the_directory_variable() -> None:
+def test_deprecated_directory_variable_is_read_if_the_new_one_is_not_set() -> None:
     """prometheus_client's deprecated variable is read if the new one is not set."""
     assert load({}, {"prometheus_multiproc_dir": "/x"}).multiproc_dir == "/x"
     assert load({}, {"prometheus_multiproc_dir": "/x", "PROMETHEUS_MULTIPROC_DIR": "/y"}).multiproc_dir == "/y"
@@ -216,7 +216,7 @@ def test_secrets_are_not_in_the_repr() -> None:
 
 
 @pytest.mark.parametrize("name", ["keyfile", "client_cafile"])
-def test_settings_that_require_certfile(name: str) -> None:
+def test_keyfile_or_client_cafile_without_certfile_is_refused(name: str) -> None:
     """A key or a client authority without a certificate is refused: the port would be plain text."""
     variable = {"keyfile": "PROMETHEUS_METRICS_KEYFILE", "client_cafile": "PROMETHEUS_METRICS_CLIENT_CAFILE"}[name]
     for given, environ in (({name: "x.pem"}, {}), ({}, {variable: "x.pem"})):

@@ -52,7 +52,7 @@ def generation(folder: Path, mode: str, *amounts: float) -> Process:
 
 
 @pytest.mark.parametrize("mode", WHOLE)
-def test_gauges_of_workers_one_after_the_other(tmp_path: Path, mode: str) -> None:
+def test_gauges_of_successive_workers_in_one_file_merge_as_separate_files(tmp_path: Path, mode: str) -> None:
     """In the same file, and at each moment, what they are had each worker had a file of its own."""
     kept = tmp_path / "as if"
     folder = tmp_path / "files"
@@ -71,7 +71,7 @@ def test_gauges_of_workers_one_after_the_other(tmp_path: Path, mode: str) -> Non
         assert len(list(folder.iterdir())) == 1
 
 
-def test_one_that_sets_nothing_leaves_what_was(tmp_path: Path) -> None:
+def test_gauge_value_stays_over_generations_that_do_not_set_it(tmp_path: Path) -> None:
     """Generations that have no gauge change nothing, however many."""
     generation(tmp_path, "sum", 4.0).close()
     for _ in range(5):
@@ -79,7 +79,7 @@ def test_one_that_sets_nothing_leaves_what_was(tmp_path: Path) -> None:
         assert value(tmp_path) == 4.0
 
 
-def test_gauges_by_process(tmp_path: Path) -> None:
+def test_gauge_of_mode_all_has_the_pid_gone_for_exited_processes(tmp_path: Path) -> None:
     """The last value of one that is gone has the pid ``gone``; the successor has its own."""
     for amount in (5.0, 7.0):
         generation(tmp_path, "all", amount).close()
@@ -92,7 +92,7 @@ def test_gauges_by_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode.startswith("live")])
 @pytest.mark.parametrize("how", ["removed", "handed over"])
-def test_live_gauges(tmp_path: Path, mode: str, how: str) -> None:
+def test_live_gauges_are_removed_with_their_process_only(tmp_path: Path, mode: str, how: str) -> None:
     """They go with their process; those of others, and all else, stay."""
     generation(tmp_path, mode, 5.0).close()
     Process(tmp_path, "s1").record(mode, "g", {}, 3.0)
@@ -105,7 +105,7 @@ def test_live_gauges(tmp_path: Path, mode: str, how: str) -> None:
     assert value(tmp_path, "c_total") == 1.0
 
 
-def test_no_value_is_away_or_doubled_while_it_is_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reader_sees_each_value_once_during_a_hand_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader between any two of its system calls reads the same."""
     for identity in ("s0", "s1"):
         process = Process(tmp_path, identity)
@@ -130,7 +130,7 @@ def test_no_value_is_away_or_doubled_while_it_is_handed_over(tmp_path: Path, mon
     assert all(rows == expected for rows in [*seen, theirs(tmp_path)])
 
 
-def test_a_damaged_file_is_left(tmp_path: Path) -> None:
+def test_damaged_file_is_left_in_place_at_a_hand_over(tmp_path: Path) -> None:
     """It costs itself only."""
     (tmp_path / "gauge_sum_s0.db").write_bytes(b"x" * 100)
     generation(tmp_path, "max", 5.0).close()
@@ -145,7 +145,9 @@ def test_a_damaged_file_is_left(tmp_path: Path) -> None:
 KINDS = ["counter", "histogram", "summary", "sum", "min", "max"]
 
 
-def test_programs_that_are_gone_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_files_of_exited_programs_are_merged_and_removed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Many files are merged into one of each kind; a name that a reader has seen can still be opened for a while."""
     monkeypatch.setattr(dead_processes, "MOST_FILES", 20)
     clock = itertools.count()
@@ -176,7 +178,7 @@ def test_programs_that_are_gone_are_put_together(tmp_path: Path, monkeypatch: py
         process.close()
 
 
-def test_few_are_left_as_they_are(tmp_path: Path) -> None:
+def test_few_files_of_exited_programs_are_left_unchanged(tmp_path: Path) -> None:
     """Nothing is moved that need not be."""
     for number in range(1, 11):
         Process(tmp_path, str(number)).record("counter", "c", {}, 1.0)
@@ -319,7 +321,7 @@ def tidied_away(temporary: str, what: str, shared: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("what", ["all", "*.db", "counter_*", "*.lock", "unseen", "another's"])
-def test_what_is_tidied_away_is_counted_all_the_same(tmp_path: Path, what: str, shared: bool) -> None:
+def test_files_removed_by_another_process_lose_no_counts(tmp_path: Path, what: str, shared: bool) -> None:
     """Whatever of it is removed: at once all is there that was seen before, and soon all that was counted."""
     if shared and what == "another's":
         pytest.skip("a link to a directory is the user's own decision there")
@@ -373,6 +375,6 @@ def scrape_and_fork(temporary: str) -> list[Any]:
     return [moved, inherited, orders]
 
 
-def test_a_fork_while_lost_files_are_made_anew(tmp_path: Path) -> None:
+def test_child_forked_while_lost_files_are_replaced_has_no_parent_files_open(tmp_path: Path) -> None:
     """The child has nothing of the new directory open that is its parent's, and counts there all the same."""
     assert in_new_process(scrape_and_fork, str(tmp_path)) == [True, [[]], 6.0]

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("temporary")
 
 
 @pytest.mark.parametrize("kind", ["private", "shared"])
-def test_it_is_made_again(tmp_path: Path, kind: str) -> None:
+def test_removed_directory_or_lock_is_made_again_with_its_mode(tmp_path: Path, kind: str) -> None:
     """With mode and lock as before, under the same name, and each process is told; what is there is left alone."""
     directory = PrivateDirectory(*ME) if kind == "private" else SharedDirectory(str(tmp_path / "metrics"), 0, *ME)
     path = directory.place.path
@@ -61,7 +61,9 @@ def open_to_all(path: str, target: Path) -> None:
 
 
 @pytest.mark.parametrize("what", [link_to, open_to_all, pytest.param(of_another_user, marks=as_root)])
-def test_what_somebody_else_puts_in_its_place(tmp_path: Path, what: Callable[[str, Path], None]) -> None:
+def test_foreign_directory_in_its_place_is_not_used_and_another_is_made(
+    tmp_path: Path, what: Callable[[str, Path], None]
+) -> None:
     """No process uses it; the master makes another directory, and all processes learn where it is."""
     directory = PrivateDirectory(*ME)
     path = directory.path
@@ -83,7 +85,7 @@ def test_what_somebody_else_puts_in_its_place(tmp_path: Path, what: Callable[[st
     assert names(tmp_path / "target") == set()
 
 
-def test_a_child_that_closes_a_shared_one_removes_nothing(start: Start, tmp_path: Path) -> None:
+def test_close_in_a_child_removes_no_files_of_a_shared_directory(start: Start, tmp_path: Path) -> None:
     """A worker that runs the master's way out leaves files and lock alone."""
     master = start(SharedDirectory, str(tmp_path), 0, *ME)
     touch(tmp_path, f"counter_s0-{master.pid}.db")
@@ -94,7 +96,7 @@ def test_a_child_that_closes_a_shared_one_removes_nothing(start: Start, tmp_path
 
 
 @pytest.mark.parametrize("path", ["/proc", "/proc/none/deeper", "{tmp}/file", "{tmp}/file/below", "{tmp}/dangling"])
-def test_a_path_that_cannot_be_used(tmp_path: Path, path: str) -> None:
+def test_unusable_path_raises_oserror_and_changes_nothing(tmp_path: Path, path: str) -> None:
     """Where nothing can be written, and where there is no directory, that is an OSError and nothing is changed."""
     touch(tmp_path, "file")
     (tmp_path / "dangling").symlink_to("dangling")
@@ -113,7 +115,7 @@ def as_nobody(path: str) -> str:
     return path
 
 
-def test_a_directory_that_may_not_be_written_to(start: Start) -> None:
+def test_unwritable_directory_is_an_error_and_leaves_no_lock(start: Start) -> None:
     """Without the right to write there it is an error, and no lock is left."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         os.chmod(name, 0o555)
@@ -123,7 +125,7 @@ def test_a_directory_that_may_not_be_written_to(start: Start) -> None:
 
 
 @pytest.mark.parametrize("link", ["gunicorn-masters.lock", "gunicorn-master-{pid}.lock"])
-def test_a_lock_file_that_is_a_symlink(tmp_path: Path, link: str) -> None:
+def test_lock_file_that_is_a_symlink_is_not_followed(tmp_path: Path, link: str) -> None:
     """A link is not followed: its author could make root write elsewhere."""
     target = tmp_path / "elsewhere"
     (tmp_path / link.format(pid=os.getpid())).symlink_to(target)
@@ -132,7 +134,7 @@ def test_a_lock_file_that_is_a_symlink(tmp_path: Path, link: str) -> None:
     assert not target.exists()
 
 
-def test_another_masters_lock_file_that_is_a_symlink(tmp_path: Path) -> None:
+def test_symlink_as_the_lock_of_another_master_counts_as_a_living_master(tmp_path: Path) -> None:
     """It cannot be looked at, so that master is taken for living."""
     target = tmp_path / "elsewhere"
     target.touch()
@@ -143,7 +145,7 @@ def test_another_masters_lock_file_that_is_a_symlink(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["gunicorn-masters.lock", f"gunicorn-master-{2**30}.lock"])
-def test_a_lock_file_that_is_a_fifo(start: Start, tmp_path: Path, name: str) -> None:
+def test_lock_file_that_is_a_fifo_does_not_block(start: Start, tmp_path: Path, name: str) -> None:
     """No open waits for the other end of a FIFO."""
     os.mkfifo(tmp_path / name)
     master = start(SharedDirectory, str(tmp_path), 0, *ME)
@@ -156,7 +158,7 @@ def lock_a_fifo(folder: str) -> MasterLock:
     return MasterLock(folder)
 
 
-def test_its_own_lock_file_is_a_fifo(start: Start, tmp_path: Path) -> None:
+def test_own_lock_file_that_is_a_fifo_does_not_block_and_is_held(start: Start, tmp_path: Path) -> None:
     """Also then no open waits, and the lock holds."""
     master = start(lock_a_fifo, str(tmp_path))
     assert living_masters(str(tmp_path)) == {master.pid}
@@ -164,7 +166,7 @@ def test_its_own_lock_file_is_a_fifo(start: Start, tmp_path: Path) -> None:
     assert living_masters(str(tmp_path)) == set()
 
 
-def test_a_lock_file_that_is_a_directory(tmp_path: Path) -> None:
+def test_lock_file_that_is_a_directory_counts_as_a_living_master(tmp_path: Path) -> None:
     """What cannot be opened is taken for a living master's."""
     (tmp_path / f"gunicorn-master-{2**30}.lock").mkdir()
     assert living_masters(str(tmp_path)) == {2**30}

@@ -53,7 +53,7 @@ def family_tree(suffix: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("suffix", ["", "-4242"])
-def test_identities(suffix: str) -> None:
+def test_identities_of_master_workers_and_forked_processes_differ(suffix: str) -> None:
     """Master and worker have their own; a forked process claims one when it first needs it, and only once."""
     found = in_new_process(family_tree, suffix)
     worker = found.pop("worker")
@@ -94,12 +94,14 @@ def test_identities(suffix: str) -> None:
         ),
     ],
 )
-def test_whose_identity_it_is(identity: str, kind: str | None, number: int | None, master: int | None) -> None:
+def test_owner_of_an_identity_is_its_kind_number_and_master_or_none(
+    identity: str, kind: str | None, number: int | None, master: int | None
+) -> None:
     """What kind of process it is, its number, and the master's pid if it is told; else nothing."""
     assert owner(identity) == Owner(kind, number, master)
 
 
-def test_identities_are_understood() -> None:
+def test_owner_parses_every_identity_that_is_generated() -> None:
     """What we call processes is what we read of the names."""
     identity = Identity("-12", lambda: "p5-12")
     assert owner(identity()) == Owner("m", None, 12)

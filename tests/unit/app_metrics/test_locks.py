@@ -42,7 +42,7 @@ def go_through_the_door(directory: SharedDirectory) -> None:
 @pytest.mark.parametrize(
     "action", [fork_and_exit, fork_and_close_everything, look_around_in_a_child, go_through_the_door]
 )
-def test_the_lock_is_held_whatever_the_process_does(
+def test_lock_of_a_living_master_is_held_after_forks_closes_and_checks(
     start: Start, tmp_path: Path, action: Callable[[SharedDirectory], None]
 ) -> None:
     """The exit of a child, closing inherited descriptors and checking for other masters do not release the lock."""
@@ -56,7 +56,9 @@ def test_the_lock_is_held_whatever_the_process_does(
 
 
 @pytest.mark.parametrize(("keep", "expected"), [(False, set()), (True, {0})])
-def test_a_directory_without_lock_files(tmp_path: Path, keep: bool, expected: set[int]) -> None:
+def test_directory_without_lock_files_has_no_master_unless_one_may_enter(
+    tmp_path: Path, keep: bool, expected: set[int]
+) -> None:
     """The directory has no master, unless one may be just entering."""
     touch(tmp_path, "gunicorn-master-٣.lock", "gunicorn-master-3.lock2", "gunicorn-masters.lock")
     assert living_masters(str(tmp_path), keep=keep) == expected
@@ -109,7 +111,7 @@ def races(_: object, path: str, racers: int, rounds: int) -> list[list[str]]:
     return [race(path, racers) for _ in range(rounds)]
 
 
-def test_of_masters_that_come_at_the_same_time_one_gets_in(start: Start, tmp_path: Path) -> None:
+def test_exactly_one_of_20_concurrent_masters_enters_the_directory(start: Start, tmp_path: Path) -> None:
     """If many try at once, exactly one gets the directory, and all others learn which."""
     master = start(MasterLock, str(tmp_path))
     for outcomes in master.do(partial(races, path=str(tmp_path / "raced"), racers=20, rounds=20)):
@@ -118,7 +120,9 @@ def test_of_masters_that_come_at_the_same_time_one_gets_in(start: Start, tmp_pat
         assert sorted(outcomes) == sorted([f"in -{winner}", *[expected] * 19])
 
 
-def test_a_door_that_somebody_holds_for_ever(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_master_that_waits_in_vain_for_the_entry_lock_raises_without_a_lock(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After the time to wait a master goes away with an error, without a lock of its own; later it comes in."""
     monkeypatch.setattr(locks, "WAIT_SECONDS", 0.2)
     holder = start(hold, str(tmp_path / "gunicorn-masters.lock"))

@@ -35,7 +35,9 @@ def reads(path: str, identities: list[str]) -> list[bool]:
         (False, {"m": True, "s3": True, "p7": True, "DEAD": True, "US": True, "m-DEAD": False}),
     ],
 )
-def test_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool, expected: dict[str, bool]) -> None:
+def test_files_of_another_server_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool, expected: dict[str, bool]
+) -> None:
     """Files of this server and files with a number are read; those of another server are not."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     identities = [identity.replace("DEAD", str(2**30)) for identity in expected]
@@ -57,7 +59,7 @@ def bad_files(path: str, files: int, most: int) -> tuple[list[tuple[str, str]], 
 
 
 @pytest.mark.parametrize(("files", "most", "told"), [(1, 1000, 1), (5, 1000, 5), (5, 2, 2)])
-def test_a_bad_file_is_logged_once(tmp_path: Path, files: int, most: int, told: int) -> None:
+def test_bad_file_is_logged_once_and_counted_at_each_collect(tmp_path: Path, files: int, most: int, told: int) -> None:
     """Each file has one line, up to so many of them, and is counted at each collect."""
     lines, counts = in_new_process(bad_files, str(tmp_path), files, most)
     assert counts == {"app_metrics_file": 3 * files}

@@ -21,7 +21,7 @@ from tests.helpers.masters import ME, WORKERS, Start, as_root, close_in_a_child,
 pytestmark = pytest.mark.usefixtures("temporary")
 
 
-def test_a_private_directory_is_its_users_own(temporary: Path) -> None:
+def test_private_directory_has_mode_700_and_the_user_of_the_workers(temporary: Path) -> None:
     """It is below the folder for temporary files, private whatever the umask, and belongs to the workers' user."""
     umask = os.umask(0)
     try:
@@ -36,7 +36,7 @@ def test_a_private_directory_is_its_users_own(temporary: Path) -> None:
     directory.close()
 
 
-def test_the_name_cannot_be_guessed(temporary: Path) -> None:
+def test_private_directory_name_has_eight_random_characters(temporary: Path) -> None:
     """Of many directories each has a name of its own, with at least eight random characters behind the prefix."""
     directories = [PrivateDirectory(*ME) for _ in range(50)]
     found = {Path(directory.path).name for directory in directories}
@@ -52,7 +52,7 @@ def test_the_name_cannot_be_guessed(temporary: Path) -> None:
 
 
 @as_root
-def test_root_gives_it_to_the_workers(temporary: Path) -> None:
+def test_private_directory_of_root_belongs_to_the_user_of_the_workers(temporary: Path) -> None:
     """A master that runs as root gives the directory to the user of the workers."""
     directory = PrivateDirectory(*WORKERS)
     status = Path(directory.path).stat()
@@ -60,7 +60,7 @@ def test_root_gives_it_to_the_workers(temporary: Path) -> None:
     directory.close()
 
 
-def test_one_that_cannot_be_given_away_is_removed(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_directory_is_removed_if_chown_fails(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the workers could not enter it, none is left."""
 
     def refuse(*_: object, **__: object) -> None:
@@ -72,7 +72,7 @@ def test_one_that_cannot_be_given_away_is_removed(temporary: Path, monkeypatch: 
     assert names(temporary) == set()
 
 
-def test_close_removes_it_with_all_that_is_in_it(temporary: Path) -> None:
+def test_close_removes_the_directory_and_its_content(temporary: Path) -> None:
     """Nothing is left, and a second close does no harm."""
     directory = PrivateDirectory(*ME)
     touch(Path(directory.path), "counter_s0.db", "notes.txt")
@@ -82,7 +82,7 @@ def test_close_removes_it_with_all_that_is_in_it(temporary: Path) -> None:
     assert names(temporary) == set()
 
 
-def test_a_child_that_closes_it_does_not_remove_it(start: Start, temporary: Path) -> None:
+def test_close_in_a_child_does_not_remove_the_directory(start: Start, temporary: Path) -> None:
     """A worker that runs the master's way out leaves the directory and the master's lock alone."""
     master = start(PrivateDirectory, *ME)
     touch(Path(master.made), "counter_s0.db")
@@ -93,7 +93,7 @@ def test_a_child_that_closes_it_does_not_remove_it(start: Start, temporary: Path
     assert names(temporary) == set()
 
 
-def test_what_a_killed_master_left_goes_with_the_next_one(start: Start, temporary: Path) -> None:
+def test_directory_of_a_killed_master_is_removed_by_the_next_master(start: Start, temporary: Path) -> None:
     """The directory of a master that was killed is removed, that of one that lives is not."""
     killed, living = start(PrivateDirectory, *ME), start(PrivateDirectory, *ME)
     for master in (killed, living):
@@ -106,7 +106,7 @@ def test_what_a_killed_master_left_goes_with_the_next_one(start: Start, temporar
 
 
 @as_root
-def test_what_a_killed_master_has_given_to_the_workers_is_swept_too(start: Start, temporary: Path) -> None:
+def test_directory_of_a_killed_master_owned_by_workers_is_removed(start: Start, temporary: Path) -> None:
     """A directory of the workers' user is recognized, with a live master or without."""
     killed, living = start(PrivateDirectory, *WORKERS), start(PrivateDirectory, *WORKERS)
     killed.kill()
@@ -122,14 +122,14 @@ def abandoned(folder: Path, pid: int) -> Path:
     return folder
 
 
-def test_a_dead_master_that_had_our_pid(temporary: Path) -> None:
+def test_directory_of_an_exited_master_with_the_same_pid_is_removed(temporary: Path) -> None:
     """In a container the master has the same pid each time: what the one before has left is swept all the same."""
     left = abandoned(temporary / f"{PREFIX}left", os.getpid())
     PrivateDirectory(*ME).close()
     assert not left.exists()
 
 
-def test_a_living_master_of_another_container_that_has_our_pid(start: Start, temporary: Path) -> None:
+def test_directory_of_a_living_master_with_the_same_pid_stays(start: Start, temporary: Path) -> None:
     """Two containers that share the directory for temporary files have masters with the same pid: both live."""
     left = abandoned(temporary / f"{PREFIX}living", os.getpid())
     start(hold, str(left / f"gunicorn-master-{os.getpid()}.lock"))
@@ -137,7 +137,7 @@ def test_a_living_master_of_another_container_that_has_our_pid(start: Start, tem
     assert left.exists()
 
 
-def test_one_without_a_lock_file_is_not_swept(temporary: Path) -> None:
+def test_directory_without_a_lock_file_stays(temporary: Path) -> None:
     """Its master may just be coming in."""
     folder = temporary / f"{PREFIX}new"
     folder.mkdir()
@@ -145,7 +145,7 @@ def test_one_without_a_lock_file_is_not_swept(temporary: Path) -> None:
     assert folder.exists()
 
 
-def test_one_whose_master_has_made_its_lock_file_only(
+def test_directory_is_made_while_another_master_removes_old_ones(
     start: Start, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A master that comes in while another one sweeps has a directory in the end, or says that it has none."""
@@ -167,7 +167,7 @@ def sweep(_: object) -> None:
 
 
 @pytest.mark.parametrize(("uids", "stays"), [({ME[0]}, False), ({ME[0] + 1}, True), ({ME[0] + 1, ME[0]}, False)])
-def test_only_these_users_directories_are_swept(temporary: Path, uids: set[int], stays: bool) -> None:
+def test_only_directories_of_the_given_users_are_removed(temporary: Path, uids: set[int], stays: bool) -> None:
     """A directory of another user is left alone."""
     left = abandoned(temporary / f"{PREFIX}left", 2**30)
     _sweep(uids)
@@ -175,7 +175,7 @@ def test_only_these_users_directories_are_swept(temporary: Path, uids: set[int],
 
 
 @as_root
-def test_another_users_directory_is_not_swept(temporary: Path) -> None:
+def test_root_does_not_remove_a_directory_of_another_user(temporary: Path) -> None:
     """Not even root removes what belongs to neither itself nor the workers."""
     left = abandoned(temporary / f"{PREFIX}left", 2**30)
     os.chown(left, *WORKERS)
@@ -184,14 +184,14 @@ def test_another_users_directory_is_not_swept(temporary: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["something-else", f"x{PREFIX}", PREFIX[:-1]])
-def test_what_is_called_something_else_is_not_swept(temporary: Path, name: str) -> None:
+def test_directory_without_the_prefix_is_not_removed(temporary: Path, name: str) -> None:
     """Only directories with our prefix are looked into."""
     left = abandoned(temporary / name, 2**30)
     PrivateDirectory(*ME).close()
     assert left.exists()
 
 
-def test_a_symlink_is_not_followed(tmp_path: Path, temporary: Path) -> None:
+def test_symlink_with_the_prefix_is_not_followed_or_removed(tmp_path: Path, temporary: Path) -> None:
     """A link or a file with the name of a private directory is left, and so is the target of the link."""
     target = abandoned(tmp_path / "precious", 2**30)
     before = names(target)
@@ -202,7 +202,7 @@ def test_a_symlink_is_not_followed(tmp_path: Path, temporary: Path) -> None:
     assert names(target) == before
 
 
-def test_links_within_one_are_not_followed(tmp_path: Path, temporary: Path) -> None:
+def test_links_in_a_removed_directory_are_not_followed(tmp_path: Path, temporary: Path) -> None:
     """What a swept directory links to stays."""
     target = abandoned(tmp_path / "precious", 2**30)
     left = abandoned(temporary / f"{PREFIX}left", 2**30)

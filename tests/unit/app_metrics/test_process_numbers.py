@@ -76,7 +76,7 @@ def new(folder: Path, suffix: str = "") -> tuple[Numbers, SharedPath]:
     return numbers, place
 
 
-def test_the_lowest_free_number(tmp_path: Path, fork: Fork) -> None:
+def test_claim_returns_the_lowest_number_of_no_living_process(tmp_path: Path, fork: Fork) -> None:
     """Each process has one of its own as long as it lives; the next process gets that of one that is gone."""
     numbers, _ = new(tmp_path)
     children = [fork(numbers.claim) for _ in range(4)]
@@ -86,7 +86,7 @@ def test_the_lowest_free_number(tmp_path: Path, fork: Fork) -> None:
     assert [fork(numbers.claim).told for _ in range(3)] == [1, 2, 4]
 
 
-def test_a_process_that_a_process_with_a_number_forks(tmp_path: Path, fork: Fork) -> None:
+def test_forked_child_claims_its_own_number_and_keeps_it_after_its_parent(tmp_path: Path, fork: Fork) -> None:
     """It has a number of its own, and keeps it when the other one is gone."""
     numbers, _ = new(tmp_path)
 
@@ -104,7 +104,7 @@ def test_a_process_that_a_process_with_a_number_forks(tmp_path: Path, fork: Fork
         os.kill(grandchild, signal.SIGKILL)
 
 
-def test_a_process_that_has_lost_the_descriptor(tmp_path: Path, fork: Fork) -> None:
+def test_claim_with_a_replaced_descriptor_leaves_the_other_file_alone(tmp_path: Path, fork: Fork) -> None:
     """Its number may be another file's by now, which is left alone."""
     numbers, _ = new(tmp_path)
     (tmp_path / "other").write_text("other")
@@ -118,13 +118,13 @@ def test_a_process_that_has_lost_the_descriptor(tmp_path: Path, fork: Fork) -> N
     assert fork(lose).told == [0, "other", 1]
 
 
-def test_two_servers_in_one_directory(tmp_path: Path, fork: Fork) -> None:
+def test_claims_of_two_servers_in_one_directory_are_independent(tmp_path: Path, fork: Fork) -> None:
     """Each has its own numbers."""
     (first, _), (second, _) = new(tmp_path, "-1"), new(tmp_path, "-2")
     assert [fork(numbers.claim).told for numbers in (first, second)] == [0, 0]
 
 
-def test_a_process_that_has_closed_everything(tmp_path: Path, fork: Fork) -> None:
+def test_number_of_a_process_with_a_mapped_file_stays_taken_without_its_lock(tmp_path: Path, fork: Fork) -> None:
     """If its lock is lost and its file is still mapped, no other process gets its number."""
     numbers, _ = new(tmp_path)
     path = tmp_path / "counter_p0.db"
@@ -154,7 +154,7 @@ def test_a_process_that_has_closed_everything(tmp_path: Path, fork: Fork) -> Non
     assert fork(numbers.claim).told == 0
 
 
-def test_numbers_from_before_a_loss(tmp_path: Path, fork: Fork) -> None:
+def test_lost_lock_file_keeps_claimed_numbers_and_gives_new_ones(tmp_path: Path, fork: Fork) -> None:
     """If the locks are lost, processes with a number get the same one again, and others a new one."""
     numbers, place = new(tmp_path)
     before = fork(numbers.claim)
@@ -183,14 +183,16 @@ def fork_and_tell(numbers: Numbers, number: int) -> Any:
     return child.told
 
 
-def test_when_all_are_taken(tmp_path: Path, fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claim_raises_oserror_when_all_numbers_are_taken(
+    tmp_path: Path, fork: Fork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """That is an OSError."""
     monkeypatch.setattr(process_numbers, "PER_GENERATION", 2)
     numbers, _ = new(tmp_path)
     assert [fork(numbers.claim).told for _ in range(3)] == [0, 1, "OSError('no number is free')"]
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_lock_file_that_is_a_symlink_is_not_followed(tmp_path: Path) -> None:
     """Neither the master nor a claiming process does it."""
     (tmp_path / "gunicorn-processes.lock").symlink_to(tmp_path / "target")
     numbers = Numbers(SharedPath(str(tmp_path)), "")
@@ -201,14 +203,16 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(ME[0] != 0, reason="needs root")
-def test_root_gives_it_to_the_workers(tmp_path: Path) -> None:
+def test_lock_file_of_root_belongs_to_the_user_of_the_workers(tmp_path: Path) -> None:
     """The workers' user can lock in it."""
     assert Numbers(SharedPath(str(tmp_path)), "").make(54321, 54322)
     (lock,) = tmp_path.iterdir()
     assert (lock.stat().st_uid, lock.stat().st_gid) == (54321, 54322)
 
 
-def test_exclusive(tmp_path: Path, fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exclusive_admits_one_process_and_raises_after_the_wait(
+    tmp_path: Path, fork: Fork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One process at a time; another one waits for a while, and then gives up."""
     monkeypatch.setattr("gunicorn_prom_hooks.app_metrics.locks.WAIT_SECONDS", 0.2)
     numbers, _ = new(tmp_path)
@@ -244,7 +248,9 @@ def open_for_reading(path: Path) -> Any:
 @pytest.mark.parametrize(
     ("how", "expected"), [(open_for_writing, True), (map_only, True), (open_for_reading, False), (str, False)]
 )
-def test_who_writes(tmp_path: Path, fork: Fork, how: Callable[[Path], Any], expected: bool) -> None:
+def test_is_written_is_true_for_a_file_open_for_writing_or_mapped(
+    tmp_path: Path, fork: Fork, how: Callable[[Path], Any], expected: bool
+) -> None:
     """A file is written if any process has it open for that, or mapped; not when it is gone."""
     path = tmp_path / "file"
     path.write_bytes(bytes(64))
@@ -255,7 +261,7 @@ def test_who_writes(tmp_path: Path, fork: Fork, how: Callable[[Path], Any], expe
     assert is_written(path) is False
 
 
-def test_who_writes_what_is_no_file(tmp_path: Path) -> None:
+def test_is_written_is_none_for_a_link_and_raises_for_a_missing_file(tmp_path: Path) -> None:
     """Where it cannot be told it is not told, and a link is not followed."""
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "file")
@@ -264,14 +270,14 @@ def test_who_writes_what_is_no_file(tmp_path: Path) -> None:
         is_written(tmp_path / "none")
 
 
-def test_a_system_without_leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_written_is_none_without_leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is told there."""
     (tmp_path / "file").touch()
     monkeypatch.delattr(fcntl, "F_SETLEASE")
     assert is_written(tmp_path / "file") is None
 
 
-def test_a_process_that_asks_delays_who_opens_the_file(tmp_path: Path, fork: Fork) -> None:
+def test_file_opened_during_a_lease_is_opened_after_it_and_written(tmp_path: Path, fork: Fork) -> None:
     """A worker that opens its file while another master asks waits for it, and has its metrics in the file."""
     path = tmp_path / "counter_s0.db"
     path.write_bytes(bytes(1 << 16))
@@ -291,7 +297,7 @@ def test_a_process_that_asks_delays_who_opens_the_file(tmp_path: Path, fork: For
     assert path.read_bytes()[12:15] == b"key"
 
 
-def test_a_writer_that_comes_meanwhile_harms_nobody(tmp_path: Path, fork: Fork) -> None:
+def test_is_written_survives_a_writer_that_opens_the_file_meanwhile(tmp_path: Path, fork: Fork) -> None:
     """The kernel's signal to the process with the lease is ignored: its default signal would end the process."""
     path = tmp_path / "counter_1.db"
     path.write_bytes(struct.pack("=II", 8, 0))

@@ -70,7 +70,7 @@ NOT_THERE = "env PROMETHEUS_MULTIPROC_DIR is not set or not a directory"
     ],
 )
 @pytest.mark.parametrize("how", ["settings", "raw_env", "environment"])
-def test_where_there_can_be_no_directory(
+def test_unusable_directory_is_logged_and_prometheus_client_still_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, reason: str, own: list[Any], how: str
 ) -> None:
     """The log says which directory and why; what an application and hooks do with prometheus_client still works."""
@@ -93,7 +93,7 @@ def test_where_there_can_be_no_directory(
 
 
 @pytest.mark.parametrize("settings", [Settings(), Settings(port=0)])
-def test_where_there_can_be_no_private_directory(
+def test_failed_private_directory_keeps_metrics_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     """Metrics work, each process's in its own memory."""
@@ -130,7 +130,7 @@ def succeed(settings: Settings, raw_env: dict[str, str], temporary: str) -> dict
     ("chosen", "raw", "expected"),
     [("{tmp}/a", "", "{tmp}/a"), ("", "{tmp}/b", "{tmp}/b"), ("{tmp}/a", "{tmp}/b", "{tmp}/a")],
 )
-def test_a_directory_of_the_users(
+def test_directory_of_setting_or_raw_env_is_used_and_kept_for_a_successor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, raw: str, expected: str
 ) -> None:
     """The setting says where, or else gunicorn's raw_env; prometheus_client is told, and a successor takes it too."""
@@ -151,7 +151,9 @@ def test_a_directory_of_the_users(
     assert [file.name for file in tmp_path.iterdir()] == [Path(path).name]
 
 
-def test_a_private_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_directory_is_used_without_a_setting_and_environ_is_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a setting there is a private one, and the environment is left alone."""
     monkeypatch.delenv(VARIABLE, raising=False)
     found = in_new_process(succeed, Settings(), {}, str(tmp_path))
@@ -172,7 +174,7 @@ def upgrade(path: str) -> bool:
 
 
 @pytest.mark.parametrize(("predecessor", "expected"), [("{pid}", True), ("1{pid}", False), ("", False), ("x", False)])
-def test_the_predecessor_may_stay(
+def test_only_the_master_named_by_gunicorn_pid_may_share_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, predecessor: str, expected: bool
 ) -> None:
     """With gunicorn's GUNICORN_PID in its environment a master comes in beside that one, and beside no other."""
@@ -191,7 +193,9 @@ def trapped(path: str, early: list[str]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("early", "told"), [([], None), (["a"], "a"), (["z_total", "b"], "b, z")])
-def test_the_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: list[str], told: str | None) -> None:
+def test_metrics_made_before_setup_are_logged_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: list[str], told: str | None
+) -> None:
     """Metrics made before are named in one line of the log; that prometheus_client was imported is no harm."""
     monkeypatch.delenv(VARIABLE, raising=False)
     lines = in_new_process(trapped, str(tmp_path), early)
@@ -208,7 +212,9 @@ def test_the_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: list[s
     )
 
 
-def test_no_trap_where_the_variable_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metric_made_early_is_on_the_page_if_the_variable_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If the environment had the directory before, metrics made early are on the page, without a warning."""
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert in_new_process(trapped_with_variable, str(tmp_path)) == [["early"], 1.0, []]
@@ -221,7 +227,7 @@ def trapped_with_variable(path: str) -> list[Any]:
     return [[family.name for family in families], families[0].samples[0].value, server.log.lines]
 
 
-def test_the_trap_without_prometheus_client(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_for_early_metrics_does_not_import_prometheus_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """If prometheus_client was not imported, no metric was made, and the check does not import it."""
     monkeypatch.delitem(sys.modules, "prometheus_client")
     assert made_too_early() == []
@@ -268,7 +274,7 @@ def live_through(path: str) -> dict[str, Any]:
     return seen
 
 
-def test_a_server_from_beginning_to_end(tmp_path: Path) -> None:
+def test_counters_and_live_gauges_are_right_over_the_life_of_a_server(tmp_path: Path) -> None:
     """A successor goes on with its slot's counters, live gauges go with their worker, and its child's counts stay."""
     assert in_new_process(live_through, str(tmp_path)) == {
         "master": [1.0, "m", "m"],

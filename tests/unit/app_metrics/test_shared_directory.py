@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("temporary")
 
 
 @pytest.mark.parametrize("path", ["metrics", "a/b/metrics"])
-def test_a_shared_directory_is_made(tmp_path: Path, path: str) -> None:
+def test_shared_directory_is_created_with_parents_and_mode_700(tmp_path: Path, path: str) -> None:
     """It is made with its parents if it is missing, for its user only."""
     folder = tmp_path / path
     directory = SharedDirectory(str(folder), 0, *ME)
@@ -39,7 +39,9 @@ def test_a_shared_directory_is_made(tmp_path: Path, path: str) -> None:
 
 @as_root
 @pytest.mark.parametrize(("there", "owner"), [(False, WORKERS), (True, ME)])
-def test_only_a_new_one_is_given_to_the_workers(tmp_path: Path, there: bool, owner: tuple[int, int]) -> None:
+def test_only_a_new_shared_directory_is_given_to_the_workers(
+    tmp_path: Path, there: bool, owner: tuple[int, int]
+) -> None:
     """One that the user has made keeps its owner and its mode."""
     folder = tmp_path / "metrics"
     if there:
@@ -51,7 +53,9 @@ def test_only_a_new_one_is_given_to_the_workers(tmp_path: Path, there: bool, own
 
 
 @pytest.mark.parametrize("upgrade", [False, True])
-def test_a_stranger_is_not_let_in(start: Start, tmp_path: Path, upgrade: bool) -> None:
+def test_directory_in_use_by_another_server_raises_and_keeps_its_files(
+    start: Start, tmp_path: Path, upgrade: bool
+) -> None:
     """While another server has it, entering fails; the message names that server, and nothing is removed."""
     parent = os.getppid() if upgrade else 0
     master = start(SharedDirectory, str(tmp_path), 0, *ME)
@@ -63,7 +67,7 @@ def test_a_stranger_is_not_let_in(start: Start, tmp_path: Path, upgrade: bool) -
     assert living_masters(str(tmp_path)) == {master.pid}
 
 
-def test_the_parent_of_an_upgrade_may_stay(start: Start, tmp_path: Path) -> None:
+def test_only_parent_and_child_of_an_upgrade_share_the_directory(start: Start, tmp_path: Path) -> None:
     """Parent and successor share it; a process that is the child of neither cannot enter, also after one has exited."""
     parent = start(SharedDirectory, str(tmp_path), 0, *ME)
     child = start(SharedDirectory, str(tmp_path), parent.pid, *ME)
@@ -93,7 +97,7 @@ def open_file(path: str) -> Any:
         return mmap.mmap(file.fileno(), 64)
 
 
-def test_what_dead_masters_left_is_removed(start: Start, tmp_path: Path) -> None:
+def test_files_without_a_writer_are_removed_and_others_stay(start: Start, tmp_path: Path) -> None:
     """Files without a writer are removed, whichever process has their number now; files with a writer stay."""
     dead = start(SharedDirectory, str(tmp_path), 0, *ME)
     dead.kill()
@@ -140,7 +144,7 @@ def test_what_dead_masters_left_is_removed(start: Start, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("number", ["{there}", str(2**30), "7"])
-def test_what_another_program_writes_is_kept(start: Start, tmp_path: Path, number: str) -> None:
+def test_file_that_another_program_writes_is_kept(start: Start, tmp_path: Path, number: str) -> None:
     """It may be in another container, where pids are others; beside it nothing tells whose the other numbers are."""
     dead = start(SharedDirectory, str(tmp_path), 0, *ME)
     dead.kill()
@@ -159,7 +163,9 @@ def test_what_another_program_writes_is_kept(start: Start, tmp_path: Path, numbe
     assert names(tmp_path) == {"gunicorn-masters.lock", "temporary"}
 
 
-def test_where_the_kernel_does_not_say_who_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_of_an_unknown_process_is_kept_and_not_read_without_leases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file of a process that has chosen its number itself is neither removed nor read, running or not."""
     monkeypatch.delattr(fcntl, "F_SETLEASE")
     files = genuine(tmp_path, "counter_9.db", f"counter_{os.getpid()}.db", f"counter_{2**30}.db")
@@ -187,7 +193,7 @@ FOREIGN: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", sorted(FOREIGN))
-def test_a_file_of_the_users_is_not_removed(tmp_path: Path, name: str) -> None:
+def test_file_that_prometheus_client_has_not_written_is_not_removed(tmp_path: Path, name: str) -> None:
     """Neither when a server comes nor when it goes, whatever it is called, if prometheus_client has not written it."""
     genuine(tmp_path, "genuine")
     FOREIGN[name](tmp_path / name)
@@ -199,7 +205,7 @@ def test_a_file_of_the_users_is_not_removed(tmp_path: Path, name: str) -> None:
     assert directory.removed == 0
 
 
-def test_close_removes_only_its_own(start: Start, tmp_path: Path) -> None:
+def test_close_removes_only_files_and_lock_of_this_server(start: Start, tmp_path: Path) -> None:
     """Files and lock of this server go; those of other programs, of the user's, and the directory stay."""
     directory = SharedDirectory(str(tmp_path), 0, *ME)
     kept = names(tmp_path) - {f"gunicorn-master-{os.getpid()}.lock"}
@@ -213,7 +219,7 @@ def test_close_removes_only_its_own(start: Start, tmp_path: Path) -> None:
     itself.close()
 
 
-def test_counters_stay_while_the_other_master_of_an_upgrade_lives(start: Start, tmp_path: Path) -> None:
+def test_close_keeps_counters_until_the_other_master_of_an_upgrade_closes(start: Start, tmp_path: Path) -> None:
     """A reader of the whole directory sees no counter fall; the last of the two masters removes all."""
     parent = start(SharedDirectory, str(tmp_path), 0, *ME)
     directory = SharedDirectory(str(tmp_path), parent.pid, *ME)

@@ -14,14 +14,14 @@ from gunicorn_prom_hooks.shm.schema import DEFAULT_BUCKETS, WORKER_DURATION_BUCK
 BOUNDS = DEFAULT_BUCKETS.bounds
 
 
-def test_cumulative_adds_up_the_buckets() -> None:
+def test_cumulative_buckets_include_all_lower_buckets() -> None:
     """Each bucket has all that is at most its bound, and +Inf has everything."""
     assert cumulative((0.1, 1.0), (3.0, 0.0, 2.0)) == [("0.1", 3.0), ("1.0", 3.0), ("+Inf", 5.0)]
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 1000), min_size=len(BOUNDS) + 1, max_size=len(BOUNDS) + 1))
-def test_coarser_buckets_are_some_of_the_finer_ones(counts: list[float]) -> None:
+def test_coarser_buckets_have_the_counts_of_the_finer_ones(counts: list[float]) -> None:
     """The per-worker histogram has the published bounds, each with the number that the finer one has there."""
     fine = dict(cumulative(BOUNDS, counts))
     coarse = coarser(BOUNDS, counts, WORKER_DURATION_BUCKETS)
@@ -47,6 +47,8 @@ def test_coarser_buckets_are_some_of_the_finer_ones(counts: list[float]) -> None
         (1.0, (1, 1, 1, 0), 4.0),
     ],
 )
-def test_quantile_is_that_of_histogram_quantile(q: float, counts: tuple[float, ...], expected: float) -> None:
+def test_quantile_is_interpolated_as_by_histogram_quantile(
+    q: float, counts: tuple[float, ...], expected: float
+) -> None:
     """Interpolated in the bucket, from 0 in the first; the last bound beyond it."""
     assert quantile(q, (1.0, 2.0, 4.0), counts) == pytest.approx(expected)

@@ -162,7 +162,9 @@ def test_listener_with_a_short_tcp_info_has_no_sample(network: Network) -> None:
 
 
 @pytest.mark.parametrize("platform", ["darwin", "freebsd14"])
-def test_other_systems_have_no_family(platform: str, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systems_other_than_linux_have_no_backlog_family(
+    platform: str, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a system other than Linux there is no family, and no socket is read."""
     network.listen("tcp")
     monkeypatch.setattr(sys, "platform", platform)

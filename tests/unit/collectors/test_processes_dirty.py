@@ -90,7 +90,7 @@ class Host:
         return one(found, "gunicorn_dirty_workers"), one(found, "gunicorn_dirty_memory_bytes"), user + system
 
 
-def test_dirty_workers_are_added_up() -> None:
+def test_dirty_workers_have_the_sums_of_memory_and_cpu_time() -> None:
     """Their number, their memory, and their CPU time by mode."""
     host = Host(Child(1, 4.0), Child(2, 8.0))
     assert host.read() == (2.0, 200.0, 12.0)
@@ -147,7 +147,7 @@ def test_exited_dirty_workers_leave_only_their_cpu_time() -> None:
         child.running = False
 
 
-def test_cpu_time_that_goes_back_is_ignored() -> None:
+def test_decreased_cpu_time_is_ignored() -> None:
     """A number lower than the last one takes nothing away."""
     host = Host(Child(1, 8.0))
     host.read()

@@ -126,7 +126,7 @@ def test_server_without_workers_has_a_page_with_zeros() -> None:
     assert one(found, "gunicorn_requests_in_progress") == 0.0
 
 
-def test_page_of_an_idle_server_is_the_same_again(server: SimulatedServer) -> None:
+def test_two_pages_of_an_idle_server_have_the_same_requests(server: SimulatedServer) -> None:
     """Two renderings of an idle server have the same requests."""
     page = server.metrics_page()
     texts = [generate_latest(page).decode().splitlines() for _ in range(2)]

@@ -63,7 +63,7 @@ def test_each_task_has_its_own_result_or_exception() -> None:
     assert not task_runner.stuck
 
 
-def test_a_task_that_hangs_costs_its_own_result_only_and_is_not_started_again(door: threading.Event) -> None:
+def test_hanging_task_costs_only_its_own_result_and_is_not_started_again(door: threading.Event) -> None:
     """The others have their results, the next runs do not wait for it, and after it has returned it is run again."""
     task_runner = TaskRunner()
     runs: list[str] = []
@@ -96,7 +96,7 @@ def test_a_task_that_hangs_costs_its_own_result_only_and_is_not_started_again(do
     assert runs == ["hang", "hang"]
 
 
-def test_several_tasks_that_hang_share_the_deadline_and_the_others_have_results(door: threading.Event) -> None:
+def test_hanging_tasks_share_the_deadline_and_the_others_have_results(door: threading.Event) -> None:
     """Each stuck task takes half of the time that is left, so the run ends in time and the tasks between are run."""
     task_runner = TaskRunner()
     tasks = [Task[object](name, door.wait if name in "bdfh" else list) for name in "abcdefghi"]
@@ -107,7 +107,7 @@ def test_several_tasks_that_hang_share_the_deadline_and_the_others_have_results(
     assert [task.result() for task in tasks[::2]] == [[]] * 5
 
 
-def test_the_late_result_of_a_stuck_task_is_discarded(door: threading.Event) -> None:
+def test_late_result_of_a_stuck_task_is_discarded(door: threading.Event) -> None:
     """A task that returns after its deadline stays failed."""
     task_runner = TaskRunner()
     task = Task("stuck", door.wait)
@@ -118,7 +118,7 @@ def test_the_late_result_of_a_stuck_task_is_discarded(door: threading.Event) -> 
         task.result()
 
 
-def test_a_task_that_computes_has_its_result_before_the_deadline_and_not_after() -> None:
+def test_computing_task_has_its_result_before_the_deadline_and_not_after() -> None:
     """A slow task is waited for; an endless one is given up."""
 
     def compute(seconds: float) -> Callable[[], str]:

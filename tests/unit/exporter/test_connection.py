@@ -26,27 +26,29 @@ LINGERING, READING, WRITING, WAITING = State.LINGERING, State.READING, State.WRI
         ([(WAITING, 0), (WRITING, 7), (WRITING, 6), (READING, 5)], 3),
     ],
 )
-def test_from_one_address(states: list[tuple[State, float]], expected: int) -> None:
+def test_client_with_its_response_or_the_slowest_is_evicted_first(
+    states: list[tuple[State, float]], expected: int
+) -> None:
     """A client with its response is evicted first, then the one whose request or response has taken longest."""
     clients = [client(state, moved) for state, moved in states]
     assert next_to_evict(clients) is clients[expected]
 
 
-def test_who_waits_for_us_stays() -> None:
+def test_waiting_clients_are_evicted_only_for_another_address() -> None:
     """If all clients wait for a response, a new one from the same address is refused."""
     clients = [client(WAITING, moved) for moved in range(5)]
     assert next_to_evict(clients, "10.0.0.1") is None
     assert next_to_evict(clients, "10.0.0.2") is clients[4]
 
 
-def test_the_crowd_makes_room() -> None:
+def test_clients_of_the_most_common_address_are_evicted_first() -> None:
     """One from elsewhere is not driven out by many from one place, whatever it is at."""
     alone = client(READING, 0.0, "10.0.0.2")
     crowd = [client(WRITING, moved) for moved in (3.0, 2.0)]
     assert next_to_evict([alone, *crowd]) is crowd[1]
 
 
-def test_nobody_is_there() -> None:
+def test_next_to_evict_of_no_clients_is_none() -> None:
     """Without clients there is none to close."""
     assert next_to_evict([]) is None
 
@@ -60,18 +62,18 @@ def test_nobody_is_there() -> None:
         (b"", ""),
     ],
 )
-def test_home(peer: object, expected: str) -> None:
+def test_peer_key_is_the_ipv4_address_or_empty(peer: object, expected: str) -> None:
     """The key of an IPv4 address is the address, also mapped to IPv6; anything else has an empty key."""
     assert peer_key(peer) == expected
 
 
-def test_a_network_of_ipv6_is_one_home() -> None:
+def test_peer_key_of_ipv6_is_the_network() -> None:
     """The key of an IPv6 address is its network."""
     assert peer_key(("2001:db8::1", 5, 0, 0)) == peer_key(("2001:db8::ffff:1%eth0", 7, 0, 2))
     assert peer_key(("2001:db8::1", 5, 0, 0)) != peer_key(("2001:db8:0:1::1", 5, 0, 0))
 
 
-def test_answers_are_counted_once_and_the_oldest_go() -> None:
+def test_shared_responses_count_once_in_memory_and_the_oldest_is_evicted() -> None:
     """However many clients read an answer, it is kept once; the oldest goes when it is too much, the newest never."""
     old, new = b"o" * 100, b"n" * 100
     readers = [client(WRITING, 1, body=old), client(WRITING, 2, body=old), client(WRITING, 3, body=new)]

@@ -187,7 +187,7 @@ streams = st.lists(words | st.binary(max_size=30) | st.binary(max_size=30).map(l
 
 @FUZZ
 @given(streams)
-def test_any_bytes_in_any_pieces(loop: Loop, pieces: list[bytes]) -> None:
+def test_any_bytes_in_any_pieces_get_a_response_or_a_close(loop: Loop, pieces: list[bytes]) -> None:
     """Whatever comes, in whatever pieces, is answered or closed; what is answered begins as HTTP does."""
     answer = talk(loop, pieces)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
@@ -196,7 +196,7 @@ def test_any_bytes_in_any_pieces(loop: Loop, pieces: list[bytes]) -> None:
 
 @FUZZ
 @given(streams, st.booleans())
-def test_any_bytes_over_tls(tls_loop: Loop, pieces: list[bytes], handshake: bool) -> None:
+def test_any_bytes_over_tls_do_not_end_the_loop(tls_loop: Loop, pieces: list[bytes], handshake: bool) -> None:
     """Garbage instead of a handshake, or after it, is an alert or a close."""
     with tls_loop.connect() as sock:
         with contextlib.suppress(OSError):
@@ -214,7 +214,7 @@ def test_any_bytes_over_tls(tls_loop: Loop, pieces: list[bytes], handshake: bool
     assert tls_loop.failed is None
 
 
-def test_after_all_that_honest_clients_are_served(loop: Loop, tls_loop: Loop, authority: trustme.CA) -> None:
+def test_valid_requests_after_random_bytes_are_served(loop: Loop, tls_loop: Loop, authority: trustme.CA) -> None:
     """The loops go on, no client stays registered, and no thread is left over."""
     assert talk(loop, [GET]).endswith(b"\r\n\r\npage")
     context = ssl.create_default_context()
@@ -230,18 +230,18 @@ def test_after_all_that_honest_clients_are_served(loop: Loop, tls_loop: Loop, au
         time.sleep(0.01)
 
 
-def test_a_byte_at_a_time(loop: Loop) -> None:
+def test_request_sent_byte_by_byte_is_served(loop: Loop) -> None:
     """A request in pieces of one byte is a request; half-closed, it is answered all the same."""
     assert talk(loop, [bytes([byte]) for byte in GET]).endswith(b"page")
 
 
-def test_a_head_without_end(loop: Loop) -> None:
+def test_endless_request_head_is_refused_with_431(loop: Loop) -> None:
     """A head that is too long is refused when it is, and the refusal arrives although more was on its way."""
     answer = talk(loop, [b"GET /metrics HTTP/1.1\r\n", b"X: " + b"x" * 15_000, b"x" * 5_000])
     assert answer.startswith(b"HTTP/1.1 431 ")
 
 
-def test_who_is_too_slow_is_closed(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_request_or_slow_reader_is_closed_at_its_deadline(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a request in time, or without reading the answer in time, the connection is closed."""
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(connection, "BODY_SECONDS", 0.3)
@@ -253,12 +253,12 @@ def test_who_is_too_slow_is_closed(loop: Loop, monkeypatch: pytest.MonkeyPatch) 
         assert len(received(reader)) < len(BODY)
 
 
-def test_who_says_more_than_a_request(loop: Loop) -> None:
+def test_second_request_on_a_connection_is_not_answered(loop: Loop) -> None:
     """A second request on the same connection is not answered, and does not cost the first its answer."""
     assert talk(loop, [GET * 3]).count(b"HTTP/1.1 200") == 1
 
 
-def test_so_many_and_no_more(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_are_bounded_and_new_clients_are_served(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle clients give way to new ones, which are served while many idle ones come and come."""
     monkeypatch.setattr(event_loop, "MAX_CONNECTIONS", 20)
     with contextlib.ExitStack() as stack:
@@ -270,7 +270,9 @@ def test_so_many_and_no_more(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Non
     eventually_none_open(loop)
 
 
-def test_what_is_kept_for_clients_is_bounded(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_for_unread_responses_is_bounded_and_the_oldest_are_closed(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Clients that do not read, each another rendering, are closed when it is too much, the oldest first."""
     monkeypatch.setattr(event_loop, "MAX_HELD_BYTES", 3 * len(BODY))
     with contextlib.ExitStack() as stack:
@@ -289,7 +291,9 @@ def test_what_is_kept_for_clients_is_bounded(loop: Loop, monkeypatch: pytest.Mon
     eventually_none_open(loop)
 
 
-def test_no_file_descriptors_left(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accept_without_free_file_descriptors_is_retried_without_spinning(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the process has no file descriptors left, the loop waits a little and goes on, and does not spin."""
     [(fd, inner)] = loop.listeners.open.items()
     polls = 0
@@ -328,7 +332,7 @@ def test_no_file_descriptors_left(loop: Loop, monkeypatch: pytest.MonkeyPatch) -
         (".", "", "", r"certfile '.*' cannot be read: Is a directory"),
     ],
 )
-def test_certificates_that_cannot_be_used(files: Path, cert: str, key: str, ca: str, says: str) -> None:
+def test_unusable_certificate_file_is_named_in_one_line(files: Path, cert: str, key: str, ca: str, says: str) -> None:
     """A file of no use is told in one line that names it and says why."""
     (files / "garbage.pem").write_text("garbage\n")
     trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(str(files / "other.pem"))
@@ -337,7 +341,7 @@ def test_certificates_that_cannot_be_used(files: Path, cert: str, key: str, ca: 
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_what_is_no_tls_is_a_broken_connection(files: Path) -> None:
+def test_bytes_that_are_not_tls_raise_connectionerror_and_send_an_alert(files: Path) -> None:
     """Garbage raises what the loop takes for a broken connection, and leaves an alert to be sent."""
     transport = Tls(server_context(str(files / "both.pem"), "", ""), LOCK)
     with pytest.raises(ConnectionError):
@@ -347,7 +351,7 @@ def test_what_is_no_tls_is_a_broken_connection(files: Path) -> None:
         transport.encrypt(memoryview(b"answer"))
 
 
-def test_what_comes_after_the_end_is_not_kept(tls_loop: Loop) -> None:
+def test_tls_data_after_close_notify_disconnects_the_client(tls_loop: Loop) -> None:
     """A client that announces the end of its request and sends more is disconnected: unread data would pile up."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -363,7 +367,7 @@ def test_what_comes_after_the_end_is_not_kept(tls_loop: Loop) -> None:
     assert sent < 50_000_000
 
 
-def test_a_waker_outlives_its_pipe() -> None:
+def test_closed_wakeup_pipe_writes_to_no_descriptor() -> None:
     """A rendering that ends after its exporter writes to no descriptor: another object may have it by then."""
     wakeup_pipe = WakeupPipe()
     fd = wakeup_pipe._write_fd
@@ -383,7 +387,7 @@ def test_a_waker_outlives_its_pipe() -> None:
         os.close(write)
 
 
-def test_a_loop_leaves_nothing_open() -> None:
+def test_ended_loop_leaves_no_socket_open() -> None:
     """When a loop has ended every socket is closed."""
     loop = Loop()
     with loop.connect() as sock:

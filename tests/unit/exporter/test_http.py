@@ -104,7 +104,7 @@ def request(target: str = "/metrics", method: str = "GET", **headers: str) -> by
 
 
 @pytest.mark.parametrize("target", ["/metrics", "/metrics?name[]=asked", "http://host:9091/metrics"])
-def test_the_metrics_as_text(target: str) -> None:
+def test_metrics_are_returned_as_plain_text(target: str) -> None:
     """GET /metrics is the page as text, complete and once: the connection closes after it."""
     status, headers, body = submit(request(target))
     assert status == 200
@@ -124,7 +124,7 @@ def test_the_metrics_as_text(target: str) -> None:
         ("nonsense;;=", False),
     ],
 )
-def test_the_format_is_the_one_accepted(accept: str, openmetrics: bool) -> None:
+def test_response_format_is_the_accepted_one_or_plain_text(accept: str, openmetrics: bool) -> None:
     """A client that accepts OpenMetrics gets it, all others get text."""
     status, headers, body = submit(request(Accept=accept))
     assert (status, body) == (200, OPEN if openmetrics else PLAIN)
@@ -132,7 +132,7 @@ def test_the_format_is_the_one_accepted(accept: str, openmetrics: bool) -> None:
     assert "Accept" in headers["Vary"]
 
 
-def test_gzip() -> None:
+def test_response_is_compressed_only_if_gzip_is_accepted() -> None:
     """Only a client that accepts gzip gets it."""
     _, headers, body = submit(request(Accept_Encoding="gzip, deflate"))
     assert headers["Content-Encoding"] == "gzip"
@@ -143,7 +143,7 @@ def test_gzip() -> None:
 
 
 @pytest.mark.parametrize("target", ["/metrics", "/elsewhere"])
-def test_head_is_get_without_the_body(target: str) -> None:
+def test_head_has_the_headers_of_get_and_no_body(target: str) -> None:
     """HEAD has the status and headers of GET, its length included, and no body."""
     got, head = submit(request(target)), submit(request(target, "HEAD"))
     assert head[2] == b""
@@ -153,14 +153,14 @@ def test_head_is_get_without_the_body(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["/", "/metric", "/metrics/", "//metrics/x", "/favicon.ico", "*", "metrics"])
-def test_404_elsewhere(target: str) -> None:
+def test_unknown_path_is_404_with_the_path_of_the_metrics(target: str) -> None:
     """There is nothing at any other path, and the answer says where the metrics are."""
     status, _, body = submit(request(target))
     assert (status, body) == (404, b"The metrics are at /metrics. Health checks are at /healthz and /readyz.\n")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "get", "OPTIONS"])
-def test_other_methods_are_refused(method: str) -> None:
+def test_methods_other_than_get_and_head_are_405(method: str) -> None:
     """Only GET and HEAD are answered."""
     for target in ("/metrics", "/healthz"):
         status, headers, _ = submit(request(target, method))
@@ -177,13 +177,13 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("raw", GARBAGE)
-def test_garbage_is_refused_as_bad(raw: bytes) -> None:
+def test_malformed_request_gets_the_body_400_bad_request(raw: bytes) -> None:
     """What is no HTTP is told that it is a bad request."""
     assert answer(raw).endswith(b"\r\n\r\n400 Bad Request\n")
 
 
 @pytest.mark.parametrize("raw", GARBAGE)
-def test_garbage_gets_a_whole_response(raw: bytes) -> None:
+def test_malformed_request_gets_a_response_with_status_400(raw: bytes) -> None:
     """The refusal is a response with a status line."""
     assert submit(raw)[0] == 400
 
@@ -207,7 +207,7 @@ def test_garbage_gets_a_whole_response(raw: bytes) -> None:
         b"",
     ],
 )
-def test_what_is_odd_raises_nothing(raw: bytes) -> None:
+def test_unusual_request_gets_a_response(raw: bytes) -> None:
     """A request made to confuse is answered; the handler never raises."""
     assert answer(raw)
 
@@ -219,14 +219,14 @@ words = st.sampled_from(
 
 @settings(deadline=None, max_examples=300)
 @given(st.one_of(st.binary(max_size=200), st.lists(words | st.binary(max_size=5), max_size=20).map(b"".join)))
-def test_random_bytes_raise_nothing(raw: bytes) -> None:
+def test_random_bytes_get_a_response(raw: bytes) -> None:
     """Whatever comes in, a whole response goes out, with or without a secret and a status page."""
     for credentials in (NOBODY_IN_PARTICULAR, Credentials("secret", "user:password")):
         outcome = exchange(raw + b"\r\n\r\n", credentials, status_page=True).outcome
         assert isinstance(outcome, RenderKey) or outcome.head.startswith(b"HTTP/1.1 ")
 
 
-def test_a_refusal_is_a_whole_response() -> None:
+def test_error_response_has_status_line_length_and_close() -> None:
     """A refusal has a status line, a length that is right, and closes the connection."""
     head, body = error_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
     assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
@@ -235,7 +235,7 @@ def test_a_refusal_is_a_whole_response() -> None:
     assert head.endswith(b"\r\n\r\n")
 
 
-def test_a_failure_while_rendering_costs_its_own_reply_only() -> None:
+def test_failed_rendering_is_500_and_the_other_replies_are_complete() -> None:
     """What raises is a 500 and counted; the other wishes of the same moment are fulfilled."""
     errors = ErrorReporter()
     broken, metrics = RenderKey("/broken", "", gzip=False), RenderKey("/metrics", CONTENT_TYPE_PLAIN_0_0_4, gzip=False)
@@ -245,7 +245,7 @@ def test_a_failure_while_rendering_costs_its_own_reply_only() -> None:
     assert errors.counts == {"scrape": 1}
 
 
-def test_one_look_for_all_wishes_of_a_moment() -> None:
+def test_all_formats_rendered_together_share_one_snapshot() -> None:
     """However many formats are wished for, the server is looked at once, and each format is encoded once."""
     page = Counted(ErrorReporter())
     keys = [
@@ -257,7 +257,7 @@ def test_one_look_for_all_wishes_of_a_moment() -> None:
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "1.0.1", "2.7.1", "99.0.0"])
-def test_the_formats_are_few(version: str) -> None:
+def test_unknown_format_version_is_a_known_rendering(version: str) -> None:
     """An unknown version is not another rendering."""
     for kind in ("application/openmetrics-text", "text/plain"):
         outcome = exchange(request(Accept=f"{kind};version={version}")).outcome
@@ -303,7 +303,9 @@ def basic(text: str) -> str:
         ("secret", "user:pass", ("Digest", "x"), 401),
     ],
 )
-def test_authentication(token: str, basic_auth: str, header: tuple[str, str] | None, status: int) -> None:
+def test_token_or_password_gives_access_and_401_names_the_scheme(
+    token: str, basic_auth: str, header: tuple[str, str] | None, status: int
+) -> None:
     """The token, or user and password, give access; without them the response names the scheme and nothing else."""
     raw = request() if header is None else authorization(*header)
     found, headers, body = submit(raw, credentials=Credentials(token, basic_auth))
@@ -314,7 +316,7 @@ def test_authentication(token: str, basic_auth: str, header: tuple[str, str] | N
         assert body == b"401 Unauthorized\n"
 
 
-def test_each_scheme_has_its_challenge() -> None:
+def test_response_401_has_a_challenge_for_each_accepted_scheme() -> None:
     """Where both are accepted the answer names both."""
     raw = answer(request(), credentials=Credentials("secret", "user:pass"))
     assert raw.count(b"WWW-Authenticate: Bearer") == raw.count(b"WWW-Authenticate: Basic") == 1
@@ -323,7 +325,7 @@ def test_each_scheme_has_its_challenge() -> None:
 
 
 @pytest.mark.parametrize("target", ["/", "/elsewhere", "/status.css"])
-def test_everything_is_behind_the_same_authentication(target: str) -> None:
+def test_every_path_and_method_without_credentials_is_401(target: str) -> None:
     """Without access a client does not learn which paths exist, with HEAD and other methods neither."""
     for method in ("GET", "HEAD", "POST"):
         assert submit(request(target, method), credentials=Credentials("secret"), site=FakeSite())[0] == 401
@@ -352,23 +354,23 @@ def test_health_checks_need_no_credentials(ready: bool) -> None:
         ({"Content_Length": "5", "Expect": "100-continue"}, 413),
     ],
 )
-def test_no_body_is_taken(headers: dict[str, str], status: int) -> None:
+def test_request_with_a_body_is_413_and_with_an_invalid_length_400(headers: dict[str, str], status: int) -> None:
     """A request that announces a body is refused before it is read; an announcement that is none is a bad request."""
     assert submit(request(**headers))[0] == status
     assert submit(request("/healthz", **headers))[0] == status
 
 
-def test_two_lengths_are_looked_at_both() -> None:
+def test_second_content_length_is_checked() -> None:
     """A second Content-Length does not hide behind the first."""
     assert submit(b"GET /metrics HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 7\r\n\r\n")[0] == 413
 
 
-def test_a_long_request_line_is_refused() -> None:
+def test_long_request_line_is_414() -> None:
     """A request line has its own limit, below that of the head."""
     assert submit(request("/" + "x" * 8192))[0] == 414
 
 
-def test_the_status_page_is_served() -> None:
+def test_status_page_has_its_headers_and_compression() -> None:
     """What the site has is served with its own headers, compressed if the client accepts that, and HEAD has no body."""
     site = FakeSite()
     status, headers, body = submit(request("/"), site=site)
@@ -390,14 +392,14 @@ def test_the_status_page_is_served() -> None:
     )
 
 
-def test_what_there_is_not_is_not_rendered() -> None:
+def test_unknown_path_is_not_rendered() -> None:
     """A path that nothing is at is answered at once: else each one more would be one more thing to be rendered."""
     for target in ("/nothing", "/status.json/", "/metrics/", "", "*"):
         assert isinstance(exchange(request(target), status_page=True).outcome, Reply)
     assert isinstance(exchange(request("/"), status_page=True).outcome, RenderKey)
 
 
-def test_a_reply_is_a_head_and_a_body() -> None:
+def test_health_check_outcome_is_a_reply() -> None:
     """A reply says how long its body is, in bytes."""
     assert isinstance(exchange(request("/healthz")).outcome, Reply)
 
@@ -406,7 +408,7 @@ def test_a_reply_is_a_head_and_a_body() -> None:
     "host", ["evil.example", "evil.example:9091", "localhost.evil.example", "[::1", "127.0.0.1.nip.io"]
 )
 @pytest.mark.parametrize("path", ["/", "/status.json"])
-def test_a_name_that_was_made_to_point_here(host: str, path: str) -> None:
+def test_status_page_with_a_foreign_host_header_is_403_on_a_local_address(host: str, path: str) -> None:
     """A web page whose host name resolves to this machine cannot read the status page."""
     raw = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
     outcome = RequestParser(raw, NOBODY_IN_PARTICULAR, lambda: True, status_paths=STATUS, local_only=True).outcome
@@ -416,7 +418,7 @@ def test_a_name_that_was_made_to_point_here(host: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9091", "localhost", "localhost:9091", "[::1]:9091", "10.1.2.3", None])
-def test_this_machine_by_its_own_names(host: str | None) -> None:
+def test_status_page_accepts_address_localhost_or_no_host_header(host: str | None) -> None:
     """The Host header may be an address, localhost, or absent."""
     head = "" if host is None else f"Host: {host}\r\n"
     raw = f"GET / HTTP/1.1\r\n{head}\r\n".encode()

@@ -48,7 +48,7 @@ def kitchen(monkeypatch: pytest.MonkeyPatch) -> Kitchen:
     return Kitchen()
 
 
-def test_who_asks_meanwhile_shares_the_next_one(kitchen: Kitchen) -> None:
+def test_requests_during_a_rendering_share_the_next_one(kitchen: Kitchen) -> None:
     """A rendering serves the clients that had asked when it began; later ones share the next."""
     render_queue = RenderQueue(kitchen.render, kitchen.done.set, kitchen.failures.append)
     render_queue.start_next()
@@ -67,7 +67,7 @@ def test_who_asks_meanwhile_shares_the_next_one(kitchen: Kitchen) -> None:
     assert render_queue.pop_completed() == []
 
 
-def test_who_has_gone_gets_nothing_and_leaves_nothing(kitchen: Kitchen) -> None:
+def test_canceled_client_gets_no_reply_and_is_not_kept(kitchen: Kitchen) -> None:
     """A client that has gone is forgotten at once, before its rendering and during it."""
     render_queue = RenderQueue(kitchen.render, kitchen.done.set, kitchen.failures.append)
     render_queue.submit(ONE, "stays")
@@ -80,7 +80,7 @@ def test_who_has_gone_gets_nothing_and_leaves_nothing(kitchen: Kitchen) -> None:
     assert render_queue.due() is None
 
 
-def test_a_rendering_that_dies_is_an_error_for_its_clients(kitchen: Kitchen) -> None:
+def test_failed_rendering_is_500_and_the_next_one_succeeds(kitchen: Kitchen) -> None:
     """Whatever ends the thread, its clients are answered, and the next rendering is one as ever."""
     kitchen.fails = True
     render_queue = RenderQueue(kitchen.render, kitchen.done.set, kitchen.failures.append)
@@ -93,7 +93,7 @@ def test_a_rendering_that_dies_is_an_error_for_its_clients(kitchen: Kitchen) -> 
     assert kitchen.finish(render_queue) == {"b": b"2"}
 
 
-def test_a_flood_leaves_time_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rendering_is_followed_by_a_bounded_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a rendering comes a pause that is as long, up to a limit."""
     done = threading.Event()
 
@@ -115,7 +115,7 @@ def test_a_flood_leaves_time_for_others(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
-def test_without_another_thread_it_is_rendered_in_this_one(
+def test_rendering_runs_in_the_calling_thread_if_none_can_start(
     error: Exception, kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the system has no thread to give, clients are answered all the same, and the failure is told."""

@@ -112,7 +112,7 @@ def needs_ipv6() -> None:
         pytest.skip("no IPv6 here")
 
 
-def test_a_name_is_served_at_each_of_its_addresses(build: Build) -> None:
+def test_exporter_serves_each_address_of_its_name_once(build: Build) -> None:
     """Every address answers, one that comes twice is bound once, and one line says so."""
     house = build("127.0.0.1", "127.0.0.2", "127.0.0.1")
     house.exporter.start()
@@ -123,7 +123,7 @@ def test_a_name_is_served_at_each_of_its_addresses(build: Build) -> None:
     assert [house.status(address) for address in ("127.0.0.1", "127.0.0.2")] == [0, 0]
 
 
-def test_both_families(build: Build) -> None:
+def test_exporter_serves_ipv4_and_ipv6_addresses_of_one_name(build: Build) -> None:
     """IPv6 and IPv4 of one name are both served, the wildcard addresses of both too, and ``::`` alone takes both."""
     needs_ipv6()
     for addresses in (("::1", "127.0.0.1"), ("127.0.0.1", "::1"), ("::", "0.0.0.0"), ("0.0.0.0", "::"), ("::",)):
@@ -134,7 +134,7 @@ def test_both_families(build: Build) -> None:
         house.exporter.stop()
 
 
-def test_an_address_that_is_taken_keeps_no_other_one_closed(build: Build) -> None:
+def test_address_in_use_is_logged_and_the_others_are_served(build: Build) -> None:
     """The others are served; the log says which one is missing, once, and when it is there."""
     house = build("127.0.0.1", "127.0.0.2")
     with socket.create_server(("127.0.0.2", house.port)):
@@ -152,7 +152,7 @@ def test_an_address_that_is_taken_keeps_no_other_one_closed(build: Build) -> Non
     assert house.log.lines[2:] == [("info", f"gunicorn_prom_hooks: metrics at http://127.0.0.2:{house.port}/metrics")]
 
 
-def test_an_address_that_this_machine_does_not_have(build: Build) -> None:
+def test_address_of_another_machine_is_logged_as_info(build: Build) -> None:
     """IPv6 of a name where there is no IPv6 is no reason for a warning."""
     house = build("203.0.113.7", "127.0.0.1")
     house.exporter.start()
@@ -162,7 +162,7 @@ def test_an_address_that_this_machine_does_not_have(build: Build) -> None:
     assert not house.exporter.is_local
 
 
-def test_no_address_can_be_bound_for_the_moment(build: Build) -> None:
+def test_port_in_use_is_retried_until_it_is_free(build: Build) -> None:
     """A port that is taken is tried again until it is free, and a stop meanwhile does not wait."""
     house = build("127.0.0.1")
     with socket.create_server(("127.0.0.1", house.port)):
@@ -179,7 +179,7 @@ def test_no_address_can_be_bound_for_the_moment(build: Build) -> None:
 @pytest.mark.parametrize(
     "error", [RuntimeError("can't start new thread"), MemoryError("no memory"), OSError(errno.EMFILE, "Too many files")]
 )
-def test_a_thread_that_cannot_start_leaves_no_port_behind(
+def test_failed_thread_start_is_logged_once_and_leaves_no_port_open(
     error: Exception, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without its thread nothing listens, one line says so however often it is tried, and a later try is as good."""
@@ -212,7 +212,7 @@ def test_a_thread_that_cannot_start_leaves_no_port_behind(
     assert [fresh.status(address) for address in ("127.0.0.1", "127.0.0.2")] == [200, 200]
 
 
-def test_a_thread_that_has_died_is_started_again(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exited_thread_closes_the_port_and_can_be_started_again(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever ends the thread, its port is closed, and the next start serves as ever."""
     house = build("127.0.0.1")
     serve = Exporter._serve
@@ -225,7 +225,7 @@ def test_a_thread_that_has_died_is_started_again(build: Build, monkeypatch: pyte
     assert house.status("127.0.0.1") == 200
 
 
-def test_a_loop_that_fails_serves_again(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_loop_is_counted_and_serves_again(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure of the loop, and one while it is made, is told; the port is given up and taken again."""
     house = build("127.0.0.1")
     real = Connections
@@ -243,7 +243,7 @@ def test_a_loop_that_fails_serves_again(build: Build, monkeypatch: pytest.Monkey
     assert house.exporter.is_running
 
 
-def test_a_child_has_none_of_it(build: Build) -> None:
+def test_close_in_child_closes_every_listening_socket(build: Build) -> None:
     """What a forked child closes is every listening socket."""
     house = build("127.0.0.1", "127.0.0.2")
     house.exporter.start()
@@ -254,7 +254,7 @@ def test_a_child_has_none_of_it(build: Build) -> None:
     assert [sock.fileno() for sock in sockets] == [-1, -1]
 
 
-def test_what_is_bound_is_not_bound_again() -> None:
+def test_bound_addresses_are_not_bound_again() -> None:
     """A second try is for what is missing, and there is none when nothing is."""
     candidates = [Candidate(socket.AF_INET, socket.SOCK_STREAM, 0, ("127.0.0.1", 0))] * 2
     both = Listeners(candidates)

@@ -36,7 +36,7 @@ def line(*requests: InFlightRequest, untracked: int = 0) -> str:
         ("/\U000e0041", r"/\U000e0041"),
     ],
 )
-def test_escape_unprintable(text: str, shown: str) -> None:
+def test_unprintable_characters_are_escaped_and_readable_text_stays(text: str, shown: str) -> None:
     """Readable text stays. Control characters, line ends, bidi marks and surrogates are escaped."""
     assert escape_unprintable(text) == shown
 
@@ -103,7 +103,7 @@ def test_exit_line_names_the_oldest_requests(requests: int, untracked: int, what
 @pytest.mark.parametrize(
     ("start", "age"), [(110.0, "0.000"), (109.9996, "0.000"), (10.1234, "99.877"), (111.0, "0.000")]
 )
-def test_age_of_a_request_in_the_line(start: float, age: str) -> None:
+def test_age_of_a_request_has_milliseconds_and_is_never_negative(start: float, age: str) -> None:
     """An age has milliseconds, and is never negative."""
     assert line(InFlightRequest(start, "GET", "/x")) == f"{BEGINNING}in progress: GET /x ({age} s)"
 

@@ -160,12 +160,12 @@ def test_messages_of_the_installed_gunicorn_are_parsed(
         ("an application says Handling signal: term", (), False),
     ],
 )
-def test_messages_that_mean_a_shutdown(text: str, args: tuple[object, ...], stopping: bool) -> None:
+def test_stopping_is_set_by_shutdown_messages_only(text: str, args: tuple[object, ...], stopping: bool) -> None:
     """A signal to stop, a boot failure and a crash of the master's loop mean a shutdown; no other message does."""
     assert parser_after((text, args)).stopping is stopping
 
 
-def test_stopping_is_final() -> None:
+def test_stopping_stays_set_after_later_signals() -> None:
     """Messages about later signals change nothing."""
     assert parser_after(("Handling signal: %s", ("term",)), ("Handling signal: %s", ("chld",))).stopping
 
@@ -374,7 +374,7 @@ def test_no_message_is_lost_between_threads() -> None:
     assert {exit_log.take(1 + number) for number in range(0, threads * each, 10)} == {"SIGTERM"}
 
 
-def test_signal_handler_that_logs_while_a_message_is_counted() -> None:
+def test_signal_handler_that_logs_during_counting_does_not_deadlock() -> None:
     """A signal handler that logs while a message is counted does not deadlock."""
     exit_log = ExitLogParser()
 

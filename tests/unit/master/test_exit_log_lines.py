@@ -60,7 +60,9 @@ def test_queued_lines_are_bounded(bench: ExitBench, monkeypatch: pytest.MonkeyPa
     assert [line.split()[2] for _, line in bench.log.lines] == ["worker_3_50", "worker_4_50", "worker_5_50"]
 
 
-def test_signal_handler_that_records_and_logs_during_logging(bench: ExitBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exit_recorded_in_a_signal_handler_during_logging_is_logged_once(
+    bench: ExitBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A signal handler records an exit and logs while a line is logged: each line is logged once."""
     bench.exits.record_exit(bench.add_worker(1), EXITED_AT, reported=True)
     bench.exits.record_exit(bench.add_worker(2), EXITED_AT, reported=True)

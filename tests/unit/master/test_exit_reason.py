@@ -132,7 +132,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("facts", "how"), TABLE)
-def test_classification(facts: ExitFacts, how: tuple[str, str]) -> None:
+def test_each_exit_has_its_reason_and_detail(facts: ExitFacts, how: tuple[str, str]) -> None:
     """Each exit has its reason and detail. OomKills is asked only after a SIGKILL."""
     oom = Oom()
     assert classify_exit(facts, oom) == how
@@ -141,7 +141,7 @@ def test_classification(facts: ExitFacts, how: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("stop_reason", [None, *STOP_REASONS])
 @pytest.mark.parametrize("booted", [True, False])
-def test_oom_kill(stop_reason: ExitReason | None, booted: bool) -> None:
+def test_sigkill_by_the_oom_killer_has_the_reason_oom(stop_reason: ExitReason | None, booted: bool) -> None:
     """A SIGKILL that is an OOM kill has the reason oom, whatever the master wanted."""
     assert classify_exit(ExitFacts(status="SIGKILL", stop_reason=stop_reason, booted=booted), Oom(True)) == (
         "oom",
@@ -197,7 +197,7 @@ def new_exit_stats(oom: bool = False) -> ExitStats:
     return ExitStats(Oom(oom), 20)
 
 
-def test_initial_series() -> None:
+def test_usual_exits_are_zero_at_the_start() -> None:
     """The usual exits and all coarse ones are 0 from the start, at least one per reason. There is no killed request."""
     exit_stats = new_exit_stats()
     assert exit_stats.exits == {
@@ -260,7 +260,7 @@ def test_oom_kill_is_counted() -> None:
     assert exit_stats.restarts["error"] == 1
 
 
-def test_killed_requests() -> None:
+def test_killed_requests_are_counted_by_method_endpoint_and_reason() -> None:
     """Killed requests are counted by method, endpoint and reason; untracked ones as other."""
     exit_stats = new_exit_stats()
     exit_stats.count(
@@ -276,7 +276,7 @@ def test_killed_requests() -> None:
     }
 
 
-def test_lifetimes() -> None:
+def test_lifetime_is_observed_at_each_exit() -> None:
     """Each exit adds the worker's lifetime, and no boot time."""
     exit_stats = new_exit_stats()
     for seconds in (0.5, 30.0, 30.0, 1e7):
@@ -289,7 +289,7 @@ def test_lifetimes() -> None:
 
 
 @pytest.mark.parametrize("bounds", [BOOT_BUCKETS, LIFETIME_BUCKETS])
-def test_bound_belongs_to_its_bucket(bounds: tuple[float, ...]) -> None:
+def test_duration_equal_to_a_bound_is_in_its_bucket(bounds: tuple[float, ...]) -> None:
     """A duration equal to a bound is in that bucket, the next larger number in the next one."""
     assert list(bounds) == sorted(set(bounds))
     for number, bound in enumerate(bounds):
@@ -301,7 +301,7 @@ def test_bound_belongs_to_its_bucket(bounds: tuple[float, ...]) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "place"), [(0.0, 0), (1e300, -1)])
-def test_first_and_last_bucket(seconds: float, place: int) -> None:
+def test_durations_of_0_and_beyond_all_bounds_are_counted(seconds: float, place: int) -> None:
     """Durations of any length are counted."""
     histogram = Histogram(BOOT_BUCKETS)
     histogram.observe(seconds)
@@ -335,7 +335,7 @@ def record(number: int, requests: int = 1) -> ExitRecord:
     )
 
 
-def test_latest_exits() -> None:
+def test_latest_exits_are_newest_first_and_keep_notable_ones() -> None:
     """The latest ones are kept, newest first. Routine ones do not displace notable ones."""
     exit_stats = new_exit_stats()
     for number in range(0, 60, 2):
@@ -346,7 +346,7 @@ def test_latest_exits() -> None:
     assert pids == [*range(1999, 1999 - 2 * MAX_ROUTINE, -2), *range(58, 58 - 2 * MAX_NOTABLE, -2)]
 
 
-def test_record_with_many_requests() -> None:
+def test_record_keeps_the_oldest_requests_and_the_number_of_others() -> None:
     """The oldest requests are kept, and the number of the others."""
     exit_stats = new_exit_stats()
     exit_stats.keep(replace(record(1, MAX_REQUESTS + 5), others=2), notable=True)

@@ -253,7 +253,7 @@ def test_exit_with_a_corrupt_slot_is_counted(cell: int, value: float, bench: Exi
     assert sum(bench.exit_stats.restarts.values()) == 1
 
 
-def test_record_of_an_exit(bench: ExitBench) -> None:
+def test_record_of_an_exit_has_worker_time_reason_and_requests(bench: ExitBench) -> None:
     """A record has worker, time, reason and requests. Its clock is that of the requests."""
     tracked = bench.add_worker()
     begin_requests(tracked, "/a", "/b")

@@ -70,7 +70,9 @@ V1 = ("9:name=systemd:/memory", "5:memory_other:/x", "4:cpu,memory:/a/b", "3:cpu
         pytest.param(V1, "memory.oom_control of memory", ["memory/a/memory.oom_control"], id="container, v1"),
     ],
 )
-def test_counter_is_found(lines: list[str], place: str, others: list[str], host: Host) -> None:
+def test_counter_is_found_in_each_layout_of_cgroups(
+    lines: list[str], place: str, others: list[str], host: Host
+) -> None:
     """A kill counted in the right file can be claimed, one counted in another file cannot."""
     name, _, folder = place.partition(" of ")
     host.belongs_to(*lines)
@@ -96,7 +98,7 @@ def test_counter_of_v1_is_found_though_v2_is_mounted(host: Host) -> None:
     assert kills.claim()
 
 
-def test_kernel_without_a_counter(host: Host) -> None:
+def test_claim_is_false_without_oom_kill_in_the_file(host: Host) -> None:
     """Without oom_kill in the file, as before Linux 4.13, no claim is true."""
     host.belongs_to(*V1)
     host.write("cgroup/memory/a/b/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n")
@@ -136,7 +138,7 @@ def test_file_may_appear_later(host: Host) -> None:
     assert kills.claim()
 
 
-def test_kill_expires(host: Host) -> None:
+def test_read_kill_expires_after_recent_seconds(host: Host) -> None:
     """A kill that ``update`` has read can be claimed for RECENT_SECONDS; a newer one still can."""
     kills = host.kills(host.counted("counter", 0))
     host.counted("counter", 1)
@@ -247,7 +249,7 @@ def test_unreadable_content_is_skipped(content: bytes, host: Host) -> None:
     assert [kills.claim() for _ in range(3)] == [True, True, False]
 
 
-def test_file_that_vanishes(host: Host) -> None:
+def test_claim_is_false_while_the_file_is_missing_or_not_regular(host: Host) -> None:
     """While the file is gone, or is no regular file, no claim is true."""
     path = Path(host.counted("counter", 1))
     kills = host.kills(str(path))
@@ -307,7 +309,7 @@ print(json.dumps(told))
 """
 
 
-def test_a_real_oom_kill(limited_cgroup: MakeCgroup) -> None:  # noqa: F811 - the fixture
+def test_real_oom_kill_is_claimed_and_a_plain_sigkill_is_not(limited_cgroup: MakeCgroup) -> None:  # noqa: F811 - the fixture
     """A child that the kernel kills in a cgroup of 64 MB is claimed; one that is killed by SIGKILL is not."""
     folder, file = limited_cgroup(LIMIT)
     done = subprocess.run(

@@ -27,7 +27,7 @@ def stop_reasons(registry: WorkerRegistry) -> dict[int, ExitReason | None]:
     return {tracked.worker.age: tracked.stop_reason for tracked in registry.live()}
 
 
-def test_an_exit_is_recorded_while_the_slot_is_as_the_worker_left_it() -> None:
+def test_exit_is_recorded_before_the_slot_is_wiped() -> None:
     """At ``record_exit`` the worker's marks are in its slot. Afterwards the slot is free and clean."""
     marks = []
 
@@ -47,7 +47,7 @@ def test_an_exit_is_recorded_while_the_slot_is_as_the_worker_left_it() -> None:
     assert registry.live() == []
 
 
-def test_a_slot_is_free_even_if_recording_the_exit_fails() -> None:
+def test_slot_is_free_even_if_recording_the_exit_fails() -> None:
     """An exception from ``record_exit`` does not keep the slot leased."""
 
     class Fails:
@@ -63,7 +63,7 @@ def test_a_slot_is_free_even_if_recording_the_exit_fails() -> None:
     assert registry.add(Worker(2), "age").lease.number == 0
 
 
-def test_an_exit_queued_twice_is_recorded_once() -> None:
+def test_exit_queued_twice_is_recorded_once() -> None:
     """A worker whose exit is queued again, before or after it is recorded, is recorded once."""
     exits = RecordedExits()
     registry = new_registry(exits)
@@ -77,7 +77,7 @@ def test_an_exit_queued_twice_is_recorded_once() -> None:
     assert [(tracked.worker, reported) for tracked, _, reported in exits.calls] == [(worker, True)]
 
 
-def test_mark_stopping_by_age_and_by_reload() -> None:
+def test_mark_stopping_marks_the_oldest_at_scale_down_and_all_at_reload() -> None:
     """A scale-down marks the oldest workers. A reload marks all, and overrides earlier reasons."""
     registry = new_registry()
     for age in (3, 1, 2):
@@ -142,7 +142,7 @@ def test_killed_worker_gets_its_final_state_from_the_master(aborted: bool, state
     assert before <= when <= after
 
 
-def test_one_departed_row_per_slot() -> None:
+def test_departed_row_of_a_slot_is_that_of_its_last_worker() -> None:
     """The row of a slot is that of the last worker that exited from it."""
     registry = new_registry()
     workers = [Worker(age, os.getpid()) for age in (1, 2, 3)]
@@ -158,7 +158,7 @@ def test_one_departed_row_per_slot() -> None:
     assert registry.departed[0][0] == third.worker_id
 
 
-def test_worker_ids() -> None:
+def test_worker_id_has_age_and_time_or_only_the_slot() -> None:
     """worker_id has age and time, or with worker_label slot only the slot."""
     registry = new_registry()
     before = int(time.time())
@@ -169,7 +169,7 @@ def test_worker_ids() -> None:
     assert registry.add(Worker(8), "slot").worker_id == "worker_1"
 
 
-def test_live_workers_by_slot_and_get_by_worker() -> None:
+def test_live_is_ordered_by_slot_and_get_finds_the_worker_object() -> None:
     """``live`` is ordered by slot number, and ``get`` finds a worker by its object."""
     registry = new_registry()
     workers = [Worker(age, os.getpid()) for age in (1, 2, 3)]
@@ -183,7 +183,7 @@ def test_live_workers_by_slot_and_get_by_worker() -> None:
     assert registry.get(workers[0]) is None
 
 
-def test_states_are_those_entered() -> None:
+def test_states_are_those_with_a_time_in_the_slot() -> None:
     """The states are those for which the slot has a time."""
     registry = new_registry()
     tracked = registry.add(Worker(1), "age")

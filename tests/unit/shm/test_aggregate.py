@@ -47,7 +47,7 @@ def test_series_renamed_to_the_same_labels_are_added() -> None:
     assert found.series(1) == {("GET", "/a"): [1.0, 0.0], ("GET", OTHER): [6.0, 0.0]}
 
 
-def test_adding_does_not_change_its_arguments() -> None:
+def test_add_does_not_change_the_cells_passed_to_it() -> None:
     """The cells passed to ``add`` stay as they are."""
     cells = [1.0, 2.0]
     found = Tally(same)

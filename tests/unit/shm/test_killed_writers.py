@@ -9,7 +9,7 @@ import sys
 from tests.helpers.places import HELPERS
 
 
-def test_a_killed_writer_leaves_a_readable_slot() -> None:
+def test_slot_of_a_killed_writer_can_be_read_and_continued() -> None:
     """Hundreds of workers killed in mid-store: each slot can be read, nothing went backwards, the next one goes on."""
     script = HELPERS / "killed_writers.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)

@@ -64,7 +64,7 @@ def used_slot() -> tuple[Recorded, Any]:
     return recorded, request
 
 
-def test_reader_by_the_docstring_reads_the_same() -> None:
+def test_reader_written_from_the_docstring_reads_the_same_values() -> None:
     """Offsets, types and order are those of the docstring: entries, counts and in-flight requests are the same."""
     recorded, _ = used_slot()
     memory = bytes(recorded.slot.memory)
@@ -82,7 +82,7 @@ def test_reader_by_the_docstring_reads_the_same() -> None:
     assert {entry[1:] for entry in in_flight(memory)} == {("GET", "/items/7"), ("GET", "/never/seen")}
 
 
-def test_untracked_requests_by_the_docstring() -> None:
+def test_untracked_requests_are_stored_as_in_the_docstring() -> None:
     """The pair that the number of changes makes valid has their number and the sum of their starts."""
     recorded = Recorded()
     untracked = UntrackedRequests(recorded.slot)
@@ -94,7 +94,7 @@ def test_untracked_requests_by_the_docstring() -> None:
         assert cells[first : first + 2] == expected == tuple(recorded.reader.untracked())
 
 
-def test_table_in_the_docstring() -> None:
+def test_offsets_in_the_docstring_are_the_constants() -> None:
     """The offsets in the docstring's table are the constants, and end where the slot ends."""
     offsets = [int(number.replace(",", "")) for number in re.findall(r"^([\d,]+)(?: \+ 8 \* C)?  ", TEXT, re.MULTILINE)]
     nowhere = layout.INFLIGHT_AT + 256 * layout.OVERFLOW_ENTRY
@@ -107,7 +107,7 @@ def test_table_in_the_docstring() -> None:
     assert len(recorded.slot.memory) == layout.slot_bytes(len(recorded.slot.cells), len(recorded.slot.directory))
 
 
-def test_header_by_the_docstring() -> None:
+def test_header_cells_are_those_of_the_docstring() -> None:
     """Version, sizes and length are in the header, all of them doubles at multiples of 8."""
     recorded, _ = used_slot()
     memory = bytes(recorded.slot.memory)
@@ -120,7 +120,7 @@ def test_header_by_the_docstring() -> None:
     assert min(numbers) == layout.EXPECTED_COUNT == -2
 
 
-def test_checksum_by_the_docstring() -> None:
+def test_checksum_of_an_entry_is_that_of_the_docstring() -> None:
     """An entry's CRC-32 is that of the entry with zero in its own place."""
     recorded, _ = used_slot()
     memory = bytes(recorded.slot.directory)

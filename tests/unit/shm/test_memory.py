@@ -27,7 +27,7 @@ def count(lease: Lease) -> None:
             recorder.count(FAILED, "GET", f"/endpoint/{number}", "500")
 
 
-def test_memory_per_row_and_slot() -> None:
+def test_memory_per_row_and_slot_is_under_120_bytes() -> None:
     """Two generations of workers, their baselines and the totals need under 120 bytes per row and slot.
 
     A row has twenty cells. Its labels are kept once for all slots.
@@ -65,7 +65,7 @@ def test_process_forked_during_a_scrape_does_not_inherit_the_copy() -> None:
     assert len(copy.totals(same).series(REQUESTS.number)) == ROWS
 
 
-def test_slots_share_mappings() -> None:
+def test_slots_share_mappings_and_have_their_own_memory() -> None:
     """There are far fewer mappings than slots, and each slot has its own memory."""
 
     def mappings() -> int:
@@ -83,7 +83,7 @@ def test_slots_share_mappings() -> None:
         assert len(slot.memory) == len(slots[0].memory)
 
 
-def test_slot_larger_than_a_shared_mapping() -> None:
+def test_slot_larger_than_a_shared_mapping_has_its_own_mapping() -> None:
     """It has a mapping to itself, and so have slots of another size."""
     maker = SlotMaker()
     sizes = [(10, 100), (10_000_000, 100), (10_000_000, 100), (10, 100)]

@@ -128,7 +128,7 @@ def test_stacks_are_complete_before_the_process_is_aborted(hang: Callable[[Told]
     assert hung.tracked.lease.slot.header[STACKS] == STACKS_ASKED
 
 
-def test_a_deep_stack_is_complete(fork: Fork) -> None:
+def test_deep_stack_is_complete(fork: Fork) -> None:
     """A text that takes longer to write is complete as well."""
 
     def deep(told: Told, depth: int = 90) -> None:
@@ -166,7 +166,7 @@ def test_only_armed_workers_that_time_out_are_asked_and_once(fork: Fork) -> None
     assert armed.text() == ""
 
 
-def test_a_process_that_has_exited_is_no_failure(fork: Fork) -> None:
+def test_request_to_an_exited_process_has_no_effect(fork: Fork) -> None:
     """A request to a worker that has just exited has no effect."""
     hung = fork(in_the_kernel)
     pid = hung.pid
@@ -175,7 +175,7 @@ def test_a_process_that_has_exited_is_no_failure(fork: Fork) -> None:
     assert hung.text() == ""
 
 
-def test_the_wait_for_a_stopped_process_is_bounded(fork: Fork) -> None:
+def test_wait_for_a_stopped_process_is_bounded(fork: Fork) -> None:
     """The master waits WAIT_SECONDS for a stopped process, and not at all for the next one."""
     first, second = fork(in_the_kernel), fork(in_the_kernel)
     for hung in (first, second):
@@ -197,7 +197,7 @@ def test_without_proc_the_master_waits_until_the_text_is_complete(fork: Fork, mo
     assert " in in_c" in hung.text()
 
 
-def test_each_process_writes_into_the_part_of_its_slot(fork: Fork) -> None:
+def test_stacks_of_several_processes_do_not_mix(fork: Fork) -> None:
     """The stacks of several processes do not mix. After they are read the parts are empty."""
 
     def first(told: Told) -> None:
@@ -304,7 +304,7 @@ def test_returned_text_is_bounded(refused: bool, monkeypatch: pytest.MonkeyPatch
     assert (stacks.size(1), stacks.size(2), stacks.take(2)) == (0, 0, "")
 
 
-def test_file_under_a_limit_on_file_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_smaller_than_its_full_size_takes_the_parts_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the file cannot have its full size, the parts that fit can be written."""
 
     def too_large(fd: int, size: int) -> None:
@@ -328,7 +328,7 @@ def test_without_a_file_there_are_no_stacks(monkeypatch: pytest.MonkeyPatch) -> 
     stacks.disarm()
 
 
-def test_a_file_is_closed_with_its_object() -> None:
+def test_file_is_closed_with_its_object() -> None:
     """The descriptor is closed when the object is freed."""
     fd = StackFile().fd
     with pytest.raises(OSError, match="Bad file descriptor"):

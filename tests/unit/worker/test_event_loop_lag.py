@@ -39,7 +39,7 @@ def brute(lag: float) -> list[float]:
 
 
 @pytest.mark.parametrize("lag", [0.0, 0.001, 0.005, 0.3, 0.499, 0.5, 0.7, 1.2, 3.3, 9.9, 10.0, 10.2, 61.7, 3600.1])
-def test_a_late_timer_stands_for_those_it_kept_from_coming(lag: float) -> None:
+def test_lag_samples_of_a_late_timer_include_the_missed_timers(lag: float) -> None:
     """Number, smallest, sum and buckets are those of the samples counted one by one."""
     expected = brute(lag)
     number, smallest, total = schema.lag_samples(lag)
@@ -56,7 +56,7 @@ def test_a_late_timer_stands_for_those_it_kept_from_coming(lag: float) -> None:
         assert abs(sum(counts[: at + 1]) - exact) <= edge
 
 
-def test_a_lag_of_days_takes_no_time() -> None:
+def test_lag_of_30_days_is_counted_at_once() -> None:
     """A process that was stopped for a month counts all at once."""
     assert sum(schema.lag_samples_per_bucket(30 * 86400.0)) == 2 * 30 * 86400 + 1
 
@@ -106,7 +106,7 @@ class Worker:
         return "beat"
 
 
-def test_the_timer_starts_with_the_first_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timer_starts_at_the_first_heartbeat_and_notify_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     """No timer before, one after it, and the worker's own method is then in its place again."""
     recorded = Recorded()
     loop = Loop(recorded.recorder, monkeypatch)
@@ -119,7 +119,7 @@ def test_the_timer_starts_with_the_first_heartbeat(monkeypatch: pytest.MonkeyPat
     assert (loop.beats, len(loop.calls)) == (2, 1)
 
 
-def test_what_has_replaced_the_heartbeat_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replaced_notify_stays_and_only_one_timer_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that other code has put around our wrapper stays, and the wrapper starts one timer only."""
     loop = Loop(Recorded().recorder, monkeypatch)
     ours = loop.worker.notify
@@ -130,7 +130,7 @@ def test_what_has_replaced_the_heartbeat_meanwhile_stays(monkeypatch: pytest.Mon
     assert len(loop.calls) == 1
 
 
-def test_lags_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lags_are_counted_in_buckets_and_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each comes into its bucket, and into the sum; the next timer is due a period later."""
     recorded = Recorded()
     loop = Loop(recorded.recorder, monkeypatch)
@@ -144,7 +144,7 @@ def test_lags_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == {0.005: 1, 0.025: 1, 0.25: 1, 0.5: 1, 1.0: 1, 2.5: 1}
 
 
-def test_the_next_timer_is_told_before_the_last_one_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_next_due_time_is_written_before_the_lag_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scrape in between, or a worker that is killed there, misses a sample: none is ever in there twice."""
     recorded = Recorded()
     loop = Loop(recorded.recorder, monkeypatch)
@@ -161,7 +161,7 @@ def test_the_next_timer_is_told_before_the_last_one_is_counted(monkeypatch: pyte
     assert recorded.series(LOOP_LAG)
 
 
-def test_a_timer_that_comes_early_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_early_timer_has_lag_0(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop's clock may be some microseconds ahead: that is no negative lag."""
     recorded = Recorded()
     loop = Loop(recorded.recorder, monkeypatch)
@@ -171,7 +171,7 @@ def test_a_timer_that_comes_early_is_not_late(monkeypatch: pytest.MonkeyPatch) -
     assert cells[:2] == [0.0, 1.0]
 
 
-def test_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_timer_counts_nothing_and_is_not_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker on its way out has no loop that could be blocked, and the timer does not come again."""
     recorded = Recorded()
     loop = Loop(recorded.recorder, monkeypatch)
@@ -183,7 +183,7 @@ def test_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recorded.slot.header[LOOP_DUE] == 0.0
 
 
-def test_a_process_that_the_application_forks_counts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forked_process_counts_no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     """It inherits the loop with the timer in it, and the slot."""
     recorded = Recorded()
     loop = Loop(recorded.recorder, monkeypatch)
@@ -194,7 +194,7 @@ def test_a_process_that_the_application_forks_counts_nothing(monkeypatch: pytest
     assert (loop.calls, recorded.series(LOOP_LAG)) == ([], {})
 
 
-def test_a_failure_ends_in_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_timer_is_an_exporter_error_and_the_heartbeat_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the heartbeat nor the loop gets to see that a timer cannot be set."""
     errors = ErrorReporter()
     loop = Loop(Recorded().recorder, monkeypatch, errors)
@@ -208,7 +208,7 @@ def test_a_failure_ends_in_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     assert errors.counts == {"event_loop_lag": 2}
 
 
-def test_a_worker_that_cannot_be_listened_to() -> None:
+def test_worker_without_a_replaceable_notify_is_an_exporter_error() -> None:
     """An unknown class without a heartbeat, or with one that cannot be replaced, costs the lag alone."""
     errors = ErrorReporter()
 
@@ -223,7 +223,7 @@ def test_a_worker_that_cannot_be_listened_to() -> None:
     assert errors.counts == {"event_loop_lag": 2}
 
 
-def test_a_worker_without_a_loop() -> None:
+def test_worker_without_a_loop_has_no_timer() -> None:
     """A worker that runs none has no timer, and its heartbeat is its own from the first one on."""
     recorded = Recorded()
     worker = Worker(SimpleNamespace(beats=0))  # type: ignore[arg-type]
@@ -233,7 +233,7 @@ def test_a_worker_without_a_loop() -> None:
     assert recorded.slot.header[LOOP_DUE] == 0.0
 
 
-def test_an_asyncio_loop_ends_with_the_timer_in_it() -> None:
+def test_asyncio_loop_closes_with_a_pending_timer() -> None:
     """No task is in the loop, nothing is said to its exception handler, and it closes at once."""
     recorded = Recorded()
     worker = Worker(SimpleNamespace(beats=0))  # type: ignore[arg-type]
@@ -277,7 +277,7 @@ except gevent.exceptions.LoopExit:
 """
 
 
-def test_a_gevent_loop_ends_with_the_timer_in_it() -> None:
+def test_gevent_loop_ends_with_a_pending_timer() -> None:
     """The timer comes twice a second, and is nothing that a loop with nothing else to do waits for."""
     result = subprocess.run(
         [sys.executable, "-c", GEVENT, str(TOP)],
@@ -294,7 +294,7 @@ def page(server: SimulatedServer, collector: EventLoopLag) -> Any:
     return samples(collector.collect(server.snapshot()))
 
 
-def test_a_blocked_loop_is_in_the_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocked_loop_is_in_the_scrape_while_blocked_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has not come yet counts above all bounds, and in the sum; when it has come, in its buckets."""
     server = SimulatedServer()
     lease, recorder = server.add_worker(1)
@@ -333,7 +333,7 @@ class Late:
         return snapshot
 
 
-def test_nothing_goes_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lag_counters_never_decrease_between_scrapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """However scrapes and timers fall, also a timer between the copy and the look at it, no number ever goes down."""
     chance = random.Random(7)
     server = SimulatedServer()
@@ -363,7 +363,7 @@ def test_nothing_goes_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one(found, LAGS + "_count", worker_id=ID) == sum(cells[1:]) + pending
 
 
-def test_a_successor_starts_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lag_counters_of_a_successor_start_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next worker in the slot has counts of its own, and none before its loop runs."""
     server = SimulatedServer()
     lease, recorder = server.add_worker(1)

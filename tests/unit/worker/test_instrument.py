@@ -51,13 +51,13 @@ class Loop:
 
 @pytest.mark.parametrize("error", [*CUTS, *OWN, OSError(), StopIteration()])
 @pytest.mark.parametrize("alive", [True, False])
-def test_what_cuts_a_request_off(alive: bool, error: BaseException) -> None:
+def test_is_cut_off_is_true_for_gunicorn_exits_in_a_stopping_worker(alive: bool, error: BaseException) -> None:
     """What gunicorn ends requests with does, in a worker on its way out, and nothing that an application raises."""
     assert is_cut_off(error, SimpleNamespace(alive=alive)) is (not alive and error in CUTS)
 
 
 @pytest.mark.parametrize("error", CUTS)
-def test_a_request_that_is_cut_off(error: BaseException) -> None:
+def test_request_cut_off_is_not_counted_and_keeps_its_entry(error: BaseException) -> None:
     """It is not counted and has not failed: it stays in the in-flight table, and no other request takes its entry."""
     loop = Loop()
     served, other = loop.begin(b"/cut"), loop.begin(b"/other")
@@ -73,7 +73,7 @@ def test_a_request_that_is_cut_off(error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("error", CUTS)
-def test_a_request_past_the_table_that_is_cut_off(error: BaseException) -> None:
+def test_request_cut_off_without_an_entry_stays_untracked_in_progress(error: BaseException) -> None:
     """One that found no free entry stays among those that have none."""
     loop = Loop()
     served = [loop.begin(b"/%d" % number) for number in range(INFLIGHT_ENTRIES + 2)]
@@ -89,7 +89,7 @@ def test_a_request_past_the_table_that_is_cut_off(error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("alive", "error"), [(False, None), *((alive, error) for error in OWN for alive in (False, True)), (True, CUTS[2])]
 )
-def test_a_request_that_is_not_cut_off(alive: bool, error: BaseException | None) -> None:
+def test_request_not_cut_off_is_counted_with_its_failure(alive: bool, error: BaseException | None) -> None:
     """Failures in a worker on its way out, and exits that an application raises in one that is not, are counted."""
     loop = Loop()
     served = loop.begin(b"/x")

@@ -73,7 +73,9 @@ def leave(worker: Any, sig: int | None = None) -> list[float]:
         pytest.param(3, 10, True, None, CAUSE_UNKNOWN, id="none, and counted"),
     ],
 )
-def test_why_a_worker_leaves(nr: int, max_requests: int, alive: bool, sig: int | None, cause: float) -> None:
+def test_exit_cause_is_max_requests_before_signal_before_reloader(
+    nr: int, max_requests: int, alive: bool, sig: int | None, cause: float
+) -> None:
     """Enough requests are the reason before all others, then a signal or a changed file, then what is likely."""
     worker = SimpleNamespace(nr=nr, max_requests=max_requests, alive=alive, reloader=None)
     assert leave(worker, sig) == [1.0, cause]
@@ -89,7 +91,9 @@ def test_why_a_worker_leaves(nr: int, max_requests: int, alive: bool, sig: int |
         pytest.param(3, True, None, CAUSE_UNKNOWN, id="none"),
     ],
 )
-def test_why_a_worker_with_a_reloader_leaves(nr: int, alive: bool, sig: int | None, cause: float) -> None:
+def test_exit_cause_without_a_known_reason_is_the_reloader_if_there_is_one(
+    nr: int, alive: bool, sig: int | None, cause: float
+) -> None:
     """Where gunicorn's reloader runs, it is what has told a worker to leave of which no hook knows why."""
     worker = SimpleNamespace(nr=nr, max_requests=10, alive=alive, reloader=object())
     assert leave(worker, sig) == [1.0, cause]

@@ -86,7 +86,7 @@ class Fixed:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_damaged_files_cost_only_themselves(tmp_path: Path, seed: int) -> None:
+def test_damaged_files_are_reported_and_all_others_are_merged(tmp_path: Path, seed: int) -> None:
     """Each file that prometheus_client fails on is told; all others are merged as it would, and in bounded time."""
     chance = random.Random(seed)
     good = good_files(tmp_path)
@@ -125,7 +125,7 @@ def test_damaged_files_cost_only_themselves(tmp_path: Path, seed: int) -> None:
     assert rows(families) == rows(MultiProcessCollector.merge(merged))  # type: ignore[no-untyped-call]
 
 
-def test_a_file_that_is_damaged_while_we_know_it(tmp_path: Path) -> None:
+def test_file_damaged_between_collects_leaves_other_files_complete(tmp_path: Path) -> None:
     """Whatever is written over a file from one collect to the next, the good ones stay complete and it never raises."""
     good = good_files(tmp_path)
     victims = [name for name in good if "good2" in name]

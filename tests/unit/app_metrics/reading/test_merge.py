@@ -124,21 +124,21 @@ def compare(steps: list[Any]) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.one_of(agreeing, agreeing, agreeing, others), min_size=1, max_size=25))
-def test_as_prometheus_client(steps: list[Any]) -> None:
+def test_reader_equals_multiprocess_collector_for_any_metrics_and_files(steps: list[Any]) -> None:
     """Of whatever metrics, and whatever happens to their files, we say what MultiProcessCollector says."""
     compare(steps)
 
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.one_of(records, records, records, others), min_size=1, max_size=15))
-def test_as_prometheus_client_where_processes_disagree(steps: list[Any]) -> None:
+def test_reader_equals_multiprocess_collector_where_processes_disagree(steps: list[Any]) -> None:
     """The same where processes disagree about the type, the mode, or the help of a metric."""
     compare(steps)
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(agreeing.filter(lambda record: "mostrecent" not in record.kind), min_size=1, max_size=15))
-def test_the_same_page(steps: list[Record]) -> None:
+def test_reader_page_equals_that_of_multiprocess_collector_byte_for_byte(steps: list[Record]) -> None:
     """The page is the same byte for byte, with all families and samples in the same order."""
     with tempfile.TemporaryDirectory() as name:
         processes = Processes(Path(name))
@@ -164,7 +164,7 @@ def test_the_same_page(steps: list[Record]) -> None:
     ],
 )
 @pytest.mark.parametrize("live", ["", "live"])
-def test_modes_of_gauges(
+def test_gauge_values_of_processes_are_merged_by_mode(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     live: str,
@@ -185,7 +185,7 @@ def test_modes_of_gauges(
 
 
 @pytest.mark.parametrize("mode", ["all", "liveall"])
-def test_gauges_of_each_process(tmp_path: Path, mode: str) -> None:
+def test_gauge_of_mode_all_has_a_sample_per_process_identity(tmp_path: Path, mode: str) -> None:
     """Each process has a sample, labeled with its whole identity, underscores included."""
     write(tmp_path / f"gauge_{mode}_7.db", {key_of("g"): 1.0})
     write(tmp_path / f"gauge_{mode}_worker_8.db", {key_of("g"): 2.0})
@@ -193,7 +193,7 @@ def test_gauges_of_each_process(tmp_path: Path, mode: str) -> None:
     assert {sample.labels["pid"]: sample.value for sample in family.samples} == {"7": 1.0, "worker_8": 2.0}
 
 
-def test_histograms_are_cumulative(tmp_path: Path) -> None:
+def test_histogram_buckets_are_sorted_cumulative_and_summed_over_processes(tmp_path: Path) -> None:
     """Buckets come in order and add up, also over processes, and the last one is the count."""
     for identity in "12":
         process = Process(tmp_path, identity)
@@ -210,7 +210,7 @@ def test_histograms_are_cumulative(tmp_path: Path) -> None:
     ]
 
 
-def test_values_that_are_one_sample_in_one_file_are_merged(tmp_path: Path) -> None:
+def test_keys_of_one_sample_in_one_file_are_merged(tmp_path: Path) -> None:
     """Two keys of one file that differ in the help text or in how a bound is written are one sample."""
     keys = [key_of("h_bucket", {"le": le}, "h") for le in ("1", "1.0", "+Inf")]
     write(tmp_path / "histogram_1.db", {**dict.fromkeys(keys, 1.0), keys[0].replace("Help", "Other"): 4.0})
@@ -222,7 +222,7 @@ def test_values_that_are_one_sample_in_one_file_are_merged(tmp_path: Path) -> No
     assert reader.values() == {"h_bucket": 7.0, "h_count": 7.0, "max": 7.0, "min": 6.0}
 
 
-def test_what_is_handed_out_is_the_callers(tmp_path: Path) -> None:
+def test_change_of_returned_families_does_not_change_the_next_collect(tmp_path: Path) -> None:
     """A change of returned families, samples or labels does not change those of the next collect."""
     write(tmp_path / "counter_1.db", {key_of("a_total", {"x": "y"}, "a"): 1.0})
     reader = Reader(tmp_path)
@@ -232,7 +232,7 @@ def test_what_is_handed_out_is_the_callers(tmp_path: Path) -> None:
     assert reader.rows() == theirs(tmp_path)
 
 
-def test_bounds_that_differ_between_processes(tmp_path: Path) -> None:
+def test_histogram_bounds_that_differ_between_processes_are_sorted_and_summed(tmp_path: Path) -> None:
     """Buckets come in the order of their bounds though no one file has them all, and there is one count."""
     for identity, le in ("1", "10"), ("2", "2"):
         buckets = {key_of("h_bucket", {"le": bound}, "h"): 1.0 for bound in (le, "+Inf")}
@@ -244,7 +244,9 @@ def test_bounds_that_differ_between_processes(tmp_path: Path) -> None:
     assert found == [("2.0", 1.0), ("10.0", 2.0), ("+Inf", 4.0)]
 
 
-def test_values_are_added_in_the_order_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_are_added_in_directory_order_whatever_their_types(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even where files disagree about the type, values are merged in the order in which the directory has the files."""
     files = {"counter_1.db": 1e16, "summary_2.db": -1e16, "counter_3.db": 1.0}
     for name, value in files.items():

@@ -80,12 +80,14 @@ def a_key(*parts: object) -> bytes:
         *((name, None) for name in ("Counter_1.db", "xcounter_1.db", "gauge__1.db", "gauge_live_1.db", "counter_.d")),
     ],
 )
-def test_a_name_says_what_is_in_the_file(name: str, expected: tuple[str, str, bool, str] | None) -> None:
+def test_file_name_is_parsed_only_if_prometheus_client_gives_such_names(
+    name: str, expected: tuple[str, str, bool, str] | None
+) -> None:
     """Only names that prometheus_client gives to files are taken apart."""
     assert parse_name(name) == expected
 
 
-def test_all_modes_of_a_gauge_are_known() -> None:
+def test_file_name_of_every_gauge_mode_is_parsed() -> None:
     """Each mode of prometheus_client is known."""
     found = [parse_name(f"gauge_{mode}_1.db") for mode in Gauge._MULTIPROC_MODES]
     assert {("live" if name.live else "") + name.mode for name in found if name} == set(Gauge._MULTIPROC_MODES)
@@ -123,7 +125,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("which", BAD)
-def test_nothing_of_a_bad_file_counts(tmp_path: Path, which: str) -> None:
+def test_bad_file_has_no_values_and_is_reported_at_each_collect(tmp_path: Path, which: str) -> None:
     """A bad file yields nothing, not even its good entries, is told at each collect, and leaves others alone."""
     (tmp_path / "histogram_1.db").write_bytes(BAD[which])
     write(tmp_path / "histogram_2.db", {A: 5.0})
@@ -133,7 +135,7 @@ def test_nothing_of_a_bad_file_counts(tmp_path: Path, which: str) -> None:
         assert list(reader.bad) == ["histogram_1.db"]
 
 
-def test_a_label_le_is_anything_but_in_a_histogram(tmp_path: Path) -> None:
+def test_label_le_of_a_counter_need_not_be_a_number(tmp_path: Path) -> None:
     """The label le of a counter need not be a number."""
     write(tmp_path / "counter_1.db", {key_of("a_total", {"le": "x"}, "a"): 5.0})
     reader = Reader(tmp_path)
@@ -142,7 +144,7 @@ def test_a_label_le_is_anything_but_in_a_histogram(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_hanging")
-def test_what_is_no_file_is_bad(tmp_path: Path) -> None:
+def test_directory_fifo_or_unopenable_file_is_bad_without_waiting(tmp_path: Path) -> None:
     """Directories, FIFOs and what cannot be opened are bad, and none of them is waited for."""
     (tmp_path / "counter_directory.db").mkdir()
     os.mkfifo(tmp_path / "counter_fifo.db")
@@ -162,7 +164,7 @@ def test_what_is_no_file_is_bad(tmp_path: Path) -> None:
     assert reader.bad["counter_dangling.db"] == "vanished"
 
 
-def test_a_failing_read_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_read_is_reported_and_the_file_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the disk is told, and the file is closed."""
 
     def fails(*_: object) -> bytes:
@@ -177,7 +179,9 @@ def test_a_failing_read_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(os.listdir("/dev/fd")) == before
 
 
-def test_a_live_gauge_may_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_removed_before_it_is_opened_is_bad_unless_it_has_live_gauges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file removed between listing and opening is bad, but not one of live gauges, which are meant to go."""
     names = ["gauge_livesum_1.db", "gauge_sum_1.db"]
     for name in names:
@@ -191,7 +195,7 @@ def test_a_live_gauge_may_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert reader.bad == {"gauge_sum_1.db": "vanished"}
 
 
-def test_a_file_that_is_being_made_is_not_bad(tmp_path: Path) -> None:
+def test_new_file_without_entries_is_not_bad_and_an_old_empty_one_is(tmp_path: Path) -> None:
     """Neither no size, nor zeroes only, nor no entries is bad; but to have no size for long is."""
     path = tmp_path / "counter_1.db"
     reader = Reader(tmp_path)
@@ -208,7 +212,7 @@ def test_a_file_that_is_being_made_is_not_bad(tmp_path: Path) -> None:
     assert not reader.bad
 
 
-def test_only_values_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_keys_are_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys are parsed once, in one file for all; after that a file is parsed only where it is new."""
     parsed = []
     extended = []
@@ -240,7 +244,7 @@ def test_only_values_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("entries", [{B: 7.0}, {C: 1.0, A: 2.0}, {B: 1.0, A: 2.0, C: 3.0}, {A: 9.0}])
-def test_another_file_in_its_place_is_parsed_anew(tmp_path: Path, entries: dict[str, float]) -> None:
+def test_rewritten_file_with_the_same_inode_is_parsed_again(tmp_path: Path, entries: dict[str, float]) -> None:
     """Whatever is under the name counts for the keys that it has: longer, shorter, or of the same inode number."""
     path = tmp_path / "counter_1.db"
     write(path, {A: 5.0, B: 6.0})
@@ -253,7 +257,7 @@ def test_another_file_in_its_place_is_parsed_anew(tmp_path: Path, entries: dict[
     assert not reader.bad
 
 
-def test_any_truncation_is_bad_until_the_file_is_whole_again(tmp_path: Path) -> None:
+def test_file_truncated_anywhere_is_bad_until_it_is_complete(tmp_path: Path) -> None:
     """A file that is cut anywhere is never half a file, known before or not, and good again once it is whole."""
     path = tmp_path / "counter_1.db"
     whole = content(tmp_path, {A: 5.0, B: 6.0})
@@ -267,7 +271,7 @@ def test_any_truncation_is_bad_until_the_file_is_whole_again(tmp_path: Path) -> 
             assert list(reader.bad) == [path.name]
 
 
-def test_a_broken_header_costs_no_memory(tmp_path: Path) -> None:
+def test_file_of_2_gigabytes_is_reported_and_not_read(tmp_path: Path) -> None:
     """A file that is said to be gigabytes long, and is, is not read."""
     path = tmp_path / "counter_1.db"
     path.write_bytes(a_file(entry(A.encode()), used=2**31 - 8))
@@ -277,7 +281,7 @@ def test_a_broken_header_costs_no_memory(tmp_path: Path) -> None:
     assert reader.bad == {path.name: "2147483640 bytes used"}
 
 
-def test_what_is_gone_is_forgotten(tmp_path: Path) -> None:
+def test_keys_and_layouts_of_removed_files_are_not_kept(tmp_path: Path) -> None:
     """Neither files nor keys are kept of files that are gone, however many have been there."""
     write(tmp_path / "counter_stays.db", {A: 1.0})
     reader = Reader(tmp_path)
@@ -294,7 +298,7 @@ def test_what_is_gone_is_forgotten(tmp_path: Path) -> None:
     assert len(files._layouts._layouts) <= 3  # and those of an empty file
 
 
-def test_a_directory_that_is_not_there_is_bad(tmp_path: Path) -> None:
+def test_missing_directory_is_reported_and_read_once_it_exists(tmp_path: Path) -> None:
     """No directory, or a file in its place, is told and gives nothing; made later, it is read."""
     folder = tmp_path / "folder"
     reader = Reader(folder)
@@ -310,7 +314,7 @@ def test_a_directory_that_is_not_there_is_bad(tmp_path: Path) -> None:
     assert not reader.bad
 
 
-def test_other_names_are_ignored(tmp_path: Path) -> None:
+def test_files_with_foreign_names_are_neither_read_nor_bad(tmp_path: Path) -> None:
     """What prometheus_client has not written is neither read nor bad."""
     for name in ("x.db", "counter.db", "counter_1.txt", "gauge_some_1.db", "info_1.db", "gunicorn-master-1.lock"):
         (tmp_path / name).write_bytes(b"garbage")
@@ -319,7 +323,7 @@ def test_other_names_are_ignored(tmp_path: Path) -> None:
     assert not reader.bad
 
 
-def test_text_that_cannot_be_encoded_does_not_spoil_the_page(tmp_path: Path) -> None:
+def test_lone_surrogates_in_text_become_question_marks(tmp_path: Path) -> None:
     """A label value, documentation, or identity with lone surrogates comes out with question marks."""
     process = Process(tmp_path, "1")
     process.record("counter", "a", {"path": "/\udcff"}, 1.0, "\ud800 help")
@@ -334,7 +338,7 @@ def test_text_that_cannot_be_encoded_does_not_spoil_the_page(tmp_path: Path) -> 
     assert list(reader.bad) == ["counter_?.db"]
 
 
-def test_files_that_are_being_written_are_never_bad(tmp_path: Path) -> None:
+def test_files_being_written_are_never_bad_and_totals_never_decrease(tmp_path: Path) -> None:
     """While processes make files, add keys and count, no file is bad, no total goes back, and then all is there."""
     environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     command = [sys.executable, "-c", WRITER]

@@ -24,7 +24,9 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
-def test_no_room_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_metric_without_room_for_its_file_is_kept_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     """The metric is kept in memory and is on no page; no empty file is left, and the next metric is tried anew."""
     disk = Disk(monkeypatch, 0, number)
     app = App(tmp_path)
@@ -41,7 +43,7 @@ def test_no_room_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num
     assert app.page() == {"later_total": 1}
 
 
-def test_no_room_to_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metric_that_does_not_fit_into_a_file_is_on_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in the file goes on; what does not fit in is on no page, also where only a part of it would."""
     Disk(monkeypatch, 2 * FIRST_BYTES)
     app = App(tmp_path)
@@ -60,7 +62,9 @@ def test_no_room_to_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("worker", [False, True])
-def test_no_room_in_a_new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: bool) -> None:
+def test_new_process_without_room_keeps_metrics_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: bool
+) -> None:
     """A worker of a preloaded application, and a forked child, keep in memory what has no room: nothing is 0."""
     disk = Disk(monkeypatch, 1 << 20)
     app = App(tmp_path, "m", worker=False)
@@ -81,7 +85,9 @@ def test_no_room_in_a_new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert app.page() == {}
 
 
-def test_a_child_of_a_process_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_of_a_process_without_room_uses_room_that_is_free_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What has no room in the files of one process may have some in those of the next."""
     disk = Disk(monkeypatch, 0)
     app = App(tmp_path)
@@ -97,7 +103,7 @@ def test_a_child_of_a_process_without_room(tmp_path: Path, monkeypatch: pytest.M
     assert (read(orders), app.page()) == ({"orders_total": 1}, {"orders_total": 5})
 
 
-def test_a_full_disk_is_no_matter_where_nothing_new_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_successor_on_a_full_disk_goes_on_in_existing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A successor goes on with the files that there are."""
     app = App(tmp_path)
     counter().inc()
@@ -121,7 +127,7 @@ def limited(folder: str, most: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("most", [0, FIRST_BYTES])
-def test_a_limit_on_the_size_of_files(tmp_path: Path, most: int) -> None:
+def test_file_size_limit_costs_what_does_not_fit_and_no_process(tmp_path: Path, most: int) -> None:
     """RLIMIT_FSIZE costs what does not fit, and no process."""
     with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
         assert pool.submit(limited, str(tmp_path), most).result(DEADLINE_SECONDS) == [True, True, most]

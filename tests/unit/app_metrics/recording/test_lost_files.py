@@ -18,7 +18,7 @@ from tests.helpers.recorded_metrics import App, Disk, counter, histogram, read, 
 pytestmark = pytest.mark.usefixtures("_value_class")
 
 
-def test_a_successor_and_the_gauges_of_its_predecessor(tmp_path: Path) -> None:
+def test_gauge_of_a_successor_does_not_continue_that_of_its_predecessor(tmp_path: Path) -> None:
     """What is left of gauges has a key of its own in the file: a living value never goes on in it."""
     for number, amount in enumerate((5.0, 7.0, 1.0)):
         hand_over(str(tmp_path), "s0", "", None, contextlib.nullcontext)
@@ -39,7 +39,7 @@ def test_a_successor_and_the_gauges_of_its_predecessor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["nothing", "removed", "seeded", "link", "folder"])
 @pytest.mark.parametrize("count", [1, 2000])
-def test_a_lost_file(tmp_path: Path, what: str, count: int) -> None:
+def test_replaced_or_removed_file_is_written_again_with_all_counts(tmp_path: Path, what: str, count: int) -> None:
     """All that the process has counted is in the new one, whatever was there; then it goes on in it."""
     folder = tmp_path / "files"
     folder.mkdir()
@@ -86,7 +86,7 @@ def is_in(folder: Path, descriptor: str) -> bool:
         return False
 
 
-def test_no_room_for_a_lost_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_file_without_room_is_written_when_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process goes on in the one that is not there any more, and writes all of it at the next chance."""
     app = App(tmp_path)
     orders = counter()
@@ -114,7 +114,7 @@ def test_no_room_for_a_lost_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert whole(tmp_path) == {"counter_s0.db", "histogram_s0.db"}
 
 
-def test_files_lost_before_a_fork(tmp_path: Path) -> None:
+def test_files_lost_before_a_fork_are_written_by_the_parent_only(tmp_path: Path) -> None:
     """The child has none to make anew; its parent makes its own, before it ends at the latest."""
     app = App(tmp_path)
     orders = counter()

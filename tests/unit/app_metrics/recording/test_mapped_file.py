@@ -42,7 +42,7 @@ def use_everything() -> None:
     level.dec(2)
 
 
-def test_as_prometheus_client_writes_it(tmp_path: Path) -> None:
+def test_files_have_the_names_keys_and_values_that_prometheus_client_writes(tmp_path: Path) -> None:
     """The files have the same names, the same keys in the same order, and the same numbers as prometheus_client's."""
     for name in ("ours", "theirs"):
         (tmp_path / name).mkdir()
@@ -61,7 +61,7 @@ def test_as_prometheus_client_writes_it(tmp_path: Path) -> None:
     assert theirs(tmp_path / "ours") == theirs(tmp_path / "theirs")
 
 
-def test_goes_on_with_a_file_of_prometheus_clients(tmp_path: Path) -> None:
+def test_file_of_prometheus_client_is_continued_and_has_no_holes(tmp_path: Path) -> None:
     """A file that prometheus_client has written, holes and all, is gone on with, and has no hole after that."""
     write(tmp_path / "counter_s0.db", {key_of("orders_total", family="orders"): 4.0})
     assert whole(tmp_path) != {"counter_s0.db"}
@@ -72,7 +72,7 @@ def test_goes_on_with_a_file_of_prometheus_clients(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fallocate", ["works", None, *missing()])
-def test_every_byte_has_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fallocate: Any) -> None:
+def test_every_byte_of_a_file_has_a_disk_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fallocate: Any) -> None:
     """On every path there is: first made, grown, forked, become a worker, made of a file with holes."""
     if fallocate is None:
         monkeypatch.delattr(os, "posix_fallocate")
@@ -113,7 +113,7 @@ def test_every_byte_has_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         (4).to_bytes(4, "little"),
     ],
 )
-def test_a_damaged_file_is_put_aside(tmp_path: Path, content: bytes) -> None:
+def test_damaged_file_is_renamed_and_replaced(tmp_path: Path, content: bytes) -> None:
     """It is kept under another name, and the process has a new one."""
     path = tmp_path / "counter_s0.db"
     path.write_bytes(content)
@@ -126,7 +126,7 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path, content: bytes) -> None:
     assert app.failures == 1
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
+def test_pipe_link_or_directory_in_place_of_a_file_is_not_written_to(tmp_path: Path) -> None:
     """A pipe is put aside; a link or a directory in the place of a file is not followed, and costs no process."""
     os.mkfifo(tmp_path / "counter_s0.db")
     (tmp_path / "elsewhere").write_text("mine")

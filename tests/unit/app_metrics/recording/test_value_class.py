@@ -18,7 +18,7 @@ from tests.helpers.recorded_metrics import DEADLINE_SECONDS, App, counter, histo
 pytestmark = pytest.mark.usefixtures("_value_class")
 
 
-def test_a_process_reads_what_it_counted_itself(tmp_path: Path) -> None:
+def test_metric_of_a_new_worker_starts_at_0_and_files_keep_earlier_counts(tmp_path: Path) -> None:
     """A worker's own registry begins at 0 for every type, while its predecessor's counts stay in the files."""
     app = App(tmp_path)
     for generation in range(1, 4):
@@ -48,7 +48,7 @@ def test_a_process_reads_what_it_counted_itself(tmp_path: Path) -> None:
     assert app.failures == 0
 
 
-def test_exemplars_and_resets(tmp_path: Path) -> None:
+def test_reset_counter_takes_back_only_its_own_counts_and_exemplars_are_kept(tmp_path: Path) -> None:
     """An exemplar is there for the process's own page; a counter that is reset takes its own counts back, no others."""
     app = App(tmp_path)
     counter().inc(5)
@@ -61,7 +61,7 @@ def test_exemplars_and_resets(tmp_path: Path) -> None:
     assert (read(orders), app.page()) == ({"orders_total": 1}, {"orders_total": 6})
 
 
-def test_made_twice(tmp_path: Path) -> None:
+def test_metric_objects_of_one_name_count_together_and_a_new_one_starts_at_0(tmp_path: Path) -> None:
     """Two objects of one name count together; one that was removed and is made again begins at 0 and loses nothing."""
     app = App(tmp_path)
     one, two = counter(), counter()
@@ -78,7 +78,7 @@ def test_made_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("announced", [False, True])
-def test_a_fork(tmp_path: Path, announced: bool) -> None:
+def test_child_file_has_only_the_counts_of_the_child(tmp_path: Path, announced: bool) -> None:
     """A child's file has what the child counts. It reads that, on top of its parent's counts as any memory, or not."""
     app = App(tmp_path, announced=announced)
     orders, seconds = counter(), histogram()
@@ -106,7 +106,7 @@ def test_a_fork(tmp_path: Path, announced: bool) -> None:
 
 
 @pytest.mark.parametrize("announced", [False, True])
-def test_the_master_and_its_workers(tmp_path: Path, announced: bool) -> None:
+def test_preloaded_metrics_are_in_the_files_of_the_master_and_each_worker(tmp_path: Path, announced: bool) -> None:
     """Preloaded metrics are in the master's files if it changes them, and in each worker's from its beginning."""
     app = App(tmp_path, "m", announced=announced, worker=False)
     orders, seconds, other = counter(), histogram(), counter("other")
@@ -132,7 +132,7 @@ def test_the_master_and_its_workers(tmp_path: Path, announced: bool) -> None:
     assert read(seconds)["seconds_count"] == 0
 
 
-def test_a_fork_while_a_thread_counts(tmp_path: Path) -> None:
+def test_child_counts_after_a_fork_while_a_thread_holds_the_lock(tmp_path: Path) -> None:
     """A child counts although a thread of its parent was in the middle of counting at the fork."""
     app = App(tmp_path)
     orders = counter()
@@ -159,7 +159,7 @@ def test_a_fork_while_a_thread_counts(tmp_path: Path) -> None:
     assert found == {"orders_total": 1}
 
 
-def test_a_child_lets_go_of_its_parents_files(tmp_path: Path) -> None:
+def test_child_has_no_file_of_its_parent_open_or_mapped(tmp_path: Path) -> None:
     """No file of the parent stays open in a child, nor mapped."""
     App(tmp_path)
     counter().inc()
@@ -171,7 +171,7 @@ def test_a_child_lets_go_of_its_parents_files(tmp_path: Path) -> None:
     assert not in_fork(child)
 
 
-def test_counting_from_a_log_handler(tmp_path: Path) -> None:
+def test_metric_counted_in_the_failure_handler_does_not_block(tmp_path: Path) -> None:
     """What is told of a failure may count in its turn."""
     app = App(tmp_path / "missing")
     failures = counter("failures")
@@ -180,7 +180,7 @@ def test_counting_from_a_log_handler(tmp_path: Path) -> None:
     assert read(failures) == {"failures_total": 1}
 
 
-def test_nothing_is_kept_of_values_that_are_gone(tmp_path: Path) -> None:
+def test_removed_label_sets_leave_nothing_in_memory_or_file(tmp_path: Path) -> None:
     """Label sets that are removed and made again and again leave nothing behind in memory, nor in the file."""
     app = App(tmp_path)
     orders = counter("orders", "number")

@@ -12,7 +12,7 @@ from gunicorn_prom_hooks.worker.asgi.disconnects import Receive, Scope, Send
 from tests.helpers.asgi import BODY, MORE, START, Bench, Client, Transport, plain, sends
 
 
-def test_dropped_without_a_word() -> None:
+def test_response_dropped_for_a_disconnected_client_is_499() -> None:
     """The server drops what is sent to a client that is gone: that is no 200."""
     bench = Bench()
     client = Client()
@@ -28,7 +28,7 @@ def test_dropped_without_a_word() -> None:
 
 
 @pytest.mark.parametrize("clients", [middleware.GUNICORN, middleware.UVICORN], ids=["gunicorn", "uvicorn"])
-def test_cut_off_in_mid_response(clients: middleware.Clients) -> None:
+def test_response_cut_off_by_a_closing_transport_is_499(clients: middleware.Clients) -> None:
     """A transport that could not write closes itself before the server knows: no 200, not of a known path, either."""
     bench = Bench()
     for _ in range(3):
@@ -41,7 +41,7 @@ def test_cut_off_in_mid_response(clients: middleware.Clients) -> None:
 
 
 @pytest.mark.parametrize("error", [ConnectionError("reset"), HTTP2ConnectionError("lost")], ids=["stream", "whole"])
-def test_refused_by_a_stream(error: Exception) -> None:
+def test_request_with_a_send_refused_by_its_http2_stream_is_499(error: Exception) -> None:
     """What is reset, or has lost its connection, says so in ``send``: that is 499, whatever comes of it."""
     bench = Bench()
     client = Client()
@@ -60,7 +60,7 @@ def test_refused_by_a_stream(error: Exception) -> None:
 
 
 @plain
-def test_cancelled(plain: bool) -> None:
+def test_request_canceled_by_the_server_is_499_or_stays_in_progress_at_exit(plain: bool) -> None:
     """The server cancels a request whose client has left; in a worker that is leaving any goes down with it."""
     bench, client = Bench(), Client()
 
@@ -90,7 +90,7 @@ def named(name: str) -> type[Exception]:
 
 @plain
 @pytest.mark.parametrize("name", ["ClientDisconnect", "RequestAborted"])
-def test_frameworks_that_say_so(plain: bool, name: str) -> None:
+def test_framework_exception_for_a_disconnected_client_is_499(plain: bool, name: str) -> None:
     """The exceptions in which frameworks tell what they have been told, that the client is gone, are no failures."""
     bench, client = Bench(), Client()
     client._closed = client._conn_lost_handled = True
@@ -107,7 +107,7 @@ def test_frameworks_that_say_so(plain: bool, name: str) -> None:
 
 
 @pytest.mark.parametrize("gone", ["_conn_lost_handled", "_body_wait_expired", "transport"])
-def test_what_the_server_knows(gone: str) -> None:
+def test_exception_after_a_disconnect_known_to_the_server_is_499(gone: str) -> None:
     """The connection is lost, the rest of the body has not come in time, or the transport could not write."""
     bench, client = Bench(), Client()
     setattr(client, gone, Transport(closing=True) if gone == "transport" else True)
@@ -129,7 +129,9 @@ ERRORS = (TimeoutError(), FileNotFoundError("x"), ConnectionResetError(), Broken
 @pytest.mark.parametrize("clients", [middleware.GUNICORN, middleware.UVICORN], ids=["gunicorn", "uvicorn"])
 @pytest.mark.parametrize("wrapper", ["", "ClientDisconnect", "RequestAborted"])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_errors_of_files_and_databases(plain: bool, clients: middleware.Clients, wrapper: str, error: OSError) -> None:
+def test_os_error_while_the_client_is_connected_is_a_failure_by_its_class(
+    plain: bool, clients: middleware.Clients, wrapper: str, error: OSError
+) -> None:
     """What is raised while the client is there is a failure, under its own name, whatever a framework takes it for."""
     bench = Bench()
 
@@ -151,7 +153,7 @@ def test_errors_of_files_and_databases(plain: bool, clients: middleware.Clients,
 
 
 @plain
-def test_a_disconnect_that_nobody_was_told_of(plain: bool) -> None:
+def test_disconnect_exception_without_a_disconnect_is_a_failure(plain: bool) -> None:
     """An exception that says so without a reason is the application's own, and has the name that it was given."""
     bench = Bench()
 
@@ -166,7 +168,7 @@ def test_a_disconnect_that_nobody_was_told_of(plain: bool) -> None:
 
 @plain
 @pytest.mark.parametrize("clients", [middleware.GUNICORN, middleware.UVICORN], ids=["gunicorn", "uvicorn"])
-def test_cancelled_by_the_application(plain: bool, clients: middleware.Clients) -> None:
+def test_request_canceled_by_the_application_is_a_failure(plain: bool, clients: middleware.Clients) -> None:
     """If the server has canceled nothing, a request that ends canceled is the application's failure."""
     bench = Bench()
 
@@ -180,7 +182,7 @@ def test_cancelled_by_the_application(plain: bool, clients: middleware.Clients) 
     assert bench.in_progress() == 0
 
 
-def test_the_endpoint_of_who_did_not_wait() -> None:
+def test_disconnect_during_a_404_is_unmatched() -> None:
     """A client disconnect during a 404 counts as unmatched, also after earlier disconnects on that path."""
     bench = Bench()
 
@@ -195,7 +197,7 @@ def test_the_endpoint_of_who_did_not_wait() -> None:
 
 
 @pytest.mark.parametrize(("chunked", "left", "status"), [(False, 0, "200"), (False, 4, "499"), (True, 0, "499")])
-def test_uvicorns_client_leaves_before_an_empty_last_piece(chunked: bool, left: int, status: str) -> None:
+def test_uvicorn_disconnect_before_an_empty_last_body_is_200_if_complete(chunked: bool, left: int, status: str) -> None:
     """It has the whole response if uvicorn has sent as much as the Content-Length says."""
     bench = Bench()
 

@@ -54,7 +54,7 @@ def refused_by_h2() -> BaseException:
 
 @pytest.mark.parametrize("make", KINDS[1:])
 @pytest.mark.parametrize("error", [HTTP2StreamError(1), HTTP2ConnectionError(), HTTP2ProtocolError()])
-def test_a_stream_that_is_gone(make: MakeHooks, error: BaseException) -> None:
+def test_stream_ended_by_the_client_is_499_and_not_a_failure(make: MakeHooks, error: BaseException) -> None:
     """A stream, or its connection, that the client has ended is a 499, and nothing has failed."""
     assert is_client_disconnect(error)
     recorded = served(make, error, sent=True)
@@ -64,7 +64,7 @@ def test_a_stream_that_is_gone(make: MakeHooks, error: BaseException) -> None:
 
 @pytest.mark.parametrize("make", KINDS[1:])
 @pytest.mark.parametrize("sent", [False, True])
-def test_an_exception_on_a_stream(make: MakeHooks, sent: bool) -> None:
+def test_exception_on_a_stream_is_a_failure_and_counted_as_handled(make: MakeHooks, sent: bool) -> None:
     """The application's exception is a failure, and reaches gunicorn's error handling without a call that told."""
     recorded = served(make, ValueError("x"), sent=sent)
     assert recorded.requests() == {("GET", "/items/:id", "200" if sent else "500"): 1.0}
@@ -73,12 +73,12 @@ def test_an_exception_on_a_stream(make: MakeHooks, sent: bool) -> None:
 
 
 @pytest.mark.parametrize(("closed", "status"), [(True, "499"), (False, "500")])
-def test_what_h2_refuses_to_send(closed: bool, status: str) -> None:
+def test_send_refused_by_h2_is_499_on_a_closed_connection_and_500_else(closed: bool, status: str) -> None:
     """On a connection that the client has ended it is the client's doing, on any other the application's."""
     assert served(KINDS[1], refused_by_h2(), closed=closed).requests() == {("GET", "/items/:id", status): 1.0}
 
 
-def test_misuse_is_no_client_that_left() -> None:
+def test_http2_error_by_the_application_is_500_also_on_a_closed_connection() -> None:
     """An application that asks gunicorn for what HTTP/2 has not got fails, also where the connection is closed."""
     assert not is_client_disconnect(HTTP2Error())
     assert served(KINDS[1], HTTP2Error(), closed=True).requests() == {("GET", "/items/:id", "500"): 1.0}
@@ -86,14 +86,14 @@ def test_misuse_is_no_client_that_left() -> None:
 
 @pytest.mark.parametrize("make", KINDS[1:])
 @pytest.mark.parametrize("size", [0, 5000])
-def test_bodies_without_a_length(make: MakeHooks, size: int) -> None:
+def test_body_without_a_length_has_the_size_received_on_the_stream(make: MakeHooks, size: int) -> None:
     """What came on the stream is the size of a body without a Content-Length."""
     recorded = served(make, body=size)
     assert sum(cells[REQUEST_SIZE_SUM] for cells in recorded.series(REQUESTS).values()) == size
     assert [labels[3] for labels in recorded.series(REQUESTS)] == ["2" if size else "0"]
 
 
-def test_a_stream_that_is_not_as_we_know_it() -> None:
+def test_unreadable_stream_size_is_an_exporter_error_and_the_request_is_counted() -> None:
     """A size that cannot be looked at costs a count of our failures, and the size; the request is counted."""
 
     class Broken:
@@ -112,7 +112,7 @@ def test_a_stream_that_is_not_as_we_know_it() -> None:
 
 
 @pytest.mark.parametrize("closing", [False, True])
-def test_a_transport_that_has_closed_itself(closing: bool) -> None:
+def test_is_cut_off_is_the_closing_state_of_the_transport_if_there_is_one(closing: bool) -> None:
     """gunicorn's receiver has the transport behind its protocol, uvicorn's cycle has it at hand, others have none."""
     transport = SimpleNamespace(is_closing=lambda: closing)
     assert is_cut_off(SimpleNamespace(transport=transport)) is closing

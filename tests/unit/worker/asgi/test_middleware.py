@@ -13,7 +13,7 @@ from tests.helpers.asgi import BODY, MORE, START, Bench, Client, plain, sends
 
 
 @plain
-def test_the_usual_request(plain: bool) -> None:
+def test_request_is_counted_at_its_last_message(plain: bool) -> None:
     """It is counted when its last message has passed, again and again, and nothing stays in progress."""
     bench = Bench()
     for _ in range(3):
@@ -25,7 +25,7 @@ def test_the_usual_request(plain: bool) -> None:
 
 
 @plain
-def test_it_is_in_progress_until_its_last_message(plain: bool) -> None:
+def test_request_is_in_progress_until_its_last_message(plain: bool) -> None:
     """While the response goes on it is named in the in-flight table; what follows is not part of it."""
     bench = Bench()
     seen = []
@@ -46,7 +46,7 @@ def test_it_is_in_progress_until_its_last_message(plain: bool) -> None:
 
 
 @plain
-def test_exceptions(plain: bool) -> None:
+def test_exception_is_a_failure_with_the_status_sent_and_is_raised_on(plain: bool) -> None:
     """An exception is the application's failure, with the status that the client saw; it goes on to the server."""
     bench = Bench()
 
@@ -68,7 +68,7 @@ def test_exceptions(plain: bool) -> None:
 
 
 @plain
-def test_no_answer_and_half_an_answer(plain: bool) -> None:
+def test_missing_or_incomplete_response_is_a_failure_unless_disconnected(plain: bool) -> None:
     """An application that returns without a complete response has failed, unless its client is gone."""
     bench = Bench()
     bench.call(sends(), plain=plain)
@@ -90,7 +90,7 @@ def test_no_answer_and_half_an_answer(plain: bool) -> None:
 
 
 @plain
-def test_sizes_and_waiting(plain: bool) -> None:
+def test_body_sizes_and_queue_time_are_recorded(plain: bool) -> None:
     """Bodies as told and as sent; HEAD, 204 and 304 send none; and how long a proxy says it has waited."""
     bench = Bench()
     for method, status in 3 * (("GET", 204), ("GET", 304), ("HEAD", 200)):
@@ -108,7 +108,7 @@ def test_sizes_and_waiting(plain: bool) -> None:
 
 
 @plain
-def test_no_room_in_the_table(plain: bool) -> None:
+def test_request_without_a_free_entry_or_a_path_is_served(plain: bool) -> None:
     """Where the in-flight table is full, or the scope is none, the request is served."""
     bench = Bench()
     bench.calls.in_flight.free.clear()
@@ -120,7 +120,7 @@ def test_no_room_in_the_table(plain: bool) -> None:
     assert bench.errors.counts["asgi"] == 1
 
 
-def test_no_room_in_the_table_and_an_endpoint_of_the_framework() -> None:
+def test_request_without_an_entry_frees_no_entry() -> None:
     """A request that found no place in the in-flight table has none to give back."""
     bench = Bench(lambda scope: "/things/{name}")
     for _ in range(2):
@@ -134,7 +134,7 @@ def test_no_room_in_the_table_and_an_endpoint_of_the_framework() -> None:
     assert bench.requests() == {("GET", "/things/{name}", "200"): 3.0}
 
 
-def test_endpoint_of_the_framework() -> None:
+def test_endpoint_resolver_is_called_once_per_request_after_the_framework() -> None:
     """What names endpoints is given the scope, once a request, when the framework has had it."""
     asked = []
 
@@ -155,7 +155,7 @@ def test_endpoint_of_the_framework() -> None:
     assert bench.requests() == {("GET", "/things/{name}", "200"): 3.0, ("GET", "/other", "200"): 1.0}
 
 
-def test_lifespan() -> None:
+def test_lifespan_is_passed_unchanged_and_not_counted() -> None:
     """Anything that is neither is the application's, as the server gave it."""
     bench = Bench()
     given: list[tuple[Any, ...]] = []
@@ -170,7 +170,7 @@ def test_lifespan() -> None:
 
 
 @plain
-def test_each_waiting_request_is_counted_once(plain: bool) -> None:
+def test_queue_time_is_counted_once_for_each_request(plain: bool) -> None:
     """Behind a proxy that says since when, every request has waited: the first like it, and those that find its row."""
     bench = Bench()
     for _ in range(3):

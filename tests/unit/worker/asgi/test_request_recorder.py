@@ -15,7 +15,7 @@ from tests.helpers.asgi import BODY, START, Bench, Client, plain, sends
 
 
 @plain
-def test_a_second_response(plain: bool) -> None:
+def test_second_response_is_not_counted_and_frees_no_second_entry(plain: bool) -> None:
     """What is sent after a response is the server's to refuse: the request is counted once, and its place free once."""
     bench = Bench()
     for _ in range(3):
@@ -25,7 +25,7 @@ def test_a_second_response(plain: bool) -> None:
     assert len(set(bench.calls.in_flight.free)) == len(bench.calls.in_flight.free) == INFLIGHT_ENTRIES
 
 
-def test_odd_messages() -> None:
+def test_unknown_messages_are_passed_on_and_not_the_response() -> None:
     """What is no message is the server's to refuse; trailers and informational ones are not the response."""
     bench = Bench()
     bench.call(sends({"type": "http.response.informational", "status": 103}, START, BODY, {"type": "http.x"}, BODY))
@@ -40,7 +40,7 @@ class Code(int, Enum):
     FINE = 200
 
 
-def test_a_status_that_has_a_name() -> None:
+def test_enum_status_is_counted_by_its_number() -> None:
     """Its number is the label."""
     bench = Bench()
     bench.call(sends({**START, "status": Code.FINE}, BODY))
@@ -52,7 +52,7 @@ def test_a_status_that_has_a_name() -> None:
     "headers",
     [None, 7, [()], [(b"one",)], [(["unhashable"], b"")], [(b"x-request-start", 7)], [("x-request-start", None), None]],
 )
-def test_headers_that_the_application_has_replaced(plain: bool, headers: Any) -> None:
+def test_replaced_headers_in_the_scope_lose_no_count_and_free_the_entry(plain: bool, headers: Any) -> None:
     """A scope that is not as it was costs its request neither its count nor its place in the in-flight table."""
     bench = Bench()
     bench.call(sends(START, BODY), plain=plain)
@@ -71,7 +71,7 @@ def test_headers_that_the_application_has_replaced(plain: bool, headers: Any) ->
 @plain
 @pytest.mark.parametrize("key", ["path", "method"])
 @pytest.mark.parametrize("end", ["response", "exception", "nothing"])
-def test_key_that_the_application_has_removed_from_the_scope(plain: bool, key: str, end: str) -> None:
+def test_removed_key_in_the_scope_loses_no_count_and_frees_the_entry(plain: bool, key: str, end: str) -> None:
     """The server sees the same messages and the same exception; the request is counted, and its entry is free."""
     bench = Bench()
     bench.call(sends(START, BODY), plain=plain)
@@ -95,7 +95,7 @@ def test_key_that_the_application_has_removed_from_the_scope(plain: bool, key: s
 
 @plain
 @pytest.mark.parametrize("status", [-1, 1200, 10_200])
-def test_a_number_that_is_no_status(plain: bool, status: int) -> None:
+def test_invalid_status_number_is_counted_as_sent(plain: bool, status: int) -> None:
     """Whatever the application says is what it is counted under, and for nothing else."""
     bench = Bench()
     bench.call(sends(START, BODY), plain=plain, headers=[(b"content-length", b"2000")])
@@ -111,7 +111,7 @@ class Odd(BaseException):
 
 
 @plain
-def test_an_exception_that_is_none(plain: bool) -> None:
+def test_base_exception_is_a_failure_and_system_exit_stays_in_progress(plain: bool) -> None:
     """It ends the task and not the worker: a failure. What ends the worker is what the request goes down with."""
     bench = Bench()
     for error, running in ((Odd(), 0), (SystemExit(1), 1)):
@@ -127,7 +127,7 @@ def test_an_exception_that_is_none(plain: bool) -> None:
 
 
 @plain
-def test_the_size_of_a_request_is_a_class_and_a_sum(plain: bool) -> None:
+def test_request_size_has_a_class_and_a_sum_and_a_chunked_body_is_unknown(plain: bool) -> None:
     """A Content-Length counts in its size class and to the byte; a chunked body is of unknown size."""
     bench = Bench()
     bench.call(sends(START, BODY), plain=plain, headers=[(b"content-length", b"2000")])

@@ -32,7 +32,7 @@ def websocket(*messages: Message, raises: BaseException | None = None, listens: 
     return app
 
 
-def test_websockets() -> None:
+def test_accepted_websocket_is_counted_and_a_refused_one_is_a_request() -> None:
     """An accepted one is opened and closed, and no request; one that fails is a failure; a refused one a request."""
     bench = Bench()
     accept: Message = {"type": "websocket.accept"}
@@ -54,7 +54,7 @@ def test_websockets() -> None:
 
 
 @pytest.mark.parametrize(("worker", "status"), [(NativeWorker(), "403"), (Worker(), "500")], ids=["asgi", "uvicorn"])
-def test_a_handshake_without_an_answer(worker: Worker, status: str) -> None:
+def test_handshake_without_a_response_is_403_in_gunicorn_and_500_in_uvicorn(worker: Worker, status: str) -> None:
     """What an application leaves without a word gunicorn forbids, and uvicorn takes for a mistake."""
     bench = Bench()
     bench.worker = worker
@@ -63,7 +63,7 @@ def test_a_handshake_without_an_answer(worker: Worker, status: str) -> None:
 
 
 @pytest.mark.parametrize("accepted", [True, False])
-def test_a_websocket_whose_client_has_left(accepted: bool) -> None:
+def test_disconnect_of_a_websocket_is_not_a_failure(accepted: bool) -> None:
     """The server may say so with an exception of its own, or with any once its transport is closed: no failure."""
 
     class Gone(type("ClientDisconnected", (OSError,), {})):  # type: ignore[misc]  # a class that is made here
@@ -85,7 +85,7 @@ def test_a_websocket_whose_client_has_left(accepted: bool) -> None:
 
 
 @pytest.mark.parametrize("closes", [False, True])
-def test_what_send_raises_on_a_lost_connection(closes: bool) -> None:
+def test_send_error_on_a_lost_connection_is_a_failure_only_after_a_close(closes: bool) -> None:
     """uvloop raises RuntimeError there: a disconnect, unless the application itself has closed the websocket."""
     bench, client = Bench(), Client()
 
@@ -105,7 +105,7 @@ def test_what_send_raises_on_a_lost_connection(closes: bool) -> None:
 @pytest.mark.parametrize(
     "error", [TimeoutError(), ConnectionResetError(), type("WebSocketDisconnect", (Exception,), {})()]
 )
-def test_an_error_while_the_client_is_there(accepted: bool, error: Exception) -> None:
+def test_error_while_the_client_is_connected_is_a_failure_by_its_class(accepted: bool, error: Exception) -> None:
     """What no server has told the application is its own failure, whatever it is called."""
     bench = Bench()
     messages: list[Message] = [{"type": "websocket.accept"}] if accepted else []
@@ -116,7 +116,7 @@ def test_an_error_while_the_client_is_there(accepted: bool, error: Exception) ->
     assert bench.in_progress() == 0
 
 
-def test_an_error_after_the_application_has_closed() -> None:
+def test_error_after_a_close_by_the_application_is_a_failure() -> None:
     """That the transport is closed then is the application's own doing, and says nothing of the client."""
     bench, client = Bench(), Client()
 
@@ -132,7 +132,7 @@ def test_an_error_after_the_application_has_closed() -> None:
 
 
 @pytest.mark.parametrize(("worker", "status"), [(NativeWorker(), "403"), (Worker(), "500")], ids=["asgi", "uvicorn"])
-def test_a_handshake_that_the_application_cancels(worker: Worker, status: str) -> None:
+def test_handshake_canceled_by_the_application_is_a_failure_or_499_if_lost(worker: Worker, status: str) -> None:
     """It is the application's failure, unless the connection is lost: then the server has canceled it."""
     bench, client = Bench(), Client()
     bench.worker = worker

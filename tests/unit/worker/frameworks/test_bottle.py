@@ -44,13 +44,15 @@ def only_bottle(monkeypatch: pytest.MonkeyPatch) -> None:
         ("GET", "/boom", (500, "/boom", None)),
     ],
 )
-def test_a_request(method: str, path: str, expected: tuple[int, str, str | None]) -> None:
+def test_endpoint_is_the_rule_and_the_exception_is_not_reported(
+    method: str, path: str, expected: tuple[int, str, str | None]
+) -> None:
     """The rule, also where the callback aborts, and of a copy; Bottle does not report the exception."""
     assert wsgi(application(), path, method) == expected
     assert wsgi(copied(application()), path, method) == expected
 
 
-def test_a_mount() -> None:
+def test_mounted_rule_has_the_path_of_its_mount() -> None:
     """The mount comes first, whether Bottle merges the routes or calls the other application, or a server mounts it."""
     outer = bottle.Bottle()
     outer.route("/<name>", callback=lambda name: name)
@@ -67,7 +69,7 @@ def test_a_mount() -> None:
     assert wsgi(child, "/items/7", SCRIPT_NAME="/api")[1] == "/api/items/<number:int>"
 
 
-def test_a_mounted_bottle_without_a_route() -> None:
+def test_mounted_bottle_without_a_matching_route_is_unmatched() -> None:
     """Only the mount has matched: that is no route. Another application's mount is as much as there is to know."""
     outer, inner = bottle.Bottle(), application()
     with pytest.warns(DeprecationWarning, match="mount"):
@@ -78,7 +80,7 @@ def test_a_mounted_bottle_without_a_route() -> None:
     assert wsgi(outer, "/plain/items/7") == (200, "/plain/<:re:.*>", None)
 
 
-def test_a_copied_environ_below_a_mount() -> None:
+def test_copied_environ_below_a_mount_keeps_the_rule() -> None:
     """The Bottle that was mounted knows more than the one in front of it."""
     outer = bottle.Bottle()
     outer.mount("/called/", copied(application()))
@@ -86,7 +88,7 @@ def test_a_copied_environ_below_a_mount() -> None:
     assert wsgi(outer, "/called/nowhere")[:2] == (404, "<unmatched>")
 
 
-def test_an_answer_before_routing() -> None:
+def test_response_before_routing_has_no_rule() -> None:
     """A response of a hook before routing has no template; our hook is added once."""
     app = application()
 
@@ -99,7 +101,7 @@ def test_an_answer_before_routing() -> None:
     assert len(app._hooks["after_request"]) == 1
 
 
-def test_a_path_that_the_application_rewrites() -> None:
+def test_path_rewritten_by_a_hook_keeps_rule_and_mount() -> None:
     """A hook that takes the slash off the path, as Bottle's documentation has it, changes nothing about the rule."""
     app = application()
 
@@ -110,7 +112,7 @@ def test_a_path_that_the_application_rewrites() -> None:
     assert wsgi(app, "/items/7/", SCRIPT_NAME="/api") == (200, "/api/items/<number:int>", None)
 
 
-def test_a_path_that_is_not_ascii() -> None:
+def test_path_that_is_not_ascii_has_its_rule() -> None:
     """The environ has such a path twice, decoded in two ways."""
     app = bottle.Bottle()
     app.route("/<name>/x", callback=lambda name: "ok")
@@ -119,6 +121,6 @@ def test_a_path_that_is_not_ascii() -> None:
     assert wsgi(app, path, SCRIPT_NAME="/api") == (200, "/api/<name>/x", None)
 
 
-def test_another_environ() -> None:
+def test_environ_of_no_bottle_request_has_no_rule() -> None:
     """Of a request that Bottle had nothing to do with it knows nothing."""
     assert asked()({"PATH_INFO": "/"}) is None

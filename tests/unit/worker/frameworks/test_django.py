@@ -49,19 +49,23 @@ def only_django(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("path", "expected"), REQUESTS)
-def test_a_request(path: str, expected: tuple[int, str, str | None]) -> None:
+def test_endpoint_and_exception_of_a_wsgi_request_are_those_of_django(
+    path: str, expected: tuple[int, str, str | None]
+) -> None:
     """The template is that which Django has put together. What a middleware answers before is not unmatched."""
     assert wsgi(get_wsgi_application(), path) == expected
 
 
 @pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume synchronous iterators:Warning")
 @pytest.mark.parametrize(("path", "expected"), REQUESTS)
-def test_a_request_with_asgi(path: str, expected: tuple[int, str, str | None]) -> None:
+def test_endpoint_and_exception_of_an_asgi_request_are_those_of_django(
+    path: str, expected: tuple[int, str, str | None]
+) -> None:
     """The same with ASGI."""
     assert asgi(get_asgi_application(), path) == expected
 
 
-def test_a_mount() -> None:
+def test_endpoint_begins_with_script_name_root_path_or_forced_script_name() -> None:
     """SCRIPT_NAME and root_path come first, and so does what the setting says instead."""
     assert wsgi(get_wsgi_application(), "/items/7/", SCRIPT_NAME="/api")[1] == "/api/items/<int:pk>/"
     assert asgi(get_asgi_application(), "/api/items/7/", root_path="/api")[1] == "/api/items/<int:pk>/"
@@ -69,7 +73,7 @@ def test_a_mount() -> None:
         assert wsgi(get_wsgi_application(), "/items/7/")[1] == "/forced/items/<int:pk>/"
 
 
-def test_every_handler_of_the_process() -> None:
+def test_all_wsgi_handlers_are_instrumented_once() -> None:
     """Handlers wrapped in other applications, several of them and of derived classes, are all found, and only once."""
     from django.core.handlers.wsgi import WSGIHandler
 
@@ -88,7 +92,7 @@ def test_every_handler_of_the_process() -> None:
     assert second.resolve_request is watched
 
 
-def test_many_threads() -> None:
+def test_requests_in_eight_threads_have_their_own_endpoints() -> None:
     """Requests of several threads do not get each other's answers."""
     app, resolve = get_wsgi_application(), asked()
     requests = [(path, expected[1]) for path, expected in REQUESTS if expected[0] == 200] * 8
@@ -100,19 +104,19 @@ def test_many_threads() -> None:
         assert list(threads.map(serve, [path for path, _ in requests])) == [template for _, template in requests]
 
 
-def test_an_environ_that_was_copied() -> None:
+def test_copied_environ_keeps_endpoint_and_exception() -> None:
     """A copy of the environ loses neither the template nor the exception."""
     app = get_wsgi_application()
     assert wsgi(copied(app), "/boom/") == (500, "/boom/", "LookupError")
 
 
-def test_a_scope_that_was_copied() -> None:
+def test_copied_scope_keeps_endpoint_and_exception() -> None:
     """The same of a scope."""
     app = get_asgi_application()
     assert asgi(copied(app), "/boom/") == (500, "/boom/", "LookupError")
 
 
-def test_an_exception_that_is_let_through() -> None:
+def test_propagated_exception_is_raised() -> None:
     """Where Django is set to let exceptions through, they come through."""
     with override_settings(DEBUG_PROPAGATE_EXCEPTIONS=True), pytest.raises(LookupError):
         wsgi(get_wsgi_application(), "/boom/")
@@ -161,19 +165,19 @@ def test_an_exception_that_is_let_through() -> None:
         ("^", ""),
     ],
 )
-def test_a_pattern_is_made_readable(pattern: str, template: str) -> None:
+def test_pattern_becomes_a_readable_template(pattern: str, template: str) -> None:
     """Named groups become their names; what is only there to match is left out."""
     assert readable(pattern) == template
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="ab/^$()[]{}\\?P<>:*+|.d", max_size=40))
-def test_any_pattern_is_made_readable(pattern: str) -> None:
+def test_readable_terminates_with_bounded_length_for_any_pattern(pattern: str) -> None:
     """There is an end and an answer for whatever it is."""
     assert len(readable(pattern)) <= 6 * len(pattern)
 
 
-def test_the_project_is_the_one_here() -> None:
+def test_django_settings_are_those_of_the_test_project() -> None:
     """No other test of this process has configured Django differently."""
     from django.conf import settings as configured
 

@@ -76,20 +76,24 @@ def only_falcon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "expected"), REQUESTS)
-def test_a_request(method: str, path: str, expected: tuple[int, str, str | None]) -> None:
+def test_endpoint_is_the_uri_template_and_the_exception_is_reported_with_wsgi(
+    method: str, path: str, expected: tuple[int, str, str | None]
+) -> None:
     """The template, whatever the method; the exception where Falcon told, which only a 5xx makes a failure of."""
     assert wsgi(application(), path, method) == expected
     assert wsgi(copied(application()), path, method) == expected
 
 
 @pytest.mark.parametrize(("method", "path", "expected"), REQUESTS)
-def test_a_request_with_asgi(method: str, path: str, expected: tuple[int, str, str | None]) -> None:
+def test_endpoint_is_the_uri_template_and_the_exception_is_reported_with_asgi(
+    method: str, path: str, expected: tuple[int, str, str | None]
+) -> None:
     """The same with ASGI."""
     assert asgi(asgi_application(), path, method) == expected
     assert asgi(copied(asgi_application()), path, method) == expected
 
 
-def test_a_sink() -> None:
+def test_sink_has_no_template_and_is_unmatched_only_with_405() -> None:
     """What a sink answers is matched by no route, and yet there."""
     app, asgi_app = application(), asgi_application()
     app.add_sink(lambda req, resp, **taken: None, "/sink")
@@ -104,7 +108,7 @@ def test_a_sink() -> None:
 
 
 @pytest.mark.parametrize("independent", [True, False])
-def test_an_application_with_middleware(independent: bool) -> None:
+def test_middleware_of_the_application_runs_and_endpoint_is_known(independent: bool) -> None:
     """Middleware of the application's own goes on working, whether it depends on that before it or not."""
     seen = []
 
@@ -121,14 +125,14 @@ def test_an_application_with_middleware(independent: bool) -> None:
     assert wsgi(app, "/items/7/boom") == (500, ITEM, "LookupError")
 
 
-def test_a_mount() -> None:
+def test_endpoint_begins_with_the_path_of_its_mount() -> None:
     """The path that the application is mounted at comes first."""
     mounted = DispatcherMiddleware(application(), {"/v2": application()})
     assert wsgi(mounted, "/v2/items/7/x")[1] == "/v2" + ITEM
     assert wsgi(mounted, "/items/7/x")[1] == ITEM
 
 
-def test_a_reporter_of_the_applications_own() -> None:
+def test_error_reporter_of_the_application_is_kept_and_endpoint_is_known() -> None:
     """A place that the application has taken for itself stays its own; the route is known nevertheless."""
     reported = []
     app = application()
@@ -137,7 +141,7 @@ def test_a_reporter_of_the_applications_own() -> None:
     assert [type(error) for error in reported] == [LookupError]
 
 
-def test_falcon_before_4_4() -> None:
+def test_application_without_an_error_reporter_has_its_endpoint() -> None:
     """An application that has no place for a reporter tells its routes all the same."""
 
     class Old(falcon.App[Any, Any]):

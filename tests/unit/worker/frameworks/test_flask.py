@@ -71,17 +71,19 @@ def only_flask(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/stream", (200, "/stream", None)),
     ],
 )
-def test_a_request(path: str, expected: tuple[int, str, str | None]) -> None:
+def test_endpoint_is_the_rule_and_the_exception_of_a_500_is_reported(
+    path: str, expected: tuple[int, str, str | None]
+) -> None:
     """The rule, also where the view answers 404; the exception only where Flask made the 500."""
     assert wsgi(application(), path) == expected
 
 
-def test_a_wrong_method() -> None:
+def test_method_not_allowed_is_unmatched() -> None:
     """Flask has no rule for a method that is not allowed."""
     assert wsgi(application(), "/items/7", "DELETE") == (405, "<unmatched>", None)
 
 
-def test_a_mount() -> None:
+def test_endpoint_begins_with_the_path_of_its_mount() -> None:
     """The path that the application is mounted at comes first, in the path or from the server."""
     mounted = DispatcherMiddleware(flask.Flask("outer"), {"/v2": application()})
     assert wsgi(mounted, "/v2/items/7") == (200, "/v2/items/<int:number>", None)
@@ -89,7 +91,7 @@ def test_a_mount() -> None:
     assert wsgi(application(), "/items/7", SCRIPT_NAME="/api") == (200, "/api/items/<int:number>", None)
 
 
-def test_a_copied_environ() -> None:
+def test_copied_environ_keeps_endpoint_and_exception() -> None:
     """A middleware that hands on a copy of the environ loses neither the rule nor the exception."""
     copying = copied(application())
     assert wsgi(copying, "/items/7") == (200, "/items/<int:number>", None)
@@ -97,7 +99,7 @@ def test_a_copied_environ() -> None:
     assert wsgi(copying, "/nowhere") == (404, "<unmatched>", None)
 
 
-def test_a_handler_of_its_own_for_500() -> None:
+def test_handled_500_keeps_its_exception() -> None:
     """An application's own page for errors does not hide which exception it was."""
     app = application()
     app.register_error_handler(500, lambda error: ("sorry", 502))

@@ -52,14 +52,16 @@ print(*sorted(set(asked) & {"bottle", "django", "falcon", "fastapi", "pyramid", 
 """
 
 
-def test_frameworks_that_are_not_used_cost_nothing() -> None:
+def test_unused_frameworks_are_not_imported_or_searched() -> None:
     """No framework is imported or searched, and a single one is asked alone."""
     done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS, ids=lambda framework: framework.MODULE)
-def test_a_framework_that_is_not_as_we_know_it(framework: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_version_of_a_framework_is_counted_as_an_exporter_error(
+    framework: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It costs a failure that is counted under its name at the most, never the worker its start."""
     only(monkeypatch)
     monkeypatch.setitem(sys.modules, framework.MODULE, ModuleType(framework.MODULE))
@@ -69,7 +71,7 @@ def test_a_framework_that_is_not_as_we_know_it(framework: Any, monkeypatch: pyte
     assert errors.counts == {framework.MODULE.partition(".")[0]: 1}
 
 
-def test_a_route_that_is_not_as_we_know_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_route_is_an_exporter_error_and_has_no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be read is counted, and the path serves; the request is not lost."""
     only(monkeypatch, "starlette", "flask")
     errors = ErrorReporter()
@@ -92,7 +94,7 @@ def flask_application() -> flask.Flask:
     return app
 
 
-def test_frameworks_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_request_has_the_endpoint_of_the_framework_that_handled_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one process the framework that handled a request gives its template; without one there is none."""
     only(monkeypatch, "flask", "django", "falcon", "bottle", "starlette", "pyramid")
     import bottle
@@ -116,7 +118,7 @@ def test_frameworks_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_one_framework_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cascaded_request_has_the_endpoint_of_the_framework_with_the_route(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one is asked only if another had nothing, the one that had the route tells."""
     only(monkeypatch, "flask", "bottle", "django")
     import bottle
@@ -141,7 +143,7 @@ def test_one_framework_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wsgi(cascade, "/b")[:2] == (200, "/<name>")
 
 
-def test_one_framework_in_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_django_mounted_in_starlette_has_its_endpoint_with_the_mount(monkeypatch: pytest.MonkeyPatch) -> None:
     """The inner one knows more: Django mounted in Starlette tells its own route with the mount."""
     only(monkeypatch, "django", "starlette")
 
@@ -154,7 +156,7 @@ def test_one_framework_in_another(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asgi(app, "/d/nowhere") == (404, "<unmatched>", None)
 
 
-def test_the_instances_of_a_class() -> None:
+def test_instances_include_derived_and_slotted_classes() -> None:
     """All of them are found, of derived classes and those with slots too."""
 
     class Base:
@@ -192,7 +194,7 @@ assert gc.get_freeze_count() == 0
 """
 
 
-def test_instances_that_are_frozen() -> None:
+def test_instances_frozen_by_gc_are_found_and_stay_frozen() -> None:
     """What a config file has frozen before the fork is found, and stays frozen."""
     done = subprocess.run([sys.executable, "-c", FROZEN], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -219,7 +221,9 @@ def wrongs() -> flask.Flask:
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_a_swallowed_exception_is_the_failure(make: MakeHooks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exception_handled_by_a_framework_is_the_failure_of_a_5xx(
+    make: MakeHooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A 5xx that a framework made of an exception counts under its class name; one that it handled is no failure."""
     only(monkeypatch, "flask")
     with Bench(asked(), make=make) as bench:
@@ -234,7 +238,9 @@ def test_a_swallowed_exception_is_the_failure(make: MakeHooks, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_without_a_template_the_status_tells(make: MakeHooks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_of_no_framework_is_unmatched_only_with_404_or_405(
+    make: MakeHooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a request that no framework has handled, nothing but a 404 and a 405 is unmatched, whatever is imported."""
     only(monkeypatch, "flask", "django", "falcon", "bottle", "pyramid")
 
@@ -252,7 +258,9 @@ def test_without_a_template_the_status_tells(make: MakeHooks, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_a_user_is_asked_once(make: MakeHooks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoint_callable_is_called_once_per_request_and_not_when_refused(
+    make: MakeHooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The callable is called once for each request, one that fails included, never for one that gunicorn refused."""
     only(monkeypatch, "flask")
     calls: list[str] = []
@@ -274,7 +282,7 @@ def test_a_user_is_asked_once(make: MakeHooks, monkeypatch: pytest.MonkeyPatch) 
     assert errors.counts == {"endpoint": 1}
 
 
-def test_a_user_without_a_framework(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoint_callable_without_a_framework_returns_its_value_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """None from the callable leaves the endpoint to the path."""
     only(monkeypatch)
     resolve = resolver(lambda given: given["x"], ErrorReporter())
@@ -283,7 +291,7 @@ def test_a_user_without_a_framework(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve({"x": "<unmatched>"}) == "<unmatched>"
 
 
-def test_the_answers_of_two_frameworks_are_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frameworks_that_note_routes_share_one_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frameworks that leave notes are not asked one after the other."""
     only(monkeypatch, "flask", "django", "falcon")
     assert asked() is noted

@@ -93,14 +93,14 @@ def only_litestar(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/site/nowhere/", (404, "<unmatched>", None)),
     ],
 )
-def test_a_request(path: str, expected: Told) -> None:
+def test_endpoint_is_the_template_and_the_exception_is_reported(path: str, expected: Told) -> None:
     """The template, also of a copy of the scope; where something is mounted in Litestar, that knows more."""
     app: Any = application()
     assert asgi(app, path) == expected
     assert asgi(copied(app), path) == expected
 
 
-def test_what_litestar_answers_before_routing() -> None:
+def test_response_before_routing_has_no_template_and_405_is_unmatched() -> None:
     """A wrong method matches no route; of what is answered before a route is looked for nothing is known."""
     app = application(cors_config=CORSConfig())
     assert asgi(app, "/items/7", "DELETE") == (405, "<unmatched>", None)
@@ -108,7 +108,7 @@ def test_what_litestar_answers_before_routing() -> None:
     assert asgi(app, "/items/7", "OPTIONS", headers=asks) == (204, None, None)
 
 
-def test_a_mount() -> None:
+def test_endpoint_begins_with_mount_or_root_path_if_the_path_has_it() -> None:
     """The path that the application is mounted at comes first, unless a proxy has taken it off."""
     app: Any = application()
     mounted = Starlette(routes=[Mount("/v2", app)])
@@ -118,7 +118,7 @@ def test_a_mount() -> None:
     assert asgi(application(), "/items/7", root_path="/api")[1] == "/items/{number}"
 
 
-def test_hooks_are_added_once() -> None:
+def test_hooks_are_added_once_by_two_resolvers() -> None:
     """A worker that looks for what names endpoints again changes nothing."""
     app = application()
     asked()
@@ -128,7 +128,7 @@ def test_hooks_are_added_once() -> None:
     assert app.after_exception == hooks
 
 
-def test_a_scope_is_freed() -> None:
+def test_noted_scope_has_no_reference_cycle() -> None:
     """What is noted on a request leaves no circle behind for the garbage collector."""
     app = application()
     resolve = asked()

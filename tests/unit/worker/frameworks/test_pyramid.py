@@ -56,13 +56,15 @@ def only_pyramid(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/", (200, None, None)),
     ],
 )
-def test_a_request(path: str, expected: tuple[int, str | None, str | None]) -> None:
+def test_endpoint_is_the_route_pattern_and_none_with_traversal(
+    path: str, expected: tuple[int, str | None, str | None]
+) -> None:
     """The pattern; nothing where Pyramid goes on with traversal. A response that was raised is no exception."""
     assert wsgi(application(), path) == expected
     assert wsgi(copied(application()), path) == expected
 
 
-def test_an_exception_without_a_view() -> None:
+def test_exception_without_a_view_is_raised() -> None:
     """It goes on to the server."""
     with Configurator() as config:
         config.add_route("item", "/{what}")
@@ -72,7 +74,7 @@ def test_an_exception_without_a_view() -> None:
         wsgi(app, "/boom")
 
 
-def test_a_mount() -> None:
+def test_endpoint_begins_with_the_path_of_its_mount() -> None:
     """The path that the application is mounted at comes first; each of several applications is listened to."""
     mounted = DispatcherMiddleware(application(), {"/v2": application()})
     assert wsgi(mounted, "/v2/items/7/x")[1] == "/v2" + ITEM

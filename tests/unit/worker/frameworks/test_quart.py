@@ -80,19 +80,19 @@ def only_quart(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/handled", (400, "/handled", None)),
     ],
 )
-def test_a_request(path: str, expected: Told) -> None:
+def test_endpoint_is_the_rule_and_the_exception_of_a_500_is_reported(path: str, expected: Told) -> None:
     """The rule, also where the view answers 404; the exception only where Quart made the 500; of a copy, too."""
     app: Any = application()
     assert asgi(app, path) == expected
     assert asgi(copied(app), path) == expected
 
 
-def test_a_wrong_method() -> None:
+def test_method_not_allowed_is_unmatched() -> None:
     """Quart has no rule for a method that is not allowed."""
     assert asgi(application(), "/items/7", "DELETE") == (405, "<unmatched>", None)
 
 
-def test_a_mount() -> None:
+def test_endpoint_begins_with_the_path_of_its_mount() -> None:
     """The path that the application is mounted at comes first."""
     app: Any = application()
     mounted = Starlette(routes=[Mount("/v2", app)])
@@ -100,7 +100,7 @@ def test_a_mount() -> None:
     assert asgi(application(), "/api/items/7", root_path="/api")[1] == "/api/items/<int:number>"
 
 
-def test_a_websocket() -> None:
+def test_endpoint_of_a_websocket_is_its_rule() -> None:
     """The rule of a websocket is told like any other."""
     app, resolve = application(), asked()
     scope = {**new_scope("/ws/7"), "type": "websocket", "scheme": "ws", "subprotocols": []}

@@ -131,21 +131,21 @@ def only_starlette(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("older", OLDER)
 @pytest.mark.parametrize(("path", "expected"), REQUESTS)
-def test_a_request(path: str, expected: Told, older: str) -> None:
+def test_endpoint_is_the_path_of_the_route_with_its_mounts(path: str, expected: Told, older: str) -> None:
     """The path of the route with those of its mounts, also where several routes have one endpoint."""
     app = Starlette(routes=starlette_routes())
     assert asgi(app, path, hidden=older) == expected
 
 
 @pytest.mark.parametrize("older", OLDER)
-def test_a_wrong_method(older: str) -> None:
+def test_method_not_allowed_has_the_path_of_its_route(older: str) -> None:
     """Starlette has matched the route, and says that the method is not allowed."""
     app = Starlette(routes=starlette_routes())
     assert asgi(app, "/items/7", "DELETE", hidden=older) == (405, "/items/{number:int}", None)
 
 
 @pytest.mark.parametrize("older", OLDER)
-def test_a_host(older: str) -> None:
+def test_endpoint_of_a_host_route_has_no_host(older: str) -> None:
     """Routes of a host are told; the host is not in the path."""
     app = Starlette(routes=starlette_routes())
     headers = [(b"host", b"a.example.org")]
@@ -154,7 +154,7 @@ def test_a_host(older: str) -> None:
     assert asgi(app, "/h/7/8", hidden=older, headers=headers)[1] == "<unmatched>"
 
 
-def test_exceptions() -> None:
+def test_exception_answered_by_a_handler_is_reported_and_http_exception_is_not() -> None:
     """An exception that a handler answers with a 5xx is told; one that was raised in order to be the answer is not."""
     routes = [Route("/boom", boom), Route("/unavailable", unavailable), Route("/answered", answered)]
     handlers = {LookupError: answer}
@@ -168,7 +168,7 @@ def test_exceptions() -> None:
 
 
 @pytest.mark.parametrize("older", OLDER)
-def test_a_websocket(older: str) -> None:
+def test_endpoint_of_a_websocket_is_the_path_of_its_route(older: str) -> None:
     """The route of a websocket is told like any other."""
 
     async def talk(websocket: WebSocket) -> None:
@@ -187,7 +187,7 @@ def test_a_websocket(older: str) -> None:
     assert asked()(scope) == "/ws/{room}"
 
 
-def test_a_prefix_of_the_server() -> None:
+def test_endpoint_begins_with_root_path_if_the_path_has_it() -> None:
     """root_path comes first where the path has it; a proxy may have taken it off."""
     app = Starlette(routes=starlette_routes())
     assert asgi(app, "/api/items/7", root_path="/api")[1] == "/api/items/{number:int}"
@@ -195,7 +195,7 @@ def test_a_prefix_of_the_server() -> None:
     assert asgi(app, "/items/7", root_path="/api")[1] == "/items/{number:int}"
 
 
-def test_middleware() -> None:
+def test_middleware_that_responds_itself_has_no_endpoint() -> None:
     """Middleware that hands on the request changes nothing; of what it answers itself no route is known."""
     routes = starlette_routes()
     handing_on = Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=through)])
@@ -217,14 +217,14 @@ class Copying:
 
 
 @pytest.mark.parametrize(("path", "expected"), REQUESTS)
-def test_a_copied_scope(path: str, expected: Told) -> None:
+def test_copied_scope_keeps_endpoint_and_exception(path: str, expected: Told) -> None:
     """A copy of the scope loses nothing: in front of the application, or within it."""
     app = Starlette(routes=starlette_routes())
     assert asgi(Copying(app), path) == expected
     assert asgi(Starlette(routes=starlette_routes(), middleware=[Middleware(Copying)]), path) == expected
 
 
-def test_a_copied_scope_below_a_mount() -> None:
+def test_copied_scope_below_a_mount_keeps_endpoint_with_the_mount() -> None:
     """The same below a mount, whose path comes first."""
     app = Starlette(routes=[Mount("/v/{version}", Copying(Starlette(routes=starlette_routes())))])
     assert asgi(app, "/v/2/items/7") == (200, "/v/{version}/items/{number:int}", None)
@@ -234,7 +234,7 @@ def test_a_copied_scope_below_a_mount() -> None:
     assert asgi(app, "/v/2/items/7/") == (307, "<unmatched>", None)
 
 
-def test_a_copied_scope_is_freed() -> None:
+def test_copied_scope_has_no_reference_cycle() -> None:
     """What is noted on a request leaves no circle behind for the garbage collector."""
     app = Copying(Starlette(routes=starlette_routes()))
     resolve = asked()
@@ -257,7 +257,7 @@ def test_a_copied_scope_is_freed() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_default_of_the_applications_own(late: bool) -> None:
+def test_default_application_of_a_router_has_no_endpoint(late: bool) -> None:
     """What a router hands on has matched no route of it, and yet may be answered, by routers made late, too."""
 
     def handing_on() -> Router:
@@ -283,7 +283,7 @@ async def sorry(request: Request, call_next: Any) -> Response:
     return response
 
 
-def test_exceptions_behind_middleware() -> None:
+def test_exception_answered_by_middleware_is_reported() -> None:
     """The exception is told that a middleware has answered, or an application that is mounted behind one."""
     routes = [
         Route("/boom", boom),
@@ -305,7 +305,7 @@ def answer_in_thread(request: Request, exc: Exception) -> Response:
 
 
 @pytest.mark.parametrize("handler", [answer, answer_in_thread])
-def test_exceptions_that_a_handler_answers_behind_middleware(handler: Any) -> None:
+def test_exception_answered_by_a_handler_below_middleware_is_reported(handler: Any) -> None:
     """The exception is told that a handler of the application's has answered below a middleware; once is enough."""
     handled = Starlette(
         routes=[Route("/boom", boom), Route("/gone", gone), Mount("/sub", Starlette(routes=[Route("/boom", boom)]))],
@@ -320,7 +320,7 @@ def test_exceptions_that_a_handler_answers_behind_middleware(handler: Any) -> No
 
 
 @pytest.mark.parametrize("set_by_it", [{}, {"app": object()}, {"app": object(), "router": object(), "route": object()}])
-def test_another_framework(set_by_it: dict[str, Any]) -> None:
+def test_scope_of_another_framework_with_the_same_keys_has_no_endpoint(set_by_it: dict[str, Any]) -> None:
     """Of a framework that uses the same names in the scope nothing is known, and nothing fails."""
 
     async def other(scope: Any, receive: Any, send: Any) -> None:
@@ -379,12 +379,12 @@ def fastapi_application() -> fastapi.FastAPI:
         ("/shop/baskets/nowhere", (404, "<unmatched>", None)),
     ],
 )
-def test_fastapi(path: str, expected: Told) -> None:
+def test_fastapi_endpoint_is_the_path_with_router_prefixes_and_mounts(path: str, expected: Told) -> None:
     """FastAPI's routes, those of included routers with their prefixes, and those of mounted applications."""
     assert asgi(fastapi_application(), path) == expected
 
 
-def test_fastapi_mounted() -> None:
+def test_fastapi_mounted_in_starlette_and_reverse_has_the_full_path() -> None:
     """FastAPI in a Starlette, and the other way round."""
     app = Starlette(routes=[Mount("/{version}", fastapi_application())])
     assert asgi(app, "/v2/shop/baskets/items/7")[1] == "/{version}/shop/baskets/items/{number}"
@@ -395,7 +395,7 @@ def test_fastapi_mounted() -> None:
     assert asgi(outer, "/s/nowhere")[1] == "<unmatched>"
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_endpoints_are_bounded_over_many_applications(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many applications a process makes, so many endpoints are remembered."""
     monkeypatch.setattr(starlette, "_MAX_KNOWN", 3)
     for _ in range(8):
@@ -403,7 +403,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(starlette._known) <= 3
 
 
-def test_other_requests() -> None:
+def test_request_of_no_starlette_has_no_endpoint() -> None:
     """Nothing is said about a WSGI request, or one that no Starlette had."""
     assert asked()({"PATH_INFO": "/", "app": object()}) is None
     assert asked()({"type": "http", "path": "/"}) is None

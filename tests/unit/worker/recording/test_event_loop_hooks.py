@@ -18,7 +18,7 @@ RAW = b"%s /items/%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc
 
 
 @pytest.mark.parametrize("excess", [0, 72])
-def test_more_than_the_table_holds_are_still_in_progress(excess: int) -> None:
+def test_requests_beyond_the_in_flight_table_are_in_progress_until_they_end(excess: int) -> None:
     """Requests past the table's end are counted while they last, and not one remains when all have ended."""
     recorded = Recorded()
     pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.errors)
@@ -39,7 +39,7 @@ def test_more_than_the_table_holds_are_still_in_progress(excess: int) -> None:
     assert sum(recorded.requests().values()) == 2.0 * count
 
 
-def test_requests_that_overlap_end_as_themselves() -> None:
+def test_overlapping_requests_keep_their_own_entries_and_labels() -> None:
     """What ends first need not have begun first: each request takes its own entry and labels with it."""
     recorded = Recorded()
     pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.errors)
@@ -54,7 +54,7 @@ def test_requests_that_overlap_end_as_themselves() -> None:
     assert recorded.reader.in_flight() == []
 
 
-def test_entries_are_used_again() -> None:
+def test_freed_entry_is_used_by_the_next_request() -> None:
     """An entry that was freed serves the next request: one at a time never needs a second one."""
     recorded = Recorded()
     pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.errors)
@@ -93,7 +93,7 @@ print(sorted(recorded.requests().items()), recorded.in_progress(), dict(recorded
 """
 
 
-def test_an_endpoint_callable_that_waits_holds_up_nobody() -> None:
+def test_endpoint_callable_that_waits_does_not_block_other_greenlets() -> None:
     """Under gevent, a user's callable that lets other requests end first hangs nothing and mixes nothing up."""
     script = f"import sys; sys.path.insert(0, {str(TOP)!r})\n{GREENLETS}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
@@ -110,7 +110,7 @@ def handle_request(post_request):
 """
 
 
-def test_the_last_request_of_a_connection_is_a_usual_one() -> None:
+def test_last_request_of_a_gevent_connection_takes_the_fast_path() -> None:
     """gunicorn's gevent worker ends a connection with an exception: each time behind a proxy that keeps none open."""
     recorded = Recorded()
     pre_request, post_request = many_at_a_time(recorded.recorder, None, recorded.errors)

@@ -20,7 +20,7 @@ from tests.helpers.recording import KINDS, Bench, MakeHooks, Sink, answers, inte
 
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError(), SystemExit(1), MemoryError(), TimeoutError()])
-def test_an_exception_is_a_failure(make: MakeHooks, error: BaseException) -> None:
+def test_exception_before_the_response_is_500_and_a_failure_by_its_class(make: MakeHooks, error: BaseException) -> None:
     """What the application raises before it answers is a 500 and a failure of that type."""
     with Bench(make=make) as bench:
         bench.get(b"/x", raises(error))
@@ -30,7 +30,7 @@ def test_an_exception_is_a_failure(make: MakeHooks, error: BaseException) -> Non
         assert bench.errors.counts == {}
 
 
-def test_an_exception_that_reaches_gunicorn_is_counted_there_once() -> None:
+def test_exception_handled_by_gunicorn_is_counted_once_with_its_endpoint() -> None:
     """An error that gunicorn has to handle counts with the request's own method and endpoint."""
     with Bench() as bench:
         assert b" 500 " in bench.get(b"/items/7", raises(ValueError("x")))
@@ -46,7 +46,7 @@ def begins_then_raises(environ: dict[str, Any], start_response: Callable[..., An
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_an_exception_in_mid_response_is_the_applications(make: MakeHooks) -> None:
+def test_exception_in_mid_response_is_a_failure_by_its_own_class(make: MakeHooks) -> None:
     """Where gunicorn raises StopIteration in its place, the application's exception is the one that counts."""
     with Bench(make=make) as bench:
         assert bench.get(b"/x", begins_then_raises).endswith(b"the beginning")
@@ -55,7 +55,7 @@ def test_an_exception_in_mid_response_is_the_applications(make: MakeHooks) -> No
         assert bench.counts(ERROR_HANDLING) == {}
 
 
-def test_a_client_that_left_is_no_failure() -> None:
+def test_write_to_a_disconnected_client_is_499_and_not_a_failure() -> None:
     """Where gunicorn cannot write because the client is gone, the status is 499 and nothing has failed."""
     with Bench() as bench:
         bench.send(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n", answers(), client_leaves=True)
@@ -64,7 +64,7 @@ def test_a_client_that_left_is_no_failure() -> None:
         assert bench.errors.counts == {}
 
 
-def test_who_used_the_socket_tells_a_client_from_a_database() -> None:
+def test_broken_pipe_is_a_client_disconnect_only_if_raised_in_gunicorn() -> None:
     """The same BrokenPipeError is the client's in gunicorn's hands, and the application's own otherwise."""
     ours, theirs = socket.socketpair()
     theirs.close()
@@ -90,7 +90,7 @@ def reset_by_peer() -> Any:
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_a_body_that_is_read_from_a_connection(wrapped: bool) -> None:
+def test_body_read_from_a_reset_connection_is_a_failure(wrapped: bool) -> None:
     """What breaks off a connection that the application passes on in gunicorn's own hands is none of the client's."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
@@ -104,7 +104,7 @@ def test_a_body_that_is_read_from_a_connection(wrapped: bool) -> None:
         assert bench.counts(FAILED) == {("GET", "/x", "ConnectionResetError"): 1.0}
 
 
-def test_the_kernel_has_the_last_word() -> None:
+def test_write_error_is_a_client_disconnect_only_if_the_socket_is_closed() -> None:
     """An error in gunicorn's hands is the client's leaving only if the kernel has ended the client's connection."""
     gone, peer = socket.socketpair()
     client, other = socket.socketpair()
@@ -117,7 +117,7 @@ def test_the_kernel_has_the_last_word() -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT])
-def test_a_peer_of_the_applications_that_left_is_a_failure(code: int) -> None:
+def test_connection_error_raised_by_the_application_is_a_failure(code: int) -> None:
     """A connection error that the application raises, of its own database say, is a 500 and a failure."""
     error = OSError(code, "server closed the connection")
     with Bench() as bench:
@@ -126,7 +126,7 @@ def test_a_peer_of_the_applications_that_left_is_a_failure(code: int) -> None:
         assert bench.counts(FAILED) == {("GET", "/x", type(error).__name__): 1.0}
 
 
-def test_another_os_error_is_a_failure() -> None:
+def test_os_error_that_no_client_causes_is_a_failure() -> None:
     """An OSError that no client causes is a failure even in gunicorn's own hands."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -148,7 +148,7 @@ def test_another_os_error_is_a_failure() -> None:
         (b"GET / HTTP/1.1\r\nBad Header: x\r\n\r\n", "InvalidHeaderName", "<other>"),
     ],
 )
-def test_a_request_that_cannot_be_parsed(raw: bytes, error_type: str, method: str) -> None:
+def test_unparsable_request_is_invalid_and_handled_and_not_a_request(raw: bytes, error_type: str, method: str) -> None:
     """It calls no hook, but counts as an error handled and as an invalid request."""
     with Bench() as bench:
         assert b"HTTP/1.1 4" in bench.send(raw, answers()) or error_type == "InvalidHTTPVersion"
@@ -157,7 +157,7 @@ def test_a_request_that_cannot_be_parsed(raw: bytes, error_type: str, method: st
         assert bench.counts(ERROR_HANDLING) == {(method, "<unmatched>", error_type): 1.0}
 
 
-def test_a_bad_response_header_is_the_applications_fault() -> None:
+def test_invalid_response_header_is_500_and_a_failure() -> None:
     """A header that gunicorn refuses to send is a 500 and a failure, and no invalid request."""
     with Bench() as bench:
         bench.get(b"/x", answers("200 OK", b"ok", ("X-Bad", "a\nb")))
@@ -172,7 +172,7 @@ def never_starts(environ: dict[str, Any], start_response: Callable[..., Any]) ->
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_an_application_that_never_starts_its_response_is_counted(make: MakeHooks) -> None:
+def test_response_without_a_status_is_500_and_a_failure(make: MakeHooks) -> None:
     """A response without a status is counted as the application's failure, not as an internal one."""
     with Bench(make=make) as bench:
         bench.get(b"/x", never_starts)
@@ -187,7 +187,7 @@ def never_starts_then_raises(environ: dict[str, Any], start_response: Callable[.
     raise LookupError("the rest")
 
 
-def test_an_application_that_never_starts_its_response_may_fail_too() -> None:
+def test_exception_after_a_response_without_a_status_is_the_failure() -> None:
     """An exception after a response without a status is the application's, and the request is counted."""
     with Bench() as bench:
         bench.get(b"/x", never_starts_then_raises)
@@ -203,7 +203,7 @@ SIGNALS = [("handle_abort", 31.0, "timeout"), ("handle_abort", 1.0, "abort"), ("
 @pytest.mark.parametrize(("handler", "heartbeat_age", "error_type"), SIGNALS)
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("covered", [False, True])
-def test_a_request_that_a_signal_ends(
+def test_request_ended_by_a_signal_fails_with_the_name_of_the_reason(
     make: MakeHooks, handler: str, heartbeat_age: float, error_type: str, begun: bool, covered: bool
 ) -> None:
     """It has the name of the signal's reason, also in mid-response, and where a clean-up has failed on the way out."""
@@ -227,7 +227,7 @@ def test_a_request_that_a_signal_ends(
         assert bench.errors.counts == {}
 
 
-def test_an_error_handled_that_a_signal_caused() -> None:
+def test_error_handled_after_a_signal_has_the_name_of_the_reason() -> None:
     """What reaches gunicorn's error handling has the same name, also where no request had begun."""
     with Bench() as bench:
         error = interruption("handle_abort", 31.0)
@@ -239,13 +239,13 @@ def test_an_error_handled_that_a_signal_caused() -> None:
         }
 
 
-def test_without_a_timeout_none_is_over() -> None:
+def test_abort_without_a_configured_timeout_is_not_a_timeout() -> None:
     """Without a timeout of gunicorn's, a SIGABRT is no timeout, however old the heartbeat is."""
     assert interrupted_by(interruption("handle_abort", 1000.0, timeout=0)) == "abort"
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_a_body_that_is_read_over_tls(wrapped: bool) -> None:
+def test_ssl_error_while_the_body_is_read_is_a_failure(wrapped: bool) -> None:
     """What TLS raises in a connection that the application passes on is none of the client's, in whosever hands."""
     transport: dict[str, Any] = {"__name__": "ssl", "error": SSLError(1, "record layer failure")}
     exec("def read(size=0):\n    raise error", transport)
@@ -261,7 +261,7 @@ def test_a_body_that_is_read_over_tls(wrapped: bool) -> None:
         assert bench.counts(FAILED) == {("GET", "/x", "SSLError"): 1.0}
 
 
-def test_a_tls_error_of_the_applications() -> None:
+def test_ssl_error_of_the_application_is_403_and_a_failure_and_not_invalid() -> None:
     """gunicorn answers it with a 403, as one of the client's; it is a failure all the same, and no invalid request."""
     with Bench() as bench:
         assert b" 403 " in bench.get(b"/x", raises(SSLError(1, "certificate verify failed")))

@@ -15,7 +15,7 @@ from tests.helpers.recording import KINDS, Bench, MakeHooks, Recorded, answers, 
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_a_failure_of_ours_costs_nothing_but_the_count(make: MakeHooks) -> None:
+def test_failing_resolver_is_counted_and_the_request_is_served(make: MakeHooks) -> None:
     """A hook that fails lets the request be served, counts itself, and leaves nothing in progress."""
 
     def resolve(environ: Any) -> str:
@@ -28,7 +28,7 @@ def test_a_failure_of_ours_costs_nothing_but_the_count(make: MakeHooks) -> None:
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_a_failure_of_ours_is_counted_in_the_slot(make: MakeHooks) -> None:
+def test_failing_resolver_is_counted_in_the_slot(make: MakeHooks) -> None:
     """The master can see in the slot that a hook failed, and where: in each kind of worker."""
 
     def resolve(environ: Any) -> str:
@@ -39,7 +39,7 @@ def test_a_failure_of_ours_is_counted_in_the_slot(make: MakeHooks) -> None:
         assert bench.counts(EXPORTER_ERRORS) == {("post_request",): 1.0}
 
 
-def test_a_failure_while_our_lock_is_held_is_counted_too() -> None:
+def test_failure_with_the_lock_held_is_counted_and_does_not_block() -> None:
     """A hook that fails in the middle of recording, with the lock held, neither hangs nor goes uncounted."""
     recorded = Recorded()
     pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.errors)
@@ -57,7 +57,7 @@ def test_a_failure_while_our_lock_is_held_is_counted_too() -> None:
     assert recorded.in_progress() == 0
 
 
-def test_the_users_endpoint_is_called_without_our_lock() -> None:
+def test_endpoint_callable_is_called_without_the_lock() -> None:
     """What the user's callable does, a query say, holds up no other thread; under gevent it would hang the worker."""
     free = []
 
@@ -78,7 +78,7 @@ def test_the_users_endpoint_is_called_without_our_lock() -> None:
 
 
 @pytest.mark.parametrize("endpoint", [lambda environ: environ["no.such"], lambda environ: 7])
-def test_a_wrong_endpoint_of_the_users_costs_only_its_label(endpoint: Any) -> None:
+def test_failing_endpoint_callable_leaves_the_path_and_is_counted(endpoint: Any) -> None:
     """Where the user's callable fails, in a worker with threads, the request has its path, and the failure counts."""
     errors = ErrorReporter()
     with Bench(resolver(endpoint, errors), make=one_per_thread) as bench:

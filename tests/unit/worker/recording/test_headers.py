@@ -25,7 +25,7 @@ KEY = "HTTP_X_REQUEST_START"
     ("header", "key"),
     [("X-Request-Start", KEY), ("x-request-start", KEY), ("X-Queue-Start", "HTTP_X_QUEUE_START"), ("T", "HTTP_T")],
 )
-def test_where_the_environ_has_a_header(header: str, key: str) -> None:
+def test_environ_key_is_the_key_that_gunicorn_uses_for_a_header(header: str, key: str) -> None:
     """The key is the one under which gunicorn puts the header into the environ."""
     assert environ_key(header) == key
     _, environ, _ = handled(f"GET / HTTP/1.1\r\nHost: x\r\n{header}: 7\r\n\r\n".encode())
@@ -46,7 +46,7 @@ def test_where_the_environ_has_a_header(header: str, key: str) -> None:
 @pytest.mark.parametrize(
     "form", ["{}", "t={}", " {} ", "t= {}", "{}, 1600000000", "t={},t=1", " t={} , t=1", "{},", "{},x", "{},,"]
 )
-def test_units_and_forms(stamp: str, form: str) -> None:
+def test_queue_seconds_accepts_each_unit_and_form_of_a_timestamp(stamp: str, form: str) -> None:
     """Seconds, milliseconds and microseconds, with and without t=, alone or with others behind: it is one time."""
     assert queue_seconds(form.format(stamp), NOW) == pytest.approx(1.5, abs=1e-4)
 
@@ -66,7 +66,7 @@ def test_units_and_forms(stamp: str, form: str) -> None:
     ],
 )
 @pytest.mark.parametrize("unit", [1, 1000, 1_000_000])
-def test_clocks_that_disagree(wait: float, found: float | None, unit: int) -> None:
+def test_queue_seconds_is_0_in_the_future_and_none_beyond_an_hour(wait: float, found: float | None, unit: int) -> None:
     """A time to come is no wait, and one too far from now, before or after, is no time of this request."""
     got = queue_seconds(f"t={(NOW - wait) * unit:.3f}", NOW)
     assert got is None if found is None else got == pytest.approx(found, abs=2e-6)
@@ -84,13 +84,13 @@ def test_clocks_that_disagree(wait: float, found: float | None, unit: int) -> No
         *("t=,1700000000", "-1700000000000000", "," * 5000, "t=" * 5000),
     ],
 )
-def test_nonsense(stamp: str) -> None:
+def test_queue_seconds_of_an_invalid_timestamp_is_none(stamp: str) -> None:
     """What is no time of our days is not a time."""
     assert queue_seconds(stamp, NOW) is None
 
 
 @pytest.mark.parametrize(("stamp", "found"), [("40", 60.0), ("t=150", 0.0), ("3701", None), ("1e11", None)])
-def test_a_machine_that_has_just_begun_to_count(stamp: str, found: float | None) -> None:
+def test_queue_seconds_with_a_clock_near_zero_accepts_times_near_zero(stamp: str, found: float | None) -> None:
     """Where the clock is near zero, a time near it is one like any other."""
     assert queue_seconds(stamp, 100.0) == found
 
@@ -112,7 +112,7 @@ numbers = st.one_of(st.floats(), st.integers(), st.floats(NOW - 1e4, NOW + 1e4))
 @example("t=1e11", 1e11)
 @example("100000000000.1", 1e11)
 @example("9" * 22, 1e11)
-def test_whatever_the_header_says(stamp: str, now: float) -> None:
+def test_queue_seconds_is_none_or_plausible_for_any_text_and_clock(stamp: str, now: float) -> None:
     """It never raises; a wait is never negative and never beyond the plausible."""
     seconds = queue_seconds(stamp, now)
     assert seconds is None or 0.0 <= seconds <= PLAUSIBLE_SECONDS
@@ -163,7 +163,7 @@ def serve(hooks: Any, clock: Clock, *headers: str, took: float = 0.0) -> None:
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_the_wait_is_recorded(make: Any, clock: Clock) -> None:
+def test_queue_time_is_recorded_in_bucket_and_sum_without_the_duration(make: Any, clock: Clock) -> None:
     """The wait goes into its bucket and into the sum, without the time that the request then took."""
     recorded = Recorded()
     hooks = make(recorded.recorder, None, recorded.errors, queue_header=KEY)
@@ -188,7 +188,9 @@ def test_the_wait_is_recorded(make: Any, clock: Clock) -> None:
         ("X-Request-Start: x", "X-Request-Start: 1699999999"),
     ],
 )
-def test_a_request_that_does_not_say(headers: tuple[str, ...], make: Any, clock: Clock) -> None:
+def test_request_without_a_valid_queue_header_is_counted_without_queue_time(
+    headers: tuple[str, ...], make: Any, clock: Clock
+) -> None:
     """A request without the header, or with nonsense in it, is recorded as ever, but for the wait."""
     recorded = Recorded()
     serve(make(recorded.recorder, None, recorded.errors, queue_header=KEY), clock, *headers)
@@ -198,7 +200,7 @@ def test_a_request_that_does_not_say(headers: tuple[str, ...], make: Any, clock:
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_no_header_is_looked_at(make: Any, clock: Clock) -> None:
+def test_empty_queue_header_setting_records_no_queue_time(make: Any, clock: Clock) -> None:
     """Where the setting is empty, a request that says since when it waits records no wait."""
     recorded = Recorded()
     serve(make(recorded.recorder, None, recorded.errors), clock, "X-Request-Start: t=1699999999")
@@ -206,7 +208,7 @@ def test_no_header_is_looked_at(make: Any, clock: Clock) -> None:
     assert recorded.requests() == {("GET", "/x", "200"): 1.0}
 
 
-def test_of_two_headers_the_first_counts(clock: Clock) -> None:
+def test_first_of_two_queue_headers_is_used(clock: Clock) -> None:
     """Of two proxies that both say since when, the first one to have had the request is believed."""
     recorded = Recorded()
     hooks = one_at_a_time(recorded.recorder, None, recorded.errors, queue_header=KEY)
@@ -214,7 +216,7 @@ def test_of_two_headers_the_first_counts(clock: Clock) -> None:
     assert queue(recorded) == (2.0, buckets(le_2_5=1.0))
 
 
-def test_requests_with_and_without_share_their_series(clock: Clock) -> None:
+def test_requests_with_and_without_queue_header_share_one_series(clock: Clock) -> None:
     """The header makes no difference to how a request is counted otherwise, in whatever order they come."""
     recorded = Recorded()
     hooks = one_at_a_time(recorded.recorder, None, recorded.errors, queue_header=KEY)
@@ -225,7 +227,7 @@ def test_requests_with_and_without_share_their_series(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("app", [answers(), answers("404 Not Found"), answers("500 Oops"), raises(ValueError())])
-def test_every_outcome_records_the_wait(app: Any, clock: Clock) -> None:
+def test_queue_time_is_recorded_with_each_outcome_of_a_request(app: Any, clock: Clock) -> None:
     """In gunicorn's own worker a request that queue_seconds is counted as one, whatever becomes of it."""
     with Bench(make=partial(one_at_a_time, queue_header=KEY)) as bench:
         bench.send(b"GET /x HTTP/1.1\r\nHost: localhost\r\nX-Request-Start: t=1699999998\r\n\r\n", app)
@@ -234,7 +236,7 @@ def test_every_outcome_records_the_wait(app: Any, clock: Clock) -> None:
         assert bench.errors.counts == {}
 
 
-def test_a_successor_counts_on(clock: Clock) -> None:
+def test_queue_time_of_a_successor_is_added_in_the_same_slot(clock: Clock) -> None:
     """The next worker in the slot adds to what its predecessor has recorded."""
     first = Recorded()
     for recorded in (first, Recorded(slot=first.slot)):

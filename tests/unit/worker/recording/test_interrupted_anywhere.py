@@ -65,7 +65,7 @@ def after_death(memory: bytes) -> tuple[int, int]:
 
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("before", [0, 1, 2])
-def test_killed_at_any_instruction(make: MakeHooks, before: int) -> None:
+def test_request_killed_at_any_instruction_is_counted_or_interrupted(make: MakeHooks, before: int) -> None:
     """Whichever instruction is the last: first nothing, then in progress, then counted; new paths and known ones."""
     recorded = small()
     pre_request, post_request = make(recorded.recorder, None, recorded.errors)
@@ -86,7 +86,9 @@ def test_killed_at_any_instruction(make: MakeHooks, before: int) -> None:
 @pytest.mark.parametrize("plain", [False, True], ids=["short", "stream"])
 @pytest.mark.parametrize("resolve", [None, lambda scope: "/items/{number}"], ids=["path", "template"])
 @pytest.mark.parametrize("before", [0, 1, 2])
-def test_killed_at_any_instruction_of_an_asgi_request(plain: bool, resolve: Resolve | None, before: int) -> None:
+def test_asgi_request_killed_at_any_instruction_is_counted_or_interrupted(
+    plain: bool, resolve: Resolve | None, before: int
+) -> None:
     """The same for the calls of an ASGI application."""
     bench = AsgiBench(resolve, slot=Slot(CELLS, DIRECTORY))
     app = sends(START, MORE, BODY)
@@ -103,7 +105,9 @@ def test_killed_at_any_instruction_of_an_asgi_request(plain: bool, resolve: Reso
 
 
 @pytest.mark.parametrize("make", [many_at_a_time, one_per_thread])
-def test_killed_at_any_instruction_without_an_entry(make: MakeHooks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_without_an_entry_killed_at_any_instruction_is_counted_once(
+    make: MakeHooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A request beyond those that the table has room for is in progress and then counted, too, and never both."""
     recorded = small()
     pre_request, post_request = make(recorded.recorder, None, recorded.errors)
@@ -128,7 +132,7 @@ def test_killed_at_any_instruction_without_an_entry(make: MakeHooks, monkeypatch
     assert not recorded.errors.counts
 
 
-def test_killed_at_any_instruction_of_an_asgi_request_without_an_entry() -> None:
+def test_asgi_request_without_an_entry_killed_anywhere_is_counted_once() -> None:
     """The same for the calls of an ASGI application, with a path that is new and with one that is known."""
     bench = AsgiBench(slot=Slot(CELLS, DIRECTORY))
     for start in range(INFLIGHT_ENTRIES + 1):
@@ -145,7 +149,7 @@ def test_killed_at_any_instruction_of_an_asgi_request_without_an_entry() -> None
     assert not bench.errors.counts
 
 
-def test_what_was_counted_long_ago_is_not_counted_again() -> None:
+def test_finished_requests_of_idle_threads_are_not_counted_again() -> None:
     """Other threads went on counting in the cell that an idle thread counted in last: it needs no finishing."""
     recorded = small()
     pre_request, post_request = KINDS[2](recorded.recorder, None, recorded.errors)
@@ -157,7 +161,7 @@ def test_what_was_counted_long_ago_is_not_counted_again() -> None:
     assert after_death(bytes(recorded.slot.memory)) == (3, 0)
 
 
-def test_a_request_that_ends_with_its_worker() -> None:
+def test_request_ended_by_system_exit_of_a_signal_is_interrupted() -> None:
     """SystemExit out of a signal handler ends the request: it is answered 500, and counted as interrupted.
 
     One of the application's does not, also in a worker that has been told to quit.
@@ -176,7 +180,7 @@ def test_a_request_that_ends_with_its_worker() -> None:
         assert after_death(bytes(recorded.slot.memory)) == (1, interrupted_requests)
 
 
-def test_garbage_is_not_counted() -> None:
+def test_invalid_in_flight_entry_changes_no_cell() -> None:
     """An in-flight entry with invalid content changes no cell."""
     recorded = small()
     reader = SlotReader(recorded.slot)

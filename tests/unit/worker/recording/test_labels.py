@@ -30,7 +30,7 @@ paths = st.one_of(st.text(max_size=60), st.lists(segment, max_size=6).map(lambda
 
 @settings(deadline=None, max_examples=300)
 @given(paths)
-def test_a_general_path_is_as_general_as_it_gets(path: str) -> None:
+def test_normalize_path_is_idempotent_and_keeps_segments(path: str) -> None:
     """Normalizing again changes nothing, and no path segment is added or lost."""
     general = normalize_path(path)
     assert normalize_path(general) == general
@@ -39,7 +39,7 @@ def test_a_general_path_is_as_general_as_it_gets(path: str) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(segment, max_size=6))
-def test_every_number_uuid_and_digest_is_replaced(parts: list[str]) -> None:
+def test_normalize_path_replaces_every_number_uuid_and_digest_segment(parts: list[str]) -> None:
     """A segment that is digits only, a UUID, or long hex with a digit in it is replaced; words stay."""
     variable = re.compile(r"[0-9]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=.*[0-9])[0-9a-f]{8,}")
     for before, after in zip(parts, normalize_path("/".join(parts)).split("/"), strict=bool(parts)):
@@ -69,12 +69,12 @@ def test_every_number_uuid_and_digest_is_replaced(parts: list[str]) -> None:
         ("//7//", "//:id//"),
     ],
 )
-def test_paths(path: str, general: str) -> None:
+def test_normalize_path_replaces_ids_and_keeps_numbers_inside_words(path: str, general: str) -> None:
     """Numbers, UUIDs and digests become :id; numbers inside words stay."""
     assert normalize_path(path) == general
 
 
-def test_a_long_path_takes_no_long_time() -> None:
+def test_normalize_path_of_8000_characters_does_not_backtrack() -> None:
     """The pattern does not backtrack: a path as long as gunicorn lets through is done at once."""
     for path in ("/" + "a" * 8000 + "g", "/" + "1" * 8000 + "g", "/" + "1234-" * 1600, "/" + "12345678-1234-" * 570):
         assert len(normalize_path(path)) <= len(path)
@@ -94,7 +94,7 @@ def ask(endpoint: Any, environ: Mapping[str, Any] | None = None) -> tuple[str | 
     return resolve(environ or {}), errors
 
 
-def test_the_users_word_goes_first() -> None:
+def test_endpoint_callable_has_priority() -> None:
     """What the user's callable returns for the environ is the endpoint, whatever the framework says."""
     answer, errors = ask(lambda environ: environ["x.endpoint"], {"x.endpoint": "mine"})
     assert answer == "mine"
@@ -119,7 +119,7 @@ def broken(environ: Mapping[str, Any]) -> str:
     ("endpoint", "failures"),
     [(lambda environ: None, 0), (broken, 1), (lambda environ: 7, 1), (lambda environ: b"/x", 1)],
 )
-def test_no_answer_is_left_to_the_framework(endpoint: Any, failures: int) -> None:
+def test_endpoint_callable_without_a_text_leaves_the_endpoint_to_flask(endpoint: Any, failures: int) -> None:
     """A callable that returns None, raises or returns no text leaves the endpoint to others; the last two count."""
     errors = ErrorReporter()
     resolve = resolver(endpoint, errors)
@@ -129,7 +129,7 @@ def test_no_answer_is_left_to_the_framework(endpoint: Any, failures: int) -> Non
     assert ask(endpoint)[0] is None
 
 
-def test_flask_tells_its_rule() -> None:
+def test_flask_rule_is_the_endpoint_without_a_callable() -> None:
     """Without a callable Flask's route template is the endpoint, and <unmatched> where Flask had no rule."""
     resolve = resolver(None, ErrorReporter())
     assert resolve is not None
@@ -138,7 +138,7 @@ def test_flask_tells_its_rule() -> None:
     assert resolve({}) is None
 
 
-def test_a_framework_that_is_not_as_we_know_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_version_of_flask_is_counted_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version of a framework that has not what we need costs a count, and its route templates."""
     monkeypatch.setitem(sys.modules, "flask", ModuleType("flask"))
     errors = ErrorReporter()
@@ -146,7 +146,7 @@ def test_a_framework_that_is_not_as_we_know_it_is_left_out(monkeypatch: pytest.M
     assert errors.counts == {"flask": 1}
 
 
-def test_without_callable_and_framework_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolver_is_none_without_callable_and_framework(monkeypatch: pytest.MonkeyPatch) -> None:
     """An application that has imported no known framework gets no resolver at all, or the user's alone."""
     only(monkeypatch)
     assert resolver(None, ErrorReporter()) is None

@@ -14,7 +14,7 @@ from tests.helpers.recording import GET, Bench, Recorded, answers, handled, new_
 RAW = b"%s %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-def test_registered_methods_are_named_and_others_are_not() -> None:
+def test_registered_methods_are_labels_and_others_are_other() -> None:
     """A method of the registered set is the label; whatever else a client invents is <other>."""
     with Bench() as bench:
         for method in ("GET", "PROPFIND", "PATCH", "BREW", "GETS"):
@@ -28,7 +28,7 @@ def test_registered_methods_are_named_and_others_are_not() -> None:
     assert len(METHODS) == 16
 
 
-def test_a_404_that_matched_no_route_is_unmatched() -> None:
+def test_status_404_without_a_route_is_unmatched() -> None:
     """Without a route, a 404 counts as <unmatched>, whatever the path; the same path found is an endpoint."""
     with Bench() as bench:
         for path in (b"/wp-login.php", b"/.env", b"/x"):
@@ -38,7 +38,7 @@ def test_a_404_that_matched_no_route_is_unmatched() -> None:
         assert bench.counts(OVERFLOWED) == {}
 
 
-def test_who_hangs_up_on_a_404_asked_for_nothing_either() -> None:
+def test_disconnect_during_a_404_without_a_route_is_unmatched() -> None:
     """A scanner that does not wait for its 404 makes no endpoint of its path."""
     with Bench() as bench:
         for path in (b"/wp-login.php", b"/.env"):
@@ -46,7 +46,7 @@ def test_who_hangs_up_on_a_404_asked_for_nothing_either() -> None:
         assert bench.requests() == {("GET", "<unmatched>", "499"): 2.0}
 
 
-def test_a_404_of_a_route_keeps_it() -> None:
+def test_status_404_of_a_route_keeps_its_endpoint() -> None:
     """A 404 that the application gives for one of its routes is that route's."""
     with Bench(lambda environ: "/items/<id>") as bench:
         bench.get(b"/items/7", answers("404 Not Found"))
@@ -54,7 +54,7 @@ def test_a_404_of_a_route_keeps_it() -> None:
 
 
 @pytest.mark.parametrize("generation", [1, 2])
-def test_more_than_max_endpoints_are_other_and_counted(generation: int) -> None:
+def test_endpoints_beyond_max_endpoints_are_other_and_counted_as_overflow(generation: int) -> None:
     """Past max_endpoints a new one becomes <other>, each time counted; the known ones stay, for a successor too."""
     slot, paths = new_slot(), [b"/a", b"/b", b"/c", b"/d", b"/a", b"/c"]
     for _ in range(generation):
@@ -69,7 +69,7 @@ def test_more_than_max_endpoints_are_other_and_counted(generation: int) -> None:
     assert bench.counts(OVERFLOWED) == {("endpoint",): 3.0 * generation}
 
 
-def test_a_scanner_leaves_the_number_of_series_where_it_was() -> None:
+def test_random_paths_do_not_exceed_the_bound_of_series() -> None:
     """Thousands of random paths, found or not, make no more series than the bound says."""
     recorded = Recorded(max_endpoints=20)
     pre_request, post_request = one_at_a_time(recorded.recorder, None, recorded.errors)
@@ -83,7 +83,7 @@ def test_a_scanner_leaves_the_number_of_series_where_it_was() -> None:
     assert recorded.requests()["GET", "<unmatched>", "404"] == 1500.0
 
 
-def test_error_types_are_bounded() -> None:
+def test_error_types_beyond_the_bound_are_other() -> None:
     """An application that invents exception classes gets so many of them named, and the rest as <other>."""
     with Bench() as bench:
         for number in range(MAX_ERROR_TYPES + 5):
@@ -95,7 +95,7 @@ def test_error_types_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(("cells", "directory"), [(RESERVE + 200, 10**6), (10**6, RESERVE + 600)])
-def test_a_full_slot_loses_nothing_of_the_total(cells: int, directory: int) -> None:
+def test_full_slot_counts_new_series_as_other_without_loss(cells: int, directory: int) -> None:
     """Where a slot has no room for a series, its requests count under the endpoint <other>, and that is counted."""
     with Bench(slot=Slot(cells, directory)) as bench:
         for number in range(40):
@@ -108,7 +108,7 @@ def test_a_full_slot_loses_nothing_of_the_total(cells: int, directory: int) -> N
         assert bench.errors.counts == {}
 
 
-def test_a_reserve_that_is_used_up_loses_nothing_either() -> None:
+def test_exhausted_reserve_counts_requests_as_other_without_loss() -> None:
     """Where even <other> has no room with its method and status, all labels become <other>."""
     with Bench(slot=Slot(RESERVE + 200, 10**6)) as bench:
         for status in range(200, 500):
@@ -120,7 +120,7 @@ def test_a_reserve_that_is_used_up_loses_nothing_either() -> None:
         assert bench.errors.counts == {}
 
 
-def test_the_rows_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_beyond_the_cache_are_counted_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """More endpoints than are kept at hand, and keys too long to be kept, are counted like any other."""
     monkeypatch.setattr(rows, "CACHED_KEYS", 4)
     with Bench() as bench:
@@ -132,7 +132,7 @@ def test_the_rows_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(counts) == 7
 
 
-def test_label_values_of_any_length_and_text_are_taken() -> None:
+def test_long_or_invalid_endpoint_is_cut_or_replaced_and_counted() -> None:
     """An endpoint of the user's that is far too long, or no valid text, is cut or mended, and counted."""
     values = iter(["x" * 5000, "\ud800", "é" * 300])
     with Bench(lambda environ: next(values)) as bench:
@@ -145,14 +145,14 @@ def test_label_values_of_any_length_and_text_are_taken() -> None:
         }
 
 
-def test_an_empty_endpoint_is_none() -> None:
+def test_empty_endpoint_is_replaced_by_the_path() -> None:
     """A user's endpoint that is empty leaves the label to the path."""
     with Bench(lambda environ: "") as bench:
         bench.get(b"/items/7", answers())
         assert bench.requests() == {("GET", "/items/:id", "200"): 1.0}
 
 
-def test_a_new_worker_knows_what_its_slot_knows() -> None:
+def test_endpoints_of_a_predecessor_take_no_second_place_under_the_bound() -> None:
     """Endpoints that a predecessor counted need no second place under the cap."""
     slot = new_slot()
     assert [Recorder(slot, 2).endpoint(value) for value in ("/a",)] == ["/a"]

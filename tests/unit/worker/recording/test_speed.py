@@ -14,7 +14,7 @@ REPEATS = 200
 PATIENCE_SECONDS = 10.0
 
 
-def test_a_request_costs_at_most_a_microsecond_and_a_half() -> None:
+def test_hooks_of_a_request_take_at_most_1500_nanoseconds() -> None:
     """pre_request and post_request of a sync worker: the least of many short repeats, as others only ever add to it."""
     recorded = Recorded()
     pre_request, post_request = one_at_a_time(recorded.recorder, None, recorded.errors)

@@ -26,7 +26,7 @@ from tests.helpers.recording import GET, KINDS, Bench, MakeHooks, answers, entri
 POST = b"POST /items/7 HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
 
-def test_an_ordinary_request() -> None:
+def test_successful_request_is_counted_once_and_not_in_progress() -> None:
     """A GET is one request of its method, endpoint and status, nothing failed, and nothing is in progress after it."""
     with Bench() as bench:
         assert bench.get(b"/items/7", answers()).endswith(b"\r\n\r\nok")
@@ -40,7 +40,7 @@ def test_an_ordinary_request() -> None:
 
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("status", ["200 OK", "301 Moved Permanently", "403 Forbidden", "418 I'm a Teapot", "299 Own"])
-def test_status(make: MakeHooks, status: str) -> None:
+def test_status_below_500_is_counted_and_not_a_failure(make: MakeHooks, status: str) -> None:
     """The status is that of the application's answer, in both kinds of worker, and below 500 it is no failure."""
     with Bench(make=make) as bench:
         bench.get(b"/x", answers(status))
@@ -48,7 +48,7 @@ def test_status(make: MakeHooks, status: str) -> None:
         assert bench.counts(FAILED) == {}
 
 
-def test_a_5xx_answer_is_a_failure() -> None:
+def test_response_503_is_a_failure_and_not_handled_by_gunicorn() -> None:
     """An answer with 503 is a failed request of error type HTTP 503, and no error of gunicorn's."""
     with Bench() as bench:
         bench.get(b"/x", answers("503 Service Unavailable"))
@@ -66,7 +66,7 @@ def sizes(bench: Bench) -> tuple[int, int, float, float]:
 @pytest.mark.parametrize(
     ("size", "size_class"), [(0, 0), (1, 0), (1024, 0), (1025, 1), (4096, 1), (4097, 2), (16384, 2), (100_000, 4)]
 )
-def test_sizes_of_bodies(size: int, size_class: int) -> None:
+def test_body_sizes_are_counted_in_their_class_and_sum(size: int, size_class: int) -> None:
     """Bodies count in the class whose upper bound they do not exceed, and to the byte in the sums."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
@@ -78,14 +78,14 @@ def test_sizes_of_bodies(size: int, size_class: int) -> None:
 
 
 @pytest.mark.parametrize(("length", "size_class"), [(1048577, 6), (4194304, 6), (4194305, 7), (10**12, 7)])
-def test_sizes_of_large_request_bodies(length: int, size_class: int) -> None:
+def test_request_size_is_its_content_length_also_if_unread(length: int, size_class: int) -> None:
     """A request's size is what its header says, also where the application does not read it."""
     with Bench() as bench:
         bench.send(POST % length, answers())
         assert sizes(bench)[::2] == (size_class, length)
 
 
-def test_a_chunked_request_has_no_size() -> None:
+def test_chunked_request_has_the_class_of_unknown_size() -> None:
     """The size of a chunked body is unknown: a class of its own, and nothing in the sum."""
     with Bench() as bench:
         head = b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -95,7 +95,7 @@ def test_a_chunked_request_has_no_size() -> None:
 
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("length", [None, 7, b"7", ["7"], object()])
-def test_content_length_that_the_application_has_replaced_costs_only_the_size(make: MakeHooks, length: object) -> None:
+def test_replaced_content_length_costs_only_the_size(make: MakeHooks, length: object) -> None:
     """The request is counted, and only its size is unknown."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
@@ -110,7 +110,7 @@ def test_content_length_that_the_application_has_replaced_costs_only_the_size(ma
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_environ_that_the_application_has_cleared_is_a_failure_of_its_path(make: MakeHooks) -> None:
+def test_cleared_environ_is_500_and_a_failure_with_its_path(make: MakeHooks) -> None:
     """gunicorn reads ``wsgi.file_wrapper`` of it and responds with 500: that is counted, by the path."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
@@ -134,7 +134,7 @@ def sendfile(path: Path) -> Callable[..., Any]:
     return app
 
 
-def test_a_file_sent_by_the_kernel_has_its_size(tmp_path: Path) -> None:
+def test_sendfile_response_has_its_content_length_as_size(tmp_path: Path) -> None:
     """A response by sendfile, of which gunicorn counts no bytes, has the size that its header says."""
     (tmp_path / "file").write_bytes(b"x" * 5000)
     with Bench() as bench:
@@ -143,7 +143,7 @@ def test_a_file_sent_by_the_kernel_has_its_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("method", "status"), [(b"HEAD", "200 OK"), (b"GET", "304 Not Modified")])
-def test_an_answer_without_a_body_has_no_size(method: bytes, status: str) -> None:
+def test_response_without_a_body_has_size_0_despite_content_length(method: bytes, status: str) -> None:
     """What has a Content-Length but no body sent nothing."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -155,7 +155,7 @@ def test_an_answer_without_a_body_has_no_size(method: bytes, status: str) -> Non
         assert sizes(bench)[1::2] == (0, 0.0)
 
 
-def test_requests_of_all_sizes_to_one_endpoint_are_kept_apart() -> None:
+def test_each_combination_of_size_classes_has_its_own_row() -> None:
     """Each combination of size classes is a row of its own, met again or not: no two are taken for one another."""
     some = [0, 1500, 5000, 20_000]
     with Bench() as bench:
@@ -170,7 +170,9 @@ def test_requests_of_all_sizes_to_one_endpoint_are_kept_apart() -> None:
     ("seconds", "bucket"), [(0.0, 0), (0.001, 0), (0.0011, 1), (0.0025, 1), (0.3, 9), (60.0, 17), (60.1, 18), (9e9, 18)]
 )
 @pytest.mark.parametrize("make", KINDS)
-def test_durations(make: MakeHooks, seconds: float, bucket: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duration_is_counted_in_its_bucket_and_sum(
+    make: MakeHooks, seconds: float, bucket: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A duration counts in the first bucket whose upper bound it does not exceed, and in the sum."""
     times: Iterator[float] = iter([0.0, seconds])
     for module in (sync_hooks, event_loop_hooks):
@@ -185,7 +187,7 @@ def test_durations(make: MakeHooks, seconds: float, bucket: int, monkeypatch: py
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_a_request_is_in_progress_while_the_application_is_at_it(make: MakeHooks) -> None:
+def test_request_is_in_the_in_flight_table_until_its_end(make: MakeHooks) -> None:
     """The application's own request stands in the in-flight table, with method and path, until it has ended."""
     seen = []
 
@@ -201,7 +203,7 @@ def test_a_request_is_in_progress_while_the_application_is_at_it(make: MakeHooks
         assert bench.in_progress() == 0
 
 
-def test_a_successor_goes_on_counting() -> None:
+def test_successor_in_a_slot_counts_in_the_same_series() -> None:
     """A worker that gets a used slot counts on in the same series."""
     with Bench() as first:
         first.get(b"/x", answers())

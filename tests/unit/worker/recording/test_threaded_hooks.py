@@ -33,7 +33,7 @@ def quick_switches() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def test_not_one_update_is_lost() -> None:
+def test_requests_of_32_threads_are_all_counted() -> None:
     """32 threads that begin and end requests all at once: every count and sum is exact, and nothing is in progress."""
     recorded = Recorded()
     pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.errors)
@@ -69,7 +69,7 @@ def test_not_one_update_is_lost() -> None:
     assert recorded.errors.counts == {}
 
 
-def test_threads_have_entries_of_their_own() -> None:
+def test_concurrent_threads_have_their_own_in_flight_entries() -> None:
     """While threads are at their requests, each has its own in-flight entry, with its own method and path."""
     recorded = Recorded()
     pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.errors)
@@ -98,7 +98,7 @@ def test_threads_have_entries_of_their_own() -> None:
     assert sum(recorded.requests().values()) == 2.0 * THREADS
 
 
-def test_each_thread_has_the_label_that_its_own_request_got() -> None:
+def test_concurrent_threads_keep_the_endpoint_of_their_own_request() -> None:
     """The user's endpoint of a request goes to that request, however many others are being named meanwhile."""
     recorded = Recorded()
     together = threading.Barrier(4, timeout=30.0)
@@ -124,7 +124,7 @@ def test_each_thread_has_the_label_that_its_own_request_got() -> None:
     assert recorded.requests() == {("POST", f"/items/{number}", "200"): 50.0 for number in range(4)}
 
 
-def test_more_threads_than_entries() -> None:
+def test_requests_of_threads_beyond_the_table_are_in_progress_until_they_end() -> None:
     """With more threads than the in-flight table has entries, the surplus is in progress too, and ends as well."""
     recorded = Recorded()
     pre_request, post_request = one_per_thread(recorded.recorder, None, recorded.errors)

@@ -76,7 +76,7 @@ def answers(body: Iterable[bytes], status: str = "200 OK") -> wsgi.Application:
     return app
 
 
-def test_it_ends_when_its_body_is_closed() -> None:
+def test_request_ends_once_when_its_body_is_closed() -> None:
     """A request is in progress until then, is counted once, and the application's body is closed as well."""
     bench, body = Bench(), Body(b"ab", b"c")
     given = bench.begin(answers(body))
@@ -91,14 +91,14 @@ def test_it_ends_when_its_body_is_closed() -> None:
     assert bench.in_progress() == 0
 
 
-def test_a_body_of_one_piece_says_so() -> None:
+def test_length_of_the_body_is_that_of_the_application_if_any() -> None:
     """A server makes a Content-Length of it: what has a length keeps it, what has none gets none."""
     bench = Bench()
     assert len(bench.begin(answers([b"one"]))) == 1  # type: ignore[arg-type]  # a list has one
     assert not hasattr(bench.begin(answers(iter([b"one"]))), "__len__")
 
 
-def test_a_body_that_is_added_up_while_it_is_sent() -> None:
+def test_body_iterated_twice_is_complete_and_counted_once() -> None:
     """gevent_pywsgi goes through it once more for its length: all of it is there both times, and is counted once."""
     bench = Bench()
     given = bench.begin(answers([b"ab", b"", b"cde"]))
@@ -110,7 +110,7 @@ def test_a_body_that_is_added_up_while_it_is_sent() -> None:
     assert bench.sent() == 5.0
 
 
-def test_written_instead_of_returned() -> None:
+def test_bytes_sent_through_write_are_in_the_response_size() -> None:
     """What goes through the old ``write`` is of the body, too."""
     bench = Bench()
 
@@ -123,7 +123,7 @@ def test_written_instead_of_returned() -> None:
 
 
 @pytest.mark.parametrize("where", ["call", "first", "middle"])
-def test_exceptions(where: str) -> None:
+def test_exception_is_a_failure_with_the_status_sent_and_is_raised_on(where: str) -> None:
     """The application's exception is counted, with the status that the client saw, and goes on to the server."""
     bench = Bench()
 
@@ -141,7 +141,7 @@ def test_exceptions(where: str) -> None:
     assert bench.in_progress() == 0
 
 
-def test_statuses() -> None:
+def test_status_is_parsed_and_500_if_missing_or_invalid() -> None:
     """A status is a number with or without a reason; a 5xx is a failure; without any the client gets a 500."""
     bench = Bench()
     for status in ("404 Not Found", "503", "200 OK"):
@@ -161,7 +161,7 @@ def test_statuses() -> None:
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_response_that_is_begun_anew(named: bool) -> None:
+def test_restarted_response_has_the_later_status_and_passes_exc_info(named: bool) -> None:
     """The exception that it is for reaches the server, by position or by name, and the later status is the one."""
     bench, told = Bench(), []
 
@@ -185,7 +185,7 @@ def test_a_response_that_is_begun_anew(named: bool) -> None:
     assert bench.requests() == {("GET", "/items/:id", "503"): 1.0}
 
 
-def test_a_body_whose_close_fails_in_c() -> None:
+def test_stop_iteration_raised_by_close_is_a_failure() -> None:
     """What looks like gunicorn's own farewell to a connection is none where gunicorn does not call the hooks."""
     bench, body = Bench(), Body(b"ab")
     body.close = iter(()).__next__  # type: ignore[method-assign]
@@ -194,7 +194,7 @@ def test_a_body_whose_close_fails_in_c() -> None:
     assert bench.counts(FAILED) == {("GET", "/items/:id", "StopIteration"): 1.0}
 
 
-def test_notes_of_a_copied_environ() -> None:
+def test_route_noted_in_a_copied_environ_is_found() -> None:
     """What a framework notes in a copy of the environ is in the environ that the hooks are given, of each request."""
     seen: list[str | None] = []
     shared = WSGIErrorsWrapper(Config())  # gunicorn's gevent_pywsgi worker has one for all requests
