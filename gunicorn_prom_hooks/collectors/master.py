@@ -33,7 +33,9 @@ def collect(snapshot: ServerSnapshot) -> Iterator[Metric]:
         created=snapshot.created(),
     )
     build = GaugeMetricFamily(
-        "gunicorn_build_info", "Versions and worker class of the server; always 1.", labels=tuple(snapshot.build)
+        "gunicorn_build_info",
+        "Versions, worker class and application of the server; app is gunicorn's proc_name. Always 1.",
+        labels=tuple(snapshot.build),
     )
     build.add_metric(tuple(snapshot.build.values()), 1.0)
     yield build

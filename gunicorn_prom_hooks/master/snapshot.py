@@ -84,6 +84,7 @@ def take_snapshot(
             "gunicorn": GUNICORN_VERSION,
             "python": platform.python_version(),
             "worker_class": server.cfg.worker_class_str,
+            "app": str(server.cfg.proc_name),
         },
         buckets=buckets,
         options=options,

@@ -125,7 +125,7 @@ class SimulatedServer:
             workers=[dataclasses.replace(worker, heartbeat_age=0.5) for worker in seen.workers],
             departed=self.departed,
             folded=lambda: 4,
-            build={"version": "0", "gunicorn": "1", "python": "2", "worker_class": "sync"},
+            build={"version": "0", "gunicorn": "1", "python": "2", "worker_class": "sync", "app": "shop"},
         )
 
     def metrics_page(self, errors: ErrorReporter | None = None) -> MetricsPage:
