@@ -20,23 +20,12 @@ MAX_LABELS: Final = 20
 MAX_PATTERNS: Final = 100
 LABEL_NAMES: Final = frozenset(
     (
-        *(
-            "collector",
-            "detail",
-            "endpoint",
-            "error_type",
-            "family",
-            "implementation",
-            "job",
-            "instance",
-            "label",
-            "le",
-        ),
-        *("level", "listener", "major", "method", "minor", "mode", "patchlevel", "pid", "quantile", "reason", "slot"),
-        *("state", "status", "timestamp", "version", "where", "worker_class", "worker_id", "gunicorn", "python", "app"),
+        *("collector", "detail", "endpoint", "error_type", "instance", "job", "label", "le", "level", "listener"),
+        *("method", "mode", "quantile", "reason", "state", "status", "timestamp", "where", "worker_id"),
     )
 )
-"""Names of labels that series of this package have, or Prometheus adds."""
+"""Names of labels that series of this package have, those that only describe a server or worker excepted, or that
+Prometheus adds."""
 _MAX_TEXT: Final = 256
 """Characters of a label value and of a pattern."""
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?")
@@ -139,27 +128,27 @@ def _is_pattern(pattern: Any) -> bool:
 
 
 def _labels(what: str, value: Any) -> Mapping[str, str]:
-    pairs = _items(() if value is None else list(value.items()) if isinstance(value, Mapping) else value)
-    found = {}
-    for pair in pairs or ():
-        name, text = pair.partition("=")[::2] if isinstance(pair, str) else pair
-        if not (isinstance(name, str) and isinstance(text, str) and _is_label(name.strip(), text.strip())):
-            pairs = None
-            break
-        found[name.strip()] = text.strip()
-    if pairs is None or len(found) > MAX_LABELS:
-        raise _refuse(
-            what,
-            value,
-            f"at most {MAX_LABELS} names and values, such as env=prod,zone=a; a name must be a valid label "
-            "that no metric of this package has",
+    pairs: Sequence[tuple[Any, Any]] | None = None
+    if value is None:
+        pairs = []
+    elif isinstance(value, Mapping):
+        pairs = list(value.items())
+    elif isinstance(value, str):
+        texts = (item.partition("=") for item in _items(value) or ())
+        pairs = [(name.strip(), text.strip()) for name, _, text in texts]
+    if pairs is None or len(pairs) > MAX_LABELS or not all(_is_label(name, text) for name, text in pairs):
+        allowed = (
+            f"at most {MAX_LABELS} names and values, such as env=prod,zone=a; no name of a label that metrics have"
         )
-    return found
+        raise _refuse(what, value, allowed)
+    return dict(pairs)
 
 
-def _is_label(name: str, value: str) -> bool:
-    is_name = re.fullmatch(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", name) and name not in LABEL_NAMES
-    return bool(is_name) and 0 < len(value) <= _MAX_TEXT and value.isprintable()
+def _is_label(name: Any, value: Any) -> bool:
+    if not isinstance(name, str) or not isinstance(value, str) or name in LABEL_NAMES:
+        return False
+    is_name = re.fullmatch(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", name) is not None
+    return is_name and 0 < len(value) <= _MAX_TEXT and value.isprintable()
 
 
 def _directory(what: str, value: Any) -> str:

@@ -1,12 +1,16 @@
-"""The lock around forks and the master's state."""
+"""The lock around forks and the master's state, and the right that one process has."""
 
 from __future__ import annotations
 
+import fcntl
+import mmap
+import os
 import threading
 
 import pytest
 
-from gunicorn_prom_hooks.concurrency import ForkLock
+from gunicorn_prom_hooks import concurrency
+from gunicorn_prom_hooks.concurrency import ForkLock, SharedOnce
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +103,29 @@ def test_lock_is_held_during_a_fork_and_new_in_the_child() -> None:
     with lock.try_hold(0.0) as held:
         assert held
     assert in_child == [1]
+
+
+def test_shared_once_is_claimed_by_one_of_many_processes() -> None:
+    """Of processes that claim it at the same moment, exactly one gets it, each time."""
+    for _ in range(20):
+        once, ready = SharedOnce(), mmap.mmap(-1, 1)
+        pids = []
+        for _ in range(8):
+            pid = os.fork()
+            if pid == 0:
+                while not ready[0]:
+                    pass
+                os._exit(1 if once.claim() else 0)
+            pids.append(pid)
+        ready[0] = 1
+        assert sorted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids) == [0] * 7 + [1]
+        assert not once.claim()
+
+
+def test_shared_once_without_its_lock_is_claimed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file lock fails or another process keeps it, the claim does not wait for ever."""
+    with open(concurrency.__file__, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert SharedOnce().claim()
+    monkeypatch.setattr(concurrency, "__file__", "/nowhere")
+    assert SharedOnce().claim()

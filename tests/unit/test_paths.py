@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.paths import MAX_LENGTH, MAX_SEGMENTS, REST, normalize_path
+from gunicorn_prom_hooks.paths import MAX_DECIDED, MAX_LENGTH, MAX_SEGMENTS, REST, normalize_path, path_filter
 
 IDS = st.one_of(
     st.integers(0, 10**15).map(str),
@@ -74,3 +76,61 @@ def test_paths_that_differ_only_in_ids_are_one_endpoint(segments: list[str | tup
 def test_path_beyond_the_limits_ends_with_the_rest_placeholder(path: str, general: str) -> None:
     """The first segments stay, the others become one; ids do not count with their length."""
     assert normalize_path(path) == general
+
+
+def test_path_filter_without_patterns_is_none() -> None:
+    """No request then pays for a comparison."""
+    assert path_filter(()) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matches", "others"),
+    [
+        ("/healthz", ["/healthz"], ["/healthz/", "/healthzz", "/a/healthz", "/Healthz", ""]),
+        ("/static/*", ["/static/", "/static/a/b.css"], ["/static", "/a/static/x"]),
+        ("*.css", [".css", "/a.css", "/a\n.css"], ["/a.css?", "/a.cs"]),
+        ("/a*b*c", ["/abc", "/axbxc", "/abbcc"], ["/ac", "/acb", "/ab", "/abcd"]),
+        ("/aa*aa", ["/aaaa", "/aaxaa"], ["/aa", "/aaa"]),
+        ("/[a].(b)+?", ["/[a].(b)+?"], ["/a.b", "/a.(b)"]),
+        ("*", ["", "/", "/anything"], []),
+    ],
+)
+def test_path_filter_matches_whole_paths_with_stars_as_wildcards(
+    pattern: str, matches: list[str], others: list[str]
+) -> None:
+    """A star stands for any characters, also for none and for a slash; all others stand for themselves."""
+    is_match = path_filter(("/never", pattern))
+    assert is_match is not None
+    for _ in range(2):
+        assert [path for path in matches if not is_match(path)] == []
+        assert [path for path in others if is_match(path)] == []
+
+
+@given(st.lists(st.text(alphabet="ab*", min_size=1, max_size=6), min_size=1, max_size=3), st.text("ab", max_size=8))
+def test_path_filter_agrees_with_fnmatch(patterns: list[str], path: str) -> None:
+    """For patterns of letters and stars, the result is that of the standard library's fnmatch."""
+    is_match = path_filter(patterns)
+    assert is_match is not None
+    assert is_match(path) == any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def test_path_filter_remembers_a_bounded_number_of_short_paths() -> None:
+    """A scanner with ever new paths makes the filter neither large nor wrong."""
+    is_match = path_filter(("/static/*",))
+    assert is_match is not None
+    for number in range(3 * MAX_DECIDED):
+        assert not is_match(f"/scan/{number}")
+        assert is_match(f"/static/{number}")
+    assert not is_match("/x" * 10_000)
+    [decided] = [cell.cell_contents for cell in is_match.__closure__ or () if isinstance(cell.cell_contents, dict)]
+    assert len(decided) <= MAX_DECIDED
+    assert max(map(len, decided)) <= 256
+
+
+def test_path_filter_takes_linear_time_for_a_hostile_path() -> None:
+    """A path chosen to make a regular expression backtrack is decided at once."""
+    is_match = path_filter(("/" + "a*" * 50 + "b",))
+    assert is_match is not None
+    start = time.monotonic()
+    assert not is_match("/" + "a" * 8000)
+    assert time.monotonic() - start < 1.0

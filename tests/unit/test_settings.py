@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.settings import InvalidSetting, Settings, load
+from gunicorn_prom_hooks.settings import DEFAULT_DURATION_BUCKETS, InvalidSetting, Settings, load
 
 
 def label(environ: Any) -> str | None:
@@ -26,6 +26,11 @@ def test_settings_without_input_are_the_defaults() -> None:
         queue_header="X-Request-Start",
         app_metrics=True,
         multiproc_dir=None,
+        duration_buckets=DEFAULT_DURATION_BUCKETS,
+        size_histograms=True,
+        exclude=(),
+        labels={},
+        created_timestamps=False,
         status_page=True,
         certfile="",
         keyfile="",
@@ -46,6 +51,17 @@ def test_settings_without_input_are_the_defaults() -> None:
         ("app_metrics", "GUNICORN_PROM_APP_METRICS", "off", True, (False, True)),
         ("multiproc_dir", "PROMETHEUS_MULTIPROC_DIR", "/x/../y", "/z", ("/y", "/z")),
         ("status_page", "GUNICORN_PROM_STATUS_PAGE", "no", True, (False, True)),
+        ("duration_buckets", "GUNICORN_PROM_DURATION_BUCKETS", "0.1, 1,3", [2, 4.5], ((0.1, 1.0, 3.0), (2.0, 4.5))),
+        ("size_histograms", "GUNICORN_PROM_SIZE_HISTOGRAMS", "off", True, (False, True)),
+        ("exclude", "GUNICORN_PROM_EXCLUDE", "/healthz,/static/*", ["*.css"], (("/healthz", "/static/*"), ("*.css",))),
+        (
+            "labels",
+            "GUNICORN_PROM_LABELS",
+            "env=prod, zone = a",
+            {"b": "c"},
+            ({"env": "prod", "zone": "a"}, {"b": "c"}),
+        ),
+        ("created_timestamps", "GUNICORN_PROM_CREATED_TIMESTAMPS", "on", False, (True, False)),
         ("certfile", "PROMETHEUS_METRICS_CERTFILE", "/a/cert.pem", Path("/b/cert.pem"), ("/a/cert.pem", "/b/cert.pem")),
         ("token", "PROMETHEUS_METRICS_TOKEN", " from-environment\n", "given", ("from-environment", "given")),
         ("basic_auth", "PROMETHEUS_METRICS_BASIC_AUTH", "a:b", "c:d:e", ("a:b", "c:d:e")),
@@ -74,6 +90,16 @@ def test_keyword_overrides_environment_which_overrides_default(
         ("endpoint", None, None),
         ("max_endpoints", 1, 1),
         ("max_endpoints", 10_000, 10_000),
+        ("duration_buckets", (0.5, float("inf")), (0.5,)),
+        ("duration_buckets", "0.5,+Inf", (0.5,)),
+        ("duration_buckets", [*range(1, 51)], tuple(map(float, range(1, 51)))),
+        ("exclude", None, ()),
+        ("exclude", "/only", ("/only",)),
+        ("exclude", ["/a,b"], ("/a,b",)),
+        ("labels", None, {}),
+        ("labels", {"_a1": "x" * 256}, {"_a1": "x" * 256}),
+        ("labels", {"app": "shop, Größe 7"}, {"app": "shop, Größe 7"}),
+        ("labels", {f"l{number}": "v" for number in range(20)}, {f"l{number}": "v" for number in range(20)}),
     ],
 )
 def test_values_at_the_limits_are_accepted(name: str, value: object, expected: object) -> None:
@@ -103,6 +129,24 @@ REFUSED = [
     ("worker_label", "pid", "'age' or 'slot'"),
     ("worker_label", None, "'age' or 'slot'"),
     ("worker_label", ["age"], "'age' or 'slot'"),
+    *(
+        ("duration_buckets", value, "1 to 50 ascending numbers of seconds above 0")
+        for value in ([], "", None, 0.5, [0.5, 0.5], [2, 1], [0, 1], [-1], ["a"], [[1]], [float("nan")], "1,,x")
+    ),
+    ("duration_buckets", [float("inf")], "1 to 50 ascending numbers of seconds above 0"),
+    ("duration_buckets", [*range(1, 52)], "1 to 50 ascending numbers of seconds above 0"),
+    *(
+        ("exclude", value, "at most 100 paths that begin with / or *")
+        for value in (7, ["healthz"], [""], [b"/x"], ["/" * 257], ["/x"] * 101)
+    ),
+    *(
+        ("labels", value, "at most 20 names and values")
+        for value in (
+            *(7, ["a=b"], "a", "a=", "=b", {"a": 1}, {1: "a"}, {"a": ""}, {"a-b": "c"}, {"__a": "b"}, {"a": "b\n"}),
+            *({"a": "x" * 257}, {"le": "1"}, {"worker_id": "1"}, {"job": "x"}, {"größe": "1"}),
+            {f"l{number}": "v" for number in range(21)},
+        )
+    ),
 ]
 
 
