@@ -6,6 +6,7 @@ import fcntl
 import mmap
 import os
 import threading
+import time
 
 import pytest
 
@@ -105,10 +106,26 @@ def test_lock_is_held_during_a_fork_and_new_in_the_child() -> None:
     assert in_child == [1]
 
 
-def test_shared_once_is_claimed_by_one_of_many_processes() -> None:
+class SlowMemory:
+    """A byte that other processes may change between a read of it and the use of what was read."""
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, 1)
+
+    def __getitem__(self, at: int) -> int:
+        value = self.memory[at]
+        time.sleep(0.005)
+        return value
+
+    def __setitem__(self, at: int, value: int) -> None:
+        self.memory[at] = value
+
+
+def test_shared_once_is_claimed_by_one_of_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of processes that claim it at the same moment, exactly one gets it, each time."""
-    for _ in range(20):
+    for _ in range(5):
         once, ready = SharedOnce(), mmap.mmap(-1, 1)
+        monkeypatch.setattr(once, "_claimed", SlowMemory())
         pids = []
         for _ in range(8):
             pid = os.fork()
