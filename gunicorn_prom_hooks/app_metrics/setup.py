@@ -70,7 +70,7 @@ class ApplicationMetrics:
         atexit.register(self._store.settle)
 
     def collect(self) -> list[Metric]:
-        """Return the application's families over all processes. In the exporter's thread, without the fork lock."""
+        """Return the application's families over all processes. In a thread of its own, without the fork lock."""
         return self._maintenance.collect()
 
     def before_fork(self, *, check_all: bool) -> None:

@@ -11,8 +11,9 @@ from ..concurrency import new_lock, unpatched
 SCRAPE_SECONDS: Final = 8.0
 """Time for all collectors of a scrape. Prometheus gives up after 10 s by default, and encoding takes its time too.
 
-Each collector may take half of what is left. So the first one has 4 s, several times what 256 workers with 200
-endpoints take, and the collectors after one that hangs still have time.
+Each collector may take half of what is left. So the first one, the application's metrics if there are any, has 4 s,
+the next one, requests, still several times what 256 workers with 200 endpoints take, and the collectors after one that
+hangs have time as well.
 """
 
 T = TypeVar("T")

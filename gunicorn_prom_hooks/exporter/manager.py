@@ -10,7 +10,7 @@ from ..errors import ErrorReporter
 from ..model.server_snapshot import SnapshotSource
 from ..settings import Settings
 from .auth import Credentials
-from .handlers import Renderer
+from .renderer import Renderer
 from .server import Exporter, ExporterConfig
 from .tls import BadCertificate, server_context
 

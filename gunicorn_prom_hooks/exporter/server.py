@@ -14,9 +14,9 @@ from ..errors import ErrorReporter
 from .auth import Credentials
 from .bound_sockets import RETRY_SECONDS, Attempt, Listeners, where
 from .event_loop import Connections, Service
-from .handlers import Renderer
 from .http import RenderKey, Reply, RequestParser, error_response
 from .render_queue import RenderQueue
+from .renderer import Renderer
 from .tls import Plain, Tls, Transport
 
 STOP_SECONDS: Final = 2.0

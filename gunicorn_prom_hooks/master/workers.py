@@ -113,7 +113,8 @@ class WorkerRegistry:
         """Record the exits noted by ``queue_exit``. No other worker is looked at.
 
         Args:
-            forking: another worker is about to be added. If the latest one still has no pid, its fork has failed.
+            forking: another worker is about to be added. If the latest one still has no pid, its fork has failed. At
+                any other time that fork may be about to happen.
         """
         while self._queued_exits:
             worker, clock = self._queued_exits.popleft()
@@ -122,16 +123,15 @@ class WorkerRegistry:
         if forking and latest is not None and not isinstance(latest.worker.pid, int):
             self._record_exit(latest.worker, time.monotonic(), reported=False)
 
-    def reconcile(self, alive: set[int], *, forking: bool = False) -> None:
+    def reconcile(self, alive: set[int]) -> None:
         """Record the exits noted by ``queue_exit``, and those that gunicorn did not report.
 
         gunicorn reports none where a worker could not be signaled, where it failed to boot, and where the fork failed.
 
         Args:
             alive: ages of the workers that gunicorn has.
-            forking: as in ``record_queued_exits``. At any other time the fork may be about to happen.
         """
-        self.record_queued_exits(forking=forking)
+        self.record_queued_exits()
         for tracked in list(self._by_age.values()):
             pid = tracked.worker.pid
             if tracked.worker.age not in alive and isinstance(pid, int) and not process_exists(pid):

@@ -14,7 +14,7 @@ from prometheus_client.utils import floatToGoString
 from .layouts import Key, Labels, Values
 
 Totals = dict[int, float]
-"""Merged values by slot. All values with the same slot are merged into one."""
+"""Merged values by target, a number. All values with the same target are merged into one."""
 Merge = Callable[[float, float], float]
 
 
@@ -37,14 +37,14 @@ MERGES: Final[Mapping[str, Merge]] = {
 
 
 class Step(NamedTuple):
-    """The values of a file that are merged in the same way, and their slots."""
+    """The values of a file that are merged in the same way, and their targets."""
 
     merge: Merge
-    slots: Sequence[int]
+    targets: Sequence[int]
     positions: Sequence[int] | None
     """Positions of these values in the file; None: all."""
     distinct: bool
-    """No two of them go to the same slot."""
+    """No two of them go to the same target."""
 
     def run(self, files: Iterable[Values], totals: Totals, stamps: Totals) -> None:
         """Merge the values of these files, one after the other, into the totals."""
@@ -64,23 +64,23 @@ class Step(NamedTuple):
 
     def _add_columns(self, columns: Sequence[Sequence[float]], totals: Totals) -> None:
         first = repeat(0.0) if self.merge is operator.add else columns[0]
-        merged = list(map(totals.setdefault, self.slots, first))
+        merged = list(map(totals.setdefault, self.targets, first))
         for column in columns:
             merged = list(map(self.merge, merged, column))
-        totals.update(zip(self.slots, merged, strict=True))
+        totals.update(zip(self.targets, merged, strict=True))
 
     def _add_values(self, values: Sequence[float], totals: Totals) -> None:
-        for slot, value in zip(self.slots, values, strict=True):
-            before = totals.get(slot, 0.0 if self.merge is operator.add else value)
-            totals[slot] = self.merge(before, value)
+        for target, value in zip(self.targets, values, strict=True):
+            before = totals.get(target, 0.0 if self.merge is operator.add else value)
+            totals[target] = self.merge(before, value)
 
     def _keep_most_recent(
         self, values: Sequence[float], timestamps: Sequence[float], totals: Totals, stamps: Totals
     ) -> None:
-        for slot, value, stamp in zip(self.slots, values, timestamps, strict=False):  # only gauges have timestamps
-            if stamps.get(slot, 0.0) < stamp:
-                totals[slot] = value
-                stamps[slot] = stamp
+        for target, value, stamp in zip(self.targets, values, timestamps, strict=False):  # only gauges have timestamps
+            if stamps.get(target, 0.0) < stamp:
+                totals[target] = value
+                stamps[target] = stamp
 
 
 class Family:
@@ -97,18 +97,18 @@ class Family:
         """Slots of a histogram's buckets by labels, without ``le``, and bound."""
         self._names: list[str] = []
         self._labels: list[dict[str, str]] = []
-        self._slots: list[tuple[list[int], list[int]]] = []
-        """By labels: slots of the plain values, then of the buckets; the count follows the last bucket."""
+        self._targets: list[tuple[list[int], list[int]]] = []
+        """By labels: targets of the plain values, then of the buckets; the count follows the last bucket."""
 
-    def slot(self, key: Key, labels: Labels, new: int) -> int:
-        """Return the slot of this key's values; ``new`` if it has none yet."""
+    def target(self, key: Key, labels: Labels, new: int) -> int:
+        """Return the target of this key's values; ``new`` if it has none yet."""
         if self.typ == "histogram" and key.bound is not None:
             without_le = tuple(label for label in labels if label[0] != "le")
             return self._buckets.setdefault(without_le, {}).setdefault(key.bound, new)
         return self._plain.setdefault(labels, {}).setdefault(key.name, new)
 
     def complete(self) -> None:
-        """Prepare the samples, once all slots are known."""
+        """Prepare the samples, once all targets are known."""
         for labels in {**self._plain, **self._buckets}:
             plain = dict(self._plain.get(labels, {}))
             buckets = dict(sorted(self._buckets.get(labels, {}).items()))
@@ -119,13 +119,13 @@ class Family:
                 bounds = map(floatToGoString, buckets)
                 names += [(f"{self._name}_bucket", (*labels, ("le", bound))) for bound in bounds]
                 names.append((f"{self._name}_count", labels))
-            self._slots.append((list(plain.values()), list(buckets.values())))
+            self._targets.append((list(plain.values()), list(buckets.values())))
             for name, its_labels in names:
                 self._names.append(name)
                 self._labels.append(dict(its_labels))
 
     def metric(self, totals: Totals) -> Metric:
-        """Return the family with these values; a sample whose slot has none is left out."""
+        """Return the family with these values; a sample whose target has none is left out."""
         family = Metric(self._name, self._documentation, self.typ)
         family.samples = [
             Sample(name, labels.copy(), value)
@@ -135,7 +135,7 @@ class Family:
         return family
 
     def _values(self, totals: Totals) -> Iterator[float | None]:
-        for plain, buckets in self._slots:
+        for plain, buckets in self._targets:
             yield from map(totals.get, plain)
             if buckets:
                 counts = list(accumulate(totals[bucket] for bucket in buckets))

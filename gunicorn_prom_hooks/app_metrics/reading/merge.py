@@ -38,8 +38,8 @@ class Plan:
         self._mixed = False
         """Two files disagree about the type or the mode of a family."""
         self._find_families()
-        self._slots = 0
-        self._slot_of: dict[tuple[str, str, str | None], dict[Key, int]] = {}
+        self._targets = 0
+        self._target_of: dict[tuple[str, str, str | None], dict[Key, int]] = {}
         """Slots of the keys, by type and mode of the file, and its identity if that matters."""
         self._runs: list[tuple[list[Step], list[int]]] = []
         """Files one after the other, by their numbers, that are merged by the same steps."""
@@ -77,45 +77,45 @@ class Plan:
             identity = name.identity if self._mixed or name.mode == "all" else None
             kind = name.typ, name.mode, identity, layout
             if kind not in steps:
-                steps[kind] = self._steps(name, layout, self._slot_of.setdefault(kind[:3], {}))
+                steps[kind] = self._steps(name, layout, self._target_of.setdefault(kind[:3], {}))
             return steps[kind]
 
         for _, run in groupby(numbers, key=lambda number: id(steps_of(number))):
             members = list(run)
             self._runs.append((steps_of(members[0]), members))
 
-    def _steps(self, name: FileName, layout: Layout, slot_of: dict[Key, int]) -> list[Step]:
+    def _steps(self, name: FileName, layout: Layout, target_of: dict[Key, int]) -> list[Step]:
         for key in layout.keys:
-            if key not in slot_of:
-                slot_of[key] = self._slot(key, name)
-        slots = [slot_of[key] for key in layout.keys]
+            if key not in target_of:
+                target_of[key] = self._target(key, name)
+        targets = [target_of[key] for key in layout.keys]
         merges = {self._merge(family) for family in layout.families}
         if len(merges) <= 1:
-            return [_step(merge, slots, None) for merge in merges]
+            return [_step(merge, targets, None) for merge in merges]
         by_merge: dict[Merge, list[int]] = {merge: [] for merge in merges}
         for at, key in enumerate(layout.keys):
             by_merge[self._merge(key.family)].append(at)
-        return [_step(merge, [slots[at] for at in where], where) for merge, where in by_merge.items()]
+        return [_step(merge, [targets[at] for at in where], where) for merge, where in by_merge.items()]
 
     def _merge(self, name: str) -> Merge:
         family = self._families[name]
         return MERGES[family.mode if family.typ == "gauge" else "sum"]
 
-    def _slot(self, key: Key, name: FileName) -> int:
+    def _target(self, key: Key, name: FileName) -> int:
         family = self._families[key.family]
         labels = key.labels
         if name.typ == "gauge":
             labels = (*labels, ("pid", name.identity))
         if family.typ == "gauge" and family.mode != "all":  # a label pid of the application's own goes as well
             labels = tuple(label for label in labels if label[0] != "pid")
-        slot = family.slot(key, labels, self._slots)
-        if slot == self._slots:
-            self._slots += 1
-        return slot
+        target = family.target(key, labels, self._targets)
+        if target == self._targets:
+            self._targets += 1
+        return target
 
 
-def _step(merge: Merge, slots: Sequence[int], positions: Sequence[int] | None) -> Step:
-    return Step(merge, slots, positions, distinct=len(set(slots)) == len(slots))
+def _step(merge: Merge, targets: Sequence[int], positions: Sequence[int] | None) -> Step:
+    return Step(merge, targets, positions, distinct=len(set(targets)) == len(targets))
 
 
 class Seen(NamedTuple):

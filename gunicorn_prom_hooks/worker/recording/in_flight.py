@@ -1,4 +1,4 @@
-"""The in-flight table of workers that have many requests in progress on one thread."""
+"""The in-flight table of workers with many requests in progress, and the count of those beyond it."""
 
 from __future__ import annotations
 

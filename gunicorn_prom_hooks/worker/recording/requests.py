@@ -1,4 +1,4 @@
-"""The neutral start and finish of a request, for servers that do not call gunicorn's request hooks.
+"""The neutral start and finish of a request, for workers with an event loop.
 
 ``gevent.pywsgi``, Tornado and the ASGI servers each tell in their own way what a request is and how it ended. What they
 tell becomes the arguments of ``start`` and ``finish``; below those, all servers are the same.

@@ -23,8 +23,8 @@ from gunicorn_prom_hooks.collectors import MetricsPage
 from gunicorn_prom_hooks.concurrency import ForkLock
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.exporter.auth import Credentials
-from gunicorn_prom_hooks.exporter.handlers import Renderer
 from gunicorn_prom_hooks.exporter.http import ENCODERS, RenderKey, Reply, RequestParser, error_response
+from gunicorn_prom_hooks.exporter.renderer import Renderer
 from gunicorn_prom_hooks.model.response import Response
 
 LOCK = ForkLock(lambda: None)

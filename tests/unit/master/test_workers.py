@@ -212,7 +212,7 @@ def test_unreported_exit_is_recorded_once_the_process_is_gone(dead_pid: int) -> 
     assert len(registry.live()) == 2
     registry.reconcile(set())
     assert [tracked.worker for tracked in registry.live()] == [never_forked]
-    registry.reconcile(set(), forking=True)
+    registry.record_queued_exits(forking=True)
     assert registry.live() == []
     assert [(tracked.worker, reported) for tracked, _, reported in exits.calls] == [
         (gone, False),
