@@ -17,8 +17,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
+from .directories.leftovers import Found, content_of, is_genuine, is_written, remove
 from .identity import GONE
-from .leftovers import Found, content_of, is_genuine, is_written, remove
 from .reading.file_names import GAUGES
 from .reading.layouts import HEADER_BYTES
 from .reading.rewriting import User, content, empty, merged, read, replace

@@ -16,9 +16,9 @@ from ..concurrency import ForkLock, new_lock
 from ..errors import ErrorReporter
 from ..inherited_descriptors import below, transient
 from .dead_processes import Retired, remove_live
-from .directory import Directory
+from .directories.directory import Directory
+from .directories.leftovers import Found, content_of, find, is_written, remove
 from .identity import owner
-from .leftovers import Found, content_of, find, is_written, remove
 from .process_numbers import Numbers
 from .reading.file_names import FileName
 from .reading.merge import MultiprocessFiles, Seen

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from .leftovers import is_written
-from .locks import processes_lock, wait_for_lock
+from .directories.leftovers import is_written
+from .directories.locks import processes_lock, wait_for_lock
 from .reading.file_names import KINDS
 from .shared_path import SharedPath
 

@@ -13,7 +13,9 @@ from ..concurrency import ForkLock
 from ..errors import ErrorReporter
 from ..settings import Settings, announce_directory, named_directory
 from .dead_processes import hand_over, remove_live
-from .directory import Directory, PrivateDirectory, SharedDirectory
+from .directories.directory import Directory
+from .directories.private import PrivateDirectory
+from .directories.shared import SharedDirectory
 from .identity import Identity, owner
 from .maintenance import Maintenance
 from .process_numbers import Numbers

@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.app_metrics.directory import (
-    Directory,
-)
+from gunicorn_prom_hooks.app_metrics.directories.directory import Directory
 from gunicorn_prom_hooks.concurrency import process_exists
 from tests.helpers.forks import in_fork
 

@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mult
 
 from gunicorn_prom_hooks.app_metrics import dead_processes
 from gunicorn_prom_hooks.app_metrics.dead_processes import Retired, hand_over, remove_live
-from gunicorn_prom_hooks.app_metrics.leftovers import find
+from gunicorn_prom_hooks.app_metrics.directories.leftovers import find
 from gunicorn_prom_hooks.app_metrics.reading.rewriting import User
 from gunicorn_prom_hooks.app_metrics.setup import ApplicationMetrics, begin
 from gunicorn_prom_hooks.errors import ErrorReporter

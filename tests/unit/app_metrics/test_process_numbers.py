@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gunicorn_prom_hooks.app_metrics import process_numbers
-from gunicorn_prom_hooks.app_metrics.leftovers import is_written
+from gunicorn_prom_hooks.app_metrics.directories.leftovers import is_written
 from gunicorn_prom_hooks.app_metrics.process_numbers import Numbers
 from gunicorn_prom_hooks.app_metrics.recording.mapped_file import MappedFile
 from gunicorn_prom_hooks.app_metrics.shared_path import SharedPath
@@ -214,7 +214,7 @@ def test_exclusive_admits_one_process_and_raises_after_the_wait(
     tmp_path: Path, fork: Fork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One process at a time; another one waits for a while, and then gives up."""
-    monkeypatch.setattr("gunicorn_prom_hooks.app_metrics.locks.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("gunicorn_prom_hooks.app_metrics.directories.locks.WAIT_SECONDS", 0.2)
     numbers, _ = new(tmp_path)
     stack = contextlib.ExitStack()
 

@@ -12,7 +12,7 @@ import prometheus_client
 import pytest
 from prometheus_client import Counter, Gauge, multiprocess
 
-from gunicorn_prom_hooks.app_metrics.locks import MasterLock
+from gunicorn_prom_hooks.app_metrics.directories.locks import MasterLock
 from gunicorn_prom_hooks.app_metrics.registry_check import made_too_early
 from gunicorn_prom_hooks.app_metrics.setup import begin
 from gunicorn_prom_hooks.errors import ErrorReporter

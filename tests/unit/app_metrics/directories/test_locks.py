@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gunicorn_prom_hooks.app_metrics import locks
-from gunicorn_prom_hooks.app_metrics.directory import (
-    DirectoryInUse,
-    SharedDirectory,
-)
-from gunicorn_prom_hooks.app_metrics.locks import MasterLock, entering, living_masters
+from gunicorn_prom_hooks.app_metrics.directories import locks
+from gunicorn_prom_hooks.app_metrics.directories.directory import DirectoryInUse
+from gunicorn_prom_hooks.app_metrics.directories.locks import MasterLock, entering, living_masters
+from gunicorn_prom_hooks.app_metrics.directories.shared import SharedDirectory
 from tests.helpers.forks import in_fork
 from tests.helpers.masters import DEADLINE_SECONDS, ME, Start, hold, names, touch
 

@@ -10,12 +10,8 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.app_metrics.directory import (
-    PREFIX,
-    PrivateDirectory,
-    _sweep,
-)
-from gunicorn_prom_hooks.app_metrics.locks import MasterLock, living_masters
+from gunicorn_prom_hooks.app_metrics.directories.locks import MasterLock, living_masters
+from gunicorn_prom_hooks.app_metrics.directories.private import PREFIX, PrivateDirectory, _sweep
 from tests.helpers.masters import ME, WORKERS, Start, as_root, close_in_a_child, hold, names, touch
 
 pytestmark = pytest.mark.usefixtures("temporary")

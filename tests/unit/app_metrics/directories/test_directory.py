@@ -11,13 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gunicorn_prom_hooks.app_metrics.directory import (
-    DirectoryInUse,
-    ForeignDirectory,
-    PrivateDirectory,
-    SharedDirectory,
-)
-from gunicorn_prom_hooks.app_metrics.locks import MasterLock, living_masters
+from gunicorn_prom_hooks.app_metrics.directories.directory import DirectoryInUse, ForeignDirectory
+from gunicorn_prom_hooks.app_metrics.directories.locks import MasterLock, living_masters
+from gunicorn_prom_hooks.app_metrics.directories.private import PrivateDirectory
+from gunicorn_prom_hooks.app_metrics.directories.shared import SharedDirectory
 from tests.helpers.forks import in_fork
 from tests.helpers.masters import ME, WORKERS, Start, as_root, close_in_a_child, names, touch
 

@@ -15,11 +15,9 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.app_metrics.directory import (
-    DirectoryInUse,
-    SharedDirectory,
-)
-from gunicorn_prom_hooks.app_metrics.locks import living_masters
+from gunicorn_prom_hooks.app_metrics.directories.directory import DirectoryInUse
+from gunicorn_prom_hooks.app_metrics.directories.locks import living_masters
+from gunicorn_prom_hooks.app_metrics.directories.shared import SharedDirectory
 from tests.helpers.masters import ME, WORKERS, Start, as_root, names, touch
 
 pytestmark = pytest.mark.usefixtures("temporary")

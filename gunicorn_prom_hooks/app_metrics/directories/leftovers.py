@@ -10,9 +10,9 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from .identity import Owner, owner
-from .reading.file_names import FileName, parse_name
-from .reading.layouts import HEADER_BYTES, BadFile, Layouts
+from ..identity import Owner, owner
+from ..reading.file_names import FileName, parse_name
+from ..reading.layouts import HEADER_BYTES, BadFile, Layouts
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _MOST_BYTES = 1 << 28
