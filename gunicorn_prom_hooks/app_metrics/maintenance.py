@@ -21,7 +21,7 @@ from .directories.leftovers import Found, content_of, find, is_written, remove
 from .identity import owner
 from .process_numbers import Numbers
 from .reading.file_names import FileName
-from .reading.merge import MultiprocessFiles, Seen
+from .reading.merge import MultiprocessFiles, FileContent
 from .reading.rewriting import add
 
 MAX_LOGGED: Final = 1000
@@ -61,7 +61,7 @@ class Maintenance:
         self._retired = Retired(directory.suffix, directory.user, numbers.exclusive)
         self._busy = new_lock()
         """Held while files are checked and read; never in a child."""
-        self._kept: Mapping[str, Seen] = {}
+        self._kept: Mapping[str, FileContent] = {}
         """The content of this server's files at the last page, by name. Replaced as a whole."""
         self._unsure = {name: _content(Path(directory.place.path, name)) for name in directory.unsure}
         self._logged: set[str] = set()
@@ -80,7 +80,7 @@ class Maintenance:
                     self._log.warning("%s", message)
             self._files.move(self._place.path)
             families = self._files.collect()
-            own = {name: seen for name, seen in self._files.seen.items() if self._is_own(seen.name)}
+            own = {name: seen for name, seen in self._files.last_read.items() if self._is_own(seen.name)}
             self._kept = {**self._kept, **own}
         return families
 

@@ -118,7 +118,7 @@ def _step(merge: Merge, targets: Sequence[int], positions: Sequence[int] | None)
     return Step(merge, targets, positions, distinct=len(set(targets)) == len(targets))
 
 
-class Seen(NamedTuple):
+class FileContent(NamedTuple):
     """The content of a file when it was last read, in little memory."""
 
     name: FileName
@@ -137,7 +137,7 @@ class MultiprocessFiles:
     """The metrics in the files that prometheus_client's multiprocess mode keeps in a directory.
 
     Attributes:
-        seen: by name of the file, what the last collect has read, without live gauges. Replaced as a whole.
+        last_read: by name of the file, what the last collect has read, without live gauges. Replaced as a whole.
 
     Args:
         directory: path.
@@ -152,7 +152,7 @@ class MultiprocessFiles:
         reads: Callable[[str, FileName], bool] = lambda file, name: True,
     ) -> None:
         self._directory = directory
-        self.seen: Mapping[str, Seen] = {}
+        self.last_read: Mapping[str, FileContent] = {}
         self._bad = bad
         self._reads = reads
         self._layouts = Layouts()
@@ -170,7 +170,7 @@ class MultiprocessFiles:
         self._files = self._find()
         sources: list[Source] = []
         numbers: list[Values] = []
-        seen: dict[str, Seen] = {}
+        last_read: dict[str, FileContent] = {}
         for name, file in self._files.items():
             try:
                 layout, values = file.read()
@@ -180,8 +180,10 @@ class MultiprocessFiles:
             sources.append(Source(file.name, layout))
             numbers.append(values)
             if not file.name.live:
-                seen[name] = Seen(file.name, layout, array("d", values.values), array("d", values.timestamps))
-        self.seen = seen
+                last_read[name] = FileContent(
+                    file.name, layout, array("d", values.values), array("d", values.timestamps)
+                )
+        self.last_read = last_read
         if sources != self._plan.sources:
             self._plan = Plan(sources)
         return self._plan.merge(numbers)

@@ -20,7 +20,7 @@ from .store import NOT_OPEN, Store
 _pack: Final = struct.Struct("=dd").pack
 
 
-def value_class(store: Store, named: str = "", say: Callable[[str], None] = lambda _: None) -> type:
+def value_class(store: Store, named: str = "", warn: Callable[[str], None] = lambda _: None) -> type:
     """Return the class of which prometheus_client is to make values.
 
     A metric is made when the application is imported, and an exception there would end the server.
@@ -28,8 +28,8 @@ def value_class(store: Store, named: str = "", say: Callable[[str], None] = lamb
     Args:
         store: keeps the values.
         named: the directory that the environment names. Where the store is in a private one, and the application
-            names another one later, its metrics are prometheus_client's own, as without us.
-        say: told of that directory, once in each process.
+            names another one later, its metrics are prometheus_client's own, as without this package.
+        warn: called with the path of that directory, once in each process.
     """
     shared = store.place.shared
     standard: list[Any] = []
@@ -48,7 +48,7 @@ def value_class(store: Store, named: str = "", say: Callable[[str], None] = lamb
                 return super().__new__(cls)
             if not standard:
                 standard.append(values.MultiProcessValue())  # type: ignore[no-untyped-call]
-                say(path)
+                warn(path)
             return standard[0](*args, **keywords)
 
         def __init__(

@@ -47,7 +47,7 @@ class Clients(NamedTuple):
             about to close itself.
         have_all: whether they have been sent as many bytes as the Content-Length says; asked of the server's ``send``,
             too.
-        are_cancelled: whether the server cancels the requests of those that have left, and answers none that is
+        are_canceled: whether the server cancels the requests of those that have left, and answers none that is
             canceled. If not, it answers them with a 500, as it does whatever comes out of the application.
         have_protocol: what ``are_dropped`` looks at, for where there is no time to call it: ``protocol._closed`` of
             the object, or else its ``disconnected``.
@@ -56,7 +56,7 @@ class Clients(NamedTuple):
     are_dropped: Callable[[Any], bool]
     have_left: Callable[[Any], bool]
     have_all: Callable[[Any, Any], bool]
-    are_cancelled: bool
+    are_canceled: bool
     have_protocol: bool
 
 
@@ -66,7 +66,7 @@ GUNICORN: Final = Clients(
         client.protocol._conn_lost_handled or getattr(client, "_body_wait_expired", False)  # noqa: SLF001
     ),
     gunicorn_has_sent_all,
-    are_cancelled=True,
+    are_canceled=True,
     have_protocol=True,
 )
 """It is a ``BodyReceiver``. That is closed, too, as soon as a framework stops listening for the client's leaving."""
@@ -74,7 +74,7 @@ UVICORN: Final = Clients(
     lambda client: bool(client.disconnected),
     lambda client: bool(client.disconnected),
     uvicorn_has_sent_all,
-    are_cancelled=False,
+    are_canceled=False,
     have_protocol=False,
 )
 """It is a ``RequestResponseCycle``."""
@@ -129,7 +129,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
     paths, endpoints = requests.cache.paths, requests.cache.endpoints
     resolve, queue_header, errors = requests.resolve, requests.queue_header, requests.errors
     queued = requests.naming.queued
-    is_dropped, has_left, has_all, are_cancelled, has_protocol = clients
+    is_dropped, has_left, has_all, are_canceled, has_protocol = clients
     header_names, store = requests.header_names, requests.store
     other = {"websocket": Websockets(app, worker, requests).serve}
     stream = Streams(app, worker, requests).serve
@@ -186,7 +186,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                 if app_status and not sent and is_raised_by_server(exc):
                     app_status = 0  # the server has refused the headers
                 left = is_disconnect(exc, has_left(client), client)
-                answered = not are_cancelled or cancels_itself(exc, worker)
+                answered = not are_canceled or cancels_itself(exc, worker)
                 broken_off(scope, started_request(request), app_status, sent, left, exc, answered=answered)
             raise
         if status is not ENDED:
