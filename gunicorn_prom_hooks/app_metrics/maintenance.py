@@ -21,7 +21,7 @@ from .directories.leftovers import Found, content_of, find, is_written, remove
 from .identity import owner
 from .process_numbers import Numbers
 from .reading.file_names import FileName
-from .reading.merge import MultiprocessFiles, FileContent
+from .reading.merge import FileContent, MultiprocessFiles
 from .reading.rewriting import add
 
 MAX_LOGGED: Final = 1000
@@ -80,7 +80,7 @@ class Maintenance:
                     self._log.warning("%s", message)
             self._files.move(self._place.path)
             families = self._files.collect()
-            own = {name: seen for name, seen in self._files.last_read.items() if self._is_own(seen.name)}
+            own = {name: file for name, file in self._files.last_read.items() if self._is_own(file.name)}
             self._kept = {**self._kept, **own}
         return families
 

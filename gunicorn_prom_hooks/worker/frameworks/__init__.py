@@ -40,14 +40,14 @@ FRAMEWORKS: Final[tuple[Framework, ...]] = (flask, quart, django, falcon, pyrami
 
 
 def swallowed(given: Mapping[str, Any]) -> str | None:
-    """Return the class name of the exception that a framework has turned into the response; None if none told.
+    """Return the class name of the exception that a framework has turned into the response; None if there is none.
 
     It is asked for a 5xx only, at the end of the request: for ASGI, while the last message of the response is sent.
 
     Args:
         given: WSGI environ or ASGI scope, as it was handed to the application.
     """
-    told: str | None = notes(given).get(ERROR)  # type: ignore[arg-type]  # it only reads
-    if told is None and starlette.MODULE in sys.modules:
+    found: str | None = notes(given).get(ERROR)  # type: ignore[arg-type]  # it only reads
+    if found is None and starlette.MODULE in sys.modules:
         return starlette.error(given)
-    return told
+    return found
