@@ -3,8 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 4
-TOOLS := wrk prometheus promtool chromium chromedriver
-PACKAGES := wrk prometheus chromium chromium-driver
+TOOLS := wrk prometheus promtool chromium chromedriver systemd-analyze
+PACKAGES := wrk prometheus chromium chromium-driver systemd
 
 .PHONY: demo test lint bench bench-generations compatibility screenshot tools clean
 
