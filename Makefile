@@ -26,6 +26,7 @@ bench: .venv/dev tools
 	$(BIN)/python -m benchmarks.cpu
 	$(BIN)/python -m benchmarks.workers
 	$(BIN)/python -m benchmarks.app_metrics
+	$(BIN)/python -m benchmarks.page
 
 bench-generations: .venv/dev tools
 	$(BIN)/python -m benchmarks.generations
