@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -58,3 +60,39 @@ def test_sample_prometheus_config_yields_data_for_every_dashboard_query(serve: S
         for query in QUERIES:
             assert eventually(lambda query=query: ask(query), f"data for {query}")  # type: ignore[misc]
         assert [sample["value"][1] for sample in ask("up")] == ["1"]  # type: ignore[index]
+
+
+def major_version() -> int:
+    """Return the major version of the installed Prometheus."""
+    out = subprocess.run(["prometheus", "--version"], check=True, capture_output=True, text=True)
+    found = re.search(r"version (\d+)\.", out.stdout + out.stderr)
+    assert found is not None
+    return int(found[1])
+
+
+@pytest.mark.needs("prometheus")
+def test_prometheus_3_sees_first_events_by_created_timestamps(serve: Serve, tmp_path: Path) -> None:
+    """With the feature, the increase of a series that begins at 1 is 1, and no sample becomes a series of its own."""
+    if major_version() < 3:
+        pytest.skip("this Prometheus is older than 3, which has the feature created-timestamp-zero-ingestion")
+    server = serve("install(globals(), port=METRICS_PORT, created_timestamps=True)\n")
+    port = unused_port()
+    scrape = f"- job_name: gunicorn\n  static_configs: [{{targets: ['127.0.0.1:{server.metrics_port}']}}]\n"
+    (tmp_path / "prometheus.yml").write_text("global: {scrape_interval: 1s}\nscrape_configs:\n" + scrape)
+    command = [
+        *("prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"),
+        *("--enable-feature=created-timestamp-zero-ingestion", f"--web.listen-address=127.0.0.1:{port}"),
+    ]
+    with running(command, tmp_path, tmp_path / "prometheus.log"):
+
+        def ask(query: str) -> list[float]:
+            url = f"http://127.0.0.1:{port}/api/v1/query"
+            found = requests.get(url, params={"query": query}, timeout=10).json()["data"]["result"]
+            return [float(sample["value"][1]) for sample in found]
+
+        eventually(lambda: ask("up == 1"), "the first scrape")
+        assert ask("increase(gunicorn_failed_requests_total[1m]) > 0") == []
+        server.get("/boom")
+        [increase] = eventually(lambda: ask("increase(gunicorn_failed_requests_total[1m]) > 0"), "the first failure")
+        assert increase == pytest.approx(1.0, abs=0.5)
+        assert ask('{__name__=~"gunicorn_.*_created"}') == []
