@@ -101,14 +101,14 @@ def wsgi() -> Callable[[], object]:
     """Return one request through the wrapped application of gevent_pywsgi or tornado."""
     bench = asgi.Bench()
 
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    def app(environ: application.Environ, start_response: Callable[..., Any]) -> list[bytes]:
         start_response("200 OK", [])
         return [b"ok"]
 
     served = application.recorded(app, bench.worker, bench.calls)
 
     def call() -> None:
-        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/x"}
+        environ: application.Environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/x"}
         body: Any = served(environ, lambda status, headers, exc_info=None: lambda data: None)
         for _ in body:
             pass
