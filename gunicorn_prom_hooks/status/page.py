@@ -19,12 +19,13 @@ def render(data: page_data.StatusData, address: Callable[[str], str]) -> bytes:
         data: of the page.
         address: returns the address of a file of the page by its name.
     """
+    title = f"{data.server.app} - gunicorn status" if data.server else "gunicorn status"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", "gunicorn status"),
+        tag("title", title),
         tag("link", rel="icon", type="image/svg+xml", href=address("status.svg")),
         tag("link", rel="stylesheet", href=address("status.css")),
         tag("script", src=address("status.js"), defer=True),
@@ -32,7 +33,7 @@ def render(data: page_data.StatusData, address: Callable[[str], str]) -> bytes:
     body = tag(
         "body",
         tag("a", "Skip to the content", href="#main", class_="skip"),
-        _header(),
+        _header(title),
         tag("main", *_main(data), id="main", tabindex=-1),
         tag(
             "footer",
@@ -43,10 +44,10 @@ def render(data: page_data.StatusData, address: Callable[[str], str]) -> bytes:
     return document(tag("html", head, body, lang="en"))
 
 
-def _header() -> Element:
+def _header(title: str) -> Element:
     return tag(
         "header",
-        tag("h1", "gunicorn status"),
+        tag("h1", title),
         tag("p", id="state", role="status"),
         tag("button", "Pause", type="button", id="pause", hidden=True),
         tag("noscript", tag("a", "Reload", href="./", class_="reload")),

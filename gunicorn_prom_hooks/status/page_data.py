@@ -24,12 +24,14 @@ class Server:
     """The master and what it runs.
 
     Attributes:
+        app: gunicorn's ``proc_name``.
         pid: of the master.
         uptime_seconds: time since the master began.
         timeout_seconds: time without a heartbeat after which gunicorn kills a worker; 0: never.
         reloads: number of reloads of gunicorn's configuration.
     """
 
+    app: str
     gunicorn: str
     python: str
     gunicorn_prom_hooks: str

@@ -43,6 +43,7 @@ def server(snapshot: ServerSnapshot) -> page_data.Server:
     """Return the facts about the master, and its workers by phase."""
     phases = count_phases(snapshot)
     return page_data.Server(
+        app=snapshot.build["app"],
         gunicorn=snapshot.build["gunicorn"],
         python=snapshot.build["python"],
         gunicorn_prom_hooks=snapshot.build["version"],

@@ -300,8 +300,11 @@ def test_page_is_stale_while_the_server_is_down_and_live_after(chromium: Browser
         assert stale == f"Stale since {chromium.text('#as-of')}"
         pid = str(server.pid)
         assert pid in chromium.text("#server ~ dl")
+        server.configure(f'{CONFIG}proc_name = "shop"\n')
         server.start()
         until(chromium, lambda text: text == "Live", "#state")
+        until(chromium, lambda text: text.startswith("shop"), "h1")
+        assert chromium.driver.title == chromium.text("h1")
         assert pid not in chromium.text("#server ~ dl")
     chromium.driver.get("about:blank")
     assert all("ERR_" in message for message in chromium.complaints())
@@ -352,7 +355,9 @@ def test_text_contrast_meets_wcag_aa_in_light_and_dark(browser: Browser, scheme:
 
 def test_page_has_landmarks_headings_captions_and_names(browser: Browser) -> None:
     """A language, a title, landmarks, one first heading, named regions, tables with captions and scopes."""
-    assert browser.run("return [document.documentElement.lang, document.title]") == ["en", "gunicorn status"]
+    name = "app:app - gunicorn status"
+    assert browser.run("return [document.documentElement.lang, document.title]") == ["en", name]
+    assert browser.text("h1") == name
     assert (
         browser.run("return ['h1', 'main', 'header', 'footer'].map(e => document.querySelectorAll(e).length)")
         == [1] * 4

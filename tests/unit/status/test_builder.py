@@ -84,6 +84,7 @@ def test_data_without_a_sample_has_totals_and_rates_since_the_start(server: Simu
     assert found.rates == page_data.Rates(seconds=20.0, since_start=True)
     assert found.load == page_data.Load(in_progress=1, capacity=2)
     assert found.server == page_data.Server(
+        app="shop",
         gunicorn="1",
         python="2",
         gunicorn_prom_hooks="0",

@@ -155,6 +155,16 @@ def test_page_without_a_script_has_all_parts(server: SimulatedServer) -> None:
     assert "averages since the server started 20 s ago" in text
 
 
+def test_title_and_heading_name_the_application(server: SimulatedServer) -> None:
+    """The title and the first heading begin with the name of the application, and have none if it is not known."""
+    html = resource(server, "/").body.decode()
+    assert "<title>shop - gunicorn status</title>" in html
+    assert "<h1>shop - gunicorn status</h1>" in html
+    unknown = StatusPage().resource("/", lambda: dataclasses.replace(server.snapshot(), build={}))
+    assert unknown is not None
+    assert "<h1>gunicorn status</h1>" in unknown.body.decode()
+
+
 @pytest.mark.parametrize("text", NASTY)
 def test_hostile_text_everywhere_makes_no_markup_and_valid_json(text: str) -> None:
     """As path, method, endpoint, listener, reason or version it makes no element, no attribute, and no bad JSON."""
