@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class StatusBuilder:
-    """Builds the data of the status page, and keeps samples of the totals for the rates.
+    """Builds the data of the status page, and keeps samples of the totals for the rates and the latency.
 
     Args:
         processes: reads memory and CPU of workers, by worker_id.

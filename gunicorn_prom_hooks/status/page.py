@@ -61,7 +61,7 @@ def _main(data: page_data.StatusData) -> list[Node]:
             "p",
             "As of ",
             tag("time", moment(data.time), datetime=machine_moment(data.time), id="as-of"),
-            f". Rates and CPU are {_period(data.rates)}.",
+            f". Rates, CPU and latency cover the {_period(data.rates)}.",
             class_="period",
         ),
         _tiles(data),
@@ -71,7 +71,7 @@ def _main(data: page_data.StatusData) -> list[Node]:
             "Endpoints",
             data.endpoints,
             tables.endpoints,
-            "totals and latency since the server started",
+            "totals since the server started",
         ),
         _section(
             "exits",
@@ -90,7 +90,7 @@ def _main(data: page_data.StatusData) -> list[Node]:
 
 def _period(rates: page_data.Rates) -> str:
     span = duration(rates.seconds)
-    return f"averages since the server started {span} ago" if rates.since_start else f"averages over the last {span}"
+    return f"time since the server started {span} ago" if rates.since_start else f"last {span}"
 
 
 def _section(name: str, title: str, found: T | None, table: Callable[[T], Node], note: str = "") -> Element:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rates:
-    """The period that rates and CPU are taken over.
+    """The period that rates, CPU and latency are taken over.
 
     Attributes:
         seconds: length of the period, up to now.
@@ -148,11 +148,16 @@ class Workers:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Requests to an endpoint since the server's start.
+    """Requests to an endpoint.
 
     Attributes:
+        requests: since the server's start.
+        failed: likewise.
         per_second: over the period of the rates.
-        p50_seconds: median duration, interpolated in the histogram's buckets.
+        p50_seconds: median duration over the same period, interpolated in the histogram's buckets. 0.0 if it is in the
+            lowest bucket, the bound of the highest one if it is beyond that, None without a request in the period.
+        p90_seconds: likewise.
+        p99_seconds: likewise.
     """
 
     method: str
@@ -160,9 +165,9 @@ class Endpoint:
     requests: int
     failed: int
     per_second: float
-    p50_seconds: float
-    p90_seconds: float
-    p99_seconds: float
+    p50_seconds: float | None
+    p90_seconds: float | None
+    p99_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -171,8 +176,8 @@ class Endpoints:
 
     Attributes:
         more: number of those that are not shown.
-        lowest_bucket_seconds: bound of the lowest duration bucket; below it nothing is known but that.
-        highest_bucket_seconds: bound of the highest one, below +Inf; likewise above it.
+        lowest_bucket_seconds: bound of the lowest duration bucket. Of a shorter duration no more is known.
+        highest_bucket_seconds: bound of the highest one below +Inf. Of a longer duration no more is known.
     """
 
     rows: Sequence[Endpoint]

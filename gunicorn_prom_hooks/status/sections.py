@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -29,14 +30,15 @@ Failures = Mapping[Key, float]
 def sample(
     snapshot: ServerSnapshot, requests: Requests, failures: Failures, processes: Mapping[str, ProcessUsage]
 ) -> TotalsSample:
-    """Return the totals to keep for the rates of later page loads."""
-    endpoints = {key: found.number for key, found in requests.items()}
+    """Return the totals to keep for the rates and the latency of later page loads."""
+    endpoints = {key: found.durations for key, found in requests.items()}
+    total = sum(found.number for found in requests.values())
     cpu = {
         worker.serial: _cpu_seconds(processes[worker.worker_id])
         for worker in snapshot.workers
         if worker.worker_id in processes
     }
-    return TotalsSample(snapshot.clock, sum(endpoints.values()), sum(failures.values()), endpoints, cpu)
+    return TotalsSample(snapshot.clock, total, sum(failures.values()), endpoints, cpu)
 
 
 def server(snapshot: ServerSnapshot) -> page_data.Server:
@@ -148,22 +150,17 @@ def endpoints(
 ) -> page_data.Endpoints:
     """Return the ``MAX_ENDPOINTS`` busiest endpoints; ``bounds`` are those of the duration buckets."""
     totals = {key: found.number for key, found in requests.items()}
-
-    def recent(key: Key) -> tuple[float, float]:
-        return totals[key] - before.endpoints.get(key, 0.0), totals[key]
-
+    recent = {key: totals[key] - sum(before.endpoints.get(key, ())) for key in totals}
     # The endpoints that are busy now are shown, in the order of their totals: so rows do not swap at each load.
-    busiest = heapq.nlargest(MAX_ENDPOINTS, totals, key=recent)
+    busiest = heapq.nlargest(MAX_ENDPOINTS, totals, key=lambda key: (recent[key], totals[key]))
     rows = [
         page_data.Endpoint(
             method=key[0],
             endpoint=key[1],
             requests=int(totals[key]),
             failed=int(failures.get(key, 0.0)),
-            per_second=_rate(totals[key], before.endpoints.get(key, 0.0), period.seconds),
-            p50_seconds=_latency(0.5, bounds, requests[key].durations),
-            p90_seconds=_latency(0.9, bounds, requests[key].durations),
-            p99_seconds=_latency(0.99, bounds, requests[key].durations),
+            per_second=_rate(recent[key], 0.0, period.seconds),
+            **_percentiles(bounds, _since(before.endpoints.get(key), requests[key].durations)),
         )
         for key in sorted(busiest, key=lambda key: (-totals[key], key))
         if totals[key]
@@ -171,8 +168,21 @@ def endpoints(
     return page_data.Endpoints(rows, max(0, len(totals) - MAX_ENDPOINTS), bounds[0], bounds[-1])
 
 
-def _latency(q: float, bounds: Sequence[float], counts: Sequence[float]) -> float:
-    return round(quantile(q, bounds, counts), 6)
+def _since(before: Sequence[float] | None, now: Sequence[float]) -> Sequence[float]:
+    """Return the counts since those of the sample; all of them if it has none."""
+    return list(map(operator.sub, now, before)) if before else now
+
+
+def _percentiles(bounds: Sequence[float], counts: Sequence[float]) -> dict[str, float | None]:
+    return {f"p{percent}_seconds": _percentile(percent, bounds, counts) for percent in (50, 90, 99)}
+
+
+def _percentile(percent: int, bounds: Sequence[float], counts: Sequence[float]) -> float | None:
+    """Return a percentile: None without an observation, 0.0 in the lowest bucket, the last bound beyond that."""
+    if not any(counts):
+        return None
+    value = quantile(percent / 100, bounds, counts)
+    return 0.0 if value <= bounds[0] else round(value, 6)
 
 
 def exits(snapshot: ServerSnapshot) -> list[page_data.Exit]:

@@ -85,7 +85,10 @@ def endpoints(found: page_data.Endpoints) -> Node:
             _number(count(row.requests)),
             _number(rate(row.per_second)),
             _number(count(row.failed), "fail" if row.failed else None),
-            *(_number(_latency(seconds, found)) for seconds in (row.p50_seconds, row.p90_seconds, row.p99_seconds)),
+            *(
+                _number(latency(seconds, found.lowest_bucket_seconds, found.highest_bucket_seconds))
+                for seconds in (row.p50_seconds, row.p90_seconds, row.p99_seconds)
+            ),
             data_key=f"{row.method} {row.endpoint}",
         )
         for row in found.rows
@@ -161,13 +164,6 @@ def _requests(found: page_data.Requests) -> Iterable[Node]:
     ]
     more = tag("li", f"and {found.more:,} more", class_="more") if found.more else None
     return [tag("ul", *rows, more)]
-
-
-def _latency(seconds: float, found: page_data.Endpoints) -> str:
-    if seconds >= found.highest_bucket_seconds:
-        return f"> {latency(found.highest_bucket_seconds)}"
-    lowest = found.lowest_bucket_seconds
-    return f"< {latency(lowest)}" if seconds < lowest else latency(seconds)
 
 
 def _lateness(age: float | None, timeout: float) -> str | None:

@@ -196,7 +196,7 @@ def test_refresh_keeps_a_selection_in_changing_text(browser: Browser) -> None:
     until(browser, lambda text: text != before, "#as-of")
     selected = browser.run("return '' + getSelection()")
     assert selected.startswith(browser.text("#as-of")[11:16])
-    assert selected.endswith("UTC. Rates an")
+    assert selected.endswith("UTC. Rates, C")
 
 
 @pytest.fixture

@@ -177,10 +177,47 @@ def test_endpoints_have_failures_and_percentiles(server: SimulatedServer) -> Non
     """Endpoints are in the order of their totals, with failures and percentiles of their histograms."""
     found = known(StatusBuilder().build(server.snapshot()).endpoints)
     assert found.rows == [
-        page_data.Endpoint("GET", "/x", 8, 0, 0.4, 0.0025, 0.0045, 0.00495),
-        page_data.Endpoint("POST", "/y", 2, 2, 0.1, 0.0625, 0.0725, 0.07475),
+        page_data.Endpoint("GET", "/x", 8, 0, 0.4, 0.0, 0.0, 0.0),
+        page_data.Endpoint("POST", "/y", 2, 2, 0.1, 0.0175, 0.0235, 0.02485),
     ]
     assert found.more == 0
+    assert (found.lowest_bucket_seconds, found.highest_bucket_seconds) == (0.001, 60.0)
+
+
+def percentiles(found: page_data.StatusData) -> dict[str, tuple[float | None, ...]]:
+    """Return p50, p90 and p99 by endpoint."""
+    return {row.endpoint: (row.p50_seconds, row.p90_seconds, row.p99_seconds) for row in known(found.endpoints).rows}
+
+
+def test_percentiles_are_those_of_the_requests_in_the_period(server: SimulatedServer) -> None:
+    """Earlier requests do not count, and an endpoint without others has no latency, unless there is no sample."""
+    builder = StatusBuilder(Processes())
+    builder.build(server.snapshot())
+    later(server, 40.0)
+    lease, recorder = server.add_worker(3)
+    for _ in range(10):
+        request(lease, recorder, bucket=4)
+    request(lease, recorder, labels=("GET", "/new", 200), bucket=len(server.snapshot().buckets.bounds))
+    found = builder.build(server.snapshot())
+    assert found.rates == page_data.Rates(40.0, since_start=False)
+    assert percentiles(found) == {
+        "/x": (0.0175, 0.0235, 0.02485),
+        "/y": (None, None, None),
+        "/new": (60.0, 60.0, 60.0),
+    }
+    later(server, 61.0)
+    found = builder.build(server.snapshot())
+    assert found.rates == page_data.Rates(121.0, since_start=True)
+    assert percentiles(found)["/y"] == (0.0175, 0.0235, 0.02485)
+
+
+def test_percentile_at_or_below_the_lowest_bound_is_0(server: SimulatedServer) -> None:
+    """Of a percentile in the lowest bucket nothing is interpolated, and one above it is."""
+    lease, recorder = server.add_worker(3)
+    for bucket in (0, 1):
+        for _ in range(10):
+            request(lease, recorder, labels=("GET", "/z", 200), bucket=bucket)
+    assert percentiles(StatusBuilder(Processes()).build(server.snapshot()))["/z"] == (0.0, 0.0022, 0.00247)
 
 
 def test_endpoints_beyond_the_limit_are_the_least_busy_now() -> None:

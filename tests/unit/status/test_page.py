@@ -152,7 +152,24 @@ def test_page_without_a_script_has_all_parts(server: SimulatedServer) -> None:
     text = Seen(resource(server, "/").body).text
     for words in ("worker_1", "GET /x 1.5 s", "/items/:id", "worker_9", "SIGKILL", "GET /a 10 s", "and 1 more", "sync"):
         assert words in text, words
-    assert "averages since the server started 20 s ago" in text
+    assert "Rates, CPU and latency cover the time since the server started 20 s ago." in text
+
+
+def test_page_shows_its_period_and_bounds_of_latency(server: SimulatedServer) -> None:
+    """The page has its period, "<" for the lowest bucket, ">" above the highest, n/a without any request."""
+    status_page = StatusPage()
+    status_page.resource("/", server.snapshot)
+    server.clock += 30.0
+    lease, recorder = server.add_worker(2)
+    request(lease, recorder, labels=("GET", "/fast", 200))
+    request(lease, recorder, labels=("GET", "/endless", 200), bucket=len(server.snapshot().buckets.bounds))
+    found = status_page.resource("/", server.snapshot)
+    assert found is not None
+    text = Seen(found.body).text
+    assert "Rates, CPU and latency cover the last 30 s." in text
+    assert "/fastGET10.030< 1 ms< 1 ms< 1 ms" in text
+    assert "/endlessGET10.030> 60 s> 60 s> 60 s" in text
+    assert "/items/:idGET101n/an/an/a" in text
 
 
 def test_title_and_heading_name_the_application(server: SimulatedServer) -> None:
