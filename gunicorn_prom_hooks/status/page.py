@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from . import page_data, tables
-from .formatting import UNKNOWN, count, duration, machine_moment, moment, out_of, rate
+from .formatting import UNKNOWN, bound, count, duration, machine_moment, moment, out_of, rate
 from .html import Element, Node, document, tag
 
 T = TypeVar("T")
@@ -65,7 +65,13 @@ def _main(data: page_data.StatusData) -> list[Node]:
             class_="period",
         ),
         _tiles(data),
-        _section("workers", "Workers", data.workers, lambda found: tables.workers(found, timeout)),
+        _section(
+            "workers",
+            "Workers",
+            data.workers,
+            lambda found: tables.workers(found, timeout),
+            f"a request hangs after {bound(data.load.hanging_after_seconds)}" if data.load else "",
+        ),
         _section(
             "endpoints",
             "Endpoints",
@@ -111,6 +117,7 @@ def _tiles(data: page_data.StatusData) -> Element:
             "In progress",
             UNKNOWN if load is None else out_of(load.in_progress, load.capacity, " of "),
             None if load is None else _meter(load.in_progress, load.capacity, "requests in progress"),
+            None if load is None or not load.hanging else tag("span", f"{load.hanging:,} hanging", class_="fail"),
         ),
         _tile(
             "Accept queue",
@@ -136,9 +143,9 @@ def _tiles(data: page_data.StatusData) -> Element:
     )
 
 
-def _tile(name: str, value: str, more: Node = None) -> Element:
-    note = tag("dd", more, class_="note") if more is not None else None
-    return tag("div", tag("dt", name), tag("dd", value, class_="value"), note, data_key=name)
+def _tile(name: str, value: str, *more: Node) -> Element:
+    notes = (tag("dd", node, class_="note") for node in more if node is not None)
+    return tag("div", tag("dt", name), tag("dd", value, class_="value"), *notes, data_key=name)
 
 
 def _meter(value: int, limit: int | None, name: str) -> Element | None:

@@ -80,19 +80,28 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests in progress, and the number that all live workers can process; None if nothing limits them."""
+    """Requests in progress.
+
+    Attributes:
+        capacity: number that all live workers can process at a time; None if nothing limits them.
+        hanging: number of those that hang.
+        hanging_after_seconds: age at which a request hangs.
+    """
 
     in_progress: int
     capacity: int | None
+    hanging: int
+    hanging_after_seconds: float
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request in progress; ``seconds`` is its age, or its age at the worker's exit."""
+    """A request in progress; ``seconds`` is its age, and ``hangs`` whether it is too long in progress."""
 
     method: str
     path: str
     seconds: float
+    hangs: bool
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,23 @@ class Requests:
     """Requests in progress, oldest first, and the number of those that are not shown."""
 
     rows: Sequence[Request]
+    more: int
+
+
+@dataclass(frozen=True)
+class InterruptedRequest:
+    """A request that was in progress at a worker exit; ``seconds`` is its age then."""
+
+    method: str
+    path: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class InterruptedRequests:
+    """Requests that were in progress at a worker exit, oldest first, and the number of those that are not shown."""
+
+    rows: Sequence[InterruptedRequest]
     more: int
 
 
@@ -202,7 +228,7 @@ class Exit:
     pid: int | None
     reason: str
     detail: str
-    requests_in_progress: Requests
+    requests_in_progress: InterruptedRequests
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ..collectors.listeners import ListenerQueue, listener_name
 from ..collectors.processes import ProcessUsage
 from ..collectors.requests import EndpointRequests, Key, read_in_progress
 from ..collectors.workers import answered, blocked_seconds, count_phases, failed, phase_of, uptime_seconds
-from ..model.counts import InFlightRequest
+from ..model.counts import InFlightRequest, WorkerCounts
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
 from . import page_data
 from .history import TotalsSample
@@ -21,6 +21,8 @@ MAX_WORKERS: Final = 100
 """Rows of workers. The number of the others is shown, as with endpoints and requests."""
 MAX_ENDPOINTS: Final = 50
 MAX_REQUESTS: Final = 5
+HANGING_SECONDS: Final = 10.0
+"""A request that is in progress for longer hangs. With a short timeout of gunicorn, a shorter time is enough."""
 
 Requests = Mapping[Key, EndpointRequests]
 Failures = Mapping[Key, float]
@@ -70,8 +72,22 @@ def listeners(snapshot: ServerSnapshot, queues: Sequence[ListenerQueue]) -> list
 
 
 def load(snapshot: ServerSnapshot) -> page_data.Load:
-    """Return the requests in progress, and how many there could be."""
-    return page_data.Load(in_progress=read_in_progress(snapshot), capacity=_whole(snapshot.capacity))
+    """Return the requests in progress, how many there could be, and how many hang."""
+    in_flight = [request for counts in snapshot.counts.values() for request in counts.in_flight]
+    return page_data.Load(
+        in_progress=read_in_progress(snapshot),
+        capacity=_whole(snapshot.capacity),
+        hanging=sum(_hangs(request, snapshot) for request in in_flight),
+        hanging_after_seconds=_hanging_after(snapshot),
+    )
+
+
+def _hanging_after(snapshot: ServerSnapshot) -> float:
+    return min(HANGING_SECONDS, snapshot.timeout / 2 or HANGING_SECONDS)
+
+
+def _hangs(request: InFlightRequest, snapshot: ServerSnapshot) -> bool:
+    return snapshot.clock - request.start > _hanging_after(snapshot)
 
 
 def traffic(requests: Requests, failures: Failures, before: TotalsSample, period: page_data.Rates) -> page_data.Traffic:
@@ -123,8 +139,18 @@ def _worker(
         capacity=_whole(worker.capacity),
         loop_blocked_seconds=None if blocked is None else round(blocked, 3),
         in_progress=counts.in_progress,
-        requests_in_progress=_requests(counts.in_flight, snapshot.clock, MAX_REQUESTS, counts.untracked.number),
+        requests_in_progress=_requests_in_progress(snapshot, counts),
     )
+
+
+def _requests_in_progress(snapshot: ServerSnapshot, counts: WorkerCounts) -> page_data.Requests:
+    rows = [
+        page_data.Request(
+            request.method, request.path, _span(snapshot.clock - request.start), _hangs(request, snapshot)
+        )
+        for request in counts.in_flight[:MAX_REQUESTS]
+    ]
+    return page_data.Requests(rows, counts.in_progress - len(rows))
 
 
 def _cpu_seconds(process: ProcessUsage) -> float:
@@ -194,15 +220,16 @@ def exits(snapshot: ServerSnapshot) -> list[page_data.Exit]:
             pid=record.pid,
             reason=record.reason.value,
             detail=record.detail,
-            requests_in_progress=_requests(record.requests, record.clock, len(record.requests), record.others),
+            requests_in_progress=page_data.InterruptedRequests(
+                [
+                    page_data.InterruptedRequest(request.method, request.path, _span(record.clock - request.start))
+                    for request in record.requests
+                ],
+                record.others,
+            ),
         )
         for record in snapshot.exit_stats.latest
     ]
-
-
-def _requests(found: Sequence[InFlightRequest], clock: float, limit: int, others: int) -> page_data.Requests:
-    rows = [page_data.Request(request.method, request.path, _span(clock - request.start)) for request in found[:limit]]
-    return page_data.Requests(rows, max(0, len(found) - limit) + others)
 
 
 def _rate(now: float, before: float, seconds: float) -> float:

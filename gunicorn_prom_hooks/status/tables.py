@@ -148,7 +148,7 @@ def _loop(blocked: float | None) -> Element:
     return _number(duration(blocked), "warn" if blocked and blocked >= LAG_PERIOD_SECONDS else None)
 
 
-def _requests(found: page_data.Requests) -> Iterable[Node]:
+def _requests(found: page_data.Requests | page_data.InterruptedRequests) -> Iterable[Node]:
     if not found.rows and not found.more:
         return [tag("span", "none", class_="age")]
     rows = [
@@ -159,6 +159,11 @@ def _requests(found: page_data.Requests) -> Iterable[Node]:
             tag("bdi", row.path or "?", class_="path"),
             " ",
             tag("span", duration(row.seconds), class_="age"),
+            *(
+                (" ", tag("span", "hangs", class_="badge bad"))
+                if isinstance(row, page_data.Request) and row.hangs
+                else ()
+            ),
         )
         for row in found.rows
     ]

@@ -127,6 +127,8 @@ def test_documented_methods_reasons_and_error_types_are_those_of_the_code() -> N
         ("docs/status.md", "between 50 and 60 s long", history.KEEP_SECONDS - history.SPACING_SECONDS, 50.0),
         ("docs/status.md", "duration bucket: 0.001 by default", settings.DEFAULT_DURATION_BUCKETS[0], 0.001),
         ("docs/status.md", "100 workers, 5 requests of each", (sections.MAX_WORKERS, sections.MAX_REQUESTS), (100, 5)),
+        ("docs/status.md", "for longer than 10 s, or than half", sections.HANGING_SECONDS, 10.0),
+        ("docs/status.md", "the 128 that a worker names", layout.INFLIGHT_ENTRIES, 128),
         ("docs/status.md", "the 50 endpoints", sections.MAX_ENDPOINTS, 50),
         ("docs/status.md", "20 worker exits that are unexpected or interrupted a request", exit_reason.MAX_NOTABLE, 20),
         ("docs/status.md", "5 expected exits", exit_reason.MAX_ROUTINE, 5),

@@ -141,7 +141,10 @@ def test_json_has_the_fields_of_the_data_in_ascii(server: SimulatedServer) -> No
     found = json.loads(body.decode("ascii"))
     assert list(found) == [field.name for field in dataclasses.fields(page_data.StatusData)]
     [worker] = found["workers"]["rows"]
-    assert worker["requests_in_progress"] == {"rows": [{"method": "GET", "path": "/x", "seconds": 1.5}], "more": 0}
+    assert worker["requests_in_progress"] == {
+        "rows": [{"method": "GET", "path": "/x", "seconds": 1.5, "hangs": False}],
+        "more": 0,
+    }
     [exit_] = found["exits"]
     assert exit_["requests_in_progress"] == {"rows": [{"method": "GET", "path": "/a", "seconds": 10.0}], "more": 1}
     assert found["endpoints"]["rows"][0]["endpoint"] == "/items/:id"
@@ -170,6 +173,21 @@ def test_page_shows_its_period_and_bounds_of_latency(server: SimulatedServer) ->
     assert "/fastGET10.030< 1 ms< 1 ms< 1 ms" in text
     assert "/endlessGET10.030> 60 s> 60 s> 60 s" in text
     assert "/items/:idGET101n/an/an/a" in text
+
+
+def test_hanging_request_has_a_mark_in_text_and_its_number_is_in_a_tile(server: SimulatedServer) -> None:
+    """A request in progress for 11 s is marked, and the tile has the number; neither is there after 2 s."""
+    server.clock += 0.5
+    text = Seen(resource(server, "/").body).text
+    assert "GET /x 2.0 s" in text
+    assert "hangs" not in text.replace("a request hangs after 10 s", "")
+    assert "hanging" not in text
+    server.clock += 9.0
+    text = Seen(resource(server, "/").body).text
+    assert "GET /x 11 s hangs" in text
+    assert "In progress1 of 11 hanging" in text
+    assert "GET /a 10 s" in text
+    assert text.count("s hangs") == 1
 
 
 def test_title_and_heading_name_the_application(server: SimulatedServer) -> None:

@@ -103,7 +103,7 @@ def test_load_without_capacity_is_a_number_alone(server: SimulatedServer) -> Non
     workers = [snapshot.workers[0], dataclasses.replace(snapshot.workers[1], capacity=None)]
     snapshot = dataclasses.replace(snapshot, workers=workers)
     found = StatusBuilder(queues=queues).build(snapshot)
-    assert found.load == page_data.Load(in_progress=1, capacity=None)
+    assert found.load == page_data.Load(in_progress=1, capacity=None, hanging=0, hanging_after_seconds=10.0)
     assert found.workers is not None
     assert [row.capacity for row in found.workers.rows] == [1, None]
     assert text(page(server, snapshot), 'data-key="In progress">', "</div>") == ["In progress", "1"]
