@@ -41,7 +41,7 @@ class StatusBuilder:
         before = self._history.before(snapshot.clock)
         uptime = max(1.0, snapshot.clock - snapshot.since)
         period = page_data.Rates(uptime if before is None else snapshot.clock - before.clock, before is None)
-        before = before or TotalsSample(snapshot.clock - uptime, 0.0, 0.0, {}, {})
+        before = before or TotalsSample(snapshot.clock - uptime, 0.0, 0.0, {}, {}, {})
         sample = _part(lambda: sections.sample(snapshot, _known(requests), _known(failures), processes))
         if sample is not None:
             self._history.add(sample)

@@ -29,6 +29,7 @@ class TotalsSample:
         failed: number of them that failed.
         endpoints: by method and endpoint, requests per duration bucket, not cumulative, the last +Inf.
         cpu: CPU seconds used by workers, by their serial number.
+        lags: samples of the event loop's lag per bucket, likewise.
     """
 
     clock: float
@@ -36,6 +37,7 @@ class TotalsSample:
     failed: float
     endpoints: Mapping[Key, Sequence[float]]
     cpu: Mapping[int, float]
+    lags: Mapping[int, Sequence[float]]
 
 
 @dataclass(frozen=True)

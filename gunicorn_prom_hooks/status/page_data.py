@@ -144,6 +144,8 @@ class Worker:
         failed: those of them with an exception or a 5xx response.
         capacity: requests that it can process at a time; None if nothing limits them.
         loop_blocked_seconds: time for which its event loop has been blocked; None if it has none.
+        loop_lag_p99_seconds: lag of its event loop over the period of the rates; None if it has none, or no sample.
+            Interpolated in the buckets of the histogram, as ``Endpoint.p99_seconds``.
         in_progress: number of requests in progress.
         requests_in_progress: the oldest of them.
     """
@@ -160,6 +162,7 @@ class Worker:
     failed: int
     capacity: int | None
     loop_blocked_seconds: float | None
+    loop_lag_p99_seconds: float | None
     in_progress: int
     requests_in_progress: Requests
 

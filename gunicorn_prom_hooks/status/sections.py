@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import operator
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -11,9 +12,10 @@ from ..collectors.histogram import quantile
 from ..collectors.listeners import ListenerQueue, listener_name
 from ..collectors.processes import ProcessUsage
 from ..collectors.requests import EndpointRequests, Key, read_in_progress
-from ..collectors.workers import answered, blocked_seconds, count_phases, failed, phase_of, uptime_seconds
+from ..collectors.workers import answered, blocked_seconds, count_phases, failed, lag_cells, phase_of, uptime_seconds
 from ..model.counts import InFlightRequest, WorkerCounts
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
+from ..shm.schema import LAG_BUCKETS, LAG_PERIOD_SECONDS, lag_samples_per_bucket
 from . import page_data
 from .history import TotalsSample
 
@@ -40,7 +42,9 @@ def sample(
         for worker in snapshot.workers
         if worker.worker_id in processes
     }
-    return TotalsSample(snapshot.clock, total, sum(failures.values()), endpoints, cpu)
+    loops = [worker for worker in snapshot.workers if worker.loop_due is not None]
+    lags = {worker.serial: array("d", lag_cells(snapshot.counts[worker.worker_id])[1:]) for worker in loops}
+    return TotalsSample(snapshot.clock, total, sum(failures.values()), endpoints, cpu, lags)
 
 
 def server(snapshot: ServerSnapshot) -> page_data.Server:
@@ -138,6 +142,7 @@ def _worker(
         failed=int(failed(counts)),
         capacity=_whole(worker.capacity),
         loop_blocked_seconds=None if blocked is None else round(blocked, 3),
+        loop_lag_p99_seconds=None if blocked is None else _lag(counts, blocked, before.lags.get(worker.serial)),
         in_progress=counts.in_progress,
         requests_in_progress=_requests_in_progress(snapshot, counts),
     )
@@ -151,6 +156,14 @@ def _requests_in_progress(snapshot: ServerSnapshot, counts: WorkerCounts) -> pag
         for request in counts.in_flight[:MAX_REQUESTS]
     ]
     return page_data.Requests(rows, counts.in_progress - len(rows))
+
+
+def _lag(counts: WorkerCounts, blocked: float, before: Sequence[float] | None) -> float | None:
+    """Return the 99th percentile of the event loop's lag since the sample, with the lag so far of a blocked loop."""
+    lags = _since(before, lag_cells(counts)[1:])
+    if blocked >= LAG_PERIOD_SECONDS:
+        lags = list(map(operator.add, lags, lag_samples_per_bucket(blocked)))
+    return _percentile(99, LAG_BUCKETS, lags)
 
 
 def _cpu_seconds(process: ProcessUsage) -> float:

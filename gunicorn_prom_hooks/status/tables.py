@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..model.exits import ExitReason
-from ..shm.schema import LAG_PERIOD_SECONDS
+from ..shm.schema import LAG_BUCKETS, LAG_PERIOD_SECONDS
 from . import page_data
 from .formatting import count, duration, latency, machine_moment, memory, moment, out_of, percent, rate
 from .html import Element, Node, tag
@@ -45,7 +45,7 @@ def workers(found: page_data.Workers, timeout: float) -> Node:
             "#Memory",
             "#CPU",
             "#Heartbeat",
-            *(("#Loop blocked",) if have_loops else ()),
+            *(("#Loop lag p99", "#Loop blocked") if have_loops else ()),
             "#Requests",
             "#Failed",
             "#In progress",
@@ -62,6 +62,7 @@ def workers(found: page_data.Workers, timeout: float) -> Node:
             _number(memory(row.memory_bytes)),
             _number(percent(row.cpu_percent)),
             _number(duration(row.heartbeat_age_seconds), _lateness(row.heartbeat_age_seconds, timeout)),
+            _number(latency(row.loop_lag_p99_seconds, LAG_BUCKETS[0], LAG_BUCKETS[-1])) if have_loops else None,
             _loop(row.loop_blocked_seconds) if have_loops else None,
             _number(count(row.requests)),
             _number(count(row.failed), "fail" if row.failed else None),

@@ -129,6 +129,12 @@ def test_documented_methods_reasons_and_error_types_are_those_of_the_code() -> N
         ("docs/status.md", "100 workers, 5 requests of each", (sections.MAX_WORKERS, sections.MAX_REQUESTS), (100, 5)),
         ("docs/status.md", "for longer than 10 s, or than half", sections.HANGING_SECONDS, 10.0),
         ("docs/status.md", "the 128 that a worker names", layout.INFLIGHT_ENTRIES, 128),
+        (
+            "docs/status.md",
+            "0 means less than 0.005, and 10",
+            (schema.LAG_BUCKETS[0], schema.LAG_BUCKETS[-1]),
+            (0.005, 10.0),
+        ),
         ("docs/status.md", "the 50 endpoints", sections.MAX_ENDPOINTS, 50),
         ("docs/status.md", "20 worker exits that are unexpected or interrupted a request", exit_reason.MAX_NOTABLE, 20),
         ("docs/status.md", "5 expected exits", exit_reason.MAX_ROUTINE, 5),

@@ -17,7 +17,7 @@ SAMPLES = int(KEEP_SECONDS / SPACING_SECONDS) + 1
 
 def sample_at(clock: float, **endpoints: Sequence[float]) -> TotalsSample:
     """Return a sample at this time."""
-    return TotalsSample(clock, 0.0, 0.0, {("GET", name): counts for name, counts in endpoints.items()}, {})
+    return TotalsSample(clock, 0.0, 0.0, {("GET", name): counts for name, counts in endpoints.items()}, {}, {})
 
 
 def history_of(*clocks: float) -> History:
