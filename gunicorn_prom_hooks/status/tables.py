@@ -36,9 +36,11 @@ def workers(found: page_data.Workers, timeout: float) -> Node:
         timeout: seconds without a heartbeat after which gunicorn kills a worker; 0: never.
     """
     have_loops = any(row.loop_blocked_seconds is not None for row in found.rows)
+    # The first two columns are in sight on a phone, without scrolling sideways.
     heads = _heads(
         *(
             "Worker",
+            "Requests in progress, oldest first",
             "#PID",
             "State",
             "#Uptime",
@@ -50,12 +52,12 @@ def workers(found: page_data.Workers, timeout: float) -> Node:
             "#Failed",
             "#In progress",
         ),
-        "Requests in progress, oldest first",
     )
     body = [
         tag(
             "tr",
             _head(row.worker_id),
+            tag("td", *_requests(row.requests_in_progress), class_="requests"),
             _number("n/a" if row.pid is None else str(row.pid)),
             tag("td", tag("span", row.state, class_="badge good" if row.state == "running" else "badge busy")),
             _number(duration(row.uptime_seconds)),
@@ -67,7 +69,6 @@ def workers(found: page_data.Workers, timeout: float) -> Node:
             _number(count(row.requests)),
             _number(count(row.failed), "fail" if row.failed else None),
             _number(out_of(row.in_progress, row.capacity, " / ")),
-            tag("td", *_requests(row.requests_in_progress), class_="requests"),
             data_key=str(row.age),
         )
         for row in found.rows
@@ -104,17 +105,18 @@ def exits(found: Sequence[page_data.Exit], now: float) -> Node:
         found: rows of the table.
         now: unix time in seconds.
     """
-    heads = _heads("Time", "#Ago", "Worker", "#PID", "Reason", "Detail", "Requests in progress at exit")
+    # The first three columns are in sight on a phone, without scrolling sideways.
+    heads = _heads("Time", "Reason", "Detail", "Requests in progress at exit", "#Ago", "Worker", "#PID")
     body = [
         tag(
             "tr",
             _head(tag("time", moment(row.time), datetime=machine_moment(row.time))),
-            _number(duration(now - row.time) if now - row.time >= 1.0 else "now"),
-            tag("td", row.worker_id),
-            _number("n/a" if row.pid is None else str(row.pid)),
             tag("td", tag("span", row.reason, class_="badge" if ExitReason(row.reason).is_expected else "badge bad")),
             tag("td", row.detail),
             tag("td", *_requests(row.requests_in_progress), class_="requests"),
+            _number(duration(now - row.time) if now - row.time >= 1.0 else "now"),
+            tag("td", row.worker_id),
+            _number("n/a" if row.pid is None else str(row.pid)),
             data_key=f"{row.time} {row.worker_id}",
         )
         for row in found

@@ -150,7 +150,7 @@ def test_page_shows_workers_endpoints_and_listener(browser: Browser, server: Ser
     text = browser.text("main")
     pids = {str(process.pid) for process in server.workers()}
     shown = browser.run(
-        "return [...document.querySelectorAll('#workers ~ div tbody td:nth-child(2)')].map(e => e.textContent)"
+        "return [...document.querySelectorAll('#workers ~ div tbody td:nth-child(3)')].map(e => e.textContent)"
     )
     assert set(shown) == pids
     assert tile(browser, "Workers running") == "2 of 2"
@@ -340,6 +340,44 @@ def test_page_320_to_1280_pixels_wide_has_no_horizontal_scrolling(browser: Brows
             f"const e = {wide}[0]; e.scrollLeft = 50; const left = (e) => e.getBoundingClientRect().left;"
             "return Math.abs(left(e.querySelector('tbody th')) - left(e)) < 2"
         )
+
+
+IN_SIGHT = """
+const [table, name] = arguments;
+const heads = [...document.querySelectorAll(`#${table} ~ div thead th`)];
+const column = heads.findIndex((head) => head.textContent.startsWith(name));
+const cells = [heads[column], ...document.querySelectorAll(`#${table} ~ div tbody tr > :nth-child(${column + 1})`)];
+const shown = cells.flatMap((cell) => [cell, ...cell.querySelectorAll("*")]).map((e) => e.getBoundingClientRect());
+return {
+  rows: cells.length - 1,
+  scrolled: document.querySelector(`#${table} ~ div .scroll`).scrollLeft,
+  left: Math.min(...shown.map((box) => box.left)),
+  right: Math.max(...shown.map((box) => box.right)),
+};
+"""
+"""Where the cells of a column are, and all that is in them."""
+
+
+def test_phone_shows_requests_of_workers_and_reasons_of_exits_without_scrolling_sideways(
+    browser: Browser, server: Server, waiting: int
+) -> None:
+    """On a phone, requests in progress, and reason and detail of exits, are in the viewport beside the row's name."""
+    path = "/wait/" + "word/" * 12 + "x" * 60
+    with hanging(server, path):
+        eventually(lambda: worker_at(server, path), "a worker is at the long path")
+        browser.window(360, 740, mobile=True)
+        until(browser, lambda text: path in text, "#workers ~ div tbody")
+        assert browser.run("return innerWidth === 360 && document.documentElement.scrollWidth === 360")
+        found = browser.run(IN_SIGHT, "workers", "Requests in progress")
+        assert (found["rows"], found["scrolled"]) == (2, 0)
+        assert 120 <= found["left"] < found["right"] <= 360
+        os.kill(waiting, signal.SIGKILL)
+        assert "SIGKILL" in until(browser, lambda text: str(waiting) in text, "#exits ~ div tbody tr")
+    for name in ("Reason", "Detail"):
+        found = browser.run(IN_SIGHT, "exits", name)
+        assert found["rows"] >= 1
+        assert found["scrolled"] == 0
+        assert 120 <= found["left"] < found["right"] <= 360, name
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
