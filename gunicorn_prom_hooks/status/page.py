@@ -136,7 +136,6 @@ def _tiles(data: page_data.StatusData) -> Element:
             UNKNOWN if traffic is None else count(traffic.failed),
             None if traffic is None else f"{rate(traffic.failed_per_second)} per second",
         ),
-        _tile("Uptime", UNKNOWN if server is None else duration(server.uptime_seconds)),
     ]
     return tag(
         "section", tag("h2", "Overview", id="overview"), tag("dl", *tiles, class_="tiles"), aria_labelledby="overview"
@@ -162,6 +161,7 @@ def _not_running(server: page_data.Server) -> str | None:
 def _facts(server: page_data.Server) -> Element:
     facts = {
         "Master PID": str(server.pid),
+        "Uptime": duration(server.uptime_seconds),
         "Worker class": server.worker_class,
         "Timeout": duration(server.timeout_seconds) if server.timeout_seconds else "none",
         "Reloads": count(server.reloads),
