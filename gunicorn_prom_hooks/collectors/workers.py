@@ -63,6 +63,14 @@ def failed(counts: WorkerCounts) -> float:
     return sum(cells[0] for cells in counts.tally.series(FAILED.number).values())
 
 
+def lag_cells(counts: WorkerCounts) -> list[float]:
+    """Return the cells of ``LOOP_LAG``: what a worker has measured of its event loop's lag."""
+    cells = [0.0] * LOOP_LAG.cells
+    for found in counts.tally.series(LOOP_LAG.number).values():
+        cells = list(map(operator.add, cells, found))
+    return cells
+
+
 def collect_states(snapshot: ServerSnapshot) -> Iterator[Metric]:
     """Yield states, uptime, heartbeat and capacity of each worker, and the number of workers by phase."""
     # Under worker_label="slot" a worker has the worker_id of its predecessor, whose final state is an earlier one then.
@@ -227,9 +235,7 @@ class EventLoopLag:
             late = blocked_seconds(snapshot, worker)
             if late is None:
                 continue
-            cells = [0.0] * LOOP_LAG.cells
-            for found in snapshot.counts[worker.worker_id].tally.series(LOOP_LAG.number).values():
-                cells = list(map(operator.add, cells, found))
+            cells = lag_cells(snapshot.counts[worker.worker_id])
             missed, _, seconds = lag_samples(late) if late else (0, 0.0, 0.0)
             count, total = sum(cells[1:]) + missed, cells[0] + seconds
             before = self._last.get(worker.serial, (0.0, 0.0))
