@@ -23,7 +23,6 @@ from tests.helpers import asgi
 from tests.helpers.recording import MakeHooks, Recorded, handled
 
 PACKAGE = str(Path(gunicorn_prom_hooks.__file__).parent)
-KEY = "HTTP_X_REQUEST_START"
 
 
 class Cost(NamedTuple):
@@ -78,7 +77,7 @@ def cost_by_monitoring(request: Callable[[], object]) -> Cost:
     finally:
         monitoring.set_events(tool, 0)
         monitoring.free_tool_id(tool)
-    return Cost(*found.values())
+    return Cost(found[monitoring.events.INSTRUCTION], found[monitoring.events.PY_START])
 
 
 cost = cost_by_monitoring if sys.version_info >= (3, 12) else cost_by_tracing
@@ -87,7 +86,7 @@ cost = cost_by_monitoring if sys.version_info >= (3, 12) else cost_by_tracing
 def hooks(make: MakeHooks) -> Callable[[], object]:
     """Return one request through the hooks of a kind of worker."""
     recorded = Recorded()
-    pre_request, post_request = make(recorded.recorder, None, recorded.errors, KEY)
+    pre_request, post_request = make(recorded.recorder, None, recorded.errors)
     request, environ, response = handled()
 
     def call() -> None:
