@@ -66,7 +66,7 @@ def test_documented_load_queries_tell_full_servers_from_idle_ones(serve: Serve, 
     loops = documented('le="0.005"')
     both = documented("busy_seconds", 'le="0.005"')
     wait = documented("waiting_connections", "__name__")
-    alert = documented("sum(gunicorn_listener_backlog) > 0")
+    alert = documented("waiting_connections", "> 0", "__name__")
     blocks = documented("event_loop_blocked_seconds", "max by")
     with ExitStack() as stack:
         ask = prometheus(stack, tmp_path, servers)
