@@ -125,7 +125,7 @@ def test_sample_configs_serve_metrics_of_the_sample_application(serve: Serve, na
 
 
 def of_instance(query: str, instance: str) -> str:
-    """The query for one server: each of its selectors has the label ``instance``."""
+    """Return the query for one server: each of its selectors has the label ``instance``."""
     matcher = f'instance="{instance}"'
     query = query.partition("  #")[0].replace("{__name__", f"{{{matcher},__name__")
     selector = r"(?<![\w|\"])((?:gunicorn|process)_\w+|up\b)(?:\{([^}]*)\})?"

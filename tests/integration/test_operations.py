@@ -48,18 +48,18 @@ class Plant:
     monitor: Prometheus
 
     def named(self, query: str) -> set[str]:
-        """The names of the servers in the result. The healthy one is never among them."""
+        """Return the names of the servers in the result. The healthy one is never among them."""
         found = {name for name, _, _ in self.monitor.rows(query)}
         assert HEALTHY not in found, self.monitor.rows(query)
         return found
 
     def silent(self, server: str, *queries: str) -> None:
-        """Waits until no result has a row of the server, or of the healthy one."""
+        """Wait until no result has a row of the server, or of the healthy one."""
         for query in queries:
             eventually(lambda query=query: server not in self.named(query), f"{query} is silent")  # type: ignore[misc]
 
     def names(self, query: str, server: str, **labels: str) -> float:
-        """Waits until the result has a row of the server with these labels, and none of the healthy one; its value."""
+        """Wait until the result names the server with these labels, and not the healthy one. Return the value."""
 
         def probe() -> tuple[float] | None:
             self.servers[HEALTHY].get("/")
@@ -70,7 +70,7 @@ class Plant:
         return eventually(probe, f"{query} names {server} with {labels}")[0]
 
     def fires(self, alert: str, server: str, **labels: str) -> Labels:
-        """Waits until the alert fires for the server with these labels; its annotations. The healthy one has none."""
+        """Wait until the alert fires for the server with these labels, and not the healthy one; return its annotations."""
 
         def probe() -> Labels | None:
             found = self.monitor.firing(alert)
@@ -84,7 +84,7 @@ class Plant:
 
 @pytest.fixture(scope="module")
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
-    """Servers and a Prometheus for all tests of this file. Its rules have short windows and no ``for``."""
+    """Run servers and a Prometheus for all tests of this file. Its rules have short windows and no ``for``."""
     folder = tmp_path_factory.mktemp("operations")
     with ExitStack() as stack:
         servers = {}
@@ -99,7 +99,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
 
 
 def exits_query() -> str:
-    """The query for the reasons of worker exits."""
+    """Return the query for the reasons of worker exits."""
     return documented("gunicorn_worker_exits_total unless", "reason, detail", seconds=RULE_SECONDS)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.helpers.places import TOP
+from tests.helpers.places import APPLICATIONS, TOP
+from tests.helpers.prometheus import prometheus
 from tests.helpers.servers import eventually, running, unused_port
 from tests.integration.conftest import Serve
 
@@ -58,3 +59,28 @@ def test_sample_prometheus_config_yields_data_for_every_dashboard_query(serve: S
         for query in QUERIES:
             assert eventually(lambda query=query: ask(query), f"data for {query}")  # type: ignore[misc]
         assert [sample["value"][1] for sample in ask("up")] == ["1"]  # type: ignore[index]
+
+
+OPERATOR = {"namespace": "shop", "pod": "shop-7d9f", "container": "web", "endpoint": "metrics"}
+"""Labels that the Prometheus operator sets on the target of a monitor."""
+MONITOR = TOP / "sample_configs" / "kubernetes" / "podmonitor.yaml"
+
+
+@pytest.mark.needs("prometheus")
+@pytest.mark.parametrize("honors", [True, False])
+def test_target_label_endpoint_of_the_operator_hides_the_routes_unless_labels_are_honored(
+    serve: Serve, tmp_path: Path, honors: bool
+) -> None:
+    """With honorLabels, as in the sample PodMonitor, ``endpoint`` is the route; without, ``exported_endpoint`` is."""
+    assert "honorLabels: true" in MONITOR.read_text()
+    server = serve(app=APPLICATIONS / "flask_routes.py")
+    server.get("/items/7")
+    server.settled(2)
+    relabeling = [{"target_label": name, "replacement": value} for name, value in OPERATOR.items()]
+    more = {"honor_labels": honors, "relabel_configs": relabeling}
+    with prometheus(tmp_path / "prometheus", {"shop": server}, more=more) as monitor:
+        for label, expected in (("endpoint", honors), ("exported_endpoint", not honors)):
+            found = {has.get(label) for has, _ in monitor.results(f"sum by ({label}) (gunicorn_requests_total > 0)")}
+            assert ("/items/<int:number>" in found) == expected, found
+        [(has, _)] = monitor.results("gunicorn_workers_target")
+        assert OPERATOR.items() <= has.items()

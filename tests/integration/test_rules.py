@@ -27,13 +27,18 @@ Series = Mapping[str, str]
 
 
 def constant(value: float) -> str:
-    """A series that always has this value."""
+    """Return a series that always has this value."""
     return f"{value}+0x{AT_MINUTES * 60 // STEP_SECONDS}"
 
 
 def jump(*to: float, before: float | None = 0, minutes: int = 10) -> str:
-    """A series that takes these values, one per minute from this many minutes before the end, and has ``before`` first;
-    None: it is born then."""
+    """Return a series that takes these values, one per minute, and keeps the last.
+
+    Args:
+        to: the values.
+        before: its value until then; None: the series begins with the first value.
+        minutes: when the first value begins, before the end.
+    """
     first = (AT_MINUTES - minutes) * 60 // STEP_SECONDS
     steps = [f"{value}+0x{60 // STEP_SECONDS - 1}" for value in to[:-1]]
     begin = f"_x{first}" if before is None else f"{before}+0x{first - 1}"
@@ -252,7 +257,7 @@ CASES: Final = (
 
 
 def placed(series: Series, instance: str) -> list[dict[str, str]]:
-    """The series with the labels of a server."""
+    """Return the series with the labels of a server."""
     found = []
     for name, values in series.items():
         metric, _, labels = name.rstrip("}").partition("{")
@@ -262,12 +267,12 @@ def placed(series: Series, instance: str) -> list[dict[str, str]]:
 
 
 def summaries() -> dict[str, str]:
-    """The summary of each alert, by its name."""
+    """Return the summary of each alert, by its name."""
     return dict(re.findall(r"- alert: (\w+)\n.*?summary: (.+?)\n", RULES.read_text(), re.DOTALL))
 
 
 def promtool_test(case: Case) -> dict[str, object]:
-    """The case as promtool reads it."""
+    """Return the case as promtool reads it."""
     labels = {"job": "gunicorn", "instance": "bad", **case.labels}
     annotations = {"summary": summaries()[case.alert], "description": case.description}
     at = f"{AT_MINUTES}m"

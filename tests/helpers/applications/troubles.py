@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.helpers.applications import blocking_wsgi, default
 
-kept = []
+kept: list[bytes] = []
 
 
 def app(environ, start_response):
