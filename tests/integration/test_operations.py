@@ -70,7 +70,7 @@ class Plant:
         return eventually(probe, f"{query} names {server} with {labels}")[0]
 
     def fires(self, alert: str, server: str, **labels: str) -> Labels:
-        """Wait until the alert fires for the server with these labels, and not the healthy one; return its annotations."""
+        """Wait until the alert fires for the server with these labels, not the healthy one. Return its annotations."""
 
         def probe() -> Labels | None:
             found = self.monitor.firing(alert)

@@ -153,6 +153,13 @@ CASES: Final = (
         },
         {"severity": "info", "method": "GET", "endpoint": "/a", "error_type": "KeyError"},
         "GET /a failed at bad of job gunicorn: KeyError.",
+        ({f'{FAILED}{{method="GET",endpoint="/a",error_type="KeyError"}}': constant(7)},),
+    ),
+    Case(
+        "GunicornRequestFailed",
+        {f'{FAILED}{{method="GET",endpoint="/a",error_type="KeyError"}}': jump(8, before=7)},
+        {"severity": "info", "method": "GET", "endpoint": "/a", "error_type": "KeyError"},
+        "GET /a failed at bad of job gunicorn: KeyError.",
         ({f'{FAILED}{{method="GET",endpoint="/a",error_type="KeyError"}}': GAP},),
         documented=False,
     ),
