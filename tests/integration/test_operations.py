@@ -160,7 +160,7 @@ def test_request_that_hangs_names_worker_and_process(plant: Plant) -> None:
     """A request that only gets older is named, with the process of its worker."""
     server = plant.servers[THREADS]
     hangs = documented("gunicorn_worker_oldest_request_seconds > 30").replace("> 30", "> 2")
-    process = documented("gunicorn_worker_info *").replace("> 30", "> 2")
+    process = documented("gunicorn_worker_pid").replace("> 30", "> 2")
     oldest = documented("max by", "oldest_request")
     plant.silent(THREADS, hangs, process)
     with blocked(server, socket.AF_INET, ("127.0.0.1", server.port)):
