@@ -78,7 +78,7 @@ def until_answered(server):
 
 @contextlib.contextmanager
 def prometheus():
-    """Start Prometheus if it and promtool are installed and its port is free. Yield the address of a graph, or the reason."""
+    """Start Prometheus if it and promtool are there and the port is free. Yield a graph's address, or the reason."""
     if shutil.which("prometheus") is None or shutil.which("promtool") is None:
         yield "prometheus and promtool are not installed"
         return
