@@ -75,26 +75,8 @@ def test_exit_code_of_a_worker_is_an_error_exit(serve: Serve) -> None:
 @pytest.mark.parametrize("worker", WORKERS)
 def test_timeout_exit_has_the_request_killed_and_its_stack_logged(serve: Serve, worker: str) -> None:
     """A worker that hangs for 3 seconds is a timeout; the log has where it hung, and just below it what it was at."""
-    app = f"""
-import signal, threading, time
-
-def {HANG}():
-    while {worker == "gevent"}:
-        pass  # gevent's sleep would not keep the others from running
-    time.sleep(1000)
-
-signal.signal(signal.SIGUSR2, lambda *_: {HANG}())
-
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/hang/7":
-        if {worker == "gthread"}:
-            # The heartbeat comes from the main thread: stop that one too.
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR2)
-        {HANG}()
-    start_response("200 OK", [("Content-Length", "2")])
-    return [b"ok"]
-"""
-    server = serve("workers = 2\ntimeout = 3\n" + WORKERS[worker], app=app)
+    app = APPLICATIONS / "hanging_everywhere.py"
+    server = serve("workers = 2\ntimeout = 3\n" + WORKERS[worker], app=app, environ={"WORKER": worker})
     running(server)
     with hanging(server, "/hang/7") as [client]:
         _, pid = busy_worker(server)
