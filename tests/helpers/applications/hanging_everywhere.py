@@ -23,7 +23,7 @@ def app(environ, start_response):
     if environ["PATH_INFO"] == "/hang/7":
         if WORKER == "gthread":
             # The heartbeat comes from the main thread: stop that one too.
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR2)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
         hang_here()
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
