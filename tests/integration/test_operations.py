@@ -7,18 +7,20 @@ import re
 import signal
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import requests
 
 from tests.helpers.blocking_apps import LOOPS, blocked, connected, get
+from tests.helpers.cgroups import MakeCgroup, joining, limited_cgroup  # noqa: F401 - a fixture
 from tests.helpers.places import APPLICATIONS
 from tests.helpers.prometheus import RULES, Labels, Prometheus, documented, prometheus, shortened
 from tests.helpers.servers import Server, eventually
 from tests.helpers.worker_exits import busy_worker, hanging
-from tests.integration.conftest import CONFIG
+from tests.integration.conftest import CONFIG, Serve
 
 pytestmark = pytest.mark.needs("prometheus")
 
@@ -198,6 +200,27 @@ def test_timeout_signals_error_exit_and_failed_boots_are_named_and_workers_are_m
     plant.fires("GunicornWorkersMissing", SYNC)
     server.write_application(TROUBLES)
     server.wait_for_workers(1)
+
+
+def test_worker_killed_for_lack_of_memory_is_named_as_oom(
+    serve: Serve,
+    limited_cgroup: MakeCgroup,  # noqa: F811 - the fixture
+    tmp_path: Path,
+) -> None:
+    """The reason is oom, the request is named, and a healthy server beside it has neither."""
+    cgroup, _ = limited_cgroup(300 * 1024 * 1024)
+    servers = {
+        HEALTHY: serve("workers = 1\n"),
+        "eater": serve("workers = 1\n", app=APPLICATIONS / "default_memory.py", before=joining(cgroup)),
+    }
+    killed = documented("gunicorn_killed_requests_total unless", seconds=RULE_SECONDS)
+    with prometheus(tmp_path / "prometheus", servers) as monitor:
+        oom = Plant(servers, monitor)
+        oom.silent("eater", killed, exits_query())
+        with suppress(requests.RequestException):
+            servers["eater"].get("/eat")
+        assert oom.names(exits_query(), "eater", reason="oom", detail="SIGKILL") == 1
+        assert oom.names(killed, "eater", method="GET", endpoint="/eat", reason="oom") == 1
 
 
 def test_slow_endpoint_is_the_first_of_the_slowest(plant: Plant) -> None:

@@ -6,11 +6,10 @@ import contextlib
 import os
 import re
 import signal
-import sys
 
 import pytest
 
-from tests.helpers.cgroups import MakeCgroup, limited_cgroup  # noqa: F401 - a fixture
+from tests.helpers.cgroups import MakeCgroup, joining, limited_cgroup  # noqa: F401 - a fixture
 from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually
 from tests.helpers.worker_exits import busy_worker, exit_lines, exits, hanging, killed, page_with_exits, restarts
@@ -259,11 +258,7 @@ def test_oom_kill_in_a_cgroup_is_oom_and_a_later_sigkill_is_signal(serve: Serve,
     """A worker that eats the memory of its cgroup is oom; another that is killed by hand is not."""
     cgroup, _ = limited_cgroup(300 * 1024 * 1024)
     app = APPLICATIONS / "default_memory.py"
-    joins = f"""import os, sys
-with open("{cgroup}/cgroup.procs", "w") as file:
-    file.write(str(os.getpid()))
-os.execv(sys.argv[1], sys.argv[1:])"""
-    server = serve("workers = 2\n", app=app, before=(sys.executable, "-c", joins))
+    server = serve("workers = 2\n", app=app, before=joining(cgroup))
     running(server)
     with contextlib.suppress(Exception):
         server.get("/eat")
