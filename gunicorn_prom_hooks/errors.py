@@ -31,6 +31,8 @@ class ErrorReporter:
         """gunicorn's logger; None until gunicorn has made it."""
         self.counts: Counter[str] = Counter()
         """Number of failures by component."""
+        self.since: dict[str, float] = {}
+        """Unix time in seconds of the first failure of each component."""
         self.publish: Callable[[str], None] | None = None
         """In a worker: counts a failure in the slot, which the master reads."""
 
@@ -38,6 +40,7 @@ class ErrorReporter:
         """Count and log the exception being handled. Never raises. ``where`` is one of a few fixed names."""
         try:
             self.counts[where] += 1
+            self.since.setdefault(where, time.time())
             now = self._clock()
             last = self._last.get(where)
             if self.log is not None and (last is None or now - last >= LOG_EVERY_SECONDS):

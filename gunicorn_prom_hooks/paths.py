@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Final
+from urllib.parse import unquote
 
 MAX_PATH: Final = 200
 """Number of characters of a path that are displayed."""
@@ -47,7 +49,8 @@ def normalize_path(path: str) -> str:
 def path_filter(patterns: Sequence[str]) -> Callable[[str], bool] | None:
     """Return a function that tells whether a path matches one of the patterns; None if there are no patterns.
 
-    It matches each path once, and remembers the result. In a pattern, ``*`` stands for any characters.
+    In a pattern, ``*`` stands for any characters. A path matches as it was sent or with its percent-encoding decoded:
+    servers hand on one or the other. The function remembers the results for ``MAX_DECIDED`` paths.
     """
     if not patterns:
         return None
@@ -57,7 +60,7 @@ def path_filter(patterns: Sequence[str]) -> Callable[[str], bool] | None:
     def is_match(path: str) -> bool:
         found = decided.get(path)
         if found is None:
-            found = any(_matches(path, *pattern) for pattern in pieces)
+            found = any(_matches(form, *pattern) for form in _forms(path) for pattern in pieces)
             if len(path) <= MAX_DECIDED_LENGTH:
                 if len(decided) >= MAX_DECIDED:
                     decided.clear()
@@ -65,6 +68,18 @@ def path_filter(patterns: Sequence[str]) -> Callable[[str], bool] | None:
         return found
 
     return is_match
+
+
+def _forms(path: str) -> set[str]:
+    """Return the path, also without scheme and host, without percent-encoding, and as UTF-8 in place of latin-1."""
+    forms = {path}
+    if not path.startswith("/") and "://" in path:
+        forms.add("/" + path.partition("://")[2].partition("/")[2].partition("?")[0])
+    forms |= {unquote(form) for form in forms if "%" in form}
+    for form in tuple(forms):
+        with contextlib.suppress(UnicodeError):
+            forms.add(form.encode("latin-1").decode())  # PATH_INFO holds bytes as latin-1
+    return forms
 
 
 def _matches(path: str, first: str, *others: str) -> bool:

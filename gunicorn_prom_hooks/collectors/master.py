@@ -116,8 +116,9 @@ def collect_exporter(snapshot: ServerSnapshot) -> Iterator[Metric]:
         labels=("where",),
     )
     for where, count in errors.items():
-        since = 0.0 if where in snapshot.errors else snapshot.totals.since(EXPORTER_ERRORS.number, (where,))
-        failures.add_metric((where,), count, snapshot.created(since))
+        in_workers = snapshot.totals.since(EXPORTER_ERRORS.number, (where,))
+        times = [since for since in (in_workers, snapshot.errors_since.get(where, 0.0)) if since]
+        failures.add_metric((where,), count, snapshot.created(min(times, default=0.0)))
     yield failures
 
     overflowed = CounterMetricFamily(

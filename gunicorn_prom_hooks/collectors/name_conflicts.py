@@ -1,4 +1,4 @@
-"""Conflicts between the names of the application's metrics and those of this package: a page must have each once.
+"""Conflicts between names of the application's metrics, this package's and the user's: a page must have each once.
 
 A name may have any characters. A client that takes only some of them gets it escaped, and then two names can be one.
 """
@@ -6,13 +6,14 @@ A name may have any characters. A client that takes only some of them gets it es
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition
 from prometheus_client.openmetrics.exposition import escape_label_name, escape_metric_name
+from prometheus_client.samples import Sample
 
 from ..concurrency import ForkLock
 from ..errors import ErrorReporter
@@ -21,9 +22,9 @@ from ..paths import escape_unprintable
 MAX_REPORTED: Final = 100
 """Names that are logged and counted."""
 _SUFFIXES: Final = {
-    "counter": ("_total",),
-    "histogram": ("_bucket", "_sum", "_count"),
-    "summary": ("_sum", "_count"),
+    "counter": ("_total", "_created"),
+    "histogram": ("_bucket", "_sum", "_count", "_created"),
+    "summary": ("_sum", "_count", "_created"),
 }
 """Suffixes of a family's name on the page by its type, with samples or without."""
 _NAME_TAKEN: Final = "gunicorn_prom_hooks: the application's metric %s is left out: the name is taken"
@@ -34,6 +35,32 @@ _ESCAPINGS: Final = ("underscores", "dots", "values") if hasattr(exposition, "UN
 """Escaping schemes that a client may ask for. The fourth leaves names as they are; old versions know only that."""
 _Forms = frozenset[tuple[str, str]]
 """Names as they are on a page, each with the escaping of that page."""
+
+
+def add_labels(family: Metric, labels: Mapping[str, str]) -> None:
+    """Add labels to every sample of a family. A label of the same name that a sample has stays.
+
+    Samples that become equal by that are added up if they only grow. Of others the first one stays.
+    """
+    names = tuple(labels)
+    added = [_free(names, tuple(sample.labels)) for sample in family.samples]
+    family.samples = [
+        sample._replace(labels={**{name: labels[name] for name in free}, **sample.labels})
+        for sample, free in zip(family.samples, added, strict=True)
+    ]
+    if any(len(free) < len(names) for free in added):
+        _merge_equal(family)
+
+
+def _merge_equal(family: Metric) -> None:
+    found: dict[tuple[str, frozenset[tuple[str, str]]], Sample] = {}
+    for sample in family.samples:
+        key = sample.name, frozenset(sample.labels.items())
+        if key not in found:
+            found[key] = sample
+        elif family.type in _SUFFIXES and not sample.name.endswith("_created"):
+            found[key] = sample._replace(value=found[key].value + sample.value)
+    family.samples = list(found.values())
 
 
 class NameConflicts:
@@ -102,3 +129,15 @@ def _forms(name: str, typ: str) -> _Forms:
 @functools.lru_cache(4096)
 def _have_one_name(labels: tuple[str, ...]) -> bool:
     return any(len({escape_label_name(name, escaping) for name in labels}) < len(labels) for escaping in _ESCAPINGS)
+
+
+@functools.lru_cache(4096)
+def _free(names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the names that are different from all labels, whatever escaping a client asks for."""
+    taken = {(escaping, escape_label_name(label, escaping)) for escaping in _ESCAPINGS for label in labels}
+    return tuple(
+        name
+        for name in names
+        if name not in labels
+        and taken.isdisjoint((escaping, escape_label_name(name, escaping)) for escaping in _ESCAPINGS)
+    )

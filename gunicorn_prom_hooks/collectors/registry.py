@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Final, NamedTuple, TypeVar
 
@@ -16,7 +16,7 @@ from ..errors import ErrorReporter
 from ..inherited_descriptors import Opened, below, descriptors, is_sock_diag, transient
 from ..model.server_snapshot import ServerSnapshot
 from . import listeners, master, requests, workers
-from .name_conflicts import NameConflicts
+from .name_conflicts import NameConflicts, add_labels
 from .processes import DirtyWorkers, WorkerProcesses
 from .runner import Task, TaskRunner
 
@@ -169,11 +169,6 @@ class MetricsPage(Collector):
             with self._hold():
                 self._errors.report(f"collector_{task.name}")
             return Collected(task.name, [], task.seconds, succeeded=False)
-
-
-def add_labels(family: Metric, labels: Mapping[str, str]) -> None:
-    """Add labels to every sample of a family. A label of the same name that a sample has stays."""
-    family.samples = [sample._replace(labels={**labels, **sample.labels}) for sample in family.samples]
 
 
 def _with_transient_files(before: Opened, make: Callable[[], T]) -> T:

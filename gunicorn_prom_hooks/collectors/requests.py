@@ -47,11 +47,11 @@ class Sizes:
     total_bytes: float = 0.0
 
     def add(self, label: str, count: float, total_bytes: float) -> None:
-        """Add requests of the size class with this label. Those of unknown size are in no bucket."""
-        self.total_bytes += total_bytes
+        """Add requests of the size class with this label. Those of unknown size are in no bucket, and not in the sum."""
         number = size_class(label)
         if number != UNKNOWN_SIZE:
             self.counts[number] += count
+            self.total_bytes += total_bytes
 
 
 @dataclass

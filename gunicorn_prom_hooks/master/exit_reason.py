@@ -44,6 +44,8 @@ _INITIAL_SERIES: Final = (
     (ExitReason.SIGNAL, "SIGTERM"),
 )
 """Series that exist from the start. Prometheus sees no increase in a series that begins at 1."""
+NONE_KILLED: Final = tuple((OTHER, OTHER, reason) for reason in ExitReason)
+"""Labels of the series of killed requests that exist from the start."""
 MAX_NOTABLE: Final = 20
 MAX_ROUTINE: Final = 5
 """Records that are kept of notable exits, and of routine ones."""
@@ -143,7 +145,7 @@ class ExitStats:
         """By the coarse reasons."""
         self.killed: dict[tuple[str, str, ExitReason], int] = Counter()
         """Requests in progress at an exit, by method, endpoint and reason."""
-        self._since: dict[tuple[str, ...], float] = dict.fromkeys(self.exits, 0.0)
+        self._since: dict[tuple[str, ...], float] = dict.fromkeys((*self.exits, *NONE_KILLED), 0.0)
         self.boots = Histogram(BOOT_BUCKETS)
         self.lifetimes = Histogram(LIFETIME_BUCKETS)
         self._notable: deque[ExitRecord] = deque(maxlen=MAX_NOTABLE)

@@ -55,6 +55,7 @@ class Master:
         self.fork_lock = ForkLock(self._in_child)
         self.settings = settings
         self.buckets = duration_buckets(settings.duration_buckets)
+        self._startup = {name: getattr(settings, name) for name in STARTUP_ONLY}
         self._errors = errors
         self._reloads = 0
         self._slot_maker = SlotMaker()
@@ -85,7 +86,7 @@ class Master:
     def apply_settings(self, settings: Settings) -> None:
         """Apply the settings of a reload. The exporter follows in ``update_exporter``."""
         for name in STARTUP_ONLY:
-            if getattr(settings, name) != getattr(self.settings, name):
+            if getattr(settings, name) != self._startup[name]:
                 self.server.log.warning("gunicorn_prom_hooks: setting %s is read at startup only: not changed", name)
         self.settings = settings
         self._cap.limit = settings.max_endpoints

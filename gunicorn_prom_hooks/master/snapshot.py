@@ -74,6 +74,7 @@ def take_snapshot(
         messages=dict(exits.exit_log.messages),
         reloads=reloads,
         errors=dict(errors.counts),
+        errors_since=dict(errors.since),
         folded=lambda: len(cap.folded),
         target=server.num_workers or 0,
         timeout=float(server.timeout),

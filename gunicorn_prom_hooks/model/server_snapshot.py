@@ -112,6 +112,7 @@ class ServerSnapshot:
         messages: messages to gunicorn's error log in the master, by level.
         reloads: number of reloads of gunicorn's configuration.
         errors: internal failures in the master, by place.
+        errors_since: unix times in seconds of the first ones, by place.
         folded: returns the number of endpoints that are shown as ``<other>``.
         target: number of workers that the master maintains.
         timeout: seconds without a heartbeat after which gunicorn kills a worker; 0: never.
@@ -136,6 +137,7 @@ class ServerSnapshot:
     messages: Mapping[str, int]
     reloads: int
     errors: Mapping[str, int]
+    errors_since: Mapping[str, float]
     folded: Callable[[], int]
     target: int
     timeout: float

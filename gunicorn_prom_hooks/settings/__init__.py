@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -97,13 +97,30 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     values = {}
     for name, (variable, check) in CHECKS.items():
         if name in given:
-            values[name] = check(f"setting {name}", given[name])
+            values[name] = _checked(check, f"setting {name}", given[name])
         elif environ.get(variable) and not environ[variable].startswith(_KUBERNETES_PREFIX):
-            values[name] = check(f"setting {name} (environment variable {variable})", environ[variable])
+            what = f"setting {name} (environment variable {variable})"
+            values[name] = _checked(check, what, environ[variable])
     for name in ("keyfile", "client_cafile"):
         if values.get(name) and not values.get("certfile"):
             raise InvalidSetting(f"gunicorn_prom_hooks: setting {name} requires certfile")
     return Settings(**values)
+
+
+def _checked(check: Callable[[str, Any], Any], what: str, value: Any) -> Any:
+    """Return the checked value.
+
+    Raises:
+        InvalidSetting: it is not allowed, or so odd that the check fails.
+    """
+    try:
+        return check(what, value)
+    except InvalidSetting:
+        raise
+    except Exception as error:
+        raise InvalidSetting(
+            f"gunicorn_prom_hooks: {what}: the value cannot be used: {type(error).__name__}"
+        ) from error
 
 
 def named_directory(environ: Mapping[str, str] = os.environ) -> str:

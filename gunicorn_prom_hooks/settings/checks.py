@@ -105,7 +105,7 @@ def _items(value: Any) -> Sequence[Any] | None:
 def _duration_buckets(what: str, value: Any) -> tuple[float, ...]:
     try:
         found = list(map(float, _items(value) or ()))
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         found = []
     bounds = found[:-1] if found and found[-1] == inf else found
     ascending = all(low < high for low, high in pairwise((0.0, *bounds, inf)))
@@ -136,19 +136,26 @@ def _labels(what: str, value: Any) -> Mapping[str, str]:
     elif isinstance(value, str):
         texts = (item.partition("=") for item in _items(value) or ())
         pairs = [(name.strip(), text.strip()) for name, _, text in texts]
-    if pairs is None or len(pairs) > MAX_LABELS or not all(_is_label(name, text) for name, text in pairs):
-        allowed = (
-            f"at most {MAX_LABELS} names and values, such as env=prod,zone=a; no name of a label that metrics have"
-        )
-        raise _refuse(what, value, allowed)
-    return dict(pairs)
+    if pairs is None or len(pairs) > MAX_LABELS:
+        raise _refuse(what, value, f"at most {MAX_LABELS} names and values, such as env=prod,zone=a")
+    found = {}
+    for name, text in pairs:
+        if name in found or not _is_name(name):
+            raise _refuse(what, name, "the name of a label that no metric has, given once: ASCII letters, digits, _")
+        if not _is_text(text):
+            raise _refuse(what, text, f"the text of a label value, of 1 to {_MAX_TEXT} printable characters")
+        found[name] = text
+    return found
 
 
-def _is_label(name: Any, value: Any) -> bool:
-    if not isinstance(name, str) or not isinstance(value, str) or name in LABEL_NAMES:
+def _is_name(name: Any) -> bool:
+    if not isinstance(name, str) or name in LABEL_NAMES:
         return False
-    is_name = re.fullmatch(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", name) is not None
-    return is_name and 0 < len(value) <= _MAX_TEXT and value.isprintable()
+    return re.fullmatch(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", name) is not None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_TEXT and value.isprintable()
 
 
 def _directory(what: str, value: Any) -> str:

@@ -79,7 +79,7 @@ def record(
     elif is_a(cls, GREENLETS) and getattr(worker, "server_class", None) is None:
         hooks = _with_http2(worker, many_at_a_time(recorder, resolve, errors, key), errors)
     if hooks is not None:
-        return without_excluded(hooks, recorder.is_excluded, errors)
+        return without_excluded(hooks, recorder, errors)
     if is_a(cls, GREENLETS):
         from .wsgi import application
 

@@ -32,6 +32,7 @@ MOMENTS = {
     "master/snapshot.py": "the moment of a snapshot",
     "master/workers.py": "the moments at which workers were forked and exited",
     "worker/worker.py": "the moments at which a worker entered its states",
+    "errors.py": "the moment of the first failure of a kind",
     "shm/slot.py": "the moment at which a series began",
     "master/master.py": "the moment at which the master began",
     "master/exit_reason.py": "the moment of the first exit of a kind",

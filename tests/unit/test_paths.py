@@ -93,6 +93,10 @@ def test_path_filter_without_patterns_is_none() -> None:
         ("/aa*aa", ["/aaaa", "/aaxaa"], ["/aa", "/aaa"]),
         ("/[a].(b)+?", ["/[a].(b)+?"], ["/a.b", "/a.(b)"]),
         ("*", ["", "/", "/anything"], []),
+        ("/h z", ["/h z", "/h%20z"], ["/h+z", "/h%2520z"]),
+        ("/h%20z", ["/h%20z"], ["/h z"]),
+        ("/grün", ["/grün", "/gr%C3%BCn", "/grün".encode().decode("latin-1")], ["/grun"]),
+        ("/plain", ["/%70lain", "http://host/plain", "http://host:80/plain?x=/y"], ["http://host/plain/", "x://plain"]),
     ],
 )
 def test_path_filter_matches_whole_paths_with_stars_as_wildcards(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gunicorn_prom_hooks.settings import DEFAULT_DURATION_BUCKETS, InvalidSetting, Settings, load
+from gunicorn_prom_hooks.settings import DEFAULT_DURATION_BUCKETS, InvalidSetting, Settings, checks, load
 
 
 def label(environ: Any) -> str | None:
@@ -141,13 +141,53 @@ REFUSED = [
     ),
     *(
         ("labels", value, "at most 20 names and values")
-        for value in (
-            *(7, ["a=b"], "a", "a=", "=b", {"a": 1}, {1: "a"}, {"a": ""}, {"a-b": "c"}, {"__a": "b"}, {"a": "b\n"}),
-            *({"a": "x" * 257}, {"le": "1"}, {"worker_id": "1"}, {"job": "x"}, {"größe": "1"}),
-            {f"l{number}": "v" for number in range(21)},
-        )
+        for value in (7, ["a=b"], {f"l{number}": "v" for number in range(21)})
     ),
 ]
+
+REFUSED_LABELS = [
+    *(
+        (name, "the name of a label that no metric has")
+        for name in ("a-b", "__a", "le", "worker_id", "job", "größe", 1, "")
+    ),
+    *((text, "the text of a label value") for text in ("", 1, "b\n", "x" * 257, None)),
+]
+
+
+@pytest.mark.parametrize(("wrong", "allowed"), REFUSED_LABELS)
+def test_invalid_label_is_reported_by_its_name_or_its_text(wrong: object, allowed: str) -> None:
+    """The message has the name or the text that is wrong, and what is allowed."""
+    labels = {wrong: "b"} if "name" in allowed else {"a": wrong}
+    with pytest.raises(InvalidSetting) as caught:
+        load({"labels": labels}, {})
+    assert str(caught.value).startswith(f"gunicorn_prom_hooks: setting labels: {wrong!r} is not allowed")
+    assert allowed in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a", "a=", "a=1,a=2", "=b"])
+def test_invalid_labels_in_the_environment_are_refused(text: str) -> None:
+    """A name without a text, a text without a name and a name that comes twice are refused."""
+    with pytest.raises(InvalidSetting, match="environment variable GUNICORN_PROM_LABELS"):
+        load({}, {"GUNICORN_PROM_LABELS": text})
+
+
+class Odd:
+    """A value that cannot even be shown."""
+
+    def __len__(self) -> int:
+        raise RuntimeError("odd")
+
+    __repr__ = __fspath__ = __len__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("name", list(checks.CHECKS))
+@pytest.mark.parametrize("value", [Odd(), [10**400], 10**5000], ids=["odd", "large", "longer than Python shows"])
+def test_value_that_makes_the_check_fail_is_an_invalid_setting(name: str, value: object) -> None:
+    """Whatever the value, it is one line at startup, and a reload keeps the previous settings."""
+    with pytest.raises(InvalidSetting) as caught:
+        load({name: value, "certfile": "/x"} if name != "certfile" else {name: value}, {})
+    assert str(caught.value).startswith("gunicorn_prom_hooks: ")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(("name", "value", "allowed"), REFUSED)

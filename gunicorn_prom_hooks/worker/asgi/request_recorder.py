@@ -42,7 +42,12 @@ class AsgiRequests(Requests):
 
     def begin(self, scope: Mapping[str, Any], started: float) -> StartedRequest | None:
         """Record the start of a request or handshake, see ``start``."""
-        return self.start(scope.get("method", "GET"), scope.get("path", ""), started)
+        path, root = scope.get("path", ""), scope.get("root_path")
+        is_excluded = self.recorder.is_excluded
+        # uvicorn puts the root path in front of what the client has sent.
+        if is_excluded is not None and root and path.startswith(root) and is_excluded(path[len(root) :]):
+            return None
+        return self.start(scope.get("method", "GET"), path, started)
 
     def end(
         self,

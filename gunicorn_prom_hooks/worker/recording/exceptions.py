@@ -30,7 +30,9 @@ SIGINT or SIGQUIT."""
 
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT})
 _TRANSPORTS = frozenset({"socket", "ssl", "gevent", "selectors"})
-_MAX_PENDING = 128
+LEFT_OUT: Final = ("", "")
+"""In place of the labels of a request that is left out. Compared by identity."""
+MAX_PENDING = 128
 _MAX_CONTEXTS: Final = 20
 """Bound of a chain of exceptions, each raised while the next one was handled."""
 
@@ -218,9 +220,19 @@ def remember_failing(recorder: Recorder, req: Any, labels: tuple[str, str], rais
     if hasattr(req, "stream"):
         recorder.count(ERROR_HANDLING, *labels, recorder.error_type(error_type_of(raised)))
     elif _reaches_error_handling(raised):
-        if len(recorder.failing) >= _MAX_PENDING:
-            recorder.failing.clear()
-        recorder.failing[id(req)] = labels
+        _keep(recorder, req, labels)
+
+
+def ignore_failing(recorder: Recorder, req: Any, raised: BaseException | None) -> None:
+    """Note that the exception of a request that is left out is not to be counted by gunicorn's error handling."""
+    if raised is not None and not hasattr(req, "stream") and _reaches_error_handling(raised):
+        _keep(recorder, req, LEFT_OUT)
+
+
+def _keep(recorder: Recorder, req: Any, labels: tuple[str, str]) -> None:
+    if len(recorder.failing) >= MAX_PENDING:
+        recorder.failing.clear()
+    recorder.failing[id(req)] = labels
 
 
 def _reaches_error_handling(raised: BaseException) -> bool:
@@ -239,19 +251,20 @@ def watch_error_handling(worker: Any, recorder: Recorder, errors: ErrorReporter)
     handle_error = getattr(worker, "handle_error", None)
     if handle_error is None:
         return
-    is_excluded = recorder.is_excluded
+
+    def count(known: tuple[str, str] | None, req: Any, exc: BaseException) -> None:
+        method, endpoint = known or (method_label(getattr(req, "method", None)), UNMATCHED)
+        error_type = recorder.error_type(error_type_of(exc))
+        recorder.count(ERROR_HANDLING, method, endpoint, error_type)
+        if is_clients_fault(exc) and not (known and isinstance(exc, SSLError)):
+            recorder.count(INVALID, error_type)
 
     def counted(req: Any, client: Any, addr: Any, exc: BaseException) -> Any:
         try:
-            if is_excluded is not None and req is not None and is_excluded(req.path) and not is_clients_fault(exc):
-                return handle_error(req, client, addr, exc)
             with recorder.lock:
                 known = recorder.failing.pop(id(req), None)
-                method, endpoint = known or (method_label(getattr(req, "method", None)), UNMATCHED)
-                error_type = recorder.error_type(error_type_of(exc))
-                recorder.count(ERROR_HANDLING, method, endpoint, error_type)
-                if is_clients_fault(exc) and not (known and isinstance(exc, SSLError)):
-                    recorder.count(INVALID, error_type)
+                if known is not LEFT_OUT:
+                    count(known, req, exc)
         except Exception:  # noqa: BLE001 - gunicorn must go on to answer the client
             errors.report("handle_error")
         return handle_error(req, client, addr, exc)

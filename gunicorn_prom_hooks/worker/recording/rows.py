@@ -47,6 +47,9 @@ class Cache:
         """
         if method not in METHODS or len(label or path) > CACHED_KEY:
             return
+        is_excluded = self._recorder.is_excluded
+        if is_excluded is not None and is_excluded(path):
+            return  # the application has changed the path: a request that comes with this one is left out
         if label:
             if len(self.endpoints) >= CACHED_KEYS and (method, label) not in self.endpoints:
                 self.endpoints.clear()

@@ -19,6 +19,8 @@ from ...shm.slot import inflight_start, write_out
 from ..frameworks import swallowed
 from .exceptions import (
     CLIENT_GONE,
+    MAX_PENDING,
+    ignore_failing,
     interrupted_by,
     is_connection_close,
     real_exception,
@@ -135,29 +137,39 @@ def request_hooks(
     return pre_request, post_request
 
 
-def without_excluded(hooks: Hooks, is_excluded: Callable[[str], bool] | None, errors: ErrorReporter) -> Hooks:
-    """Return hooks that leave out the requests for some paths: the same ones if ``is_excluded`` is None."""
+def without_excluded(hooks: Hooks, recorder: Recorder, errors: ErrorReporter) -> Hooks:
+    """Return hooks that leave out the requests for excluded paths: the same ones if there are no such paths."""
+    is_excluded = recorder.is_excluded
     if is_excluded is None:
         return hooks
     record_start, record_end = hooks
+    skipped: set[int] = set()
+    """Ids of the requests that are left out. The path decides once: the user's hooks may change it."""
 
     def pre_request(worker: Any, req: Any) -> None:
         try:
             excluded = is_excluded(req.path)
+            if excluded:
+                if len(skipped) >= MAX_PENDING:
+                    skipped.clear()  # requests that called no post_request
+                skipped.add(id(req))
+            elif skipped:
+                skipped.discard(id(req))
         except Exception:  # noqa: BLE001 - the request must be served
             errors.report("pre_request")
-            return
+            excluded = False
         if not excluded:
             record_start(worker, req)
 
     def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+        if not skipped or id(req) not in skipped:
+            record_end(worker, req, environ, resp)
+            return
         try:
-            excluded = is_excluded(req.path)
+            skipped.discard(id(req))
+            ignore_failing(recorder, req, current_exception())
         except Exception:  # noqa: BLE001 - the next request must be served
             errors.report("post_request")
-            return
-        if not excluded:
-            record_end(worker, req, environ, resp)
 
     return pre_request, post_request
 

@@ -70,7 +70,7 @@ def histogram(name: str) -> Metric:
         (gauge("a_sum"), histogram("a"), False),
         (histogram("a"), gauge("a_sum"), False),
         (histogram("a"), gauge("a"), False),
-        (gauge("a_created"), histogram("a"), True),
+        (gauge("a_created"), histogram("a"), False),
         (gauge("a_"), gauge("a"), True),
         (Metric("a", "Help.", "gauge"), gauge("a"), False),
         (gauge("a"), Metric("a", "Help.", "gauge"), False),
