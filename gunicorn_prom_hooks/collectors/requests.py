@@ -47,7 +47,7 @@ class Sizes:
     total_bytes: float = 0.0
 
     def add(self, label: str, count: float, total_bytes: float) -> None:
-        """Add requests of the size class with this label. Those of unknown size are in no bucket, and not in the sum."""
+        """Add requests of the size class with this label. Those of unknown size are in no bucket and no sum."""
         number = size_class(label)
         if number != UNKNOWN_SIZE:
             self.counts[number] += count

@@ -199,3 +199,109 @@ def test_workers_that_share_a_slot_label_make_no_new_series(serve: Serve) -> Non
     states = server.scrape().all("gunicorn_worker_state")
     assert {labels["timestamp"] for labels, _ in states} <= {""}
     assert [labels["state"] for labels, value in states if value] == ["running"]
+
+
+REWRITES = """
+def pre_request(worker, req):
+    if req.path.startswith(BEFORE):
+        req.path = AFTER + req.path[len(BEFORE):]
+"""
+"""A hook of the user that changes the path, before gunicorn makes the environ of it."""
+
+
+@pytest.mark.parametrize("name", ["sync", "gthread", "gevent"])
+@pytest.mark.parametrize(
+    ("before", "after", "excluded"), [("/old/", "/", "/old/*"), ("/app/health", "/health", "/health")]
+)
+def test_path_that_the_users_hook_changes_is_decided_once(
+    serve: Serve, name: str, before: str, after: str, excluded: str
+) -> None:
+    """A request is left out, or recorded from its start to its end, by the path with which it came."""
+    hook = REWRITES.replace("BEFORE", repr(before)).replace("AFTER", repr(after))
+    settings = f"exclude={[excluded]!r}"
+    server = serve(CLASSES[name][0] + "workers = 1\n", config=hook + INSTALL.format(settings=settings))
+    for _ in range(5):
+        server.get(before)
+    server.get("/")
+    counted = 2 if before == "/old/" else 7
+    found = server.settled(counted)
+    assert found.sum("gunicorn_requests_total") == counted
+    assert found.sum("gunicorn_request_duration_seconds_sum") < 5.0
+    assert found.sum("gunicorn_worker_busy_seconds_total") < 5.0
+    assert found.one("gunicorn_requests_in_progress") == 0
+    assert found.sum("gunicorn_exporter_errors_total") == 0
+
+
+@pytest.mark.parametrize("name", ["sync", "gthread", "gevent"])
+def test_tls_error_of_the_application_at_an_excluded_path_is_no_malformed_request(serve: Serve, name: str) -> None:
+    """gunicorn takes it for the client's, and answers; it is counted nowhere."""
+    app = APPLICATIONS / "tls_error.py"
+    server = configured(serve, "exclude='/upstream'", CLASSES[name][0] + "workers = 1\n", app)
+    for _ in range(3):
+        ask(server, "/upstream")
+        ask(server, "/")
+    found = server.settled(4)
+    assert found.sum("gunicorn_requests_total") == 4
+    assert found.sum("gunicorn_invalid_requests_total") == 0
+    assert found.sum("gunicorn_worker_error_handling_total") == 0
+
+
+def test_sizes_of_requests_that_were_not_counted_are_not_in_the_sum(serve: Serve) -> None:
+    """With size_histograms on, off and on again, sum and number are of the same requests."""
+    server = configured(serve, "size_histograms=True", "workers = 1\n")
+    for is_on, bodies in ((True, 1), (False, 5), (True, 2)):
+        [old] = server.workers()
+        server.configure(INSTALL.format(settings=f"size_histograms={is_on}") + "workers = 1\n")
+        server.signal(signal.SIGHUP)
+        eventually(lambda old=old: len(server.workers()) == 1 and server.workers() != [old], "the new worker")  # type: ignore[misc]
+        for _ in range(bodies):
+            server.post("/read", b"x" * 1000)
+    found = server.settled(9)
+    assert found.sum("gunicorn_request_size_bytes_sum", endpoint="/read") == 3000
+    assert found.sum("gunicorn_request_size_bytes_count", endpoint="/read") == 3
+
+
+def test_asgi_application_that_changes_its_path_into_an_excluded_one_changes_nothing(serve: Serve) -> None:
+    """Requests that come with the excluded path stay uncounted, also after one that was given this path."""
+    server = configured(
+        serve, "exclude='/health'", "workers = 1\nworker_class = 'asgi'\n", APPLICATIONS / "asgi_strip.py"
+    )
+    for path in ("/health", "/strip/health", "/health", "/strip/health", "/health", "/"):
+        server.get(path)
+    assert server.settled(4).sum("gunicorn_requests_total") == 4
+
+
+def test_excluded_path_matches_without_the_root_path_of_uvicorn(serve: Serve) -> None:
+    """uvicorn puts the root path in front of what the client has sent."""
+    worker = "from uvicorn_worker import UvicornWorker\nclass Rooted(UvicornWorker):\n    CONFIG_KWARGS = {'root_path': '/api'}\n"
+    server = serve(
+        "workers = 1\nworker_class = Rooted\n", app=ASGI, config=worker + INSTALL.format(settings="exclude='/health'")
+    )
+    for path in ("/health", "/health", "/x"):
+        server.get(path)
+    assert server.settled(2).sum("gunicorn_requests_total") == 2
+
+
+def test_startup_settings_are_compared_with_those_in_effect(serve: Serve) -> None:
+    """Each reload with another value logs so, and one with the value in effect does not."""
+    server = configured(serve, "duration_buckets=[1]", "workers = 1\n")
+    line = "setting duration_buckets is read at startup only"
+    for value, lines in (([1], 0), ([2], 1), ([2], 2), ([1], 2)):
+        [old] = server.workers()
+        server.configure(INSTALL.format(settings=f"duration_buckets={value}") + "workers = 1\n")
+        server.signal(signal.SIGHUP)
+        eventually(lambda old=old: len(server.workers()) == 1 and server.workers() != [old], "the new worker")  # type: ignore[misc]
+        assert server.log.count(line) == lines
+
+
+def test_odd_value_at_a_reload_keeps_the_server_and_its_settings(serve: Serve) -> None:
+    """A number too large for a float is refused in one line, at a reload too."""
+    server = configured(serve, "duration_buckets=[1]", "workers = 1\n")
+    server.configure(INSTALL.format(settings="duration_buckets=[10**400]") + "workers = 1\n")
+    server.signal(signal.SIGHUP)
+    eventually(lambda: "the previous settings stay" in server.log, "the line")
+    assert server.get("/").status_code == 200
+    assert {labels["le"] for labels, _ in server.settled(2).all("gunicorn_request_duration_seconds_bucket")} == {
+        "1.0",
+        "+Inf",
+    }
