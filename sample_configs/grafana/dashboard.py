@@ -21,7 +21,7 @@ DESCRIPTION = (
     "Metrics of gunicorn servers with gunicorn_prom_hooks. Each series links to the status page of its server. "
     "The link works where the browser can reach the metrics port."
 )
-OWN = f'{{{SERVERS}, __name__!~"(gunicorn|process|python|scrape)_.*|up|ALERTS.*|.*:.*|.*_created"}}'
+OWN = f'{{{SERVERS}, __name__!="", __name__!~"(gunicorn|process|python|scrape)_.*|up|ALERTS.*|.*:.*|.*_created"}}'
 """Selects the series of the application."""
 
 

@@ -21,7 +21,7 @@ from tests.helpers.blocking_apps import connected, get
 from tests.helpers.grafana import Grafana
 from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually, running, unused_port
-from tests.helpers.worker_exits import busy_worker, hanging, killed
+from tests.helpers.worker_exits import hanging
 
 CONFIG = """
 from gunicorn_prom_hooks import install
@@ -34,6 +34,8 @@ THREADS = CONFIG + "worker_class = 'gthread'\nworkers = 2\nthreads = 4\nproc_nam
 LOOPS = CONFIG + "worker_class = 'asgi'\nworkers = 2\nproc_name = 'search'\n"
 SHOP = (*("/order", "/order/7", "/set/3") * 8, *("/report",) * 3, "/boom", "/503", "/missing")
 SEARCH = (*("/search/1", "/search/2", "/stream") * 6, "/boom", "/status/503", "/nowhere", "/late")
+WAITING = 6
+"""The clients that wait at each full server."""
 MALFORMED = b"NO REQUEST\r\n\r\n"
 
 
@@ -79,8 +81,8 @@ class Servers:
                         session.post(url, data=b"x" * 300, headers={"X-Request-Start": stamp}, timeout=20)
 
     @contextlib.contextmanager
-    def full(self, waiting: int = 6) -> Iterator[None]:
-        """Block the threads of one server and an event loop of the other, and let this number of clients wait at both."""
+    def full(self, waiting: int = WAITING) -> Iterator[None]:
+        """Block the threads of one server and a loop of the other, and let this number of clients wait at both."""
         with ExitStack() as stack:
             for server, blocking in ((self.shop, 8), (self.search, 2)):
                 file = server.folder / "block"
@@ -92,19 +94,35 @@ class Servers:
             yield
 
     def crash(self) -> None:
-        """Kill a worker of each server by a signal, in the middle of a request."""
-        for server, path in ((self.shop, "/hang"), (self.search, "/hang")):
-            before = sum(killed(server.scrape()).values())
-            with hanging(server, path):
-                _, pid = busy_worker(server)
-                os.kill(pid, signal.SIGSEGV)
-                eventually(lambda s=server, b=before: sum(killed(s.scrape()).values()) > b, "a request was killed")  # type: ignore[misc]
+        """Kill a worker of each server by a signal, in the middle of a request that hangs."""
+        for server in (self.shop, self.search):
+            with hanging(server, "/hang"):
+                os.kill(_hanging_worker(server), signal.SIGSEGV)
+                eventually(
+                    lambda server=server: server.scrape().sum("gunicorn_killed_requests_total", endpoint="/hang"),  # type: ignore[misc]
+                    "the request was killed",
+                )
+
+
+def _hanging_worker(server: Server) -> int:
+    """Wait for a worker with a request that takes longer than those of the load. Return its pid."""
+
+    def probe() -> int | None:
+        samples = server.scrape()
+        for labels, value in samples.all("gunicorn_worker_oldest_request_seconds"):
+            if value > 1.0:
+                [(info, _)] = samples.all("gunicorn_worker_info", worker_id=labels["worker_id"])
+                return int(info["pid"])
+        return None
+
+    return eventually(probe, "a worker has a request that hangs")
 
 
 def _give_up(server: Server, path: str) -> None:
-    """Send a request, and close the connection before the response."""
+    """Send a request, and reset the connection before the end of the response."""
     with socket.create_connection(("127.0.0.1", server.port), 10) as client:
         client.sendall(get(path))
+        time.sleep(0.05)  # as a client does whose user goes elsewhere; the request has begun by then
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 

@@ -70,8 +70,12 @@ class Grafana:
         self.options: dict[str, list[str]] = {}
         """The values that each variable offers."""
 
-    def choose(self) -> None:
-        """Read the values of each variable. They depend on the variables before them."""
+    def choose(self, **only: str) -> None:
+        """Read the values of each variable. They depend on the variables before them.
+
+        Args:
+            only: the one value of a variable to choose. Of the others all are chosen, or the first one.
+        """
         for variable in self.board.variables:
             name = variable["name"]
             if variable["type"] == "datasource":
@@ -82,7 +86,10 @@ class Grafana:
             values = self._get(f"label/{found[2]}/values", {"match[]": self.replaced(found[1], 60)})
             kept = [value for value in values if matches(variable.get("regex", ""), value)]
             self.options[name] = kept
-            if variable.get("allValue"):
+            if name in only:
+                assert only[name] in kept, (name, kept)
+                self.chosen[name] = escaped(only[name])
+            elif variable.get("allValue"):
                 self.chosen[name] = variable["allValue"]
             elif variable["includeAll"]:
                 self.chosen[name] = f"({'|'.join(map(escaped, kept))})"

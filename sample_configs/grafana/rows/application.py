@@ -21,14 +21,14 @@ def panels() -> list[AnyPanel]:
         "cps",
         "The rate of a counter of the application, summed over its labels. Copy the panel and sum by a label to see "
         "more.",
-        Query(f'{per_server("sum")} (rate({{__name__="$metric", {SERVERS}}}[$__rate_interval]))'),
+        Query(f'{per_server("sum")} (rate({{__name__="$metric", __name__!="", {SERVERS}}}[$__rate_interval]))'),
         width=24,
     )
     values = graph(
         "Value of $gauge",
         "short",
         "The value of a gauge of the application, by all of its labels.",
-        Query(f'{{__name__="$gauge", {SERVERS}}}', ""),
+        Query(f'{{__name__="$gauge", __name__!="", {SERVERS}}}', ""),
         width=24,
     )
     return [

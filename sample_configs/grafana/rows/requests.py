@@ -73,7 +73,7 @@ def panels() -> list[AnyPanel]:
             "reqps",
             "Clients that disconnected before the response, and requests that gunicorn refused as malformed. Clients "
             "disconnect most often because something is slow. Malformed requests come from scanners, or from a proxy "
-            "that sends TLS to a plain port.",
+            "that sends TLS to a plain port. The worker classes asgi, gevent_pywsgi and tornado do not report these.",
             Query(
                 rate("gunicorn_requests_total", where=f'{ENDPOINTS}, status=~"499|<other>"'), "disconnects {{instance}}"
             ),
