@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -20,7 +21,7 @@ from websockets.sync.client import connect
 from tests.helpers.blocking_apps import connected, get
 from tests.helpers.grafana import Grafana
 from tests.helpers.places import APPLICATIONS
-from tests.helpers.servers import Server, eventually, running, unused_port
+from tests.helpers.servers import Samples, Server, eventually, running, unused_port
 from tests.helpers.worker_exits import hanging
 
 CONFIG = """
@@ -81,16 +82,16 @@ class Servers:
                         session.post(url, data=b"x" * 300, headers={"X-Request-Start": stamp}, timeout=20)
 
     @contextlib.contextmanager
-    def full(self, waiting: int = WAITING) -> Iterator[None]:
-        """Block the threads of one server and a loop of the other, and let this number of clients wait at both."""
+    def full(self) -> Iterator[None]:
+        """Block all threads of one server and all event loops of the other. Let clients wait at both."""
         with ExitStack() as stack:
-            for server, blocking in ((self.shop, 8), (self.search, 2)):
+            for server in (self.shop, self.search):
                 file = server.folder / "block"
                 file.touch()
                 stack.callback(file.unlink, missing_ok=True)
-                address = "127.0.0.1", server.port
-                stack.enter_context(connected(socket.AF_INET, address, *[get("/block")] * blocking))
-                stack.enter_context(connected(socket.AF_INET, address, *[get()] * waiting))
+                eventually(partial(_fill, stack, server), "the server is full")
+                for _ in range(WAITING):
+                    _wait_at(stack, server)
             yield
 
     def crash(self) -> None:
@@ -102,6 +103,29 @@ class Servers:
                     lambda server=server: server.scrape().sum("gunicorn_killed_requests_total", endpoint="/hang"),  # type: ignore[misc]
                     "the request was killed",
                 )
+
+
+def _wait_at(stack: ExitStack, server: Server) -> None:
+    """Send a request that blocks its thread or event loop, or waits for one."""
+    stack.enter_context(connected(socket.AF_INET, ("127.0.0.1", server.port), get("/block")))
+
+
+def _fill(stack: ExitStack, server: Server) -> bool:
+    """Send a further request if the server is not full. Return whether it has been full for some time."""
+    samples = server.scrape()
+    if not _is_full(samples, 0.02):
+        _wait_at(stack, server)
+    return _is_full(samples, 0.5)
+
+
+def _is_full(samples: Samples, seconds: float) -> bool:
+    """Say whether each event loop has been blocked for so long, or each thread has a request, the oldest since then."""
+    loops = [blocked for _, blocked in samples.all("gunicorn_worker_event_loop_blocked_seconds")]
+    if loops:
+        return len(loops) == 2 and min(loops) >= seconds
+    ages = [age for _, age in samples.all("gunicorn_worker_oldest_request_seconds")]
+    in_progress = samples.one("gunicorn_requests_in_progress")
+    return in_progress == samples.one("gunicorn_requests_capacity") == 8 and min(ages) >= seconds
 
 
 def _hanging_worker(server: Server) -> int:
