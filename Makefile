@@ -44,7 +44,7 @@ screenshot: .venv/dev tools
 
 # The dashboard for Grafana.
 dashboard: .venv/dev
-	$(BIN)/python sample_configs/grafana/dashboard.py > sample_configs/grafana/gunicorn.json
+	json=$$($(BIN)/python sample_configs/grafana/dashboard.py) && printf "%s\n" "$$json" > sample_configs/grafana/gunicorn.json
 
 # The README's picture of the dashboard, drawn with matplotlib from its queries on real servers.
 dashboard-picture: .venv/dev tools

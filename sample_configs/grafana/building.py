@@ -44,6 +44,7 @@ class Column(NamedTuple):
     expr: str
     unit: str
     limits: tuple[float, float] | None = None
+    decimals: int | None = None
     hidden: bool = False
 
 
@@ -100,7 +101,7 @@ def graph(
     panel.tooltip(VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
     panel.show_points(common.VisibilityMode.NEVER).thresholds(_thresholds(limits)).data_links([_link(STATUS_PAGE)])
     if bars:
-        panel.draw_style(common.GraphDrawStyle.BARS).fill_opacity(80)
+        panel.draw_style(common.GraphDrawStyle.BARS).fill_opacity(80).decimals(0).interval("1m")
         panel.stacking(StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
     else:
         panel.draw_style(common.GraphDrawStyle.LINE).fill_opacity(8)
@@ -136,6 +137,8 @@ def table(title: str, description: str, columns: Sequence[Column], *, width: int
             continue
         renamed[field] = column.name
         properties = [dashboard.DynamicConfigValue("unit", column.unit)]
+        if column.decimals is not None:
+            properties.append(dashboard.DynamicConfigValue("decimals", column.decimals))
         if column.limits is not None:
             steps = dashboard.ThresholdsConfig(dashboard.ThresholdsMode.ABSOLUTE, _steps(column.limits))
             properties.append(dashboard.DynamicConfigValue("thresholds", steps))

@@ -15,15 +15,25 @@ def rate(metric: str, by: str = "", where: str = SERVERS) -> str:
     return f"{per_server('sum', by)} (rate({metric}{{{where}}}[$__rate_interval]))"
 
 
-def events(metric: str, window: str, by: str, where: str = SERVERS) -> str:
-    """Return the number of events in the window, by server and by these labels.
+def events(metric: str, by: str, where: str = SERVERS) -> str:
+    """Return the number of events since the previous point of a graph, by server and by these labels.
 
-    A series appears with its first event, at 1. Its increase does not include this event. So a series that is
-    younger than the window counts with its value.
+    Each event counts once, at one point. A series that has appeared since then counts with its value, since it appears
+    with its first event. So does one that is less than before, since its server has started again.
     """
     series = f"{metric}{{{where}}}"
-    young = f"({series} unless {series} offset {window})"
-    return f"{per_server('sum', by)} ({young} or increase({series}[{window}])) > 0"
+    return f"{per_server('sum', by)} (({series} - {series} offset $__interval) >= 0 or {series}) > 0"
+
+
+def events_in_range(metric: str, by: str, where: str = SERVERS) -> str:
+    """Return the number of events in the time range, by server and by these labels.
+
+    The increase of a series does not include its first event. So a series that is younger than the time range counts
+    with its value.
+    """
+    series = f"{metric}{{{where}}}"
+    young = f"({series} unless {series} offset $__range)"
+    return f"{per_server('sum', by)} ({young} or increase({series}[$__range])) > 0"
 
 
 def quantile(share: float, histogram: str, by: str = "", where: str = SERVERS) -> str:

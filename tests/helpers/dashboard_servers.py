@@ -33,8 +33,8 @@ install(globals(), port=METRICS_PORT)
 """
 THREADS = CONFIG + "worker_class = 'gthread'\nworkers = 2\nthreads = 4\nproc_name = 'shop'\n"
 LOOPS = CONFIG + "worker_class = 'asgi'\nworkers = 2\nproc_name = 'search'\n"
-SHOP = (*("/order", "/order/7", "/set/3") * 8, *("/report",) * 3, "/boom", "/503", "/missing")
-SEARCH = (*("/search/1", "/search/2", "/stream") * 6, "/boom", "/status/503", "/nowhere", "/late")
+SHOP = (*("/order", "/order/7", "/set/3") * 14, *("/report",) * 4, "/boom", "/503", "/missing")
+SEARCH = (*("/search/1", "/search/2", "/stream") * 12, "/boom", "/status/503", "/nowhere", "/late")
 WAITING = 6
 """The clients that wait at each full server."""
 MALFORMED = b"NO REQUEST\r\n\r\n"

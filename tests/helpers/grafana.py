@@ -96,9 +96,14 @@ class Grafana:
             else:
                 self.chosen[name] = kept[0] if kept else ""
 
-    def replaced(self, text: str, span: int) -> str:
-        """Return a query of a time range of this number of seconds, with values instead of variables."""
-        values = {**self.chosen, "__rate_interval": f"{self._window}s", "__range": f"{span}s"}
+    def replaced(self, text: str, span: int, step: float = 1) -> str:
+        """Return a query with values instead of variables. ``span`` and ``step`` are the time range's, in seconds."""
+        values = {
+            **self.chosen,
+            "__rate_interval": f"{self._window}s",
+            "__range": f"{span}s",
+            "__interval": f"{step:g}s",
+        }
         return VARIABLE.sub(lambda found: values[found[1]], text)
 
     def ask(self, target: Target, start: float, end: float, step: float, **scoped: str) -> list[dict[str, Any]]:
@@ -106,7 +111,7 @@ class Grafana:
         expr = target.expr
         for name, value in scoped.items():
             expr = expr.replace(f"${name}", value)
-        query = self.replaced(expr, max(1, round(end - start)))
+        query = self.replaced(expr, max(1, round(end - start)), step)
         if target.instant:
             found = self._get("query", {"query": query, "time": str(end)})["result"]
             series = [{"metric": one["metric"], "values": [one["value"]]} for one in found]

@@ -17,7 +17,7 @@ from tests.helpers.places import TOP
 
 BOARD = Board()
 PANELS = [panel for panel in BOARD.panels if panel["type"] != "row"]
-GLOBAL = {"__all", "__rate_interval", "__range", "__field", "__value"}
+GLOBAL = {"__all", "__interval", "__rate_interval", "__range", "__field", "__value"}
 """Variables that Grafana has itself."""
 TOTALS = {panel["title"] for panel in PANELS if panel["type"] in ("stat", "heatmap")}
 """The panels that show all servers together."""

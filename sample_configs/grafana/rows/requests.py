@@ -60,10 +60,10 @@ def panels() -> list[AnyPanel]:
         graph(
             "Failures by exception",
             "short",
-            "Requests that ended with an exception or a 5xx, counted in each interval of the graph. The first failure "
-            "of its kind is included. The traceback is in gunicorn's error log or in the application's.",
+            "Requests that ended with an exception or a 5xx, counted from each point of the graph to the next. The "
+            "first failure of its kind is included. The traceback is in gunicorn's error log or in the application's.",
             Query(
-                events("gunicorn_failed_requests_total", "$__rate_interval", "endpoint, error_type", ENDPOINTS),
+                events("gunicorn_failed_requests_total", "endpoint, error_type", ENDPOINTS),
                 "{{error_type}} {{endpoint}} {{instance}}",
             ),
             bars=True,

@@ -88,20 +88,16 @@ def panels() -> list[AnyPanel]:
             "Log messages and reloads",
             "short",
             "Messages to gunicorn's error log at the levels warning, error and critical, and reloads of its "
-            "configuration, counted in each interval of the graph. The log has the reasons.",
+            "configuration, counted from each point of the graph to the next. The log has the reasons.",
             Query(
                 events(
                     "gunicorn_log_messages_total",
-                    "$__rate_interval",
                     "level",
                     f'{SERVERS}, level=~"warning|error|critical"',
                 ),
                 "{{level}} {{instance}}",
             ),
-            Query(
-                f"{per_server('sum')} (increase(gunicorn_reloads_total{{{SERVERS}}}[$__rate_interval]))",
-                "reloads {{instance}}",
-            ),
+            Query(events("gunicorn_reloads_total", ""), "reloads {{instance}}"),
             bars=True,
             width=8,
         ),
