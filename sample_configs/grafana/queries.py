@@ -15,14 +15,16 @@ def rate(metric: str, by: str = "", where: str = SERVERS) -> str:
     return f"{per_server('sum', by)} (rate({metric}{{{where}}}[$__rate_interval]))"
 
 
-def events(metric: str, by: str, where: str = SERVERS) -> str:
+def events(metric: str, by: str = "", where: str = SERVERS, *, zeros: bool = False) -> str:
     """Return the number of events since the previous point of a graph, by server and by these labels.
 
     Each event counts once, at one point. A series that has appeared since then counts with its value, since it appears
     with its first event. So does one that is less than before, since its server has started again.
     """
     series = f"{metric}{{{where}}}"
-    return f"{per_server('sum', by)} (({series} - {series} offset $__interval) >= 0 or {series}) > 0"
+    return f"{per_server('sum', by)} (({series} - {series} offset $__interval) >= 0 or {series})" + (
+        "" if zeros else " > 0"
+    )
 
 
 def events_in_range(metric: str, by: str, where: str = SERVERS) -> str:

@@ -98,12 +98,8 @@ class Grafana:
 
     def replaced(self, text: str, span: int, step: float = 1) -> str:
         """Return a query with values instead of variables. ``span`` and ``step`` are the time range's, in seconds."""
-        values = {
-            **self.chosen,
-            "__rate_interval": f"{self._window}s",
-            "__range": f"{span}s",
-            "__interval": f"{step:g}s",
-        }
+        times = {"__rate_interval": self._window, "__range": span, "__interval": step}
+        values = {**self.chosen, **{name: f"{seconds:g}s" for name, seconds in times.items()}}
         return VARIABLE.sub(lambda found: values[found[1]], text)
 
     def ask(self, target: Target, start: float, end: float, step: float, **scoped: str) -> list[dict[str, Any]]:

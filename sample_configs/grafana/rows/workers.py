@@ -97,7 +97,7 @@ def panels() -> list[AnyPanel]:
                 ),
                 "{{level}} {{instance}}",
             ),
-            Query(events("gunicorn_reloads_total", ""), "reloads {{instance}}"),
+            Query(events("gunicorn_reloads_total", zeros=True), "reloads {{instance}}"),
             bars=True,
             width=8,
         ),
