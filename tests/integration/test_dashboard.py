@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gunicorn_prom_hooks.settings import DEFAULT_DURATION_BUCKETS
+from tests.helpers.dashboard_picture import ROWS, Span, draw
 from tests.helpers.dashboard_servers import WAITING, Servers
 from tests.helpers.grafana import Grafana
 from tests.helpers.servers import eventually
@@ -58,6 +59,9 @@ def test_every_query_of_the_dashboard_returns_data(tmp_path: Path) -> None:
 
         eventually(probe, "each query has data of each server")
         eventually(lambda: check_incidents(grafana, start, {shop, search}), "the panels show what has happened")
+        picture = tmp_path / "dashboard.png"
+        draw(grafana, ROWS, Span(start, time.time(), 1), picture)
+        assert picture.read_bytes().startswith(b"\x89PNG")
         grafana.choose(app="shop", endpoint="/order")
         assert grafana.options["instance"] == [shop]
         only = ask(grafana, "Requests by endpoint A", start)

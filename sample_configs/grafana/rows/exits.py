@@ -17,16 +17,16 @@ def panels() -> list[AnyPanel]:
             "Worker exits by reason",
             "short",
             "Worker exits, counted from each point of the graph to the next. max_requests, reload, scale_down and "
-            "shutdown were requested. For timeout the stack is in gunicorn's error log. For oom compare the memory of the worker "
-            "with the limit. For signal the detail is its name.",
+            "shutdown were requested. For timeout the stack is in gunicorn's error log. For oom compare the memory of "
+            "the worker with the limit. For signal the detail is its name.",
             Query(events(EXITS, "reason, detail"), "{{reason}} {{detail}} {{instance}}"),
             bars=True,
         ),
         graph(
             "Killed requests",
             "short",
-            "Requests that were in progress when their worker exited, counted from each point of the graph to the next. "
-            "The error log has the whole path of each.",
+            "Requests that were in progress when their worker exited, counted from each point of the graph to the "
+            "next. The error log has the whole path of each.",
             Query(
                 events(KILLED, "method, endpoint, reason"),
                 "{{method}} {{endpoint}} {{reason}} {{instance}}",
