@@ -156,7 +156,7 @@ def heat_map(title: str, unit: str, description: str, expr: str, *, width: int =
     panel = _common(Heatmap(), title, description, width, height).datasource(DATASOURCE).unit(unit)
     color = HeatmapColorOptions().mode(heatmap.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
     color.scale(heatmap.HeatmapColorScale.EXPONENTIAL).exponent(0.5).fill("dark-orange")
-    panel.calculate(False).color(color).cell_gap(1).show_legend()
+    panel.calculate(False).color(color).cell_gap(1).show_tooltip().show_legend()
     panel.y_axis(YAxisConfig().unit(unit).axis_placement(common.AxisPlacement.LEFT))
     panel.scale_distribution(ScaleDistributionConfig().type(common.ScaleDistribution.LINEAR))
     query = Dataquery().expr(expr).format(prometheus.PromQueryFormat.HEATMAP).legend_format("{{le}}").range()
