@@ -6,7 +6,7 @@ JOBS ?= 4
 TOOLS := wrk prometheus promtool chromium chromedriver systemd-analyze
 PACKAGES := wrk prometheus chromium chromium-driver systemd
 
-.PHONY: demo test lint bench bench-generations compatibility screenshot tools clean
+.PHONY: demo test lint bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
@@ -41,6 +41,14 @@ screenshot: .venv/dev tools
 	mkdir -p dist
 	$(BIN)/python -m tests.helpers.screenshot dist
 	cp dist/status.png docs/status.png
+
+# The dashboard for Grafana.
+dashboard: .venv/dev
+	json=$$($(BIN)/python sample_configs/grafana/dashboard.py) && printf "%s\n" "$$json" > sample_configs/grafana/gunicorn.json
+
+# The README's picture of the dashboard, drawn with matplotlib from its queries on real servers.
+dashboard-picture: .venv/dev tools
+	$(BIN)/python -m tests.helpers.dashboard_picture docs/dashboard.png
 
 # Programs that some tests run. Where they cannot be installed those tests are skipped, or fail if CI is set.
 tools:

@@ -273,7 +273,8 @@ def test_asgi_application_that_changes_its_path_into_an_excluded_one_changes_not
 
 def test_excluded_path_matches_without_the_root_path_of_uvicorn(serve: Serve) -> None:
     """uvicorn puts the root path in front of what the client has sent."""
-    worker = "from uvicorn_worker import UvicornWorker\nclass Rooted(UvicornWorker):\n    CONFIG_KWARGS = {'root_path': '/api'}\n"
+    worker = "from uvicorn_worker import UvicornWorker\n"
+    worker += "class Rooted(UvicornWorker):\n    CONFIG_KWARGS = {'root_path': '/api'}\n"
     server = serve(
         "workers = 1\nworker_class = Rooted\n", app=ASGI, config=worker + INSTALL.format(settings="exclude='/health'")
     )
