@@ -16,6 +16,7 @@ __all__ = [
     "InvalidSetting",
     "Settings",
     "announce_directory",
+    "client_credentials",
     "load",
     "named_directory",
 ]
@@ -104,6 +105,12 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
         if values.get(name) and not values.get("certfile"):
             raise InvalidSetting(f"gunicorn_prom_hooks: setting {name} requires certfile")
     return Settings(**values)
+
+
+def client_credentials(environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """Return token and ``user:password`` of this environment, unchecked; empty if there are none."""
+    token, basic_auth = (environ.get(CHECKS[name][0], "").strip() for name in ("token", "basic_auth"))
+    return token, basic_auth
 
 
 def named_directory(environ: Mapping[str, str] = os.environ) -> str:

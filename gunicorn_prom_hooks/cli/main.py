@@ -1,0 +1,88 @@
+"""The command line: each command, and what it returns to the shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from . import access
+from .arguments import EXIT_CODES, PROGRAM, Parser, seconds
+from .client import BadUrl, Client, Target
+from .findings import PROBLEMS, USAGE, Finding, exit_code, lines_of
+
+_SCHEMES: Final = ("http://", "https://")
+_TEXT: Final = """\
+commands:
+  init FOLDER    write sample files for gunicorn, Prometheus and systemd
+  check CONFIG   say what is wrong with a config file, before gunicorn runs
+  check URL      say what is wrong with a running server
+  top URL        show the tables of the status page in the terminal"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code.
+
+    Args:
+        arguments: without the program's name; None: those of this process.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = Parser("", ["COMMAND ..."], _TEXT, f"COMMAND --help has the options of a command.\n{EXIT_CODES}")
+    parser.add_argument("command", choices=list(_COMMANDS), metavar="COMMAND", help=argparse.SUPPRESS)
+    command = str(parser.parse_args(given[:1]).command)
+    try:
+        return _COMMANDS[command](given[1:])
+    except (access.BadOption, BadUrl) as error:
+        sys.stderr.write(f"{PROGRAM} {command}: error: {error}\n")
+        return USAGE
+    except BrokenPipeError:
+        # The reader has ended, as `head` does. At its end Python would write to it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PROBLEMS
+    except KeyboardInterrupt:
+        return 130
+
+
+def write(lines: Sequence[str]) -> None:
+    """Write lines to standard output."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def _check(arguments: list[str]) -> int:
+    usages = ["[options] CONFIG [-- ARGUMENT ...]", "[options] URL"]
+    text = (
+        "Say what is wrong with a config file, or with the running server at a URL.\nARGUMENTs are those of gunicorn."
+    )
+    parser = Parser("check", usages, text, EXIT_CODES)
+    parser.add_argument("target", help=argparse.SUPPRESS)
+    parser.add_argument("--running", action="store_true", help="the server of CONFIG runs and has its ports")
+    parser.add_argument("--interval", type=seconds, default=15.0, metavar="SECONDS", help="between scrapes (15)")
+    access.add_options(parser)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = parser.parse_args(arguments[:end])
+    if options.target.startswith(_SCHEMES):
+        if arguments[end:]:
+            parser.error("arguments of gunicorn belong to a config file, not to a URL")
+        facts, findings = _check_server(options)
+    else:
+        if not Path(options.target.removeprefix("file:")).is_file() and not options.target.startswith("python:"):
+            parser.error(f"{options.target!r} is neither a file nor a URL that begins with http:// or https://")
+        facts, findings = [], []
+    write(lines_of(facts, findings))
+    return exit_code(findings)
+
+
+def _check_server(options: argparse.Namespace) -> tuple[list[str], list[Finding]]:
+    # Late: each command imports what it needs.
+    from .check_url import check_url
+
+    target = Target.of_url(options.target)
+    client = Client(target, access.access_of(options), max(30.0, 2 * options.interval))
+    return check_url(client, options.interval)
+
+
+_COMMANDS: Final[Mapping[str, Callable[[list[str]], int]]] = {"check": _check}
