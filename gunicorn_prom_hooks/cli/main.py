@@ -71,7 +71,9 @@ def _check(arguments: list[str]) -> int:
     else:
         if not Path(options.target.removeprefix("file:")).is_file() and not options.target.startswith("python:"):
             parser.error(f"{options.target!r} is neither a file nor a URL that begins with http:// or https://")
-        facts, findings = [], []
+        from .check_config import check_config
+
+        facts, findings = check_config(options.target, arguments[end + 1 :], is_running=options.running)
     write(lines_of(facts, findings))
     return exit_code(findings)
 
