@@ -63,6 +63,14 @@ def failed(counts: WorkerCounts) -> float:
     return sum(cells[0] for cells in counts.tally.series(FAILED.number).values())
 
 
+def lag_cells(counts: WorkerCounts) -> list[float]:
+    """Return the cells of ``LOOP_LAG``: what a worker has measured of its event loop's lag."""
+    cells = [0.0] * LOOP_LAG.cells
+    for found in counts.tally.series(LOOP_LAG.number).values():
+        cells = list(map(operator.add, cells, found))
+    return cells
+
+
 def collect_states(snapshot: ServerSnapshot) -> Iterator[Metric]:
     """Yield states, uptime, heartbeat and capacity of each worker, and the number of workers by phase."""
     # Under worker_label="slot" a worker has the worker_id of its predecessor, whose final state is an earlier one then.
@@ -108,9 +116,10 @@ def collect_states(snapshot: ServerSnapshot) -> Iterator[Metric]:
         "Requests that the worker can process at a time: threads or connections. Absent if nothing limits them.",
         labels=_WORKER,
     )
+    pids = GaugeMetricFamily("gunicorn_worker_pid", "PID of the worker.", labels=_WORKER)
     info = GaugeMetricFamily(
         "gunicorn_worker_info",
-        "PID, slot and class of the worker; always 1.",
+        "PID, slot and class of the worker; always 1. Without the PID if worker_id is that of a slot.",
         labels=("worker_id", "pid", "slot", "worker_class"),
     )
     for worker in snapshot.workers:
@@ -120,12 +129,14 @@ def collect_states(snapshot: ServerSnapshot) -> Iterator[Metric]:
         if worker.heartbeat_age is not None:
             heartbeat.add_metric((worker.worker_id,), worker.heartbeat_age)
         if worker.pid is not None:
-            info.add_metric((worker.worker_id, str(worker.pid), str(worker.slot), worker.worker_class), 1.0)
-    yield from (uptime, heartbeat, threads, info)
+            pids.add_metric((worker.worker_id,), worker.pid)
+            pid = "" if snapshot.options.has_slot_labels else str(worker.pid)
+            info.add_metric((worker.worker_id, pid, str(worker.slot), worker.worker_class), 1.0)
+    yield from (uptime, heartbeat, threads, pids, info)
 
 
 def _timestamp(snapshot: ServerSnapshot, at: float) -> str:
-    """Return the label ``timestamp``: empty where the other labels are reused, so that the series are, too."""
+    """Return the label ``timestamp``: empty if worker_id is that of a slot, so that a worker makes no new series."""
     return "" if snapshot.options.has_slot_labels else str(int(at))
 
 
@@ -227,9 +238,7 @@ class EventLoopLag:
             late = blocked_seconds(snapshot, worker)
             if late is None:
                 continue
-            cells = [0.0] * LOOP_LAG.cells
-            for found in snapshot.counts[worker.worker_id].tally.series(LOOP_LAG.number).values():
-                cells = list(map(operator.add, cells, found))
+            cells = lag_cells(snapshot.counts[worker.worker_id])
             missed, _, seconds = lag_samples(late) if late else (0, 0.0, 0.0)
             count, total = sum(cells[1:]) + missed, cells[0] + seconds
             before = self._last.get(worker.serial, (0.0, 0.0))

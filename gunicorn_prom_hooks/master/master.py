@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
 EXIT_WAIT_SECONDS: Final = 0.0 if CHILD_EXIT_IN_SIGNAL_HANDLER else 0.5
 """Time that ``worker_exited`` waits for the fork lock. In a signal handler the interrupted code may hold it."""
-STARTUP_ONLY: Final = ("app_metrics", "multiproc_dir", "duration_buckets")
-"""Settings that a reload does not change."""
+STARTUP_ONLY: Final = ("app_metrics", "duration_buckets")
+"""Settings that a reload does not change, and logs. ``multiproc_dir`` may be in ``raw_env``, which is read later."""
 CELLS_PER_ENDPOINT: Final = 1024
 DIRECTORY_BYTES_PER_ENDPOINT: Final = 4096
 SPARE: Final = 65536

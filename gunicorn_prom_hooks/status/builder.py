@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class StatusBuilder:
-    """Builds the data of the status page, and keeps samples of the totals for the rates.
+    """Builds the data of the status page, and keeps samples of the totals for the rates and the latency.
 
     Args:
         processes: reads memory and CPU of workers, by worker_id.
@@ -41,7 +41,7 @@ class StatusBuilder:
         before = self._history.before(snapshot.clock)
         uptime = max(1.0, snapshot.clock - snapshot.since)
         period = page_data.Rates(uptime if before is None else snapshot.clock - before.clock, before is None)
-        before = before or TotalsSample(snapshot.clock - uptime, 0.0, 0.0, {}, {})
+        before = before or TotalsSample(snapshot.clock - uptime, 0.0, 0.0, {}, {}, {})
         sample = _part(lambda: sections.sample(snapshot, _known(requests), _known(failures), processes))
         if sample is not None:
             self._history.add(sample)

@@ -50,9 +50,26 @@ def duration(seconds: float | None) -> str:
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
-def latency(seconds: float) -> str:
-    """Return a time span, with tenths of a millisecond if it is short."""
+def latency(seconds: float | None, lowest: float, highest: float) -> str:
+    """Return a percentile, with tenths of a millisecond if it is short.
+
+    Args:
+        seconds: None without an observation.
+        lowest: bound of the lowest bucket. No more is known of a value up to it.
+        highest: bound of the highest bucket below +Inf. No more is known of a value from it on.
+    """
+    if seconds is None:
+        return UNKNOWN
+    if seconds <= lowest:
+        return f"< {bound(lowest)}"
+    if seconds >= highest:
+        return f"> {bound(highest)}"
     return f"{seconds * 1000.0:.1f} ms" if seconds < 0.09995 else duration(seconds)
+
+
+def bound(seconds: float) -> str:
+    """Return a limit, exactly."""
+    return f"{seconds * 1000.0:.12g} ms" if seconds < 1.0 else f"{seconds:.12g} s"
 
 
 def moment(unix: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from . import page_data, tables
-from .formatting import UNKNOWN, count, duration, machine_moment, moment, out_of, rate
+from .formatting import UNKNOWN, bound, count, duration, machine_moment, moment, out_of, rate
 from .html import Element, Node, document, tag
 
 T = TypeVar("T")
@@ -19,12 +19,13 @@ def render(data: page_data.StatusData, address: Callable[[str], str]) -> bytes:
         data: of the page.
         address: returns the address of a file of the page by its name.
     """
+    title = f"{data.server.app} - gunicorn status" if data.server else "gunicorn status"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", "gunicorn status"),
+        tag("title", title),
         tag("link", rel="icon", type="image/svg+xml", href=address("status.svg")),
         tag("link", rel="stylesheet", href=address("status.css")),
         tag("script", src=address("status.js"), defer=True),
@@ -32,7 +33,7 @@ def render(data: page_data.StatusData, address: Callable[[str], str]) -> bytes:
     body = tag(
         "body",
         tag("a", "Skip to the content", href="#main", class_="skip"),
-        _header(),
+        _header(title),
         tag("main", *_main(data), id="main", tabindex=-1),
         tag(
             "footer",
@@ -43,10 +44,10 @@ def render(data: page_data.StatusData, address: Callable[[str], str]) -> bytes:
     return document(tag("html", head, body, lang="en"))
 
 
-def _header() -> Element:
+def _header(title: str) -> Element:
     return tag(
         "header",
-        tag("h1", "gunicorn status"),
+        tag("h1", title),
         tag("p", id="state", role="status"),
         tag("button", "Pause", type="button", id="pause", hidden=True),
         tag("noscript", tag("a", "Reload", href="./", class_="reload")),
@@ -60,17 +61,23 @@ def _main(data: page_data.StatusData) -> list[Node]:
             "p",
             "As of ",
             tag("time", moment(data.time), datetime=machine_moment(data.time), id="as-of"),
-            f". Rates and CPU are {_period(data.rates)}.",
+            f". Rates, CPU and latency cover the {_period(data.rates)}.",
             class_="period",
         ),
         _tiles(data),
-        _section("workers", "Workers", data.workers, lambda found: tables.workers(found, timeout)),
+        _section(
+            "workers",
+            "Workers",
+            data.workers,
+            lambda found: tables.workers(found, timeout),
+            f"a request hangs after {bound(data.load.hanging_after_seconds)}" if data.load else "",
+        ),
         _section(
             "endpoints",
             "Endpoints",
             data.endpoints,
             tables.endpoints,
-            "totals and latency since the server started",
+            "totals since the server started",
         ),
         _section(
             "exits",
@@ -89,7 +96,7 @@ def _main(data: page_data.StatusData) -> list[Node]:
 
 def _period(rates: page_data.Rates) -> str:
     span = duration(rates.seconds)
-    return f"averages since the server started {span} ago" if rates.since_start else f"averages over the last {span}"
+    return f"time since the server started {span} ago" if rates.since_start else f"last {span}"
 
 
 def _section(name: str, title: str, found: T | None, table: Callable[[T], Node], note: str = "") -> Element:
@@ -110,6 +117,7 @@ def _tiles(data: page_data.StatusData) -> Element:
             "In progress",
             UNKNOWN if load is None else out_of(load.in_progress, load.capacity, " of "),
             None if load is None else _meter(load.in_progress, load.capacity, "requests in progress"),
+            None if load is None or not load.hanging else tag("span", f"{load.hanging:,} hanging", class_="fail"),
         ),
         _tile(
             "Accept queue",
@@ -128,16 +136,15 @@ def _tiles(data: page_data.StatusData) -> Element:
             UNKNOWN if traffic is None else count(traffic.failed),
             None if traffic is None else f"{rate(traffic.failed_per_second)} per second",
         ),
-        _tile("Uptime", UNKNOWN if server is None else duration(server.uptime_seconds)),
     ]
     return tag(
         "section", tag("h2", "Overview", id="overview"), tag("dl", *tiles, class_="tiles"), aria_labelledby="overview"
     )
 
 
-def _tile(name: str, value: str, more: Node = None) -> Element:
-    note = tag("dd", more, class_="note") if more is not None else None
-    return tag("div", tag("dt", name), tag("dd", value, class_="value"), note, data_key=name)
+def _tile(name: str, value: str, *more: Node) -> Element:
+    notes = (tag("dd", node, class_="note") for node in more if node is not None)
+    return tag("div", tag("dt", name), tag("dd", value, class_="value"), *notes, data_key=name)
 
 
 def _meter(value: int, limit: int | None, name: str) -> Element | None:
@@ -154,6 +161,7 @@ def _not_running(server: page_data.Server) -> str | None:
 def _facts(server: page_data.Server) -> Element:
     facts = {
         "Master PID": str(server.pid),
+        "Uptime": duration(server.uptime_seconds),
         "Worker class": server.worker_class,
         "Timeout": duration(server.timeout_seconds) if server.timeout_seconds else "none",
         "Reloads": count(server.reloads),

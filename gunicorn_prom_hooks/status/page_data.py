@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rates:
-    """The period that rates and CPU are taken over.
+    """The period that rates, CPU and latency are taken over.
 
     Attributes:
         seconds: length of the period, up to now.
@@ -24,12 +24,14 @@ class Server:
     """The master and what it runs.
 
     Attributes:
+        app: gunicorn's ``proc_name``.
         pid: of the master.
         uptime_seconds: time since the master began.
         timeout_seconds: time without a heartbeat after which gunicorn kills a worker; 0: never.
         reloads: number of reloads of gunicorn's configuration.
     """
 
+    app: str
     gunicorn: str
     python: str
     gunicorn_prom_hooks: str
@@ -78,19 +80,28 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests in progress, and the number that all live workers can process; None if nothing limits them."""
+    """Requests in progress.
+
+    Attributes:
+        capacity: number that all live workers can process at a time; None if nothing limits them.
+        hanging: number of those that hang.
+        hanging_after_seconds: age at which a request hangs.
+    """
 
     in_progress: int
     capacity: int | None
+    hanging: int
+    hanging_after_seconds: float
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request in progress; ``seconds`` is its age, or its age at the worker's exit."""
+    """A request in progress; ``seconds`` is its age, and ``hangs`` whether it is too long in progress."""
 
     method: str
     path: str
     seconds: float
+    hangs: bool
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,23 @@ class Requests:
     """Requests in progress, oldest first, and the number of those that are not shown."""
 
     rows: Sequence[Request]
+    more: int
+
+
+@dataclass(frozen=True)
+class InterruptedRequest:
+    """A request that was in progress at a worker exit; ``seconds`` is its age then."""
+
+    method: str
+    path: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class InterruptedRequests:
+    """Requests that were in progress at a worker exit, oldest first, and the number of those that are not shown."""
+
+    rows: Sequence[InterruptedRequest]
     more: int
 
 
@@ -116,6 +144,8 @@ class Worker:
         failed: those of them with an exception or a 5xx response.
         capacity: requests that it can process at a time; None if nothing limits them.
         loop_blocked_seconds: time for which its event loop has been blocked; None if it has none.
+        loop_lag_p99_seconds: lag of its event loop over the period of the rates; None if it has none, or no sample.
+            Interpolated in the buckets of the histogram, as ``Endpoint.p99_seconds``.
         in_progress: number of requests in progress.
         requests_in_progress: the oldest of them.
     """
@@ -132,6 +162,7 @@ class Worker:
     failed: int
     capacity: int | None
     loop_blocked_seconds: float | None
+    loop_lag_p99_seconds: float | None
     in_progress: int
     requests_in_progress: Requests
 
@@ -146,11 +177,16 @@ class Workers:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Requests to an endpoint since the server's start.
+    """Requests to an endpoint.
 
     Attributes:
+        requests: since the server's start.
+        failed: likewise.
         per_second: over the period of the rates.
-        p50_seconds: median duration, interpolated in the histogram's buckets.
+        p50_seconds: median duration over the same period, interpolated in the histogram's buckets. 0.0 if it is in the
+            lowest bucket, the bound of the highest one if it is beyond that, None without a request in the period.
+        p90_seconds: likewise.
+        p99_seconds: likewise.
     """
 
     method: str
@@ -158,9 +194,9 @@ class Endpoint:
     requests: int
     failed: int
     per_second: float
-    p50_seconds: float
-    p90_seconds: float
-    p99_seconds: float
+    p50_seconds: float | None
+    p90_seconds: float | None
+    p99_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -169,8 +205,8 @@ class Endpoints:
 
     Attributes:
         more: number of those that are not shown.
-        lowest_bucket_seconds: bound of the lowest duration bucket; below it nothing is known but that.
-        highest_bucket_seconds: bound of the highest one, below +Inf; likewise above it.
+        lowest_bucket_seconds: bound of the lowest duration bucket. Of a shorter duration no more is known.
+        highest_bucket_seconds: bound of the highest one below +Inf. Of a longer duration no more is known.
     """
 
     rows: Sequence[Endpoint]
@@ -195,7 +231,7 @@ class Exit:
     pid: int | None
     reason: str
     detail: str
-    requests_in_progress: Requests
+    requests_in_progress: InterruptedRequests
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ _CACHEABLE: Final = {**_SAFE, "Cache-Control": "max-age=3600"}
 
 
 class StatusPage:
-    """The page, its JSON and its files. Keeps a minute of totals for the rates. Used by one thread at a time.
+    """The page, its JSON and its files. Keeps a minute of totals for rates and latency. Used by one thread at a time.
 
     Attributes:
         paths: of all resources.

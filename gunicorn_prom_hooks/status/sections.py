@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import operator
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -10,9 +12,10 @@ from ..collectors.histogram import quantile
 from ..collectors.listeners import ListenerQueue, listener_name
 from ..collectors.processes import ProcessUsage
 from ..collectors.requests import EndpointRequests, Key, read_in_progress
-from ..collectors.workers import answered, blocked_seconds, count_phases, failed, phase_of, uptime_seconds
-from ..model.counts import InFlightRequest
+from ..collectors.workers import answered, blocked_seconds, count_phases, failed, lag_cells, phase_of, uptime_seconds
+from ..model.counts import InFlightRequest, WorkerCounts
 from ..model.server_snapshot import ServerSnapshot, WorkerSnapshot
+from ..shm.schema import LAG_BUCKETS, LAG_PERIOD_SECONDS, lag_samples_per_bucket
 from . import page_data
 from .history import TotalsSample
 
@@ -20,6 +23,8 @@ MAX_WORKERS: Final = 100
 """Rows of workers. The number of the others is shown, as with endpoints and requests."""
 MAX_ENDPOINTS: Final = 50
 MAX_REQUESTS: Final = 5
+HANGING_SECONDS: Final = 10.0
+"""A request that is in progress for longer hangs. With a short timeout of gunicorn, a shorter time is enough."""
 
 Requests = Mapping[Key, EndpointRequests]
 Failures = Mapping[Key, float]
@@ -29,20 +34,24 @@ Failures = Mapping[Key, float]
 def sample(
     snapshot: ServerSnapshot, requests: Requests, failures: Failures, processes: Mapping[str, ProcessUsage]
 ) -> TotalsSample:
-    """Return the totals to keep for the rates of later page loads."""
-    endpoints = {key: found.number for key, found in requests.items()}
+    """Return the totals to keep for the rates and the latency of later page loads."""
+    endpoints = {key: found.durations for key, found in requests.items()}
+    total = sum(found.number for found in requests.values())
     cpu = {
         worker.serial: _cpu_seconds(processes[worker.worker_id])
         for worker in snapshot.workers
         if worker.worker_id in processes
     }
-    return TotalsSample(snapshot.clock, sum(endpoints.values()), sum(failures.values()), endpoints, cpu)
+    loops = [worker for worker in snapshot.workers if worker.loop_due is not None]
+    lags = {worker.serial: array("d", lag_cells(snapshot.counts[worker.worker_id])[1:]) for worker in loops}
+    return TotalsSample(snapshot.clock, total, sum(failures.values()), endpoints, cpu, lags)
 
 
 def server(snapshot: ServerSnapshot) -> page_data.Server:
     """Return the facts about the master, and its workers by phase."""
     phases = count_phases(snapshot)
     return page_data.Server(
+        app=snapshot.build["app"],
         gunicorn=snapshot.build["gunicorn"],
         python=snapshot.build["python"],
         gunicorn_prom_hooks=snapshot.build["version"],
@@ -67,8 +76,22 @@ def listeners(snapshot: ServerSnapshot, queues: Sequence[ListenerQueue]) -> list
 
 
 def load(snapshot: ServerSnapshot) -> page_data.Load:
-    """Return the requests in progress, and how many there could be."""
-    return page_data.Load(in_progress=read_in_progress(snapshot), capacity=_whole(snapshot.capacity))
+    """Return the requests in progress, how many there could be, and how many hang."""
+    in_flight = [request for counts in snapshot.counts.values() for request in counts.in_flight]
+    return page_data.Load(
+        in_progress=read_in_progress(snapshot),
+        capacity=_whole(snapshot.capacity),
+        hanging=sum(_hangs(request, snapshot) for request in in_flight),
+        hanging_after_seconds=_hanging_after(snapshot),
+    )
+
+
+def _hanging_after(snapshot: ServerSnapshot) -> float:
+    return min(HANGING_SECONDS, snapshot.timeout / 2 or HANGING_SECONDS)
+
+
+def _hangs(request: InFlightRequest, snapshot: ServerSnapshot) -> bool:
+    return snapshot.clock - request.start > _hanging_after(snapshot)
 
 
 def traffic(requests: Requests, failures: Failures, before: TotalsSample, period: page_data.Rates) -> page_data.Traffic:
@@ -119,9 +142,28 @@ def _worker(
         failed=int(failed(counts)),
         capacity=_whole(worker.capacity),
         loop_blocked_seconds=None if blocked is None else round(blocked, 3),
+        loop_lag_p99_seconds=None if blocked is None else _lag(counts, blocked, before.lags.get(worker.serial)),
         in_progress=counts.in_progress,
-        requests_in_progress=_requests(counts.in_flight, snapshot.clock, MAX_REQUESTS, counts.untracked.number),
+        requests_in_progress=_requests_in_progress(snapshot, counts),
     )
+
+
+def _requests_in_progress(snapshot: ServerSnapshot, counts: WorkerCounts) -> page_data.Requests:
+    rows = [
+        page_data.Request(
+            request.method, request.path, _span(snapshot.clock - request.start), _hangs(request, snapshot)
+        )
+        for request in counts.in_flight[:MAX_REQUESTS]
+    ]
+    return page_data.Requests(rows, counts.in_progress - len(rows))
+
+
+def _lag(counts: WorkerCounts, blocked: float, before: Sequence[float] | None) -> float | None:
+    """Return the 99th percentile of the event loop's lag since the sample, with the lag so far of a blocked loop."""
+    lags = _since(before, lag_cells(counts)[1:])
+    if blocked >= LAG_PERIOD_SECONDS:
+        lags = list(map(operator.add, lags, lag_samples_per_bucket(blocked)))
+    return _percentile(99, LAG_BUCKETS, lags)
 
 
 def _cpu_seconds(process: ProcessUsage) -> float:
@@ -147,22 +189,17 @@ def endpoints(
 ) -> page_data.Endpoints:
     """Return the ``MAX_ENDPOINTS`` busiest endpoints; ``bounds`` are those of the duration buckets."""
     totals = {key: found.number for key, found in requests.items()}
-
-    def recent(key: Key) -> tuple[float, float]:
-        return totals[key] - before.endpoints.get(key, 0.0), totals[key]
-
+    recent = {key: totals[key] - sum(before.endpoints.get(key, ())) for key in totals}
     # The endpoints that are busy now are shown, in the order of their totals: so rows do not swap at each load.
-    busiest = heapq.nlargest(MAX_ENDPOINTS, totals, key=recent)
+    busiest = heapq.nlargest(MAX_ENDPOINTS, totals, key=lambda key: (recent[key], totals[key]))
     rows = [
         page_data.Endpoint(
             method=key[0],
             endpoint=key[1],
             requests=int(totals[key]),
             failed=int(failures.get(key, 0.0)),
-            per_second=_rate(totals[key], before.endpoints.get(key, 0.0), period.seconds),
-            p50_seconds=_latency(0.5, bounds, requests[key].durations),
-            p90_seconds=_latency(0.9, bounds, requests[key].durations),
-            p99_seconds=_latency(0.99, bounds, requests[key].durations),
+            per_second=_rate(recent[key], 0.0, period.seconds),
+            **_percentiles(bounds, _since(before.endpoints.get(key), requests[key].durations)),
         )
         for key in sorted(busiest, key=lambda key: (-totals[key], key))
         if totals[key]
@@ -170,8 +207,21 @@ def endpoints(
     return page_data.Endpoints(rows, max(0, len(totals) - MAX_ENDPOINTS), bounds[0], bounds[-1])
 
 
-def _latency(q: float, bounds: Sequence[float], counts: Sequence[float]) -> float:
-    return round(quantile(q, bounds, counts), 6)
+def _since(before: Sequence[float] | None, now: Sequence[float]) -> Sequence[float]:
+    """Return the counts since those of the sample; all of them if it has none."""
+    return list(map(operator.sub, now, before)) if before else now
+
+
+def _percentiles(bounds: Sequence[float], counts: Sequence[float]) -> dict[str, float | None]:
+    return {f"p{percent}_seconds": _percentile(percent, bounds, counts) for percent in (50, 90, 99)}
+
+
+def _percentile(percent: int, bounds: Sequence[float], counts: Sequence[float]) -> float | None:
+    """Return a percentile: None without an observation, 0.0 in the lowest bucket, the last bound beyond that."""
+    if not any(counts):
+        return None
+    value = quantile(percent / 100, bounds, counts)
+    return 0.0 if value <= bounds[0] else round(value, 6)
 
 
 def exits(snapshot: ServerSnapshot) -> list[page_data.Exit]:
@@ -183,15 +233,16 @@ def exits(snapshot: ServerSnapshot) -> list[page_data.Exit]:
             pid=record.pid,
             reason=record.reason.value,
             detail=record.detail,
-            requests_in_progress=_requests(record.requests, record.clock, len(record.requests), record.others),
+            requests_in_progress=page_data.InterruptedRequests(
+                [
+                    page_data.InterruptedRequest(request.method, request.path, _span(record.clock - request.start))
+                    for request in record.requests
+                ],
+                record.others,
+            ),
         )
         for record in snapshot.exit_stats.latest
     ]
-
-
-def _requests(found: Sequence[InFlightRequest], clock: float, limit: int, others: int) -> page_data.Requests:
-    rows = [page_data.Request(request.method, request.path, _span(clock - request.start)) for request in found[:limit]]
-    return page_data.Requests(rows, max(0, len(found) - limit) + others)
 
 
 def _rate(now: float, before: float, seconds: float) -> float:

@@ -6,6 +6,7 @@
   const EVERY_MS = 2000;
   const TIMEOUT_MS = 8000;
   const main = document.getElementById("main");
+  const heading = document.querySelector("h1");
   const state = document.getElementById("state");
   const button = document.getElementById("pause");
   let paused = false;
@@ -32,12 +33,18 @@
       if (!response.ok) {
         throw new Error(`status ${response.status}`);
       }
-      const fresh = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("main");
-      if (!fresh) {
+      const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+      if (!fresh.getElementById("main")) {
         throw new Error("not the status page");
       }
       if (!paused) {
-        keepingSelection(() => patch(main, fresh));
+        keepingSelection(() => {
+          patch(heading, fresh.querySelector("h1")); // a reload can change the application's name
+          patch(main, fresh.getElementById("main"));
+        });
+        if (document.title !== fresh.title) {
+          document.title = fresh.title;
+        }
         show("Live", "live");
       }
     } catch {

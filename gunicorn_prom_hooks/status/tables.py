@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..model.exits import ExitReason
-from ..shm.schema import LAG_PERIOD_SECONDS
+from ..shm.schema import LAG_BUCKETS, LAG_PERIOD_SECONDS
 from . import page_data
 from .formatting import count, duration, latency, machine_moment, memory, moment, out_of, percent, rate
 from .html import Element, Node, tag
@@ -36,37 +36,39 @@ def workers(found: page_data.Workers, timeout: float) -> Node:
         timeout: seconds without a heartbeat after which gunicorn kills a worker; 0: never.
     """
     have_loops = any(row.loop_blocked_seconds is not None for row in found.rows)
+    # The first two columns are in sight on a phone, without scrolling sideways.
     heads = _heads(
         *(
             "Worker",
+            "Requests in progress, oldest first",
             "#PID",
             "State",
             "#Uptime",
             "#Memory",
             "#CPU",
             "#Heartbeat",
-            *(("#Loop blocked",) if have_loops else ()),
+            *(("#Loop lag p99", "#Loop blocked") if have_loops else ()),
             "#Requests",
             "#Failed",
             "#In progress",
         ),
-        "Requests in progress, oldest first",
     )
     body = [
         tag(
             "tr",
             _head(row.worker_id),
+            tag("td", *_requests(row.requests_in_progress), class_="requests"),
             _number("n/a" if row.pid is None else str(row.pid)),
             tag("td", tag("span", row.state, class_="badge good" if row.state == "running" else "badge busy")),
             _number(duration(row.uptime_seconds)),
             _number(memory(row.memory_bytes)),
             _number(percent(row.cpu_percent)),
             _number(duration(row.heartbeat_age_seconds), _lateness(row.heartbeat_age_seconds, timeout)),
+            _number(latency(row.loop_lag_p99_seconds, LAG_BUCKETS[0], LAG_BUCKETS[-1])) if have_loops else None,
             _loop(row.loop_blocked_seconds) if have_loops else None,
             _number(count(row.requests)),
             _number(count(row.failed), "fail" if row.failed else None),
             _number(out_of(row.in_progress, row.capacity, " / ")),
-            tag("td", *_requests(row.requests_in_progress), class_="requests"),
             data_key=str(row.age),
         )
         for row in found.rows
@@ -85,7 +87,10 @@ def endpoints(found: page_data.Endpoints) -> Node:
             _number(count(row.requests)),
             _number(rate(row.per_second)),
             _number(count(row.failed), "fail" if row.failed else None),
-            *(_number(_latency(seconds, found)) for seconds in (row.p50_seconds, row.p90_seconds, row.p99_seconds)),
+            *(
+                _number(latency(seconds, found.lowest_bucket_seconds, found.highest_bucket_seconds))
+                for seconds in (row.p50_seconds, row.p90_seconds, row.p99_seconds)
+            ),
             data_key=f"{row.method} {row.endpoint}",
         )
         for row in found.rows
@@ -100,17 +105,18 @@ def exits(found: Sequence[page_data.Exit], now: float) -> Node:
         found: rows of the table.
         now: unix time in seconds.
     """
-    heads = _heads("Time", "#Ago", "Worker", "#PID", "Reason", "Detail", "Requests in progress at exit")
+    # The first three columns are in sight on a phone, without scrolling sideways.
+    heads = _heads("Time", "Reason", "Detail", "Requests in progress at exit", "#Ago", "Worker", "#PID")
     body = [
         tag(
             "tr",
             _head(tag("time", moment(row.time), datetime=machine_moment(row.time))),
-            _number(duration(now - row.time) if now - row.time >= 1.0 else "now"),
-            tag("td", row.worker_id),
-            _number("n/a" if row.pid is None else str(row.pid)),
             tag("td", tag("span", row.reason, class_="badge" if ExitReason(row.reason).is_expected else "badge bad")),
             tag("td", row.detail),
             tag("td", *_requests(row.requests_in_progress), class_="requests"),
+            _number(duration(now - row.time) if now - row.time >= 1.0 else "now"),
+            tag("td", row.worker_id),
+            _number("n/a" if row.pid is None else str(row.pid)),
             data_key=f"{row.time} {row.worker_id}",
         )
         for row in found
@@ -145,7 +151,7 @@ def _loop(blocked: float | None) -> Element:
     return _number(duration(blocked), "warn" if blocked and blocked >= LAG_PERIOD_SECONDS else None)
 
 
-def _requests(found: page_data.Requests) -> Iterable[Node]:
+def _requests(found: page_data.Requests | page_data.InterruptedRequests) -> Iterable[Node]:
     if not found.rows and not found.more:
         return [tag("span", "none", class_="age")]
     rows = [
@@ -156,18 +162,16 @@ def _requests(found: page_data.Requests) -> Iterable[Node]:
             tag("bdi", row.path or "?", class_="path"),
             " ",
             tag("span", duration(row.seconds), class_="age"),
+            *(
+                (" ", tag("span", "hangs", class_="badge bad"))
+                if isinstance(row, page_data.Request) and row.hangs
+                else ()
+            ),
         )
         for row in found.rows
     ]
     more = tag("li", f"and {found.more:,} more", class_="more") if found.more else None
     return [tag("ul", *rows, more)]
-
-
-def _latency(seconds: float, found: page_data.Endpoints) -> str:
-    if seconds >= found.highest_bucket_seconds:
-        return f"> {latency(found.highest_bucket_seconds)}"
-    lowest = found.lowest_bucket_seconds
-    return f"< {latency(lowest)}" if seconds < lowest else latency(seconds)
 
 
 def _lateness(age: float | None, timeout: float) -> str | None:

@@ -25,6 +25,7 @@ bind = "127.0.0.1:PORT"
 workers = 3
 threads = 4
 timeout = 4
+proc_name = "shop"
 graceful_timeout = 2
 install(globals(), port=METRICS_PORT)
 """

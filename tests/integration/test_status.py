@@ -150,7 +150,7 @@ def test_page_shows_workers_endpoints_and_listener(browser: Browser, server: Ser
     text = browser.text("main")
     pids = {str(process.pid) for process in server.workers()}
     shown = browser.run(
-        "return [...document.querySelectorAll('#workers ~ div tbody td:nth-child(2)')].map(e => e.textContent)"
+        "return [...document.querySelectorAll('#workers ~ div tbody td:nth-child(3)')].map(e => e.textContent)"
     )
     assert set(shown) == pids
     assert tile(browser, "Workers running") == "2 of 2"
@@ -196,7 +196,7 @@ def test_refresh_keeps_a_selection_in_changing_text(browser: Browser) -> None:
     until(browser, lambda text: text != before, "#as-of")
     selected = browser.run("return '' + getSelection()")
     assert selected.startswith(browser.text("#as-of")[11:16])
-    assert selected.endswith("UTC. Rates an")
+    assert selected.endswith("UTC. Rates, C")
 
 
 @pytest.fixture
@@ -300,8 +300,11 @@ def test_page_is_stale_while_the_server_is_down_and_live_after(chromium: Browser
         assert stale == f"Stale since {chromium.text('#as-of')}"
         pid = str(server.pid)
         assert pid in chromium.text("#server ~ dl")
+        server.configure(f'{CONFIG}proc_name = "shop"\n')
         server.start()
         until(chromium, lambda text: text == "Live", "#state")
+        until(chromium, lambda text: text.startswith("shop"), "h1")
+        assert chromium.driver.title == chromium.text("h1")
         assert pid not in chromium.text("#server ~ dl")
     chromium.driver.get("about:blank")
     assert all("ERR_" in message for message in chromium.complaints())
@@ -339,6 +342,45 @@ def test_page_320_to_1280_pixels_wide_has_no_horizontal_scrolling(browser: Brows
         )
 
 
+IN_SIGHT = """
+const [table, name] = arguments;
+const heads = [...document.querySelectorAll(`#${table} ~ div thead th`)];
+const column = heads.findIndex((head) => head.textContent.startsWith(name));
+const cells = [heads[column], ...document.querySelectorAll(`#${table} ~ div tbody tr > :nth-child(${column + 1})`)];
+const shown = cells.flatMap((cell) => [cell, ...cell.querySelectorAll("*")]).map((e) => e.getBoundingClientRect());
+return {
+  rows: cells.length - 1,
+  end: document.querySelector(`#${table} ~ div .scroll`).getBoundingClientRect().right,
+  scrolled: document.querySelector(`#${table} ~ div .scroll`).scrollLeft,
+  left: Math.min(...shown.map((box) => box.left)),
+  right: Math.max(...shown.map((box) => box.right)),
+};
+"""
+"""Where the cells of a column are, with all that is in them, and where the part of the table ends that is shown."""
+
+
+def test_phone_shows_requests_of_workers_and_reasons_of_exits_without_scrolling_sideways(
+    browser: Browser, server: Server, waiting: int
+) -> None:
+    """On a phone, requests in progress, and reason and detail of exits, are in the viewport beside the row's name."""
+    path = "/wait/" + "word/" * 12 + "x" * 60
+    with hanging(server, path):
+        eventually(lambda: worker_at(server, path), "a worker is at the long path")
+        browser.window(360, 740, mobile=True)
+        until(browser, lambda text: path in text, "#workers ~ div tbody")
+        assert browser.run("return innerWidth === 360 && document.documentElement.scrollWidth === 360")
+        found = browser.run(IN_SIGHT, "workers", "Requests in progress")
+        assert (found["rows"], found["scrolled"]) == (2, 0)
+        assert 120 <= found["left"] < found["right"] <= found["end"] <= 360
+        os.kill(waiting, signal.SIGKILL)
+        assert "SIGKILL" in until(browser, lambda text: str(waiting) in text, "#exits ~ div tbody tr")
+    for name in ("Reason", "Detail"):
+        found = browser.run(IN_SIGHT, "exits", name)
+        assert found["rows"] >= 1
+        assert found["scrolled"] == 0
+        assert 120 <= found["left"] < found["right"] <= found["end"] <= 360, name
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_contrast_meets_wcag_aa_in_light_and_dark(browser: Browser, scheme: str) -> None:
     """Every text has the contrast that WCAG AA asks for, in light and in dark, and these are two looks."""
@@ -352,7 +394,9 @@ def test_text_contrast_meets_wcag_aa_in_light_and_dark(browser: Browser, scheme:
 
 def test_page_has_landmarks_headings_captions_and_names(browser: Browser) -> None:
     """A language, a title, landmarks, one first heading, named regions, tables with captions and scopes."""
-    assert browser.run("return [document.documentElement.lang, document.title]") == ["en", "gunicorn status"]
+    name = "app:app - gunicorn status"
+    assert browser.run("return [document.documentElement.lang, document.title]") == ["en", name]
+    assert browser.text("h1") == name
     assert (
         browser.run("return ['h1', 'main', 'header', 'footer'].map(e => document.querySelectorAll(e).length)")
         == [1] * 4

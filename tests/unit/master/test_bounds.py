@@ -25,7 +25,7 @@ from gunicorn_prom_hooks.settings import Settings
 from gunicorn_prom_hooks.shm.allocator import MAX_CORRUPT, SlotAllocator
 from gunicorn_prom_hooks.shm.index import CorruptIndex
 from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES, RUNNING_AT
-from gunicorn_prom_hooks.shm.schema import MAX_PATHS
+from gunicorn_prom_hooks.shm.schema import DEFAULT_BUCKETS, MAX_PATHS
 from gunicorn_prom_hooks.shm.stack_file import StackFile
 from gunicorn_prom_hooks.status.builder import StatusBuilder
 from gunicorn_prom_hooks.status.history import KEEP_SECONDS, SPACING_SECONDS
@@ -166,6 +166,8 @@ BOUNDS = {
     "page._collectors": 20,
     "page._runner._threads": 20,
     "status._history._samples": int(KEEP_SECONDS / SPACING_SECONDS) + 1,
+    "status._history._samples[].endpoints": LABELS,
+    "status._history._samples[].endpoints[]": len(DEFAULT_BUCKETS.bounds) + 1,
     "status._history._places": LABELS,
 }
 """Maximum lengths by path. All other containers must be short."""

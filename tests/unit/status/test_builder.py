@@ -82,8 +82,9 @@ def test_data_without_a_sample_has_totals_and_rates_since_the_start(server: Simu
     found = StatusBuilder().build(server.snapshot())
     assert found.traffic == page_data.Traffic(requests=10, failed=2, per_second=0.5, failed_per_second=0.1)
     assert found.rates == page_data.Rates(seconds=20.0, since_start=True)
-    assert found.load == page_data.Load(in_progress=1, capacity=2)
+    assert found.load == page_data.Load(in_progress=1, capacity=2, hanging=0, hanging_after_seconds=10.0)
     assert found.server == page_data.Server(
+        app="shop",
         gunicorn="1",
         python="2",
         gunicorn_prom_hooks="0",
@@ -143,7 +144,7 @@ def test_worker_row_has_its_counts_process_and_requests_in_progress(server: Simu
     assert (row.requests, row.failed, row.in_progress, row.capacity) == (5, 1, 1, 1)
     assert row.memory_bytes > 1_000_000
     assert row.cpu_percent >= 0.0
-    assert row.requests_in_progress == page_data.Requests([page_data.Request("GET", "/x", 1.5)], 0)
+    assert row.requests_in_progress == page_data.Requests([page_data.Request("GET", "/x", 1.5, hangs=False)], 0)
     assert found.rows[0].requests_in_progress == page_data.Requests([], 0)
 
 
@@ -163,6 +164,33 @@ def test_requests_beyond_the_limit_are_a_number(server: SimulatedServer) -> None
     assert row.in_progress == MAX_REQUESTS + 7
 
 
+@pytest.mark.parametrize(
+    ("timeout", "seconds", "limit"),
+    [
+        (30.0, [10.5, 10.0, 5.0], 10.0),
+        (600.0, [10.5, 10.0], 10.0),
+        (0.0, [10.5, 10.0], 10.0),
+        (4.0, [2.5, 2.0, 1.0], 2.0),
+        (20.0, [10.5, 10.0], 10.0),
+        (5.0, [3.0, 2.5], 2.5),
+    ],
+)
+def test_request_in_progress_for_10_seconds_or_half_of_the_timeout_hangs(
+    timeout: float, seconds: list[float], limit: float
+) -> None:
+    """The first one is in progress for longer than both allow, the others are not; the load has their number."""
+    server = SimulatedServer()
+    for age in (1, 2):
+        lease, _ = server.add_worker(age)
+        for number, age_seconds in enumerate(seconds):
+            begin(lease, server.clock - age_seconds, number)
+    found = StatusBuilder(Processes()).build(dataclasses.replace(server.snapshot(), timeout=timeout))
+    for row in known(found.workers).rows:
+        shown = [(request.seconds, request.hangs) for request in row.requests_in_progress.rows]
+        assert shown == [(one, number == 0) for number, one in enumerate(seconds)]
+    assert found.load == page_data.Load(2 * len(seconds), 2, hanging=2, hanging_after_seconds=limit)
+
+
 def test_workers_beyond_the_limit_are_a_number() -> None:
     """There are MAX_WORKERS rows, and the number of the others."""
     server = SimulatedServer()
@@ -176,10 +204,47 @@ def test_endpoints_have_failures_and_percentiles(server: SimulatedServer) -> Non
     """Endpoints are in the order of their totals, with failures and percentiles of their histograms."""
     found = known(StatusBuilder().build(server.snapshot()).endpoints)
     assert found.rows == [
-        page_data.Endpoint("GET", "/x", 8, 0, 0.4, 0.0025, 0.0045, 0.00495),
-        page_data.Endpoint("POST", "/y", 2, 2, 0.1, 0.0625, 0.0725, 0.07475),
+        page_data.Endpoint("GET", "/x", 8, 0, 0.4, 0.0, 0.0, 0.0),
+        page_data.Endpoint("POST", "/y", 2, 2, 0.1, 0.0175, 0.0235, 0.02485),
     ]
     assert found.more == 0
+    assert (found.lowest_bucket_seconds, found.highest_bucket_seconds) == (0.001, 60.0)
+
+
+def percentiles(found: page_data.StatusData) -> dict[str, tuple[float | None, ...]]:
+    """Return p50, p90 and p99 by endpoint."""
+    return {row.endpoint: (row.p50_seconds, row.p90_seconds, row.p99_seconds) for row in known(found.endpoints).rows}
+
+
+def test_percentiles_are_those_of_the_requests_in_the_period(server: SimulatedServer) -> None:
+    """Earlier requests do not count, and an endpoint without others has no latency, unless there is no sample."""
+    builder = StatusBuilder(Processes())
+    builder.build(server.snapshot())
+    later(server, 40.0)
+    lease, recorder = server.add_worker(3)
+    for _ in range(10):
+        request(lease, recorder, bucket=4)
+    request(lease, recorder, labels=("GET", "/new", 200), bucket=len(server.snapshot().buckets.bounds))
+    found = builder.build(server.snapshot())
+    assert found.rates == page_data.Rates(40.0, since_start=False)
+    assert percentiles(found) == {
+        "/x": (0.0175, 0.0235, 0.02485),
+        "/y": (None, None, None),
+        "/new": (60.0, 60.0, 60.0),
+    }
+    later(server, 61.0)
+    found = builder.build(server.snapshot())
+    assert found.rates == page_data.Rates(121.0, since_start=True)
+    assert percentiles(found)["/y"] == (0.0175, 0.0235, 0.02485)
+
+
+def test_percentile_at_or_below_the_lowest_bound_is_0(server: SimulatedServer) -> None:
+    """Of a percentile in the lowest bucket nothing is interpolated, and one above it is."""
+    lease, recorder = server.add_worker(3)
+    for bucket in (0, 1):
+        for _ in range(10):
+            request(lease, recorder, labels=("GET", "/z", 200), bucket=bucket)
+    assert percentiles(StatusBuilder(Processes()).build(server.snapshot()))["/z"] == (0.0, 0.0022, 0.00247)
 
 
 def test_endpoints_beyond_the_limit_are_the_least_busy_now() -> None:
@@ -201,7 +266,7 @@ def test_endpoints_beyond_the_limit_are_the_least_busy_now() -> None:
 def test_exits_have_the_ages_of_their_requests(server: SimulatedServer) -> None:
     """The latest exits, with the ages of their requests at the exit."""
     requests = [InFlightRequest(70.0, "GET", "/a"), InFlightRequest(79.5, "PUT", "/b")]
-    shown = [page_data.Request("GET", "/a", 10.0), page_data.Request("PUT", "/b", 0.5)]
+    shown = [page_data.InterruptedRequest("GET", "/a", 10.0), page_data.InterruptedRequest("PUT", "/b", 0.5)]
     server.exit_stats.keep(
         ExitRecord(40.0, 80.0, "worker_9", 77, ExitReason.SIGNAL, "SIGKILL", requests, 3), notable=True
     )
@@ -212,7 +277,7 @@ def test_exits_have_the_ages_of_their_requests(server: SimulatedServer) -> None:
             pid=77,
             reason="signal",
             detail="SIGKILL",
-            requests_in_progress=page_data.Requests(shown, 3),
+            requests_in_progress=page_data.InterruptedRequests(shown, 3),
         )
     ]
 

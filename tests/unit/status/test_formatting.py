@@ -23,9 +23,11 @@ from gunicorn_prom_hooks.status import formatting
         (formatting.duration, 3599.6, "1 h 0 min"),
         (formatting.duration, 7325.0, "2 h 2 min"),
         (formatting.duration, 90_000.0, "1 d 1 h"),
-        (formatting.latency, 0.00251, "2.5 ms"),
-        (formatting.latency, 0.681, "681 ms"),
-        (formatting.latency, 60.0, "1 min 0 s"),
+        (formatting.bound, 0.0001, "0.1 ms"),
+        (formatting.bound, 0.001, "1 ms"),
+        (formatting.bound, 0.0025, "2.5 ms"),
+        (formatting.bound, 1.25, "1.25 s"),
+        (formatting.bound, 90.0, "90 s"),
         (formatting.count, 1234567, "1,234,567"),
         (formatting.count, None, "n/a"),
         (formatting.rate, 0.0, "0"),
@@ -46,3 +48,22 @@ def test_each_unit_is_formatted_and_unknown_is_na(
 ) -> None:
     """Each unit as it is written; an unknown value is n/a."""
     assert show(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (None, "n/a"),
+        (0.0, "< 1 ms"),
+        (0.001, "< 1 ms"),
+        (0.0011, "1.1 ms"),
+        (0.00251, "2.5 ms"),
+        (0.681, "681 ms"),
+        (59.4, "59 s"),
+        (60.0, "> 60 s"),
+        (75.0, "> 60 s"),
+    ],
+)
+def test_latency_in_the_lowest_bucket_or_above_the_highest_is_its_bound(seconds: float | None, expected: str) -> None:
+    """A percentile in the lowest bucket is less than its bound, one above the highest bound more than that."""
+    assert formatting.latency(seconds, 0.001, 60.0) == expected

@@ -141,7 +141,10 @@ def test_json_has_the_fields_of_the_data_in_ascii(server: SimulatedServer) -> No
     found = json.loads(body.decode("ascii"))
     assert list(found) == [field.name for field in dataclasses.fields(page_data.StatusData)]
     [worker] = found["workers"]["rows"]
-    assert worker["requests_in_progress"] == {"rows": [{"method": "GET", "path": "/x", "seconds": 1.5}], "more": 0}
+    assert worker["requests_in_progress"] == {
+        "rows": [{"method": "GET", "path": "/x", "seconds": 1.5, "hangs": False}],
+        "more": 0,
+    }
     [exit_] = found["exits"]
     assert exit_["requests_in_progress"] == {"rows": [{"method": "GET", "path": "/a", "seconds": 10.0}], "more": 1}
     assert found["endpoints"]["rows"][0]["endpoint"] == "/items/:id"
@@ -152,7 +155,49 @@ def test_page_without_a_script_has_all_parts(server: SimulatedServer) -> None:
     text = Seen(resource(server, "/").body).text
     for words in ("worker_1", "GET /x 1.5 s", "/items/:id", "worker_9", "SIGKILL", "GET /a 10 s", "and 1 more", "sync"):
         assert words in text, words
-    assert "averages since the server started 20 s ago" in text
+    assert "Rates, CPU and latency cover the time since the server started 20 s ago." in text
+
+
+def test_page_shows_its_period_and_bounds_of_latency(server: SimulatedServer) -> None:
+    """The page has its period, "<" for the lowest bucket, ">" above the highest, n/a without any request."""
+    status_page = StatusPage()
+    status_page.resource("/", server.snapshot)
+    server.clock += 30.0
+    lease, recorder = server.add_worker(2)
+    request(lease, recorder, labels=("GET", "/fast", 200))
+    request(lease, recorder, labels=("GET", "/endless", 200), bucket=len(server.snapshot().buckets.bounds))
+    found = status_page.resource("/", server.snapshot)
+    assert found is not None
+    text = Seen(found.body).text
+    assert "Rates, CPU and latency cover the last 30 s." in text
+    assert "/fastGET10.030< 1 ms< 1 ms< 1 ms" in text
+    assert "/endlessGET10.030> 60 s> 60 s> 60 s" in text
+    assert "/items/:idGET101n/an/an/a" in text
+
+
+def test_hanging_request_has_a_mark_in_text_and_its_number_is_in_a_tile(server: SimulatedServer) -> None:
+    """A request in progress for 11 s is marked, and the tile has the number; neither is there after 2 s."""
+    server.clock += 0.5
+    text = Seen(resource(server, "/").body).text
+    assert "GET /x 2.0 s" in text
+    assert "hangs" not in text.replace("a request hangs after 10 s", "")
+    assert "hanging" not in text
+    server.clock += 9.0
+    text = Seen(resource(server, "/").body).text
+    assert "GET /x 11 s hangs" in text
+    assert "In progress1 of 11 hanging" in text
+    assert "GET /a 10 s" in text
+    assert text.count("s hangs") == 1
+
+
+def test_title_and_heading_name_the_application(server: SimulatedServer) -> None:
+    """The title and the first heading begin with the name of the application, and have none if it is not known."""
+    html = resource(server, "/").body.decode()
+    assert "<title>shop - gunicorn status</title>" in html
+    assert "<h1>shop - gunicorn status</h1>" in html
+    unknown = StatusPage().resource("/", lambda: dataclasses.replace(server.snapshot(), build={}))
+    assert unknown is not None
+    assert "<h1>gunicorn status</h1>" in unknown.body.decode()
 
 
 @pytest.mark.parametrize("text", NASTY)

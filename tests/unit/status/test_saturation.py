@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from bisect import bisect_left
 
 import pytest
 
 from gunicorn_prom_hooks.collectors.listeners import ListenerQueue
 from gunicorn_prom_hooks.model.server_snapshot import ServerSnapshot
+from gunicorn_prom_hooks.shm.allocator import Lease
 from gunicorn_prom_hooks.shm.layout import LOOP_DUE
+from gunicorn_prom_hooks.shm.schema import LAG_BUCKETS
 from gunicorn_prom_hooks.status import page_data
 from gunicorn_prom_hooks.status.builder import StatusBuilder
 from gunicorn_prom_hooks.status.page import render
+from gunicorn_prom_hooks.worker.recording.recorder import Recorder
 from tests.helpers.snapshots import SimulatedServer, begin
 
 
@@ -92,8 +96,48 @@ def test_blocked_event_loop_has_a_column_and_a_warning(
 
 
 def test_workers_without_event_loops_have_no_column(server: SimulatedServer) -> None:
-    """Without any event loop there is no such column."""
+    """Without any event loop there are no such columns."""
     assert b"Loop blocked" not in page(server)
+    assert b"Loop lag" not in page(server)
+    found = StatusBuilder(queues=queues).build(server.snapshot())
+    assert found.workers is not None
+    assert found.workers.rows[0].loop_lag_p99_seconds is None
+
+
+def count_lags(lease: Lease, recorder: Recorder, *lags: float) -> None:
+    """Count samples of the event loop's lag, as a worker does."""
+    at = recorder.loop_lag
+    for lag in lags:
+        lease.slot.words[at + 1 + bisect_left(LAG_BUCKETS, lag)] += 1.0
+
+
+def lag(found: page_data.StatusData) -> float | None:
+    """Return the lag of the last worker."""
+    assert found.workers is not None
+    return found.workers.rows[-1].loop_lag_p99_seconds
+
+
+def test_event_loop_lag_is_that_of_the_period_with_the_lag_so_far_of_a_blocked_loop(server: SimulatedServer) -> None:
+    """Earlier lags do not count, the lowest bucket is 0.0, a block that goes on counts, no sample is no lag."""
+    lease, recorder = server.add_worker(2)
+    lease.slot.header[LOOP_DUE] = 1000.0
+    builder = StatusBuilder(lambda snapshot: {}, queues)
+    assert lag(builder.build(server.snapshot())) is None
+    count_lags(lease, recorder, *[0.001] * 98, 0.3, 0.3)
+    since_start = StatusBuilder(lambda snapshot: {}, queues).build(server.snapshot())
+    assert lag(since_start) == 0.375
+    server.clock += 10.0
+    builder.build(server.snapshot())
+    server.clock += 55.0
+    assert lag(builder.build(server.snapshot())) is None
+    count_lags(lease, recorder, *[0.001] * 99)
+    server.clock += 4.0
+    found = builder.build(server.snapshot())
+    assert lag(found) == 0.0
+    assert text(render(found, str), ">Loop lag p99<", "/table>").count("< 5 ms".replace("<", "&lt;")) == 1
+    lease.slot.header[LOOP_DUE] = server.clock - 20.0
+    assert lag(builder.build(server.snapshot())) == 10.0
+    assert "&gt; 10 s" in page(server).decode()
 
 
 def test_load_without_capacity_is_a_number_alone(server: SimulatedServer) -> None:
@@ -103,7 +147,7 @@ def test_load_without_capacity_is_a_number_alone(server: SimulatedServer) -> Non
     workers = [snapshot.workers[0], dataclasses.replace(snapshot.workers[1], capacity=None)]
     snapshot = dataclasses.replace(snapshot, workers=workers)
     found = StatusBuilder(queues=queues).build(snapshot)
-    assert found.load == page_data.Load(in_progress=1, capacity=None)
+    assert found.load == page_data.Load(in_progress=1, capacity=None, hanging=0, hanging_after_seconds=10.0)
     assert found.workers is not None
     assert [row.capacity for row in found.workers.rows] == [1, None]
     assert text(page(server, snapshot), 'data-key="In progress">', "</div>") == ["In progress", "1"]
