@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from ..status.formatting import latency
+from ..status.formatting import duration
 from .client import Answer, Client, Unreachable
 from .findings import Finding, note
 from .page import Page, check_counters, check_families, lint
@@ -92,9 +92,9 @@ def _check_duration(seconds: float, interval: float) -> Iterator[Finding]:
     limit = min(interval, SCRAPE_TIMEOUT)
     advice = "See 'What a scrape takes' in docs/metrics.md, or scrape less often"
     if seconds >= limit:
-        yield Finding(f"a scrape takes {latency(seconds)}, and Prometheus gives up after {latency(limit)}", advice)
+        yield Finding(f"a scrape takes {duration(seconds)}, and Prometheus gives up after {duration(limit)}", advice)
     elif seconds > LARGE_SHARE * interval:
-        yield note(f"a scrape takes {latency(seconds)} of the interval of {latency(interval)}", advice)
+        yield note(f"a scrape takes {duration(seconds)} of the interval of {duration(interval)}", advice)
 
 
 def _facts(client: Client, page: Page, answer: Answer, seconds: float, interval: float) -> list[str]:
@@ -106,7 +106,7 @@ def _facts(client: Client, page: Page, answer: Answer, seconds: float, interval:
         f"{build.get('worker_class', '?')} workers, {states.get('running', 0):.0f} of {target:.0f} running",
         f"{page.series:,} series in {len(page.families)} families, {len(answer.body) / 1000:,.0f} kB, "
         f"{answer.sent_bytes / 1000:,.0f} kB compressed",
-        f"a scrape takes {latency(seconds)}: {100 * seconds / interval:.1f} % of the interval of {latency(interval)}",
+        f"a scrape takes {duration(seconds)}: {100 * seconds / interval:.1f} % of the interval of {duration(interval)}",
     ]
 
 

@@ -87,4 +87,24 @@ def _check_server(options: argparse.Namespace) -> tuple[list[str], list[Finding]
     return check_url(client, options.interval)
 
 
-_COMMANDS: Final[Mapping[str, Callable[[list[str]], int]]] = {"check": _check}
+def _init(arguments: list[str]) -> int:
+    from . import init
+    from .samples import Application
+
+    text = "Write sample files into a folder: a config of gunicorn, one of Prometheus,\na systemd unit and others."
+    end = "Files that exist are kept, and then nothing is written.\nExit code: 0 written, 1 not written, 2 wrong usage."
+    parser = Parser("init", ["[options] [FOLDER]"], text, end)
+    given = Application()
+    parser.add_argument("folder", nargs="?", default=".", help=argparse.SUPPRESS)
+    parser.add_argument("--app", type=init.app, default=given.app, help=f"location of the application ({given.app})")
+    parser.add_argument("--name", type=init.name, default=given.name, help=f"name of the service ({given.name})")
+    parser.add_argument("--port", type=init.port, default=given.port, help=f"port of the metrics ({given.port})")
+    parser.add_argument("--force", action="store_true", help="replace files that exist")
+    options = parser.parse_args(arguments)
+    application = Application(options.app, options.name, options.port)
+    lines, code = init.write_samples(Path(options.folder), application, force=options.force)
+    write(lines)
+    return code
+
+
+_COMMANDS: Final[Mapping[str, Callable[[list[str]], int]]] = {"init": _init, "check": _check}
