@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from .client import BadUrl, Client, Target
 from .findings import PROBLEMS, USAGE, Finding, exit_code, lines_of
 
 _SCHEMES: Final = ("http://", "https://")
+_TOP_EXIT_CODES: Final = "Exit code: 0, 1 no answer and no terminal, 2 wrong usage."
 _TEXT: Final = """\
 commands:
   init FOLDER    write sample files for gunicorn, Prometheus and systemd
@@ -48,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def write(lines: Sequence[str]) -> None:
     """Write lines to standard output."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 
@@ -107,4 +111,20 @@ def _init(arguments: list[str]) -> int:
     return code
 
 
-_COMMANDS: Final[Mapping[str, Callable[[list[str]], int]]] = {"init": _init, "check": _check}
+def _top(arguments: list[str]) -> int:
+    from .top import SECONDS, run_top
+
+    text = "Show workers, endpoints and worker exits. One page of text if the output is no terminal."
+    end = f"Keys: q quit, p pause, j k and arrows scroll, w e x choose the table.\n{_TOP_EXIT_CODES}"
+    parser = Parser("top", ["[options] URL"], text, end)
+    parser.add_argument("target", help=argparse.SUPPRESS)
+    parser.add_argument("--interval", type=seconds, default=1.0, metavar="SECONDS", help="between updates (1)")
+    access.add_options(parser)
+    options = parser.parse_args(arguments)
+    client = Client(Target.of_url(options.target), access.access_of(options), SECONDS)
+    lines, code = run_top(client, options.interval)
+    write(lines)
+    return code
+
+
+_COMMANDS: Final[Mapping[str, Callable[[list[str]], int]]] = {"init": _init, "check": _check, "top": _top}
