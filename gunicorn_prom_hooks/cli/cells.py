@@ -103,17 +103,14 @@ def render(table: Table, width: int | None) -> tuple[Line, list[Line]]:
 
 
 def _fitting(widths: Sequence[int], flexible: int, width: int) -> list[int]:
-    """Return the widths of the columns that fit. Room for the flexible column is left from the start."""
+    """Return the widths of the columns that fit."""
     needed = [min(wanted, MIN_FLEXIBLE) if at == flexible else wanted for at, wanted in enumerate(widths)]
-    kept: list[int] = []
-    free = width + GAP
-    if flexible < len(widths):
-        free -= needed[flexible] + GAP
-    for at, wanted in enumerate(needed):
-        if at != flexible:
-            if wanted + GAP > free:
-                break
-            free -= wanted + GAP
+    kept = needed[:1]
+    free = width - needed[0]
+    for wanted in needed[1:]:
+        if wanted + GAP > free:
+            break
+        free -= wanted + GAP
         kept.append(wanted)
     if flexible < len(kept):
         kept[flexible] = max(0, min(widths[flexible], kept[flexible] + free))
