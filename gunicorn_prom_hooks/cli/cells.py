@@ -98,8 +98,10 @@ def render(table: Table, width: int | None) -> tuple[Line, list[Line]]:
         body.append(Line("none"))
     if table.more:
         body.append(Line(table.more))
-    fitting = body if width is None else [Line(clip(line.text, width), line.style) for line in body]
-    return Line(head, Style.HEAD), fitting
+    found = [Line(head, Style.HEAD), *body]
+    if width is not None:
+        found = [Line(clip(line.text, width), line.style) for line in found]
+    return found[0], found[1:]
 
 
 def _fitting(widths: Sequence[int], flexible: int, width: int) -> list[int]:
