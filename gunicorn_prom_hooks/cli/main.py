@@ -114,7 +114,9 @@ def _init(arguments: list[str]) -> int:
 def _top(arguments: list[str]) -> int:
     from .top import SECONDS, run_top
 
-    text = "Show workers, endpoints and worker exits. One page of text if the output is no terminal."
+    text = (
+        "Show workers, endpoints and worker exits of a running server.\nIf the output is no terminal: one page of text."
+    )
     end = f"Keys: q quit, p pause, j k and arrows scroll, w e x choose the table.\n{_TOP_EXIT_CODES}"
     parser = Parser("top", ["[options] URL"], text, end)
     parser.add_argument("target", help=argparse.SUPPRESS)
