@@ -16,7 +16,7 @@ from .client import BadUrl, Client, Target
 from .findings import PROBLEMS, USAGE, Finding, exit_code, lines_of
 
 _SCHEMES: Final = ("http://", "https://")
-_TOP_EXIT_CODES: Final = "Exit code: 0, 1 no answer and no terminal, 2 wrong usage."
+_TOP_EXIT_CODES: Final = "Exit code: 0 shown, 1 no answer and no terminal, 2 wrong usage."
 _TEXT: Final = """\
 commands:
   init FOLDER    write sample files for gunicorn, Prometheus and systemd

@@ -59,7 +59,8 @@ def _run_screen(poller: Poller) -> int:
     def end(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
-    locale.setlocale(locale.LC_ALL, "")
+    with contextlib.suppress(locale.Error):  # a locale that is not installed: text is ASCII
+        locale.setlocale(locale.LC_ALL, "")
     # Through an exception: the terminal is restored.
     previous = signal.signal(signal.SIGTERM, end)
     poller.start()
@@ -81,8 +82,8 @@ def _loop(window: curses.window, poller: Poller) -> None:
         curses.KEY_DOWN: "down",
         curses.KEY_PPAGE: "page up",
         curses.KEY_NPAGE: "page down",
-        curses.KEY_HOME: "home",
-        curses.KEY_END: "end",
+        curses.KEY_HOME: "first",
+        curses.KEY_END: "last",
     }
     attributes = _attributes()
     window.timeout(TICK_MILLISECONDS)

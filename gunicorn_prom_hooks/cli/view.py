@@ -35,7 +35,7 @@ class View:
         """Change what a key changes. Return whether the program goes on.
 
         Args:
-            key: a character, or one of up, down, page up, page down, home and end.
+            key: a character, or one of up, down, page up, page down, first and last.
         """
         steps = {"j": 1, "down": 1, "k": -1, "up": -1, "page down": self.page, "page up": -self.page}
         if key == "q":
@@ -46,9 +46,9 @@ class View:
             self.table, self.offset = key, 0
         elif key in steps:
             self.offset = max(0, self.offset + steps[key])
-        elif key == "home":
+        elif key == "first":
             self.offset = 0
-        elif key == "end":
+        elif key == "last":
             self.offset = 1 << 30
         return True
 

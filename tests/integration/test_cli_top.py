@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -95,6 +96,7 @@ def test_pause_keeps_the_numbers(serve: Serve) -> None:
         terminal.wait_for("PAUSED")
         server.get("/")
         server.settled(2)
+        time.sleep(0.5)
         terminal.press("e")
         terminal.wait_for("[e endpoints", "Requests    1,")
         terminal.press("p")
@@ -165,10 +167,11 @@ def test_terminal_without_a_screen_gets_plain_text(environ: dict[str, str]) -> N
         assert b"worker_2_1799999700" in terminal.raw
 
 
-def test_terminal_of_another_encoding_is_readable() -> None:
+@pytest.mark.parametrize("name", ["POSIX", "no_SUCH.locale"])
+def test_terminal_of_another_encoding_is_readable(name: str) -> None:
     """In an encoding without a character of a name, the other text is in its place."""
     data = json.dumps(status(), ensure_ascii=False).replace("/items/1", "/日本")
-    environ = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    environ = {"LC_ALL": name, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     with (
         page_server({"status.json": Reply(data)}) as pages,
         Terminal([*COMMAND, "top", pages.url], environ) as terminal,

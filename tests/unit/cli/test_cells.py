@@ -51,8 +51,8 @@ def test_columns_without_room_are_left_out() -> None:
     assert render(table, 2)[1] == [Line(" ~")]
     first = Table("endpoints", ("Endpoint", "State", "#Requests"), [Row(["/a/very/long/path", "ok", "12"])], 1, 0)
     assert render(first, 40)[1] == [Line("/a/very/long/path  ok           12")]
-    assert render(first, 30)[1] == [Line("/a/very/lon~  ok           12")]
-    assert render(first, 20)[1] == [Line("/a/very/lon~  ok")]
+    assert render(first, 30)[1] == [Line("/a/very/long~  ok           12")]
+    assert render(first, 20)[1] == [Line("/a/very/long~  ok")]
 
 
 @pytest.mark.parametrize("width", range(60))

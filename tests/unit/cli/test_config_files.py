@@ -1,4 +1,4 @@
-"""Who may write to a directory."""
+"""Which users may write to a directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OTHER = 54_321
     ("mode", "owner", "group", "others"),
     [(0o700, True, False, False), (0o770, True, True, False), (0o777, True, True, True), (0o077, False, True, True)],
 )
-def test_mode_decides_who_may_write(tmp_path: Path, mode: int, owner: bool, group: bool, others: bool) -> None:
+def test_mode_decides_which_users_may_write(tmp_path: Path, mode: int, owner: bool, group: bool, others: bool) -> None:
     """Another user than that of this process is judged by owner, group and mode."""
     tmp_path.chmod(mode)
     uid, gid = tmp_path.stat().st_uid, tmp_path.stat().st_gid

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.cli.cells import Style, width_of
-from gunicorn_prom_hooks.cli.fields import parse
+from gunicorn_prom_hooks.cli.fields import number, parse
 from gunicorn_prom_hooks.cli.view import View, plain
 from tests.helpers.status_json import status
 
@@ -69,7 +69,7 @@ def test_keys_choose_the_table() -> None:
 def test_q_ends_and_other_keys_do_not() -> None:
     """Only q ends the program."""
     view = View()
-    assert all(view.press(key) for key in ("p", "w", "e", "x", "j", "k", "home", "end", "", "z"))
+    assert all(view.press(key) for key in ("p", "w", "e", "x", "j", "k", "first", "last", "", "z"))
     assert not view.press("q")
 
 
@@ -99,11 +99,11 @@ def test_long_table_scrolls_between_its_ends() -> None:
     assert first("k", "up", "k", "k") == "/items/1"
     assert first("page down") == "/items/16"
     assert first("page up") == "/items/1"
-    assert first("end") == "/items/37"
+    assert first("last") == "/items/37"
     assert texts(view, data)[-2] == "and 7 more endpoints"
     assert first("j") == "/items/37"
     assert first("k") == "/items/36"
-    assert first("home") == "/items/1"
+    assert first("first") == "/items/1"
     assert first("j", "w", "e") == "/items/1"
 
 
@@ -173,6 +173,13 @@ def test_other_json_is_no_status(text: str) -> None:
     """What is not the JSON of a status page is a ValueError."""
     with pytest.raises(ValueError, match=r"."):
         parse(text)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, 10**400, True, "7", None, []])
+def test_value_that_is_no_number_is_unknown(value: object) -> None:
+    """Infinite and huge numbers, switches and texts are no numbers, and 7 is one."""
+    assert number({"pid": value}, "pid") is None
+    assert number({"pid": 7}, "pid") == 7.0
 
 
 def test_plain_text_has_all_tables_in_full_width() -> None:
