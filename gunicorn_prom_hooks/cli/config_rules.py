@@ -13,6 +13,7 @@ from ..exporter.bound_sockets import where
 from ..exporter.tls import BadCertificate, server_context
 from ..hooks import PARTS
 from ..settings import Settings
+from .certificates import find_date_problem
 from .config_files import check_directories
 from .config_ports import check_ports
 from .findings import Finding, note
@@ -102,12 +103,16 @@ def _check_hooks(cfg: Any) -> Iterator[Finding]:
 def _check_certificates(cfg: Any, settings: Settings) -> Iterator[Finding]:
     if settings.certfile:
         try:
-            server_context(settings.certfile, settings.keyfile, settings.client_cafile)
+            context = server_context(settings.certfile, settings.keyfile, settings.client_cafile)
         except BadCertificate as error:
             yield Finding(
                 f"{error}; the metrics port would stay closed",
                 "Name PEM files that the user of gunicorn's master can read, with an unencrypted key",
             )
+        else:
+            dates = find_date_problem(settings.certfile, context)
+            if dates:
+                yield Finding(f"certfile {settings.certfile!r}: {dates}", "Renew it: Prometheus would refuse it")
     if cfg.certfile:
         try:
             server_context(cfg.certfile, cfg.keyfile or "", "")

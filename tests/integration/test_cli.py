@@ -10,11 +10,13 @@ import subprocess
 import sys
 import sysconfig
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
+import trustme
 
 from tests.helpers.certificates import Certificates
 from tests.helpers.command_line import Done, run
@@ -176,6 +178,16 @@ def test_output_of_a_config_is_not_taken_for_the_report(tmp_path: Path, ports: t
     done = check_config(tmp_path, f"print('problem: none')\n{CONFIG}", ports=ports)
     assert (done.code, done.err) == (0, "")
     assert "problem: none" not in done.out
+
+
+def test_expired_certificate_is_a_problem(tmp_path: Path, ports: tuple[int, int]) -> None:
+    """A certificate that can be read and has expired is found before Prometheus refuses it."""
+    now = datetime.now(timezone.utc)
+    issued = trustme.CA().issue_cert("shop.example", not_before=now - timedelta(2), not_after=now - timedelta(1))
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "metrics.pem"))
+    done = check_config(tmp_path, f"{CONFIG}install(globals(), port=METRICS_PORT, certfile='metrics.pem')", ports=ports)
+    assert done.code == 1
+    assert "/metrics.pem': certificate has expired. Renew it: Prometheus would refuse it." in done.out
 
 
 def test_arguments_are_those_of_gunicorn(tmp_path: Path, ports: tuple[int, int]) -> None:
