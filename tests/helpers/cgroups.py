@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,15 @@ def make_cgroup(limit: int) -> tuple[Path, str]:
         cgroup.rmdir()
         raise
     return cgroup, file
+
+
+def joining(cgroup: Path) -> tuple[str, ...]:
+    """Return the beginning of a command that runs the rest of it in this cgroup."""
+    joins = f"""import os, sys
+with open("{cgroup}/cgroup.procs", "w") as file:
+    file.write(str(os.getpid()))
+os.execv(sys.argv[1], sys.argv[1:])"""
+    return sys.executable, "-c", joins
 
 
 @pytest.fixture

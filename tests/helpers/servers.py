@@ -75,7 +75,7 @@ def eventually(probe: Callable[[], T | None], what: str, seconds: float = DEADLI
 
 
 class Samples:
-    """A scraped page."""
+    """A scraped page. ``values`` lacks the series ``<other>`` that each counter has at zero."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -83,6 +83,8 @@ class Samples:
         self.values: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
         for family in self.families:
             for sample in family.samples:
+                if not sample.value and "<other>" in sample.labels.values():
+                    continue
                 key = sample.name, frozenset(sample.labels.items())
                 assert key not in self.values, f"twice on the page: {key}"
                 self.values[key] = sample.value

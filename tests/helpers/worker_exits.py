@@ -53,8 +53,7 @@ def busy_worker(server: Server) -> tuple[str, int]:
         samples = server.scrape()
         for labels, value in samples.all("gunicorn_worker_requests_in_progress"):
             if value:
-                [(info, _)] = samples.all("gunicorn_worker_info", worker_id=labels["worker_id"])
-                return labels["worker_id"], int(info["pid"])
+                return labels["worker_id"], int(samples.one("gunicorn_worker_pid", worker_id=labels["worker_id"]))
         return None
 
     return eventually(probe, "a worker processes a request")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.app_metrics_server import APP, MARK_DEAD, directory, own_page, when
+from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import GUNICORN, eventually
 from tests.integration.conftest import CONFIG, Serve
 
@@ -123,15 +124,7 @@ def test_files_are_bounded_by_live_processes_without_any_scrape(serve: Serve, tm
 
 def test_counts_under_a_custom_process_identifier_are_kept(serve: Serve, tmp_path: Path) -> None:
     """A process_identifier of the user's, and a process in another pid namespace: what they write stays and counts."""
-    own = (
-        "import os\nfrom prometheus_client import values, Counter\n"
-        "values.ValueClass = values.MultiProcessValue(lambda: os.environ['NUMBER'])\n"
-        "orders = Counter('shop_orders', 'Orders.')\n"
-        "def app(environ, start_response):\n"
-        "    orders.inc()\n"
-        "    start_response('200 OK', [('Content-Length', '0')])\n"
-        "    return []\n"
-    )
+    own = APPLICATIONS / "own_identifier.py"
     config = "import os\nworkers = 1\ndef post_fork(server, worker): os.environ['NUMBER'] = str(4000000 + worker.age)\n"
     server = serve(config=config + CONFIG, app=own, environ={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")})
     before = server.scrape().sum("shop_orders_total")

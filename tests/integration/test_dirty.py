@@ -189,7 +189,7 @@ class Arbiter:
 
     def look(self, pid: int = 7) -> list[float]:
         """Number, memory, user and system time."""
-        view: Any = SimpleNamespace(dirty_arbiter_pid=pid)
+        view: Any = SimpleNamespace(dirty_arbiter_pid=pid, created=lambda: None)
         return [sample.value for family in self.collector.collect(view) for sample in family.samples]
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
+import time
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
-import requests
 from gunicorn.config import Config
 from websockets.sync.client import connect
 
 from gunicorn_prom_hooks import Settings
 from tests.helpers.places import APPLICATIONS, TOP
-from tests.helpers.servers import eventually, running, unused_port
-from tests.integration.conftest import APP, Serve
+from tests.helpers.prometheus import prometheus, promql
+from tests.helpers.servers import eventually, unused_port
+from tests.helpers.worker_exits import hanging
+from tests.integration.conftest import APP, CONFIG, Serve
 from tests.integration.test_asgi import ECHO
 from tests.integration.test_registry_page import full_page
 
 HAS_DIRTY_WORKERS = "dirty_workers" in Config().settings
 DIRTY = "dirty_workers = 1\ndirty_apps = ['app:Idle']\nproc_name = 'docs-PORT'\ngraceful_timeout = 3\n"
+OF_ALL_SERVERS = "sum(gunicorn_listener_backlog) > 0 or sum(gunicorn_listener_waiting_connections) > 0"
+"""The one query that has no result per server."""
+ASGI = APPLICATIONS / "default_asgi.py"
 DIRTY_APP = APPLICATIONS / "default_with_dirty.py"
 
 
@@ -118,46 +124,56 @@ def test_sample_configs_serve_metrics_of_the_sample_application(serve: Serve, na
     assert samples.sum("gunicorn_exporter_errors_total") == 0
 
 
-def promql() -> list[str]:
-    """Every query in the documentation."""
-    pages = [TOP / "README.md", *(TOP / "docs").glob("*.md")]
-    blocks = [block for page in pages for block in re.findall(r"```promql\n(.*?)```", page.read_text(), re.DOTALL)]
-    inline = [query for page in pages for query in re.findall(r"`(histogram_quantile\([^`]*)`", page.read_text())]
-    return [line for block in blocks for line in block.splitlines()] + inline
+def of_instance(query: str, instance: str) -> str:
+    """Return the query for one server: each of its selectors has the label ``instance``."""
+    matcher = f'instance="{instance}"'
+    query = query.partition("  #")[0].replace("{__name__", f"{{{matcher},__name__")
+    selector = r"(?<![\w|\"])((?:gunicorn|process)_\w+|up\b)(?:\{([^}]*)\})?"
+    return re.sub(selector, lambda found: f"{found[1]}{{{matcher},{found[2] or ''}}}", query)
 
 
 @pytest.mark.needs("prometheus")
-def test_documented_queries_have_results_in_prometheus(serve: Serve, tmp_path: Path) -> None:
-    """Prometheus takes the README's config, and every query in the documentation has an answer on a real page."""
-    server = serve("workers = 2\n")
-    full_page(server)
-    [config] = re.findall(r"```yaml\n(.*?)```", (TOP / "README.md").read_text(), re.DOTALL)
-    config = "global: {scrape_interval: 1s}\n" + config.replace("127.0.0.1:9091", f"127.0.0.1:{server.metrics_port}")
-    (tmp_path / "prometheus.yml").write_text(config)
-    port = unused_port()
-    command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
-    command.append(f"--web.listen-address=127.0.0.1:{port}")
+def test_documented_queries_keep_servers_apart_whose_workers_have_the_same_names(serve: Serve, tmp_path: Path) -> None:
+    """Every query in the documentation works with two servers of different classes, and says of each what it says of
+    it alone."""
+    config = (
+        CONFIG.replace("METRICS_PORT)", "METRICS_PORT, worker_label='slot')") + "workers = 2\ngraceful_timeout = 1\n"
+    )
+    servers = {
+        "gthread": serve("worker_class = 'gthread'\nthreads = 2\n", config=config),
+        "asgi": serve("worker_class = 'asgi'\n", config=config, app=ASGI),
+    }
     known = set(documented())
     queries = promql()
-    assert len(queries) >= 25
+    assert len(queries) >= 40
     for query in queries:
         for name in re.findall(r"\b(?:gunicorn|process)_\w+", query):
             assert re.sub(r"_(total|bucket|sum|count)$", "", name) in known, (name, query)
-    # What asks for event loops alone is asked where there are some, in test_how_full.py.
-    queries = [query for query in queries if "event_loop" not in query or "gunicorn_requests_capacity" in query]
-    with running(command, tmp_path, tmp_path / "log"):
-        url = f"http://127.0.0.1:{port}"
-
-        def ask(query: str) -> list[object]:
-            answer = requests.get(f"{url}/api/v1/query", params={"query": query}, timeout=10).json()
-            assert answer["status"] == "success", (query, answer)
-            return list(answer["data"]["result"])
-
-        eventually(lambda: ask("rate(gunicorn_worker_busy_seconds_total[1m])"), "Prometheus has scraped twice")
-        for query in queries:
-            result = ask(query)
-            # What compares, or asks for clients that left, has no answer as long as all is well.
-            assert result or re.search(r"[<>]|499", query), query
+    with prometheus(tmp_path / "prometheus", servers) as monitor, ExitStack() as stack:
+        full_page(servers["gthread"])
+        for path in ("/", "/boom", "/boom"):
+            servers["asgi"].get(path)
+        for server in servers.values():
+            stack.enter_context(hanging(server, "/sleep/60"))
+        hang = "gunicorn_worker_oldest_request_seconds > 0"
+        eventually(lambda: set(monitor.ask(hang)) == set(servers), "a request hangs in each server")
+        eventually(lambda: monitor.ask("rate(gunicorn_request_queue_seconds_count[1m])"), "two scrapes have the page")
+        at = time.time()
+        for server in servers.values():
+            found = monitor.results(f'gunicorn_worker_info{{instance="127.0.0.1:{server.metrics_port}"}}', at)
+            assert sorted(labels["worker_id"] for labels, _ in found) == ["worker_0", "worker_1"]
+        for query in [query.replace("> 30", "> 0") for query in queries if query != OF_ALL_SERVERS]:
+            found = monitor.results(query, at)
+            alone = [
+                result for instance in monitor.names for result in monitor.results(of_instance(query, instance), at)
+            ]
+            # What compares has no result as long as all is well.
+            assert found or re.search(r"[<>]|==", query), query
+            assert all(labels["instance"] in monitor.names for labels, _ in found), query
+            if query.startswith("topk("):
+                assert all(result in alone for result in found), query
+            else:
+                assert sorted(map(str, found)) == sorted(map(str, alone)), query
 
 
 def test_linked_files_of_the_documentation_exist() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.helpers.places import TOP
+from tests.helpers.places import APPLICATIONS, TOP
+from tests.helpers.prometheus import prometheus
 from tests.helpers.servers import eventually, running, unused_port
 from tests.integration.conftest import Serve
 
@@ -96,3 +97,28 @@ def test_prometheus_3_sees_first_events_by_created_timestamps(serve: Serve, tmp_
         [increase] = eventually(lambda: ask("increase(gunicorn_failed_requests_total[1m]) > 0"), "the first failure")
         assert increase == pytest.approx(1.0, abs=0.5)
         assert ask('{__name__=~"gunicorn_.*_created"}') == []
+
+
+OPERATOR = {"namespace": "shop", "pod": "shop-7d9f", "container": "web", "endpoint": "metrics"}
+"""Labels that the Prometheus operator sets on the target of a monitor."""
+MONITOR = TOP / "sample_configs" / "kubernetes" / "podmonitor.yaml"
+
+
+@pytest.mark.needs("prometheus")
+@pytest.mark.parametrize("honors", [True, False])
+def test_target_label_endpoint_of_the_operator_hides_the_routes_unless_labels_are_honored(
+    serve: Serve, tmp_path: Path, honors: bool
+) -> None:
+    """With honorLabels, as in the sample PodMonitor, ``endpoint`` is the route; without, ``exported_endpoint`` is."""
+    assert "honorLabels: true" in MONITOR.read_text()
+    server = serve(app=APPLICATIONS / "flask_routes.py")
+    server.get("/items/7")
+    server.settled(2)
+    relabeling = [{"target_label": name, "replacement": value} for name, value in OPERATOR.items()]
+    more = {"honor_labels": honors, "relabel_configs": relabeling}
+    with prometheus(tmp_path / "prometheus", {"shop": server}, more=more) as monitor:
+        for label, expected in (("endpoint", honors), ("exported_endpoint", not honors)):
+            found = {has.get(label) for has, _ in monitor.results(f"sum by ({label}) (gunicorn_requests_total > 0)")}
+            assert ("/items/<int:number>" in found) == expected, found
+        [(has, _)] = monitor.results("gunicorn_workers_target")
+        assert OPERATOR.items() <= has.items()

@@ -65,7 +65,7 @@ def test_per_worker_families_have_fixed_names_types_labels_and_buckets(serve: Se
     assert bounds == {"0.1", "0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "60.0", "+Inf"}
     bounds = {labels["le"] for labels, _ in samples.all("gunicorn_request_duration_seconds_bucket")}
     assert bounds == {
-        *("0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25", "0.5", "0.75", "1.0"),
+        *("0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25", "0.5", "0.75", "1.0"),
         *("2.5", "5.0", "7.5", "10.0", "30.0", "60.0", "+Inf"),
     }
     bounds = {labels["le"] for labels, _ in samples.all("gunicorn_response_size_bytes_bucket")}
@@ -106,7 +106,7 @@ def test_per_worker_values_equal_those_of_the_process(serve: Serve) -> None:
     assert samples.one("gunicorn_workers_target") == 2
     build = samples.all("gunicorn_build_info")[0][0]
     assert build["worker_class"] == "gthread"
-    assert set(build) == {"version", "gunicorn", "python", "worker_class"}
+    assert set(build) == {"version", "gunicorn", "python", "worker_class", "app"}
     assert samples.one("process_start_time_seconds") > time.time() - 100
 
 

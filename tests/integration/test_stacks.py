@@ -180,7 +180,7 @@ def with_many_threads():
 """
 
 
-def test_stacks_of_many_threads_include_the_main_thread_only_of_their_worker(serve: Serve) -> None:
+def test_stacks_of_more_than_100_threads_are_those_of_their_own_worker(serve: Serve) -> None:
     """The main thread, which comes last, is in the log, and the text is not among that of other workers."""
     server = serve("timeout = 2\nworkers = 3\n", app=WSGI.read_text() + MANY_THREADS)
     for number, path in enumerate(("with_many_threads", "in_a_call", "in_a_call", "in_a_call"), 1):

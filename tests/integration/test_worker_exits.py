@@ -6,11 +6,10 @@ import contextlib
 import os
 import re
 import signal
-import sys
 
 import pytest
 
-from tests.helpers.cgroups import MakeCgroup, limited_cgroup  # noqa: F401 - a fixture
+from tests.helpers.cgroups import MakeCgroup, joining, limited_cgroup  # noqa: F401 - a fixture
 from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually
 from tests.helpers.worker_exits import busy_worker, exit_lines, exits, hanging, killed, page_with_exits, restarts
@@ -75,26 +74,8 @@ def test_exit_code_of_a_worker_is_an_error_exit(serve: Serve) -> None:
 @pytest.mark.parametrize("worker", WORKERS)
 def test_timeout_exit_has_the_request_killed_and_its_stack_logged(serve: Serve, worker: str) -> None:
     """A worker that hangs for 3 seconds is a timeout; the log has where it hung, and just below it what it was at."""
-    app = f"""
-import signal, threading, time
-
-def {HANG}():
-    while {worker == "gevent"}:
-        pass  # gevent's sleep would not keep the others from running
-    time.sleep(1000)
-
-signal.signal(signal.SIGUSR2, lambda *_: {HANG}())
-
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/hang/7":
-        if {worker == "gthread"}:
-            # The heartbeat comes from the main thread: stop that one too.
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR2)
-        {HANG}()
-    start_response("200 OK", [("Content-Length", "2")])
-    return [b"ok"]
-"""
-    server = serve("workers = 2\ntimeout = 3\n" + WORKERS[worker], app=app)
+    app = APPLICATIONS / "hanging_everywhere.py"
+    server = serve("workers = 2\ntimeout = 3\n" + WORKERS[worker], app=app, environ={"WORKER": worker})
     running(server)
     with hanging(server, "/hang/7") as [client]:
         _, pid = busy_worker(server)
@@ -277,11 +258,7 @@ def test_oom_kill_in_a_cgroup_is_oom_and_a_later_sigkill_is_signal(serve: Serve,
     """A worker that eats the memory of its cgroup is oom; another that is killed by hand is not."""
     cgroup, _ = limited_cgroup(300 * 1024 * 1024)
     app = APPLICATIONS / "default_memory.py"
-    joins = f"""import os, sys
-with open("{cgroup}/cgroup.procs", "w") as file:
-    file.write(str(os.getpid()))
-os.execv(sys.argv[1], sys.argv[1:])"""
-    server = serve("workers = 2\n", app=app, before=(sys.executable, "-c", joins))
+    server = serve("workers = 2\n", app=app, before=joining(cgroup))
     running(server)
     with contextlib.suppress(Exception):
         server.get("/eat")

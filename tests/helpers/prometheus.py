@@ -1,0 +1,116 @@
+"""A real Prometheus that scrapes servers once per second, and the queries of the documentation for it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.helpers.places import TOP
+from tests.helpers.servers import Server, eventually, running, unused_port
+
+RULES = TOP / "sample_configs" / "prometheus" / "gunicorn.rules.yml"
+Labels = Mapping[str, str]
+
+
+def promql() -> list[str]:
+    """Return every query in the documentation."""
+    pages = [TOP / "README.md", *(TOP / "docs").glob("*.md")]
+    blocks = [block for page in pages for block in re.findall(r"```promql\n(.*?)```", page.read_text(), re.DOTALL)]
+    inline = [query for page in pages for query in re.findall(r"`(histogram_quantile\([^`]*)`", page.read_text())]
+    return [line for block in blocks for line in block.splitlines()] + inline
+
+
+def shortened(text: str, seconds: int = 8) -> str:
+    """Return the queries or rules with windows of this many seconds, and a step of one second in subqueries."""
+    text = re.sub(r"\[\d+[smhd]\]", f"[{seconds}s]", text)
+    text = re.sub(r"\[\d+[smhd]:\w*\]", f"[{seconds}s:1s]", text)
+    return re.sub(r"\boffset \d+[smhd]\b", f"offset {seconds}s", text)
+
+
+def documented(*parts: str, seconds: int = 8) -> str:
+    """Return the documented query that has these parts and is the shortest, over the last seconds."""
+    return shortened(min((query for query in promql() if all(part in query for part in parts)), key=len), seconds)
+
+
+@dataclass
+class Prometheus:
+    """A running Prometheus.
+
+    Attributes:
+        url: where it answers.
+        names: names of the servers by their label ``instance``.
+    """
+
+    url: str
+    names: Mapping[str, str]
+
+    def results(self, query: str, at: float | None = None) -> list[tuple[Labels, str]]:
+        """Return labels and value of each result, now or at this unix time. The value is text: NaN equals NaN."""
+        given: dict[str, Any] = {"query": query} if at is None else {"query": query, "time": at}
+        answer = requests.get(f"{self.url}/api/v1/query", params=given, timeout=10).json()
+        assert answer["status"] == "success", (query, answer)
+        return [(result["metric"], result["value"][1]) for result in answer["data"]["result"]]
+
+    def rows(self, query: str) -> list[tuple[str, Labels, float]]:
+        """Return the server's name, the labels and the value of each result."""
+        return [
+            (self.names.get(labels.get("instance", ""), "all of them"), labels, float(value))
+            for labels, value in self.results(query)
+        ]
+
+    def ask(self, query: str) -> dict[str, float]:
+        """Return the highest value of each server."""
+        found: dict[str, float] = {}
+        for name, _, value in self.rows(query):
+            found[name] = max(found.get(name, 0.0), value)
+        return found
+
+    def firing(self, alert: str) -> list[tuple[str, Labels, Labels]]:
+        """Return the server's name, the labels and the annotations of each alert of that name that fires."""
+        found = requests.get(f"{self.url}/api/v1/alerts", timeout=10).json()["data"]["alerts"]
+        return [
+            (self.names.get(one["labels"].get("instance", ""), "all of them"), one["labels"], one["annotations"])
+            for one in found
+            if one["labels"]["alertname"] == alert and one["state"] == "firing"
+        ]
+
+
+@contextmanager
+def prometheus(
+    folder: Path, servers: Mapping[str, Server], *, more: Mapping[str, Any] | None = None, rules: str = ""
+) -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes these servers and evaluates these rules, once per second.
+
+    Args:
+        folder: of its config, its data and its log.
+        servers: by name.
+        more: of the scrape config.
+        rules: text of a rules file.
+    """
+    names = {f"127.0.0.1:{server.metrics_port}": name for name, server in servers.items()}
+    static: Sequence[Mapping[str, object]] = [{"targets": list(names)}]
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["gunicorn.rules.yml"] if rules else [],
+        "scrape_configs": [{"job_name": "gunicorn", "static_configs": static, **(more or {})}],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "gunicorn.rules.yml").write_text(rules)
+    (folder / "prometheus.yml").write_text(json.dumps(config))
+    port = unused_port()
+    command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+    command.append(f"--web.listen-address=127.0.0.1:{port}")
+    with running(command, folder, folder / "log"):
+        found = Prometheus(f"http://127.0.0.1:{port}", names)
+        eventually(
+            lambda: sorted(found.ask("count_over_time(up[1m]) >= 2 and up == 1")) == sorted(names.values()),
+            "Prometheus has scraped each server twice",
+        )
+        yield found
