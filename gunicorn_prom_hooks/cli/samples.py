@@ -12,7 +12,7 @@ CONFIG: Final = "gunicorn.conf.py"
 _APP, _NAME, _PORT = "shop.wsgi:application", "shop", "9091"
 """What the samples have, and what is replaced."""
 _REPLACED = re.compile(rf"{re.escape(_APP)}|\b{_NAME}\b|\b{_PORT}\b|{re.escape(PRODUCTION)}")
-_FILLED_IN: Final = (CONFIG, "prometheus.yml", "systemd/")
+_FILLED_IN: Final = (CONFIG, "prometheus.yml", "systemd/", "kubernetes/")
 """Beginnings of the paths of files that name an application or a port. The others are written as they are."""
 
 

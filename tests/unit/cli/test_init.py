@@ -12,7 +12,13 @@ from gunicorn_prom_hooks.cli.samples import Application, sample_files, samples_f
 from tests.helpers.places import TOP
 
 FRONT = Application("shop.shop:shop", "front", 9555)
-FILES = {"gunicorn.conf.py", "prometheus.yml", "systemd/gunicorn@.service", "systemd/front.env"}
+FILES = {
+    "gunicorn.conf.py",
+    "prometheus.yml",
+    "kubernetes/podmonitor.yaml",
+    "systemd/gunicorn@.service",
+    "systemd/front.env",
+}
 
 
 def test_samples_are_those_of_the_repository() -> None:
