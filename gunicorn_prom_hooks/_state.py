@@ -72,6 +72,11 @@ def register_install(composition: Composition) -> None:
         _missing_hooks = SharedOnce()
 
 
+def latest_install() -> Composition | None:
+    """Return the latest ``install`` call in this process; None if there was none."""
+    return _latest
+
+
 def before_fork(server: Any) -> Master:
     """Return the master, before a fork. Sets ``check_all``; if it is true, hooks, settings and logger are checked."""
     global _last_check, check_all  # noqa: PLW0603

@@ -1,12 +1,16 @@
 """A realistic gunicorn.conf.py: copy it, then change what the comments ask about.
 
-Start it with:  gunicorn -c gunicorn_production.conf.py yourpackage.wsgi:application
+Start it with:  gunicorn --config gunicorn_production.conf.py
 """
 
 import multiprocessing
 import os
 
 from gunicorn_prom_hooks import install
+
+# --- What it serves: an application or a name on the command line takes precedence ------------------------------------
+wsgi_app = "shop.wsgi:application"
+proc_name = "shop"  # the label app of gunicorn_build_info
 
 # --- Where it listens -------------------------------------------------------------------------------------------------
 bind = os.environ.get("BIND", "127.0.0.1:8000")
@@ -42,4 +46,5 @@ def worker_abort(worker):
 # Prometheus on another machine? Then bind an address that it can reach, and ask for a token, over TLS (SECURITY.md):
 #   address="10.0.0.5", certfile="/etc/gunicorn/metrics.pem"    and PROMETHEUS_METRICS_TOKEN in the environment
 # Rather the same few worker_id values for ever than one per worker?  worker_label="slot"
-install(globals(), port=9091)
+os.environ.setdefault("PROMETHEUS_METRICS_PORT", "9091")
+install(globals())

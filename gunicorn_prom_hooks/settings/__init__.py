@@ -16,6 +16,7 @@ __all__ = [
     "InvalidSetting",
     "Settings",
     "announce_directory",
+    "client_credentials",
     "load",
     "named_directory",
 ]
@@ -121,6 +122,12 @@ def _checked(check: Callable[[str, Any], Any], what: str, value: Any) -> Any:
         raise InvalidSetting(
             f"gunicorn_prom_hooks: {what}: the value cannot be used: {type(error).__name__}"
         ) from error
+
+
+def client_credentials(environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """Return token and ``user:password`` of this environment, unchecked; empty if there are none."""
+    token, basic_auth = (environ.get(CHECKS[name][0], "").strip() for name in ("token", "basic_auth"))
+    return token, basic_auth
 
 
 def named_directory(environ: Mapping[str, str] = os.environ) -> str:

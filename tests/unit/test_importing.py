@@ -16,7 +16,7 @@ json.dump({{
     "environ": dict(os.environ) == environ,
     "fds": sorted(os.listdir("/proc/self/fd")) == fds,
     "master": any(name.startswith("gunicorn_prom_hooks.") and name.split(".")[1] in
-                  ("master", "worker", "collectors", "status", "scoreboard") for name in sys.modules),
+                  ("master", "worker", "collectors", "status", "scoreboard", "cli") for name in sys.modules),
 }}, sys.stdout)
 """
 NOTHING = {"modules": [], "threads": 1, "environ": True, "fds": True, "master": False}

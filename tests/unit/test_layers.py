@@ -16,6 +16,8 @@ FREE = {
     *("log_observer", "paths", "settings"),
 }
 LEVELS = {
+    "__main__": 12,
+    "cli": 11,
     "": 10,
     "install": 9,
     "hooks": 8,
@@ -137,6 +139,8 @@ def test_imports_point_down(file: str) -> None:
         ("composition.py", "from .errors import ErrorReporter"),
         ("errors.py", "from .scoreboard.slot import Slot"),
         ("new_module.py", "from .hooks import pre_fork"),
+        ("master/master.py", "from ..cli import main"),
+        ("__init__.py", "from .cli.main import main"),
     ],
 )
 def test_import_that_points_up_is_detected(file: str, source: str) -> None:
