@@ -63,6 +63,7 @@ def write_samples(folder: Path, application: Application, *, force: bool) -> tup
         if existing and not force:
             lines = [f"problem: {_shown(path)} exists" for path in existing]
             return [*lines, "Nothing is written. --force replaces these files."], PROBLEMS
+        folder.mkdir(parents=True, exist_ok=True)
         for path, content in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             # Without --force, a file that was made meanwhile stays.

@@ -75,7 +75,7 @@ def _check(arguments: list[str]) -> int:
     else:
         if not Path(options.target.removeprefix("file:")).is_file() and not options.target.startswith("python:"):
             parser.error(f"{options.target!r} is neither a file nor a URL that begins with http:// or https://")
-        from .check_config import check_config
+        from .check.config import check_config
 
         facts, findings = check_config(options.target, arguments[end + 1 :], is_running=options.running)
     write(lines_of(facts, findings))
@@ -84,7 +84,7 @@ def _check(arguments: list[str]) -> int:
 
 def _check_server(options: argparse.Namespace) -> tuple[list[str], list[Finding]]:
     # Late: each command imports what it needs.
-    from .check_url import check_url
+    from .check.url import check_url
 
     target = Target.of_url(options.target)
     client = Client(target, access.access_of(options), max(30.0, 2 * options.interval))
@@ -112,7 +112,7 @@ def _init(arguments: list[str]) -> int:
 
 
 def _top(arguments: list[str]) -> int:
-    from .top import SECONDS, run_top
+    from .terminal.top import SECONDS, run_top
 
     text = (
         "Show workers, endpoints and worker exits of a running server.\nIf the output is no terminal: one page of text."

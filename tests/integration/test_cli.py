@@ -154,7 +154,7 @@ def test_config_that_does_not_return_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A config that hangs is a problem after the deadline; the process and its children are ended."""
-    from gunicorn_prom_hooks.cli import check_config as module
+    from gunicorn_prom_hooks.cli.check import config as module
     from gunicorn_prom_hooks.cli.main import main
 
     monkeypatch.setattr(module, "DEADLINE", 1.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gunicorn_prom_hooks.cli.cells import Line, Row, Style, Table, clip, render, width_of
+from gunicorn_prom_hooks.cli.terminal.cells import Line, Row, Style, Table, clip, render, width_of
 
 ROWS = [Row(["7", "running", "worker_1"], below=[Line("GET /", Style.BAD)]), Row(["1234", "booting", "worker_2"])]
 TABLE = Table("workers", ("#PID", "State", "Worker"), ROWS, 2, 2)

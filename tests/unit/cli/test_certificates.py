@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gunicorn_prom_hooks.cli.certificates import find_date_problem
+from gunicorn_prom_hooks.cli.check.certificates import find_date_problem
 from gunicorn_prom_hooks.exporter.tls import server_context
 
 DAY = timedelta(days=1)

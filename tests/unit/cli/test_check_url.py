@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from gunicorn_prom_hooks.cli.check_url import check_url
+from gunicorn_prom_hooks.cli.check.page import FAMILIES
+from gunicorn_prom_hooks.cli.check.url import check_url
 from gunicorn_prom_hooks.cli.client import Access, Client, Target
 from gunicorn_prom_hooks.cli.findings import exit_code, lines_of
-from gunicorn_prom_hooks.cli.page import FAMILIES
 from tests.helpers.page_server import OPENMETRICS, TEXT, Reply, metrics, page_server
 from tests.helpers.servers import unused_port
 

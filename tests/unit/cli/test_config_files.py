@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gunicorn_prom_hooks.cli.config_files import may_write
+from gunicorn_prom_hooks.cli.check.config_files import may_write
 
 OTHER = 54_321
 """A user and a group that own nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gunicorn_prom_hooks.cli.page import FAMILIES, MAX_SERIES, Page, check_counters, check_families, lint
+from gunicorn_prom_hooks.cli.check.page import FAMILIES, MAX_SERIES, Page, check_counters, check_families, lint
 from tests.helpers.page_server import metrics
 
 

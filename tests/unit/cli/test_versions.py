@@ -7,7 +7,7 @@ import re
 import pytest
 
 from gunicorn_prom_hooks import _gunicorn
-from gunicorn_prom_hooks.cli.versions import (
+from gunicorn_prom_hooks.cli.check.versions import (
     MINIMUM,
     MINIMUM_PYTHON,
     NEWEST_GUNICORN,

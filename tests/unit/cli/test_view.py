@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.cli.cells import Style, width_of
-from gunicorn_prom_hooks.cli.fields import number, parse
-from gunicorn_prom_hooks.cli.view import View, plain
+from gunicorn_prom_hooks.cli.terminal.cells import Style, width_of
+from gunicorn_prom_hooks.cli.terminal.fields import number, parse
+from gunicorn_prom_hooks.cli.terminal.view import View, plain
 from tests.helpers.status_json import status
 
 ANYTHING = st.recursive(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from .findings import Finding, note
+from ..findings import Finding, note
 
 MINIMUM: Final[Mapping[str, tuple[int, ...]]] = {
     "gunicorn": (23,),

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ..settings import Settings, named_directory
+from ...settings import Settings, named_directory
+from ..findings import Finding
 from .config_ports import unix_folders
-from .findings import Finding
 
 _LOG_FILES: Final = ("accesslog", "errorlog")
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from .findings import Finding
+from ..findings import Finding
 from .versions import check_versions
 
 DEADLINE: Final = 30.0

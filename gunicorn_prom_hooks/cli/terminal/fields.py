@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ..paths import escape_unprintable
-from ..status.formatting import moment
+from ...paths import escape_unprintable
+from ...status.formatting import moment
 
 Fields = Mapping[str, Any]
 MAX_NUMBER: Final = 1e15

@@ -11,9 +11,9 @@ from typing import Any
 
 import psutil
 
-from ..exporter.bound_sockets import Candidate, Listeners, where
-from ..settings import Settings
-from .findings import Finding, note
+from ...exporter.bound_sockets import Candidate, Listeners, where
+from ...settings import Settings
+from ..findings import Finding, note
 
 
 def check_ports(cfg: Any, settings: Settings, *, is_running: bool) -> Iterator[Finding]:

@@ -6,17 +6,17 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from .. import _state
-from .._gunicorn import ASGI, GREENLETS, GTHREAD, SYNC, TORNADO, UVICORN, is_a
-from ..composition import origin_of
-from ..exporter.bound_sockets import where
-from ..exporter.tls import BadCertificate, server_context
-from ..hooks import PARTS
-from ..settings import Settings
+from ... import _state
+from ..._gunicorn import ASGI, GREENLETS, GTHREAD, SYNC, TORNADO, UVICORN, is_a
+from ...composition import origin_of
+from ...exporter.bound_sockets import where
+from ...exporter.tls import BadCertificate, server_context
+from ...hooks import PARTS
+from ...settings import Settings
+from ..findings import Finding, note
 from .certificates import find_date_problem
 from .config_files import check_directories
 from .config_ports import check_ports
-from .findings import Finding, note
 
 IN_MASTER: Final = ("nworkers_changed", "on_starting", "when_ready", "pre_fork")
 """Hooks of which one has to be of this package: it composes the others again."""

@@ -9,10 +9,10 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from ..paths import escape_unprintable
+from ...paths import escape_unprintable
+from ..client import Client, Unreachable
+from ..findings import OK, PROBLEMS, Finding
 from .cells import Line, Style
-from .client import Client, Unreachable
-from .findings import OK, PROBLEMS, Finding
 from .poller import Poller, fetch
 from .view import View, plain
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from ..status.formatting import duration
-from .client import Answer, Client, Unreachable
-from .findings import Finding, note
+from ...status.formatting import duration
+from ..client import Answer, Client, Unreachable
+from ..findings import Finding, note
 from .page import Page, check_counters, check_families, lint
 
 TEXT = "text/plain;version=0.0.4"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ..status.formatting import count, duration, latency, memory, out_of, percent, rate
+from ...status.formatting import count, duration, latency, memory, out_of, percent, rate
 from .cells import Line, Row, Style, Table
 from .fields import Fields, items, number, section, text, time_of, whole
 

@@ -6,8 +6,8 @@ import threading
 import time
 from typing import NamedTuple
 
-from ..status.formatting import duration
-from .client import Client, Unreachable
+from ...status.formatting import duration
+from ..client import Client, Unreachable
 from .fields import Fields, parse
 
 STATUS = "status.json"

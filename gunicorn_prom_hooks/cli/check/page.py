@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from .findings import Finding, note
+from ..findings import Finding, note
 
 FAMILIES: Final = (
     *("gunicorn_requests", "gunicorn_request_duration_seconds", "gunicorn_request_queue_seconds"),

@@ -1,0 +1,1 @@
+"""The command top: the tables of the status page in a terminal."""
