@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import unquote
 
+PathPattern = str | re.Pattern[str]
+"""A path in which ``*`` stands for any characters, or a regular expression for whole paths."""
 MAX_PATH: Final = 200
 """Number of characters of a path that are displayed."""
 MAX_SEGMENTS: Final = 16
@@ -46,21 +48,26 @@ def normalize_path(path: str) -> str:
     return "/".join([*kept, REST])
 
 
-def path_filter(patterns: Sequence[str]) -> Callable[[str], bool] | None:
+def path_filter(patterns: Sequence[PathPattern]) -> Callable[[str], bool] | None:
     """Return a function that tells whether a path matches one of the patterns; None if there are no patterns.
 
-    In a pattern, ``*`` stands for any characters. A path matches as it was sent or with its percent-encoding decoded:
-    servers hand on one or the other. The function remembers the results for ``MAX_DECIDED`` paths.
+    In a text, ``*`` stands for any characters. A regular expression matches whole paths. A path matches as it was sent,
+    or with its percent-encoding decoded: servers hand on one or the other. The function remembers the results for
+    ``MAX_DECIDED`` paths.
     """
     if not patterns:
         return None
-    pieces = [pattern.split("*") for pattern in patterns]
+    pieces = [pattern.split("*") for pattern in patterns if isinstance(pattern, str)]
+    expressions = [pattern for pattern in patterns if not isinstance(pattern, str)]
     decided: dict[str, bool] = {}
 
     def is_match(path: str) -> bool:
         found = decided.get(path)
         if found is None:
-            found = any(_matches(form, *pattern) for form in _forms(path) for pattern in pieces)
+            forms = _forms(path)
+            found = any(_matches(form, *pattern) for form in forms for pattern in pieces) or any(
+                expression.fullmatch(form) for form in forms for expression in expressions
+            )
             if len(path) <= MAX_DECIDED_LENGTH:
                 if len(decided) >= MAX_DECIDED:
                     decided.clear()

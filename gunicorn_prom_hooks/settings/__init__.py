@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
+from ..paths import PathPattern
 from .checks import CHECKS, MULTIPROC_DIR, Endpoint, InvalidSetting
 
 __all__ = [
@@ -51,7 +52,8 @@ class Settings:
         duration_buckets: upper bounds in seconds of the histograms of requests, 1 to 50, ascending, without +Inf. Those
             of the per-worker histogram are fixed. Read at the start, not at a reload.
         size_histograms: whether the sizes of request and response bodies are counted.
-        exclude: paths of requests that are not recorded at all; ``*`` stands for any characters.
+        exclude: paths of requests that are not recorded at all; ``*`` stands for any characters. Or compiled regular
+            expressions, which match whole paths.
         labels: names and values of labels that are added to every series.
         created_timestamps: whether counters and histograms have ``_created`` samples in the OpenMetrics format.
         status_page: whether the exporter serves a status page.
@@ -72,7 +74,7 @@ class Settings:
     multiproc_dir: str | None = None
     duration_buckets: tuple[float, ...] = DEFAULT_DURATION_BUCKETS
     size_histograms: bool = True
-    exclude: tuple[str, ...] = ()
+    exclude: tuple[PathPattern, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     created_timestamps: bool = False
     status_page: bool = True

@@ -10,6 +10,8 @@ from itertools import pairwise
 from math import inf
 from typing import Any, Final, cast
 
+from ..paths import PathPattern
+
 Endpoint = Callable[[Mapping[str, Any]], "str | None"]
 """The user's ``endpoint``: from WSGI environ or ASGI scope, after the request, to a label value; None: the default."""
 
@@ -116,14 +118,16 @@ def _duration_buckets(what: str, value: Any) -> tuple[float, ...]:
     return tuple(bounds)
 
 
-def _exclude(what: str, value: Any) -> tuple[str, ...]:
-    patterns = _items(() if value is None else value)
+def _exclude(what: str, value: Any) -> tuple[PathPattern, ...]:
+    patterns = [value] if isinstance(value, re.Pattern) else _items(() if value is None else value)
     if patterns is None or len(patterns) > MAX_PATTERNS or not all(map(_is_pattern, patterns)):
         raise _refuse(what, value, f"at most {MAX_PATTERNS} paths that begin with / or *, such as /healthz,/static/*")
     return tuple(patterns)
 
 
 def _is_pattern(pattern: Any) -> bool:
+    if isinstance(pattern, re.Pattern):
+        return isinstance(pattern.pattern, str)
     return isinstance(pattern, str) and pattern[:1] in ("/", "*") and len(pattern) <= _MAX_TEXT
 
 

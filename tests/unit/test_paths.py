@@ -118,6 +118,14 @@ def test_path_filter_agrees_with_fnmatch(patterns: list[str], path: str) -> None
     assert is_match(path) == any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
 
 
+def test_path_filter_takes_regular_expressions_for_whole_paths() -> None:
+    """They stand beside texts, and match the decoded path too."""
+    is_match = path_filter((re.compile("/health(z|check)"), "/static/*"))
+    assert is_match is not None
+    assert [path for path in ("/healthz", "/healthcheck", "/health%7A", "/static/x") if not is_match(path)] == []
+    assert [path for path in ("/health", "/healthz/", "/a/healthz") if is_match(path)] == []
+
+
 def test_path_filter_remembers_a_bounded_number_of_short_paths() -> None:
     """A scanner with ever new paths makes the filter neither large nor wrong."""
     is_match = path_filter(("/static/*",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ def test_keyword_overrides_environment_which_overrides_default(
         ("exclude", None, ()),
         ("exclude", "/only", ("/only",)),
         ("exclude", ["/a,b"], ("/a,b",)),
+        ("exclude", re.compile("/a+"), (re.compile("/a+"),)),
+        ("exclude", ["/b", re.compile("/a+")], ("/b", re.compile("/a+"))),
         ("labels", None, {}),
         ("labels", {"_a1": "x" * 256}, {"_a1": "x" * 256}),
         ("labels", {"app": "shop, Größe 7"}, {"app": "shop, Größe 7"}),
@@ -137,7 +140,7 @@ REFUSED = [
     ("duration_buckets", [*range(1, 52)], "1 to 50 ascending numbers of seconds above 0"),
     *(
         ("exclude", value, "at most 100 paths that begin with / or *")
-        for value in (7, ["healthz"], [""], [b"/x"], ["/" * 257], ["/x"] * 101)
+        for value in (7, ["healthz"], [""], [b"/x"], ["/" * 257], ["/x"] * 101, [re.compile(b"/")])
     ),
     *(
         ("labels", value, "at most 20 names and values")
