@@ -1,0 +1,100 @@
+"""docs/migrating.md: another exporter and this one in the same server, asked by the page's queries, say the same."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.migrating import Found, config, of_instance, rows, statsd, values
+from tests.helpers.places import APPLICATIONS
+from tests.helpers.prometheus import Prometheus, prometheus
+from tests.helpers.servers import Server, eventually
+from tests.helpers.worker_exits import hanging
+from tests.integration.conftest import APP, Serve
+
+START = 'bind = "127.0.0.1:PORT"\ncontrol_socket_disable = True\ngraceful_timeout = 1\n'
+QUICK = ("/items/1", "/items/2", "/items/3", "/boom", "/unavailable", "/missing", "/slow", "/slow")
+
+
+def beside(title: str, settings: str = "") -> str:
+    """The config of that section: the old lines and the new ones."""
+    text = config(title)
+    assert text.endswith("install(globals())\n")
+    return START + text.replace("install(globals())", f"install(globals(), port=METRICS_PORT{settings})")
+
+
+def names(*servers: str | Server) -> set[str]:
+    """The names of all samples on the pages of these servers."""
+    return {name for server in servers if isinstance(server, Server) for name, _ in server.scrape().values}
+
+
+def compare(title: str, monitor: Prometheus, before: str, after: str, known: set[str], *, same_names: bool) -> None:
+    """Both queries of each row have the same results, and some are not zero."""
+    for old, new in rows(title):
+        old = old.strip("`")  # noqa: PLW2901 - the cell, as code
+
+        def agrees(old: str = old, new: str = new) -> Found | None:
+            expected = values(monitor, of_instance(old, before, known))
+            found = values(monitor, of_instance(new, after, known))
+            assert found == pytest.approx(expected, rel=1e-9), (old, expected, new, found)
+            return found if any(found.values()) else None
+
+        eventually(agrees, old)
+        if not same_names:
+            there = values(monitor, of_instance(old, after, known))
+            assert there == pytest.approx(values(monitor, of_instance(old, before, known)), rel=1e-9), old
+
+
+@pytest.mark.needs("prometheus")
+def test_statsd_counts_are_those_of_the_page(serve: Serve, tmp_path: Path) -> None:
+    """What gunicorn sends to a statsd server is what the queries of the page give."""
+    with statsd() as (port, received), ExitStack() as stack:
+        text = beside("--statsd-host").replace("127.0.0.1:8125", f"127.0.0.1:{port}")
+        server = serve(config=text.replace("shop", "") + "enable_backlog_metric = True\n", app=APP)
+        for path in ("/sleep/0.3", "/sleep/0.3", "/sleep/0.3", "/503", "/missing", "/boom"):
+            server.get(path)
+        server.send(b"GARBAGE\r\n\r\n")
+        stack.enter_context(hanging(server, "/sleep/60"))
+        eventually(lambda: server.scrape().sum("gunicorn_requests_in_progress") == 1, "the worker is busy")
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        with prometheus(tmp_path / "prometheus", {"after": server}) as monitor:
+            for old, new in rows("--statsd-host"):
+
+                def agrees(old: str = old, new: str = new) -> bool:
+                    [(_, value)] = monitor.results(new)
+                    tolerance = 0.05 if old.startswith("sum of") else 0
+                    assert float(value) == pytest.approx(received.value(old), rel=tolerance), (old, new)
+                    return True
+
+                eventually(agrees, old)
+    assert received.counters["gunicorn.requests"] >= 7
+    assert received.timers["gunicorn.backlog"][-1] == 3
+    assert received.counters["gunicorn.log.exception"] == received.counters["gunicorn.log.warning"] == 1
+
+
+@pytest.mark.needs("prometheus")
+def test_recipe_page_and_ours_have_the_same_values(serve: Serve, tmp_path: Path) -> None:
+    """The application's metrics are the same at the recipe's endpoint and on the page, also after a worker's exit."""
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    server = serve(
+        config=beside("recipe") + "workers = 2\n",
+        app=APPLICATIONS / "migrating_recipe.py",
+        environ={"PROMETHEUS_MULTIPROC_DIR": str(directory)},
+    )
+    server.wait_for_workers(2)
+    for amount in range(1, 9):
+        server.get(f"/order/{amount}")
+    worker = server.workers()[0]
+    worker.kill()
+    eventually(lambda: worker not in server.workers(), "it is gone")
+    server.wait_for_workers(2)
+    for amount in range(5):
+        server.get(f"/order/{amount}")
+    before, after = f"127.0.0.1:{server.port}", f"127.0.0.1:{server.metrics_port}"
+    with prometheus(tmp_path / "prometheus", {"before": before, "after": server}) as monitor:
+        compare("recipe", monitor, before, after, names(server), same_names=True)
