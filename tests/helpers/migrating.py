@@ -1,4 +1,4 @@
-"""What docs/migrating.md says: the rows of its tables, the lines of its configs, and a receiver of statsd's datagrams."""
+"""What docs/migrating.md says: the rows of its tables and the lines of its configs. A receiver of statsd datagrams."""
 
 from __future__ import annotations
 

@@ -16,19 +16,21 @@ from tests.helpers.worker_exits import hanging
 from tests.integration.conftest import APP, Serve
 
 START = 'bind = "127.0.0.1:PORT"\ncontrol_socket_disable = True\ngraceful_timeout = 1\n'
-QUICK = ("/items/1", "/items/2", "/items/3", "/boom", "/unavailable", "/missing", "/slow", "/slow")
+PATHS = ("/items/1", "/items/2", "/items/3", "/boom", "/unavailable", "/missing", "/slow", "/slow")
+OFTEN = {"scrape_interval": "200ms", "scrape_timeout": "200ms"}
+UVICORN = "worker_class = 'uvicorn_worker.UvicornWorker'\n"
 
 
 def beside(title: str, settings: str = "") -> str:
     """The config of that section: the old lines and the new ones."""
     text = config(title)
-    assert text.endswith("install(globals())\n")
-    return START + text.replace("install(globals())", f"install(globals(), port=METRICS_PORT{settings})")
+    assert text.count("install(globals()") == 1
+    return START + text.replace("install(globals()", f"install(globals(), port=METRICS_PORT{settings}")
 
 
-def names(*servers: str | Server) -> set[str]:
-    """The names of all samples on the pages of these servers."""
-    return {name for server in servers if isinstance(server, Server) for name, _ in server.scrape().values}
+def names(server: Server) -> set[str]:
+    """The names of all samples on our page."""
+    return {name for name, _ in server.scrape().values}
 
 
 def compare(title: str, monitor: Prometheus, before: str, after: str, known: set[str], *, same_names: bool) -> None:
@@ -61,7 +63,7 @@ def test_statsd_counts_are_those_of_the_page(serve: Serve, tmp_path: Path) -> No
         eventually(lambda: server.scrape().sum("gunicorn_requests_in_progress") == 1, "the worker is busy")
         for _ in range(3):
             stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-        with prometheus(tmp_path / "prometheus", {"after": server}) as monitor:
+        with prometheus(tmp_path / "prometheus", {"after": server}, more=OFTEN) as monitor:
             for old, new in rows("--statsd-host"):
 
                 def agrees(old: str = old, new: str = new) -> bool:
@@ -96,5 +98,42 @@ def test_recipe_page_and_ours_have_the_same_values(serve: Serve, tmp_path: Path)
     for amount in range(5):
         server.get(f"/order/{amount}")
     before, after = f"127.0.0.1:{server.port}", f"127.0.0.1:{server.metrics_port}"
-    with prometheus(tmp_path / "prometheus", {"before": before, "after": server}) as monitor:
+    with prometheus(tmp_path / "prometheus", {"before": before, "after": server}, more=OFTEN) as monitor:
         compare("recipe", monitor, before, after, names(server), same_names=True)
+
+
+@pytest.mark.needs("prometheus")
+@pytest.mark.parametrize(
+    ("title", "application", "settings", "more"),
+    [
+        pytest.param(*case, id=case[1], marks=pytest.mark.needs_module(module))
+        for module, *case in (
+            ("prometheus_flask_exporter", "prometheus_flask_exporter", "flask", ", exclude='/metrics'", ""),
+            ("django_prometheus", "django-prometheus", "django", ", exclude='/metrics'", ""),
+            ("starlette_exporter", "starlette_exporter", "starlette", "", UVICORN),
+            ("prometheus_fastapi_instrumentator", "prometheus-fastapi-instrumentator", "fastapi", "", UVICORN),
+        )
+    ],
+)
+def test_queries_of_a_library_and_ours_give_the_same(
+    serve: Serve, tmp_path: Path, title: str, application: str, settings: str, more: str
+) -> None:
+    """Each row's queries give the same at the library's endpoint and on our page, and so does the old one there."""
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    server = serve(
+        config=beside(title, settings) + "workers = 2\n" + more,
+        app=APPLICATIONS / f"migrating_{application}.py",
+        environ={"PROMETHEUS_MULTIPROC_DIR": str(directory)},
+    )
+    server.wait_for_workers(2)
+    for path in PATHS:
+        server.get(path)
+    if application != "flask":
+        server.get("/query")
+    server.post("/items/4", b"x" * 2000)
+    hang = ("/hang",) if more == UVICORN else ()
+    before, after = f"127.0.0.1:{server.port}", f"127.0.0.1:{server.metrics_port}"
+    targets: dict[str, Server | str] = {"before": before, "after": server}
+    with hanging(server, *hang), prometheus(tmp_path / "prometheus", targets, more=OFTEN) as monitor:
+        compare(title, monitor, before, after, names(server), same_names=False)
