@@ -36,7 +36,7 @@ def config(title: str) -> str:
     found = re.search(r"```diff\n(.*?)```", section(title), re.DOTALL)
     assert found is not None, title
     lines = found[1].splitlines()
-    assert all(line[:1] in "+- " for line in lines), lines
+    assert all(line[:1] in ("+", "-", " ", "") for line in lines), lines
     return "".join(f"{line[1:]}\n" for line in lines)
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.migrating import Found, config, of_instance, rows, statsd, values
-from tests.helpers.places import APPLICATIONS
-from tests.helpers.prometheus import Prometheus, prometheus
-from tests.helpers.servers import Server, eventually
+from tests.helpers.migrating import Found, config, of_instance, rows, section, statsd, values
+from tests.helpers.places import APPLICATIONS, TOP
+from tests.helpers.prometheus import Prometheus, prometheus, shortened
+from tests.helpers.servers import Server, eventually, unused_port
 from tests.helpers.worker_exits import hanging
-from tests.integration.conftest import APP, Serve
+from tests.integration.conftest import APP, Serve, missing
 
 START = 'bind = "127.0.0.1:PORT"\ncontrol_socket_disable = True\ngraceful_timeout = 1\n'
 PATHS = ("/items/1", "/items/2", "/items/3", "/boom", "/unavailable", "/missing", "/slow", "/slow")
@@ -137,3 +142,67 @@ def test_queries_of_a_library_and_ours_give_the_same(
     targets: dict[str, Server | str] = {"before": before, "after": server}
     with hanging(server, *hang), prometheus(tmp_path / "prometheus", targets, more=OFTEN) as monitor:
         compare(title, monitor, before, after, names(server), same_names=False)
+
+
+@pytest.fixture
+def with_gunicorn_23(tmp_path: Path) -> str:
+    """A path for imports, with gunicorn-prometheus-exporter and the newest gunicorn that it runs with."""
+    packages = ("gunicorn==23.0.0", "gunicorn-prometheus-exporter==0.2.4", "pyyaml>=6")
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path / "packages")]
+    try:
+        subprocess.run([*command, *packages], check=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.SubprocessError) as error:
+        missing(f"{' '.join(packages)}: {error}")
+    return f"{tmp_path / 'packages'}{os.pathsep}{TOP}"
+
+
+@pytest.mark.needs("prometheus")
+def test_queries_of_gunicorn_prometheus_exporter_and_ours_give_the_same(
+    serve: Serve, tmp_path: Path, with_gunicorn_23: str
+) -> None:
+    """Each row's queries give the same at its port and ours. What the page says is different under one name is so."""
+    port = unused_port()
+    server = serve(
+        config=beside("gunicorn-prometheus-exporter", ", app_metrics=False"),
+        app=APP,
+        environ={
+            "PYTHONPATH": with_gunicorn_23,
+            "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
+            "PROMETHEUS_METRICS_PORT": str(port),
+            "PROMETHEUS_BIND_ADDRESS": "127.0.0.1",
+            "GUNICORN_WORKERS": "1",
+        },
+    )
+    server.signal(signal.SIGHUP)
+    eventually(lambda: server.scrape().sum("gunicorn_worker_exits_total") == 1, "the worker is replaced")
+    server.wait_for_workers(1)
+    server.workers()[0].kill()
+    eventually(lambda: server.scrape().sum("gunicorn_worker_exits_total") == 2, "it has ended")
+    server.wait_for_workers(1)
+    for path in ("/", "/boom", "/boom", "/503", "/sleep/0.2", "/sleep/0.2"):
+        server.get(path)
+    server.send(b"GARBAGE\r\n\r\n")
+    before, after = f"127.0.0.1:{port}", f"127.0.0.1:{server.metrics_port}"
+    targets: dict[str, Server | str] = {"before": before, "after": server}
+    with prometheus(tmp_path / "prometheus", targets, more=OFTEN) as monitor:
+        compare("gunicorn-prometheus-exporter", monitor, before, after, names(server), same_names=True)
+        [query] = re.findall(r"```promql\n(.*)\n```", section("gunicorn-prometheus-exporter"))
+        assert {labels["status"] for labels, _ in monitor.results(shortened(query))} >= {"200", "500", "503"}
+    ours = server.scrape()
+    [gone, theirs] = sorted(values_of(server.page(port).text, "gunicorn_worker_memory_bytes"))[-2:]
+    master = ours.one("process_resident_memory_bytes")
+    assert theirs == pytest.approx(gone, rel=0.05) == pytest.approx(master, rel=0.05)
+    assert ours.one("gunicorn_worker_memory_bytes") < 0.9 * master
+    assert len(values_of(server.page(port).text, "gunicorn_worker_state")) > 1
+    server.send(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
+    eventually(lambda: ours_of(server, "KeyError") == 1 and "StopIteration" in server.page(port).text, "/late")
+
+
+def values_of(page: str, name: str) -> list[float]:
+    """The values of a metric on a page that has samples twice."""
+    return [float(line.rpartition(" ")[2]) for line in set(page.splitlines()) if line.startswith(f"{name}{{")]
+
+
+def ours_of(server: Server, error_type: str) -> float:
+    """The failed requests with this exception."""
+    return server.scrape().sum("gunicorn_failed_requests_total", error_type=error_type)
