@@ -28,7 +28,7 @@ def app(environ, start_response):
         orders.labels("odd" if amount % 2 else "even").inc()
         seconds.observe(amount / 10)
         sizes.observe(amount)
-        largest.set(amount)
+        largest.set(100 * amount)
         sessions.inc()
     if path == "/metrics":
         registry = CollectorRegistry()
