@@ -20,8 +20,8 @@ Labels = Mapping[str, str]
 
 
 def promql() -> list[str]:
-    """Return every query in the documentation."""
-    pages = [TOP / "README.md", *(TOP / "docs").glob("*.md")]
+    """Return every query in the documentation, except those of other exporters and their counterparts."""
+    pages = [TOP / "README.md", *(page for page in (TOP / "docs").glob("*.md") if page.name != "migrating.md")]
     blocks = [block for page in pages for block in re.findall(r"```promql\n(.*?)```", page.read_text(), re.DOTALL)]
     inline = [query for page in pages for query in re.findall(r"`(histogram_quantile\([^`]*)`", page.read_text())]
     return [line for block in blocks for line in block.splitlines()] + inline
@@ -84,17 +84,20 @@ class Prometheus:
 
 @contextmanager
 def prometheus(
-    folder: Path, servers: Mapping[str, Server], *, more: Mapping[str, Any] | None = None, rules: str = ""
+    folder: Path, servers: Mapping[str, Server | str], *, more: Mapping[str, Any] | None = None, rules: str = ""
 ) -> Iterator[Prometheus]:
     """Run a Prometheus that scrapes these servers and evaluates these rules, once per second.
 
     Args:
         folder: of its config, its data and its log.
-        servers: by name.
+        servers: by name; text is the host and port of another page.
         more: of the scrape config.
         rules: text of a rules file.
     """
-    names = {f"127.0.0.1:{server.metrics_port}": name for name, server in servers.items()}
+    names = {
+        server if isinstance(server, str) else f"127.0.0.1:{server.metrics_port}": name
+        for name, server in servers.items()
+    }
     static: Sequence[Mapping[str, object]] = [{"targets": list(names)}]
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},

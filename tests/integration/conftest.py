@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -50,14 +52,23 @@ def certificates(tmp_path: Path) -> Certificates:
 def pytest_configure(config: pytest.Config) -> None:
     """Declares the marker."""
     config.addinivalue_line("markers", "needs(tool): a program that the test runs")
+    config.addinivalue_line("markers", "needs_module(module): a module that the test's server imports")
+
+
+def missing(message: str) -> NoReturn:
+    """Fail the test in CI and skip it elsewhere, with this reason."""
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A tool that is missing fails the test in CI and skips it elsewhere."""
+    """A tool or module that is missing fails the test in CI and skips it elsewhere."""
     for marker in item.iter_markers("needs"):
         for tool in marker.args:
             if shutil.which(tool) is None:
-                message = f"{tool} is not installed"
-                if os.environ.get("CI"):
-                    pytest.fail(message)
-                pytest.skip(message)
+                missing(f"{tool} is not installed")
+    for marker in item.iter_markers("needs_module"):
+        for module in marker.args:
+            if importlib.util.find_spec(module) is None:
+                missing(f"{module} is not installed")
