@@ -119,7 +119,7 @@ def test_first_failure_499_malformed_request_and_killed_request_each_show_and_fi
     assert 0 < plant.names(ratio, ONCE) < 1
     says = plant.fires("GunicornRequestFailed", ONCE, endpoint="/boom", error_type="ValueError")
     assert "GET /boom failed" in says["description"]
-    plant.fires("GunicornFailureRatio", ONCE)
+    plant.fires("GunicornErrorBudgetBurnsFast", ONCE)
 
     with connected(socket.AF_INET, ("127.0.0.1", server.port), get("/sleep/7")):
         busy_worker(server)
