@@ -34,6 +34,11 @@ def shortened(text: str, seconds: int = 8) -> str:
     return re.sub(r"\boffset \d+[smhd]\b", f"offset {seconds}s", text)
 
 
+def shortened_rules(seconds: int, hold: int = 0) -> str:
+    """Return the sample rules with windows of this many seconds, and with this ``for`` where there is one."""
+    return re.sub(r"for: \w+", f"for: {hold}s", shortened(RULES.read_text(), seconds))
+
+
 def documented(*parts: str, seconds: int = 8) -> str:
     """Return the documented query that has these parts and is the shortest, over the last seconds."""
     return shortened(min((query for query in promql() if all(part in query for part in parts)), key=len), seconds)
@@ -81,10 +86,21 @@ class Prometheus:
             if one["labels"]["alertname"] == alert and one["state"] == "firing"
         ]
 
+    def wait_for_sums(self) -> None:
+        """Wait until each recorded sum has two values for each server. The first event after that is an increase."""
+        for name in re.findall(r"record: (\S+:sum)\n", RULES.read_text()):
+            query = f"count_over_time({name}[1m]) > 1"
+            eventually(lambda query=query: set(self.ask(query)) == set(self.names.values()), name)  # type: ignore[misc]
+
 
 @contextmanager
 def prometheus(
-    folder: Path, servers: Mapping[str, Server], *, more: Mapping[str, Any] | None = None, rules: str = ""
+    folder: Path,
+    servers: Mapping[str, Server],
+    *,
+    more: Mapping[str, Any] | None = None,
+    rules: str = "",
+    alertmanager: str = "",
 ) -> Iterator[Prometheus]:
     """Run a Prometheus that scrapes these servers and evaluates these rules, once per second.
 
@@ -93,12 +109,14 @@ def prometheus(
         servers: by name.
         more: of the scrape config.
         rules: text of a rules file.
+        alertmanager: host and port of the Alertmanager that receives alerts, if there is one.
     """
     names = {f"127.0.0.1:{server.metrics_port}": name for name, server in servers.items()}
     static: Sequence[Mapping[str, object]] = [{"targets": list(names)}]
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["gunicorn.rules.yml"] if rules else [],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager] if alertmanager else []}]}]},
         "scrape_configs": [{"job_name": "gunicorn", "static_configs": static, **(more or {})}],
     }
     folder.mkdir(parents=True, exist_ok=True)
