@@ -86,6 +86,12 @@ EXPECTED: tuple[tuple[str, str, str, Labels], ...] = (
     ("GunicornTargetDown", DOWN, "critical", {}),
 )
 """Name, server, severity and further labels of each alert that arrives."""
+NAMED_ENDPOINTS = {
+    "GunicornErrorBudgetBurnsFast": "Most of the failures are of GET /boom.",
+    "GunicornErrorBudgetBurnsSlowly": "Most of the failures are of GET /boom.",
+    "GunicornLatencyObjectiveMissed": "The slowest endpoint is GET /sleep/:id.",
+}
+"""What the descriptions of alerts without the label ``endpoint`` say."""
 
 
 @contextmanager
@@ -117,16 +123,12 @@ def rules() -> str:
 def restart(server: Server, monitor: Prometheus, times: int) -> None:
     """Restart the server this many times. Prometheus scrapes each start."""
 
-    def start_time() -> float:
-        return monitor.ask("process_start_time_seconds")[DOWN]
-
     for _ in range(times):
-        before = start_time()
+        before = monitor.ask("process_start_time_seconds")[DOWN]
         server.stop()
         server.start()
-        eventually(
-            lambda before=before: monitor.ask("process_start_time_seconds").get(DOWN, before) > before, "a start"
-        )  # type: ignore[misc]
+        later = f"process_start_time_seconds > {before}"
+        eventually(lambda later=later: DOWN in monitor.ask(later), "Prometheus has scraped the new master")  # type: ignore[misc]
 
 
 def make_single_events(server: Server) -> None:
@@ -192,4 +194,5 @@ def test_alert_of_each_trouble_arrives_at_the_webhook_and_none_of_a_healthy_load
 
             says = eventually(arrives, f"{labels} arrives")
             assert f"shop {name} at {instance} of job gunicorn" in says["description"]
+            assert NAMED_ENDPOINTS.get(alert, "") in says["description"]
         assert {has["app"] for has, _ in receiver.received}.isdisjoint({f"shop {HEALTHY}", f"shop {LOADED}"})

@@ -115,7 +115,7 @@ def test_first_failure_499_malformed_request_and_killed_request_each_show_and_fi
     assert plant.names(failures, ONCE, method="GET", endpoint="/boom", error_type="ValueError") == 1
     assert 0 < plant.names(ratio, ONCE) < 1
     says = plant.fires("GunicornRequestFailed", ONCE, endpoint="/boom", error_type="ValueError")
-    assert "GET /boom failed" in says["description"]
+    assert "GET /boom of app:app at" in says["description"]
     plant.fires("GunicornErrorBudgetBurnsFast", ONCE)
 
     with connected(socket.AF_INET, ("127.0.0.1", server.port), get("/sleep/7")):

@@ -657,15 +657,15 @@ def test_runbook_of_an_alert_is_the_documented_section_and_exists(alert: str) ->
     assert TABLE[alert] == (entry(alert, "severity"), anchor)
 
 
-STARTS_AT_ZERO: Final = "gunicorn_worker_busy_seconds_total"
-"""A counter with a ``worker_id``: each of its series is there, at 0, before its first event."""
+STARTS_AT_ZERO: Final = ("gunicorn_worker_busy_seconds", "gunicorn_worker_event_loop_lag_seconds")
+"""Metrics with a ``worker_id``: each of their series is there, at 0, before its first event."""
 
 
 def test_increase_of_a_counter_in_the_rules_includes_its_first_event() -> None:
     """No rule takes a rate or an increase of a counter whose first event it would miss."""
     rules = " ".join(RULES.read_text().split())
-    plain = re.findall(r"(?:rate|increase)\((gunicorn_\w+_total(?:\{[^}]*\})?)\[(\w+)\]\)", rules)
+    plain = re.findall(r"(?:rate|increase)\((gunicorn_\w+_(?:total|bucket|count)(?:\{[^}]*\})?)\[(\w+)\]\)", rules)
     assert plain
     for series, window in plain:
-        if series != STARTS_AT_ZERO:
+        if not series.startswith(STARTS_AT_ZERO):
             assert f"({series} unless {series} offset {window}) or increase({series}[{window}])" in rules
