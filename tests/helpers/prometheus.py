@@ -35,8 +35,9 @@ def shortened(text: str, seconds: int = 8) -> str:
 
 
 def shortened_rules(seconds: int, hold: int = 0) -> str:
-    """Return the sample rules with windows of this many seconds, and with this ``for`` where there is one."""
-    return re.sub(r"for: \w+", f"for: {hold}s", shortened(RULES.read_text(), seconds))
+    """Return the sample rules with windows of this many seconds, with this ``for`` where there is one, each second."""
+    text = re.sub(r"\bfor: \w+", f"for: {hold}s", shortened(RULES.read_text(), seconds))
+    return re.sub(r"\binterval: \w+", "interval: 1s", text)
 
 
 def documented(*parts: str, seconds: int = 8) -> str:

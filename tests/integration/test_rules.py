@@ -318,6 +318,7 @@ CASES: Final = (
         (
             answered(long_jump(1000, 40), long_jump(100, 40)),
             answered(long_jump(1000, 25), long_jump(5, 25)),
+            answered(f"0+0x{LONG_MINUTES - 101} 2000+0x74 3000+0x25", long_jump(8, 25)),
         ),
         is_long=True,
     ),
@@ -457,8 +458,16 @@ CASES: Final = (
         (
             {'gunicorn_worker_memory_bytes{worker_id="worker_0"}': "100000000+300000x480"},
             {'gunicorn_worker_memory_bytes{worker_id="worker_0"}': "_x425 100000000+1228800x60"},
-            {'gunicorn_worker_memory_bytes{worker_id="worker_0"}': "100000000+0x460 100000000+1228800x20"},
         ),
+        is_long=True,
+    ),
+    Case(
+        "GunicornMemoryGrowing",
+        {'gunicorn_worker_memory_bytes{worker_id="worker_0"}': "100000000+1228800x480"},
+        {"severity": "warning", "worker_id": "worker_0"},
+        "The memory of worker_0 of shop at bad of job gunicorn grows by 20kiB per second.",
+        ({'gunicorn_worker_memory_bytes{worker_id="worker_0"}': "100000000+0x460 100000000+4915200x20"},),
+        documented=False,
         is_long=True,
     ),
     Case(
@@ -575,7 +584,12 @@ def promtool_test(case: Case) -> dict[str, object]:
 def run_promtool(folder: Path, case: Case, test: dict[str, object], rules: Path = RULES) -> None:
     """Run the test of this case with promtool."""
     step = LONG_STEP_SECONDS if case.is_long else STEP_SECONDS
-    tests = {"rule_files": [str(rules)], "evaluation_interval": f"{step}s", "tests": [test]}
+    tests = {
+        "rule_files": [str(rules)],
+        "evaluation_interval": f"{step}s",
+        "group_eval_order": re.findall(r"- name: (\w+)", rules.read_text()),
+        "tests": [test],
+    }
     (folder / "tests.yml").write_text(json.dumps(tests))
     command = ["promtool", "test", "rules", "tests.yml"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -655,6 +669,13 @@ def test_runbook_of_an_alert_is_the_documented_section_and_exists(alert: str) ->
     assert TOP / page == OPERATIONS
     assert anchors(OPERATIONS.read_text()).count(anchor) == 1
     assert TABLE[alert] == (entry(alert, "severity"), anchor)
+
+
+def test_documented_objectives_are_those_of_the_rules() -> None:
+    """The table of objectives has the name and the value of each one in the rules file."""
+    rules = re.findall(r"record: (gunicorn:\S+)\n +expr: vector\(([\d.]+)\)\n", RULES.read_text())
+    assert len(rules) == 3
+    assert re.findall(r"^\| `(gunicorn:\S+)` \| ([\d.]+) \|", OPERATIONS.read_text(), re.MULTILINE) == rules
 
 
 STARTS_AT_ZERO: Final = ("gunicorn_worker_busy_seconds", "gunicorn_worker_event_loop_lag_seconds")
