@@ -34,6 +34,12 @@ def shortened(text: str, seconds: int = 8) -> str:
     return re.sub(r"\boffset \d+[smhd]\b", f"offset {seconds}s", text)
 
 
+def shortened_rules(seconds: int, hold: int = 0) -> str:
+    """Return the sample rules with windows of this many seconds, with this ``for`` where there is one, each second."""
+    text = re.sub(r"\bfor: \w+", f"for: {hold}s", shortened(RULES.read_text(), seconds))
+    return re.sub(r"\binterval: \w+", "interval: 1s", text)
+
+
 def documented(*parts: str, seconds: int = 8) -> str:
     """Return the documented query that has these parts and is the shortest, over the last seconds."""
     return shortened(min((query for query in promql() if all(part in query for part in parts)), key=len), seconds)
@@ -81,10 +87,21 @@ class Prometheus:
             if one["labels"]["alertname"] == alert and one["state"] == "firing"
         ]
 
+    def wait_for_sums(self) -> None:
+        """Wait until each recorded sum has two values for each server. The first event after that is an increase."""
+        for name in re.findall(r"record: (\S+:sum)\n", RULES.read_text()):
+            query = f"count_over_time({name}[1m]) > 1"
+            eventually(lambda query=query: set(self.ask(query)) == set(self.names.values()), name)  # type: ignore[misc]
+
 
 @contextmanager
 def prometheus(
-    folder: Path, servers: Mapping[str, Server | str], *, more: Mapping[str, Any] | None = None, rules: str = ""
+    folder: Path,
+    servers: Mapping[str, Server | str],
+    *,
+    more: Mapping[str, Any] | None = None,
+    rules: str = "",
+    alertmanager: str = "",
 ) -> Iterator[Prometheus]:
     """Run a Prometheus that scrapes these servers and evaluates these rules, once per second.
 
@@ -93,6 +110,7 @@ def prometheus(
         servers: by name; text is the host and port of another page.
         more: of the scrape config.
         rules: text of a rules file.
+        alertmanager: host and port of the Alertmanager that receives alerts, if there is one.
     """
     names = {
         server if isinstance(server, str) else f"127.0.0.1:{server.metrics_port}": name
@@ -102,6 +120,7 @@ def prometheus(
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["gunicorn.rules.yml"] if rules else [],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager] if alertmanager else []}]}]},
         "scrape_configs": [{"job_name": "gunicorn", "static_configs": static, **(more or {})}],
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ import requests
 from tests.helpers.blocking_apps import LOOPS, blocked, connected, get
 from tests.helpers.cgroups import MakeCgroup, joining, limited_cgroup  # noqa: F401 - a fixture
 from tests.helpers.places import APPLICATIONS
-from tests.helpers.prometheus import RULES, Labels, Prometheus, documented, prometheus, shortened
+from tests.helpers.prometheus import Labels, Prometheus, documented, prometheus, shortened_rules
 from tests.helpers.servers import Server, eventually
 from tests.helpers.worker_exits import busy_worker, hanging
 from tests.integration.conftest import CONFIG, Serve
@@ -34,7 +33,6 @@ SERVERS = {
     THREADS: ("worker_class = 'gthread'\nthreads = 2\ntimeout = 60\n", TROUBLES),
     SYNC: ("timeout = 4\n", TROUBLES),
 }
-SUMS = tuple(re.findall(r"record: (\S+:sum)\n", RULES.read_text()))
 
 
 @dataclass
@@ -93,10 +91,9 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
         for name, (config, app) in SERVERS.items():
             text = CONFIG + "workers = 1\ngraceful_timeout = 1\n" + config
             servers[name] = stack.enter_context(Server(folder / name, app=app, config=text))
-        rules = re.sub(r"for: \w+", "for: 0s", shortened(RULES.read_text(), RULE_SECONDS))
+        rules = shortened_rules(RULE_SECONDS)
         monitor = stack.enter_context(prometheus(folder / "prometheus", servers, rules=rules))
-        for name in SUMS:
-            eventually(lambda name=name: set(monitor.ask(f"count_over_time({name}[1m]) > 1")) == set(servers), name)  # type: ignore[misc]
+        monitor.wait_for_sums()
         yield Plant(servers, monitor)
 
 
@@ -120,8 +117,8 @@ def test_first_failure_499_malformed_request_and_killed_request_each_show_and_fi
     assert plant.names(failures, ONCE, method="GET", endpoint="/boom", error_type="ValueError") == 1
     assert 0 < plant.names(ratio, ONCE) < 1
     says = plant.fires("GunicornRequestFailed", ONCE, endpoint="/boom", error_type="ValueError")
-    assert "GET /boom failed" in says["description"]
-    plant.fires("GunicornFailureRatio", ONCE)
+    assert "GET /boom of app:app at" in says["description"]
+    plant.fires("GunicornErrorBudgetBurnsFast", ONCE)
 
     with connected(socket.AF_INET, ("127.0.0.1", server.port), get("/sleep/7")):
         busy_worker(server)
