@@ -6,12 +6,16 @@ JOBS ?= 4
 TOOLS := wrk prometheus promtool prometheus-alertmanager chromium chromedriver systemd-analyze
 PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd
 
-.PHONY: demo test lint bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
+.PHONY: demo test test-all lint bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
 
 test: .venv/dev lint tools
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not slow' $(ARGS)
+
+# Also the tests of what is around the package, which take a minute each: alerts, dashboard, other exporters beside it.
+test-all: .venv/dev lint tools
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: .venv/dev

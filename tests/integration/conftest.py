@@ -52,6 +52,7 @@ def certificates(tmp_path: Path) -> Certificates:
 def pytest_configure(config: pytest.Config) -> None:
     """Declares the marker."""
     config.addinivalue_line("markers", "needs(tool): a program that the test runs")
+    config.addinivalue_line("markers", "slow: takes about a minute, for make test-all")
     config.addinivalue_line("markers", "needs_module(module): a module that the test's server imports")
 
 

@@ -22,7 +22,7 @@ from tests.helpers.servers import Server, eventually
 from tests.helpers.worker_exits import busy_worker, hanging
 from tests.integration.conftest import CONFIG
 
-pytestmark = pytest.mark.needs("prometheus", "prometheus-alertmanager")
+pytestmark = [pytest.mark.slow, pytest.mark.needs("prometheus", "prometheus-alertmanager")]
 
 WINDOW_SECONDS = 15
 """The window of the rules, which the sample file has in minutes, hours and days."""

@@ -15,6 +15,8 @@ from tests.helpers.dashboard_servers import WAITING, Servers
 from tests.helpers.grafana import Grafana
 from tests.helpers.servers import eventually
 
+pytestmark = pytest.mark.slow
+
 SHOP_COUNTERS = {"shop_orders_total", "shop_latency_seconds_count", "shop_size_bytes_count"}
 ONLY_THREADS = {
     "Utilization of threads or connections A",

@@ -20,6 +20,8 @@ from tests.helpers.servers import Server, eventually, unused_port
 from tests.helpers.worker_exits import hanging
 from tests.integration.conftest import APP, Serve, missing
 
+pytestmark = pytest.mark.slow
+
 START = 'bind = "127.0.0.1:PORT"\ncontrol_socket_disable = True\ngraceful_timeout = 1\n'
 PATHS = ("/items/1", "/items/2", "/items/3", "/boom", "/unavailable", "/missing", "/slow", "/slow")
 OFTEN = {"scrape_interval": "200ms", "scrape_timeout": "200ms"}
