@@ -20,8 +20,13 @@ import pyte
 from tests.helpers.places import TOP
 from tests.helpers.servers import eventually
 
-START = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
-"""Makes the terminal that of a new session, so that its signals reach the program."""
+START = """
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Makes the terminal that of a new session, so that its signals reach the program. SIGINT is ignored at the start."""
 
 
 class Terminal:

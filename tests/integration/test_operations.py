@@ -230,6 +230,7 @@ def test_slow_endpoint_is_the_first_of_the_slowest(plant: Plant) -> None:
         plant.servers[HEALTHY].get("/")
         for query in (percentile, seconds):
             rows = [row for row in plant.monitor.rows(query) if row[2] == row[2]]
+            assert rows
             name, labels, value = max(rows, key=lambda row: row[2])
             assert (name, labels["method"], labels["endpoint"]) == (THREADS, "GET", "/sleep/:id")
             assert value > 0.5

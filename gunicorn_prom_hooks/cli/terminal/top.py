@@ -63,6 +63,8 @@ def _run_screen(poller: Poller) -> int:
         locale.setlocale(locale.LC_ALL, "")
     # Through an exception: the terminal is restored.
     previous = signal.signal(signal.SIGTERM, end)
+    # A shell that starts a program in the background has it ignore SIGINT: here it is a key.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     poller.start()
     try:
         curses.wrapper(_loop, poller)
@@ -71,6 +73,7 @@ def _run_screen(poller: Poller) -> int:
     finally:
         poller.stop()
         signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGINT, interrupt)
     return OK
 
 
