@@ -48,6 +48,21 @@ def ask(server: Server, path: str) -> None:
         requests.get(f"http://127.0.0.1:{server.port}{path}", timeout=1)
 
 
+def reload(server: Server, settings: str) -> None:
+    """Reload the server with these settings, and wait until only its new worker is there."""
+    reloads = server.scrape().one("gunicorn_reloads_total") + 1
+    server.configure(INSTALL.format(settings=settings) + "workers = 1\n")
+    server.signal(signal.SIGHUP)
+
+    def is_done() -> bool:
+        found = server.scrape()
+        states = {labels["state"]: value for labels, value in found.all("gunicorn_workers")}
+        is_one = states == {"booting": 0, "running": 1, "stopping": 0}
+        return is_one and found.one("gunicorn_reloads_total") == reloads
+
+    eventually(is_done, "the new worker")
+
+
 def endpoints(samples: Samples, name: str) -> set[str]:
     """Return the endpoints of a family's series that are not zero."""
     return {labels["endpoint"] for labels, value in samples.all(name) if value}
@@ -128,10 +143,7 @@ def test_reload_applies_settings_except_those_read_at_startup(serve: Serve) -> N
     before = server.settled(2)
     assert {labels["team"] for labels, _ in before.all("gunicorn_requests_total")} == {"a"}
     changed = "labels={'team': 'b', 'zone': 'z'}, exclude='/health', duration_buckets=[1], created_timestamps=True"
-    server.configure(INSTALL.format(settings=changed) + "workers = 1\n")
-    [old] = server.workers()
-    server.signal(signal.SIGHUP)
-    eventually(lambda: len(server.workers()) == 1 and server.workers() != [old], "the new worker")
+    reload(server, changed)
     server.get("/health")
     server.get("/")
     after = server.settled(3)
@@ -250,10 +262,7 @@ def test_sizes_of_requests_that_were_not_counted_are_not_in_the_sum(serve: Serve
     """With size_histograms on, off and on again, sum and number are of the same requests."""
     server = configured(serve, "size_histograms=True", "workers = 1\n")
     for is_on, bodies in ((True, 1), (False, 5), (True, 2)):
-        [old] = server.workers()
-        server.configure(INSTALL.format(settings=f"size_histograms={is_on}") + "workers = 1\n")
-        server.signal(signal.SIGHUP)
-        eventually(lambda old=old: len(server.workers()) == 1 and server.workers() != [old], "the new worker")  # type: ignore[misc]
+        reload(server, f"size_histograms={is_on}")
         for _ in range(bodies):
             server.post("/read", b"x" * 1000)
     found = server.settled(9)
@@ -288,10 +297,7 @@ def test_startup_settings_are_compared_with_those_in_effect(serve: Serve) -> Non
     server = configured(serve, "duration_buckets=[1]", "workers = 1\n")
     line = "setting duration_buckets is read at startup only"
     for value, lines in (([1], 0), ([2], 1), ([2], 2), ([1], 2)):
-        [old] = server.workers()
-        server.configure(INSTALL.format(settings=f"duration_buckets={value}") + "workers = 1\n")
-        server.signal(signal.SIGHUP)
-        eventually(lambda old=old: len(server.workers()) == 1 and server.workers() != [old], "the new worker")  # type: ignore[misc]
+        reload(server, f"duration_buckets={value}")
         assert server.log.count(line) == lines
 
 

@@ -154,7 +154,8 @@ def test_instructions_of_a_request_on_the_hot_path_are_bounded(kind: str) -> Non
     request = make()
     for _ in range(20):
         request()
-    found = cost(request)
-    assert cost(request) == found
+    costs = [cost(request) for _ in range(21)]
+    found = min(costs)  # one that is interrupted for a millisecond takes the way of slower ones
+    assert costs.count(found) > 10, costs
     assert found.instructions <= most.instructions, found
     assert found.calls <= most.calls, found
