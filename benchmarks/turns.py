@@ -52,8 +52,14 @@ workers = 1
 WSGI_TURNS = """
 def post_worker_init(worker):
     cfg, app = worker.cfg, worker.wsgi
-    bare = [cfg.settings[name].default for name in ("pre_request", "post_request")]
-    both = bare, [cfg.pre_request, cfg.post_request]
+    both = []
+
+    def begin():
+        # At the first request: the hooks that record are set after this hook.
+        recording = [cfg.pre_request, cfg.post_request]
+        assert "gunicorn_prom_hooks" in recording[0].__module__
+        both.append([cfg.settings[name].default for name in ("pre_request", "post_request")])
+        both.append(recording)
 
     def choose():
         cfg.set("pre_request", both[turns.at][0])
@@ -61,6 +67,8 @@ def post_worker_init(worker):
         turns.go_on()
 
     def in_turn(environ, start_response):
+        if not both:
+            begin()
         if turns.are_over():  # the request goes on to the end that it began for
             ends = both[1 - turns.at][1]
 
@@ -72,13 +80,13 @@ def post_worker_init(worker):
         return app(environ, start_response)
 
     worker.wsgi = in_turn
-    choose()
 """
 ASGI_TURNS = """
 def post_worker_init(worker):
     import app
 
     def taking_turns(recorded):
+        assert recorded.__module__ == "gunicorn_prom_hooks.worker.asgi.middleware"
         both = app.app, recorded
 
         def in_turn(scope, receive, send):
@@ -88,11 +96,25 @@ def post_worker_init(worker):
 
         return in_turn
 
-    if hasattr(worker, "asgi"):
-        worker.asgi = taking_turns(worker.asgi)
-    else:  # uvicorn's: what is there is what makes the recorded application
-        worker.config.interface, make = "asgi3", worker.wsgi
-        worker.wsgi = lambda: taking_turns(make())
+    if hasattr(worker, "asgi"):  # the recorded application is put into each protocol when it is made
+        create_server = worker.loop.create_server
+
+        def create(factory, *args, **kwargs):
+            def connected():
+                protocol = factory()
+                protocol.app = taking_turns(protocol.app)
+                return protocol
+
+            return create_server(connected, *args, **kwargs)
+
+        worker.loop.create_server = create
+    else:  # uvicorn's: the configuration is given the recorded application once it is loaded
+        class Config(type(worker.config)):
+            def __setattr__(self, name, value):
+                recorded = getattr(value, "__module__", "") == "gunicorn_prom_hooks.worker.asgi.middleware"
+                super().__setattr__(name, taking_turns(value) if name == "loaded_app" and recorded else value)
+
+        worker.config.__class__ = Config
 """
 INSTALL = """
 from gunicorn_prom_hooks import install
