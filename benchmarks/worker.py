@@ -22,10 +22,10 @@ from gunicorn_prom_hooks import install
 
 def post_worker_init(worker):
     from time import perf_counter_ns
-    pre, post = worker.cfg.pre_request, worker.cfg.post_request
     from benchmarks import recipe
+    app = worker.wsgi
     hooks = [
-        (pre, post),
+        None,
         (recipe.pre_request, recipe.post_request),
         ((lambda w, r: None), (lambda w, r, e, s: None)),
     ]
@@ -45,8 +45,16 @@ def post_worker_init(worker):
         took[which].append(perf_counter_ns() - start + state["pre"])
         state["n"] += 1
 
-    worker.cfg.set("pre_request", timed_pre)
-    worker.cfg.set("post_request", timed_post)
+    def first(environ, start_response):
+        # Not before the first request: the hooks that record are set after this hook.
+        hooks[0] = worker.cfg.pre_request, worker.cfg.post_request
+        assert "gunicorn_prom_hooks" in hooks[0][0].__module__
+        worker.cfg.set("pre_request", timed_pre)
+        worker.cfg.set("post_request", timed_post)
+        worker.wsgi = app
+        return app(environ, start_response)
+
+    worker.wsgi = first
     worker.took = took
 
 def worker_exit(server, worker):
