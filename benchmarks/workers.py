@@ -40,10 +40,18 @@ def post_worker_init(worker):
     with open("boots", "a") as file:
         file.write(line)
     if os.path.exists("counting"):
-        from benchmarks.workers import count
-        count(worker, {endpoints})
-        with open("counted", "a") as file:
-            file.write(line)
+        notify = worker.notify
+
+        def counting():
+            # At the start of the worker's loop: the hooks that record are set after post_worker_init.
+            from benchmarks.workers import count
+            worker.notify = notify
+            count(worker, {endpoints})
+            with open("counted", "a") as file:
+                file.write(line)
+            notify()
+
+        worker.notify = counting
 """
 OURS = """
 from gunicorn_prom_hooks import install
@@ -66,6 +74,7 @@ def count(worker: Any, endpoints: int) -> None:
     from gunicorn.http.wsgi import create
 
     peer, cfg = ("127.0.0.1", 1), worker.cfg
+    assert "gunicorn_prom_hooks" in cfg.pre_request.__module__
     sink: Any = Sink()
     for number in range(endpoints):
         path = "/resource/" + "".join("abcdefghij"[int(digit)] for digit in f"{number:04}")
