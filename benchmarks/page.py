@@ -29,7 +29,7 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 def render(endpoints: int, methods: int) -> tuple[bytes, float]:
     """Return the page and the least CPU time in seconds that it took."""
     server = SimulatedServer()
-    server.allocator._make_slot = lambda: Slot(65536 + 1024 * endpoints, 65536 + 4096 * endpoints)  # noqa: SLF001
+    server.allocator._make_slot = lambda: Slot(65536 + 1024 * endpoints, 65536 + 4096 * endpoints)  # noqa: SLF001 - the helper's slots are for tests with few endpoints
     for age in (1, 2):
         lease, _ = server.add_worker(age)
         recorder = Recorder(lease.slot, endpoints)

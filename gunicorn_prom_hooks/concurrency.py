@@ -152,8 +152,8 @@ class SharedOnce:
     def claim(self) -> bool:
         """Return whether this is the first call in any of the processes.
 
-        A file lock makes it so for calls at the same moment. It is on the package's own source, opened anew: an
-        inherited descriptor may have been closed by the application, and its number be another file's.
+        A file lock decides between calls at the same moment. The locked file is the source of this module, opened for
+        the call: the application may have closed an inherited descriptor, and its number may be another file's.
         """
         if self._claimed[0]:
             return False

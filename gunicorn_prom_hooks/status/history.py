@@ -14,7 +14,7 @@ from ..collectors.requests import Key
 KEEP_SECONDS: Final = 60.0
 """Time for which a sample is kept, and so the longest period of the rates."""
 SPACING_SECONDS: Final = 10.0
-"""Samples are at least this far apart."""
+"""Minimum time between two samples."""
 SHORTEST_SECONDS: Final = 1.0
 """The shortest period of the rates."""
 

@@ -99,5 +99,5 @@ class Poller:
             self._latest = Latest(fetch(self._client), "", time.monotonic())
         except Unreachable as error:
             self._latest = self._latest._replace(error=error.what)
-        except Exception as error:  # noqa: BLE001 - the screen shows it, and the thread goes on
+        except Exception as error:  # noqa: BLE001 - the screen shows it, and the thread continues
             self._latest = self._latest._replace(error=f"{type(error).__name__}: {error}")

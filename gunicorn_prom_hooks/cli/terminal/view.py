@@ -32,7 +32,7 @@ class View:
     page: int = 1
 
     def press(self, key: str) -> bool:
-        """Change what a key changes. Return whether the program goes on.
+        """Apply a key. Return whether the program continues.
 
         Args:
             key: a character, or one of up, down, page up, page down, first and last.

@@ -32,7 +32,7 @@ _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNABO
 _TRANSPORTS = frozenset({"socket", "ssl", "gevent", "selectors"})
 LEFT_OUT: Final = ("", "")
 """In place of the labels of a request that is left out. Compared by identity."""
-MAX_PENDING = 128
+_MAX_PENDING = 128
 _MAX_CONTEXTS: Final = 20
 """Bound of a chain of exceptions, each raised while the next one was handled."""
 
@@ -230,7 +230,7 @@ def ignore_failing(recorder: Recorder, req: Any, raised: BaseException | None) -
 
 
 def _keep(recorder: Recorder, req: Any, labels: tuple[str, str]) -> None:
-    if len(recorder.failing) >= MAX_PENDING:
+    if len(recorder.failing) >= _MAX_PENDING:
         recorder.failing.clear()
     recorder.failing[id(req)] = labels
 

@@ -19,7 +19,6 @@ from ...shm.slot import inflight_start, write_out
 from ..frameworks import swallowed
 from .exceptions import (
     CLIENT_GONE,
-    MAX_PENDING,
     ignore_failing,
     interrupted_by,
     is_connection_close,
@@ -39,6 +38,8 @@ PostRequest = Callable[[Any, Any, Any, Any], None]
 Hooks = tuple[PreRequest, PostRequest]
 SlowPath = Callable[[Any, Any, Any, "BaseException | None", "str | None", Rows, int], tuple[Row, int]]
 
+MAX_SKIPPED: Final = 65536
+"""Requests for excluded paths that may be in progress at a time. gunicorn calls post_request for each of them."""
 FIRST_ENTRY: Final = INFLIGHT_ENTRIES - 1
 """The entry of the in-flight table that is used first: it lies in one page of memory with the first cells."""
 if sys.version_info >= (3, 11):
@@ -150,7 +151,7 @@ def without_excluded(hooks: Hooks, recorder: Recorder, errors: ErrorReporter) ->
         try:
             excluded = is_excluded(req.path)
             if excluded:
-                if len(skipped) >= MAX_PENDING:
+                if len(skipped) >= MAX_SKIPPED:
                     skipped.clear()  # requests that called no post_request
                 skipped.add(id(req))
             elif skipped:

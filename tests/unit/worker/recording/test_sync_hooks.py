@@ -21,7 +21,8 @@ from gunicorn_prom_hooks.shm.schema import (
     RESPONSE_SIZE_SUM,
 )
 from gunicorn_prom_hooks.worker.recording import event_loop_hooks, sync_hooks
-from tests.helpers.recording import GET, KINDS, Bench, MakeHooks, answers, entries
+from gunicorn_prom_hooks.worker.recording.sync_hooks import without_excluded
+from tests.helpers.recording import GET, KINDS, Bench, MakeHooks, Recorded, answers, entries, handled
 
 POST = b"POST /items/7 HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
@@ -212,3 +213,20 @@ def test_successor_in_a_slot_counts_in_the_same_series() -> None:
             second.get(b"/x", answers())
             assert second.requests() == first.requests() == {("GET", "/x", "200"): 2.0}
             assert len(entries(second.slot)) == first_entries
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_many_excluded_requests_in_progress_are_left_out_to_their_end(make: MakeHooks) -> None:
+    """However many are in progress at a time, such as long polls, none is recorded at its end without its start."""
+    recorded = Recorded()
+    recorded.recorder.is_excluded = lambda path: path == "/x"
+    hooks = make(recorded.recorder, None, recorded.errors)
+    pre_request, post_request = without_excluded(hooks, recorded.recorder, recorded.errors)
+    running = [handled(GET % b"/x") for _ in range(1000)]
+    for request, _, _ in running:
+        pre_request(None, request)
+    assert recorded.in_progress() == 0
+    for request, environ, response in running:
+        post_request(None, request, environ, response)
+    assert recorded.requests() == {}
+    assert recorded.errors.counts == {}
