@@ -128,6 +128,8 @@ class WorkerRuntime:
         worker = self._worker
         if worker.nr >= worker.max_requests:
             return CAUSE_MAX_REQUESTS
+        if self._header[ABORT_AT]:
+            return CAUSE_SIGNAL + signal.SIGABRT
         if self._cause == CAUSE_UNKNOWN and not worker.alive:
             # No hook tells of SIGTERM; an application may as well have set ``alive``, and so has the reloader, in whose
             # thread ``worker_int`` is called only after that.

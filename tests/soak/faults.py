@@ -21,7 +21,7 @@ import requests
 
 from tests.helpers.places import TOP
 from tests.helpers.servers import eventually
-from tests.soak.plan import Event, Fault, Plan
+from tests.soak.plan import WORKER_TIMEOUT, Event, Fault, Plan
 from tests.soak.server import WAIT, SoakServer, alive
 
 MASTER_DESCRIPTORS, WORKER_DESCRIPTORS = 8, 16
@@ -116,8 +116,13 @@ class Faults:
             finally:
                 window.end = time.monotonic()
 
-    def _pick(self, event: Event) -> psutil.Process:
-        workers = eventually(self._server.workers, "there is a worker", WAIT)
+    def _pick(self, event: Event, *, beating: bool = False) -> psutil.Process:
+        """Return a worker; if so wanted one that has had a heartbeat and is not on its way out."""
+
+        def choice() -> list[psutil.Process]:
+            return [worker for worker in self._server.workers() if not beating or _beats(worker)]
+
+        workers = eventually(choice, "there is a worker", WAIT)
         return workers[int(event.pick * len(workers))]
 
     def _signal_worker(self, event: Event) -> None:
@@ -133,7 +138,9 @@ class Faults:
 
     def _hang(self, event: Event) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
-            worker = self._pick(event)
+            # gunicorn 27 never ends a worker that hangs before its first heartbeat: the time of its file is then one of
+            # the wall clock, and in the future of the monotonic one.
+            worker = self._pick(event, beating=True)
             with _stopped(worker):
                 eventually(lambda: not alive(worker), "the master has killed a worker that hangs", WAIT)
 
@@ -265,6 +272,15 @@ class Faults:
     def _all(self) -> list[psutil.Process]:
         found = list(self._server.masters)
         return [master for master in found if alive(master)] + self._server.workers()
+
+
+def _beats(worker: psutil.Process) -> bool:
+    """Return whether a worker has its heartbeat file, with a time of the monotonic clock."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(f"/proc/{worker.pid}/fd"):
+            if "/wgunicorn-" in os.readlink(entry.path):
+                return 0.0 <= time.monotonic() - os.stat(entry.path).st_mtime < WORKER_TIMEOUT
+    return False
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ import psutil
 from tests.soak.server import SoakServer
 
 INTERVAL: Final = 0.25
+WARM_UP: Final = 5.0
+"""Seconds of a master that are not looked at: its first fork, scrape and upgrade."""
 SHORTEST: Final = 8.0
 """Seconds that a master must have been observed for, to be compared with itself."""
 MORE: Final = {"memory": 6_000_000.0, "descriptors": 3.0, "threads": 1.0, "page": 30_000.0}
@@ -35,11 +37,11 @@ class Usage:
 
         The least one: what a connection, a scrape or a fork takes is given back.
         """
-        if not self.values or self.values[-1][0] - self.values[0][0] < SHORTEST:
+        if not self.values or self.values[-1][0] - self.values[0][0] < WARM_UP + SHORTEST:
             return None
-        first, last = self.values[0][0], self.values[-1][0]
+        first, last = self.values[0][0] + WARM_UP, self.values[-1][0]
         third = (last - first) / 3
-        early = [value for at, value in self.values if at <= first + third]
+        early = [value for at, value in self.values if first <= at <= first + third]
         late = [value for at, value in self.values if at >= last - third]
         return (min(early), min(late)) if early and late else None
 
@@ -89,7 +91,7 @@ class Sampler:
                 at = time.monotonic()
                 found = {
                     "memory": master.memory_info().rss,
-                    "descriptors": master.num_fds(),
+                    "descriptors": master.num_fds() - len(master.children()),  # gunicorn has a file for each worker
                     "threads": master.num_threads(),
                 }
                 for kind, value in found.items():

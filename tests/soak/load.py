@@ -11,9 +11,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-CLIENTS: Final = 6
+CLIENTS: Final = 8
 STATUSES: Final = (*(200,) * 12, 201, 404, 503)
-TIMEOUT: Final = 25.0
+TIMEOUT: Final = 40.0
 """Seconds after which a client gives up. Every fault is over before that."""
 OK, LEFT, KEPT, WRONG = "ok", "left", "closed while kept", "wrong body"
 """KEPT: a connection was kept and the server closed it, as it may between two requests."""
@@ -87,7 +87,7 @@ class _Client:
         """Send one request and read the response. Return whether another one may follow."""
         rng, path = self._rng, self._path()
         status, size = rng.choice(STATUSES), rng.choice((0, 1, 500, 5_000, 100_000))
-        seconds = rng.choice((0, 0, 0.002, 0.01, 0.05))
+        seconds = rng.choice((0, 0.005, 0.02, 0.05, 0.1))
         self._record.asked[path] = status
         url = f"{path}?status={status}&size={size}&seconds={seconds}"
         sent_before = connection.sock is not None

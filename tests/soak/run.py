@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from tests.helpers.servers import eventually
 from tests.soak import totals
 from tests.soak.faults import Faults
-from tests.soak.growth import Sampler, files_in
+from tests.soak.growth import Sampler
 from tests.soak.load import Load
 from tests.soak.plan import Fault, Plan
 from tests.soak.scrapes import Scraper, parse
@@ -24,6 +24,8 @@ from tests.soak.server import WAIT, SoakServer, alive
 
 NO_PAGE: Final = frozenset({Fault.PORT, Fault.DESCRIPTORS})
 """Faults during which a scrape may fail. An upgrade counts as PORT from the end of the old master on."""
+LOCK: Final = "gunicorn-masters.lock"
+"""The only file that stays in a directory that the user has named."""
 NO_FILES: Final = frozenset({Fault.DISK, Fault.DESCRIPTORS})
 """Faults during which the application's metrics cannot get files."""
 
@@ -123,8 +125,10 @@ def _left_behind(server: SoakServer) -> list[str]:
         with contextlib.suppress(psutil.Error):
             if process.cwd() == folder and alive(process):
                 problems.append(f"process {process.pid} is left: {process.cmdline()}")
-    if server.metrics_port is not None and (files := files_in(server.disk.path)):
-        problems.append(f"{files} files are left")
+    if server.metrics_port is not None:
+        names = {path.name for path in server.disk.path.rglob("*") if path.is_file()} - {LOCK}
+        if names:
+            problems.append(f"files are left: {sorted(names)[:5]}")
     return problems
 
 
@@ -141,7 +145,7 @@ def _differences(server: SoakServer, load: Load, faults: Faults) -> list[str]:
     total, log = totals.Pages(pages), server.server.log
     begun = totals.read_begun((server.folder / "requests").read_text())
     problems += totals.request_problems(load.record, begun, log, total)
-    problems += totals.exit_problems(log, total)
+    problems += totals.exit_problems(log, total, faults.done[Fault.ABRT.value] + faults.done[Fault.HANG.value])
     problems += totals.application_problems(
         begun, log, total, lambda start, end: bool(faults.during(NO_FILES, start, end))
     )

@@ -24,7 +24,7 @@ import os
 bind = "127.0.0.1:PORT"
 workers = {WORKERS}
 timeout = {WORKER_TIMEOUT:.0f}
-graceful_timeout = 10
+graceful_timeout = 6
 keepalive = 5
 pidfile = "pid"
 control_socket_disable = True
