@@ -6,7 +6,7 @@ JOBS ?= 4
 TOOLS := wrk prometheus promtool prometheus-alertmanager chromium chromedriver systemd-analyze
 PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd
 
-.PHONY: demo test test-all lint bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
+.PHONY: demo test test-all lint bench bench-generations soak compatibility screenshot dashboard dashboard-picture tools clean
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
@@ -35,6 +35,10 @@ bench: .venv/dev tools
 bench-generations: .venv/dev tools
 	$(BIN)/python -m benchmarks.generations
 	$(BIN)/python -m benchmarks.app_generations
+
+# Ten minutes of faults under load, beside gunicorn without this package. Some arguments: make soak ARGS="--seed 7 --minutes 3"
+soak: .venv/dev
+	$(BIN)/python -m tests.soak $(ARGS)
 
 # Writes the tables of docs/compatibility.md anew, from real runs.
 compatibility: .venv/dev

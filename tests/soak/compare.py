@@ -21,9 +21,7 @@ def most(bare: int, requests: int, bare_requests: int) -> float:
     return expected + DEVIATIONS * math.sqrt(CLUSTER * (2 * expected + CLUSTER))
 
 
-def more_failures(
-    failures: Mapping[str, int], requests: int, bare: Mapping[str, int], bare_requests: int
-) -> list[str]:
+def more_failures(failures: Mapping[str, int], requests: int, bare: Mapping[str, int], bare_requests: int) -> list[str]:
     """Return the kinds of failures of which there are more than without this package."""
     problems = []
     for kind, count in sorted(failures.items()):

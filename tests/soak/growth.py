@@ -20,10 +20,10 @@ WARM_UP: Final = 5.0
 """Seconds of a master that are not looked at: its first fork, scrape and upgrade."""
 SHORTEST: Final = 8.0
 """Seconds that a master must have been observed for, to be compared with itself."""
-MORE: Final = {"memory": 6_000_000.0, "descriptors": 3.0, "threads": 1.0, "page": 30_000.0}
+MORE: Final = {"memory": 6_000_000.0, "descriptors": 3.0, "threads": 1.0, "files": 12.0, "page": 30_000.0}
 """How much more a master may have in its last third than in its first, each at its least."""
-FILES_PER_WORKER, OTHER_FILES = 2, 12
-"""One file of a counter and one of a histogram for each worker alive at a time, the master's, locks and the like."""
+FILES_PER_WORKER, OTHER_FILES = 2, 24
+"""A counter's and a histogram's for each worker alive at a time; those of the masters of an upgrade, and locks."""
 
 
 @dataclass
@@ -97,7 +97,9 @@ class Sampler:
                 for kind, value in found.items():
                     self.usage[str(master.pid), kind].values.append((at, value))
             self.most_workers = max(self.most_workers, len(self._server.workers()))
-            self.most_files = max(self.most_files, files_in(self._server.disk.path))
+            files = files_in(self._server.disk.path)
+            self.usage[str(master.pid), "files"].values.append((time.monotonic(), files))
+            self.most_files = max(self.most_files, files)
             self._stop.wait(INTERVAL)
 
 

@@ -82,7 +82,12 @@ class _Client:
         return path
 
     def _ask(
-        self, connection: http.client.HTTPConnection, *, body: bytes | None = None, chunked: bool = False, kept: bool = False
+        self,
+        connection: http.client.HTTPConnection,
+        *,
+        body: bytes | None = None,
+        chunked: bool = False,
+        kept: bool = False,
     ) -> bool:
         """Send one request and read the response. Return whether another one may follow."""
         rng, path = self._rng, self._path()

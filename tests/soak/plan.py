@@ -190,20 +190,26 @@ def _master_lane(rng: random.Random, seconds: float) -> tuple[Event, ...]:
 
 def _environment_lane(rng: random.Random, seconds: float, master: tuple[Event, ...]) -> tuple[Event, ...]:
     draw = _deal(rng, (Fault.DISK, Fault.DESCRIPTORS, Fault.CLOCK, Fault.GARBAGE, Fault.METRICS_GARBAGE))
+    # A master that starts with few descriptors does not serve, without this package either.
+    starts = [other for other in master if other.fault in (Fault.USR2, Fault.PORT)]
     events: list[Event] = []
+    postponed = 0
     at = rng.uniform(0.5, 2.0)
     while at < seconds:
-        fault, length = draw(), rng.uniform(1.5, 3.5)
+        length = rng.uniform(1.5, 3.5)
+        is_free = not any(other.at < at + length + 0.5 and at < other.end + 0.5 for other in starts)
+        if postponed and is_free:
+            fault, postponed = Fault.DESCRIPTORS, postponed - 1
+        else:
+            fault = draw()
+        if fault is Fault.DESCRIPTORS and not is_free:
+            postponed += 1
+            continue
         detail = {
             Fault.CLOCK: str(rng.choice(CLOCK_STEPS)),
             Fault.GARBAGE: rng.choice(APP_ATTACKS),
             Fault.METRICS_GARBAGE: rng.choice(METRICS_ATTACKS),
         }.get(fault, "")
-        # A master that starts with few descriptors does not, without this package either.
-        starts = (other for other in master if other.fault in (Fault.USR2, Fault.PORT))
-        if fault is Fault.DESCRIPTORS and any(other.at - 2 < at + length and at < other.end + 6 for other in starts):
-            at += 0.5
-            continue
         events.append(Event(at, fault, length, rng.random(), detail))
         at += length + rng.uniform(0.3, 1.5)
     return tuple(events)

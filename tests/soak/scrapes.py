@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-import requests
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -26,6 +28,8 @@ AGES: Final = frozenset(
     }
 )
 """Never negative, nor longer than the run."""
+ADDRESS: Final = "127.0.0.2"
+"""Of the scraper: not the one of the hostile clients, since the exporter limits clients by address."""
 Key = tuple[str, frozenset[tuple[str, str]]]
 Values = dict[Key, float]
 
@@ -124,16 +128,19 @@ class Scraper:
         self.longest = 0.0
         self._port, self._allowed, self._lenient = port, allowed, lenient
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._pages: queue.SimpleQueue[tuple[float, float, str, str] | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._run), threading.Thread(target=self._check)]
 
     def start(self) -> None:
         """Begin to scrape."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> list[str]:
         """Stop. Return the problems."""
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         problems = list(self.checks.problems)
         problems += [
             f"scrape at {start - self.checks.started:.1f} s failed: {what}"
@@ -150,28 +157,38 @@ class Scraper:
             number += 1
             due = max(due + INTERVAL, time.monotonic() - INTERVAL)
             self._stop.wait(max(0.0, due - time.monotonic()))
+        self._pages.put(None)
+
+    def _check(self) -> None:
+        while (page := self._pages.get()) is not None:
+            start, end, content_type, body = page
+            try:
+                families = parse(body, content_type)
+            except Exception as error:  # noqa: BLE001 - whatever the parser raises, the page is not right
+                self.checks.problems.append(f"does not parse: {error!r}")
+                continue
+            self.checks.page(families, lenient=self._lenient(start, end))
+            if "openmetrics" not in content_type:
+                self.sizes.append((end, master_of(families), len(body)))
 
     def _scrape(self, number: int) -> None:
         path = "/" if number % 10 == 9 else "/metrics"
         headers = {"Accept": OPENMETRICS if number % 2 else "text/plain", "Connection": "close"}
         start = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20, source_address=(ADDRESS, 0))
         try:
-            response = requests.get(f"http://127.0.0.1:{self._port}{path}", headers=headers, timeout=20)
-            end = time.monotonic()
-            if response.status_code != 200:
-                self.failed.append((start, end, f"status {response.status_code}"))
-                return
-            self.scrapes += 1
-            self.longest = max(self.longest, end - start)
-            if path == "/":
-                return
-            try:
-                families = parse(response.text, response.headers["Content-Type"])
-            except Exception as error:  # noqa: BLE001 - whatever the parser raises, the page is not right
-                self.checks.problems.append(f"does not parse: {error!r}")
-                return
-            self.checks.page(families, lenient=self._lenient(start, end))
-            if not number % 2:
-                self.sizes.append((end, master_of(families), len(response.content)))
-        except requests.RequestException as error:
-            self.failed.append((start, time.monotonic(), str(error)[:200]))
+            with contextlib.closing(connection):
+                connection.request("GET", path, headers=headers)
+                response = connection.getresponse()
+                body = response.read().decode()
+        except (OSError, http.client.HTTPException) as error:
+            self.failed.append((start, time.monotonic(), repr(error)))
+            return
+        end = time.monotonic()
+        if response.status != 200:
+            self.failed.append((start, end, f"status {response.status}"))
+            return
+        self.scrapes += 1
+        self.longest = max(self.longest, end - start)
+        if path != "/":
+            self._pages.put((start, end, response.headers["Content-Type"], body))

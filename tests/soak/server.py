@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import struct
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
 """
 HOOKS = """
+import time
 import urllib.request
 import gunicorn_prom_hooks.master.exits
 from gunicorn_prom_hooks import install
@@ -39,8 +40,13 @@ gunicorn_prom_hooks.master.exits.MAX_NAMED = 128  # the soak needs the path of e
 metrics_port = int(open("metrics_port").read())
 
 def on_exit(server):
-    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=20) as page:
-        open(f"final-{os.getpid()}", "wb").write(page.read())
+    for _ in range(50):  # a hostile client may have all connections
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=20) as page:
+                open(f"final-{os.getpid()}", "wb").write(page.read())
+            break
+        except OSError:
+            time.sleep(0.1)
 
 install(globals(), port=metrics_port, labels={"master": str(os.getpid())})
 """
@@ -129,14 +135,13 @@ class SoakServer:
                 environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.disk.path / "metrics")
         kind = "asgi" if plan.worker in ("asgi", "uvicorn") else "wsgi"
         app = APPLICATIONS / f"soak_{kind}.py"
-        self.server = Server(
-            folder, app=app, config=config, environ=environ, port=port, metrics_port=metrics_port or 1
-        )
+        self.server = Server(folder, app=app, config=config, environ=environ, port=port, metrics_port=metrics_port or 1)
         self.folder, self.port, self.metrics_port = folder, port, metrics_port
         self.set_metrics_port(metrics_port or 0)
         self.masters: list[psutil.Process] = []
         """All masters, the current one last."""
         self._before_upgrade: set[int] | None = None
+        self._upgrading = threading.Lock()
 
     def set_metrics_port(self, port: int) -> None:
         """Change the metrics port in the configuration. A reload applies it."""
@@ -160,27 +165,32 @@ class SoakServer:
     def workers(self) -> list[psutil.Process]:
         """Return the workers of all masters that live, sorted by pid."""
         found: dict[int, psutil.Process] = {}
-        masters = {master.pid for master in self.masters}
-        for master in self.masters:
-            with contextlib.suppress(psutil.Error):
-                for child in master.children():
-                    if child.pid not in masters and alive(child):
-                        found[child.pid] = child
-        known = self._before_upgrade
+        with self._upgrading:
+            masters, known = {master.pid for master in self.masters}, self._before_upgrade
+            for master in self.masters:
+                with contextlib.suppress(psutil.Error):
+                    for child in master.children():
+                        if child.pid not in masters and alive(child):
+                            found[child.pid] = child
         return [found[pid] for pid in sorted(found) if known is None or pid in known]
 
     def upgrade(self) -> psutil.Process:
         """Start a new master with USR2 and wait until it serves. Return the old one, which runs on."""
         old, file = self.master, self.folder / "pid.2"
-        self._before_upgrade = {worker.pid for worker in self.workers()}  # until the new master is known
-        old.send_signal(signal.SIGUSR2)
+        # Until the new master is known it looks like one more worker of the old one.
+        before = {worker.pid for worker in self.workers()}
+        with self._upgrading:
+            self._before_upgrade = before
+            old.send_signal(signal.SIGUSR2)
 
         def started() -> psutil.Process | None:
             text = file.read_text().strip()
             return psutil.Process(int(text)) if text else None
 
-        self.masters.append(eventually(started, "the new master has written its pid", WAIT))
-        self._before_upgrade = None
+        new = eventually(started, "the new master has written its pid", WAIT)
+        with self._upgrading:
+            self.masters.append(new)
+            self._before_upgrade = None
         eventually(lambda: len(self.master.children()) >= WORKERS, "the new master has workers", WAIT)
         return old
 

@@ -1,8 +1,8 @@
-"""The totals at the end: the clients' record, the application's own, gunicorn's log, and the final pages of all masters.
+"""The totals at the end: the clients' record, the application's, gunicorn's log, and the final pages of all masters.
 
 A request is known by its path. What must hold, with ``begun`` the requests that the application has recorded at their
-start, ``answered`` those whose whole response a client has, and ``killed`` those that a log line names as in progress when
-their worker exited:
+start, ``answered`` those whose whole response a client has, and ``killed`` those that a log line names as in progress
+when their worker exited:
 
 - Each request that was begun and is not killed is counted, once. A request that is killed is not counted, unless its
   worker has answered it on its way out (error types ``abort``, ``shutdown`` and ``timeout``).
@@ -131,7 +131,7 @@ def request_problems(record: Record, begun: Begun, log: str, pages: Pages) -> li
         most = sum(1 for path in started - killed if begun.statuses[path] == status)
         check(
             least <= counted[status] <= most + interrupted,
-            f"status {status}: counted {counted[status]}, at least {least}, at most {most} and {interrupted} interrupted",
+            f"status {status}: counted {counted[status]}, at least {least}, at most {most}, {interrupted} interrupted",
         )
     failed = {path for path, outcome in record.outcomes.items() if outcome not in (OK, LEFT)}
     lost = failed & started - killed
@@ -148,15 +148,15 @@ def request_problems(record: Record, begun: Begun, log: str, pages: Pages) -> li
 def exit_problems(log: str, pages: Pages, aborts: int) -> list[str]:
     """Compare worker exits with gunicorn's own log.
 
-    gunicorn does not wait for the workers that it kills at the end of a shutdown: these exits are not in its log. Nor is
-    SIGABRT if the worker could run its handler, which exits with a code.
+    gunicorn does not wait for the workers that it kills at the end of a shutdown: these exits are not in its log.
+    Nor is SIGABRT if the worker could run its handler, which exits with a code.
     """
     problems = []
     exits: Counter[str] = Counter()
     unlogged = Counter({"SIGABRT": aborts})
     for labels, value in pages.by("gunicorn_worker_exits_total"):
         exits[labels["detail"]] += int(value)
-        if (labels["reason"], labels["detail"]) == ("shutdown", "SIGKILL"):
+        if labels["detail"] == "SIGKILL" and labels["reason"] in ("shutdown", "timeout"):
             unlogged["SIGKILL"] += int(value)
     booted, exited = len(BOOT_LINE.findall(log)), exits.total()
     if booted != exited:
@@ -168,9 +168,7 @@ def exit_problems(log: str, pages: Pages, aborts: int) -> list[str]:
     return problems
 
 
-def application_problems(
-    begun: Begun, log: str, pages: Pages, exempt: Callable[[float, float], bool]
-) -> list[str]:
+def application_problems(begun: Begun, log: str, pages: Pages, exempt: Callable[[float, float], bool]) -> list[str]:
     """Compare the application's counter, as its process started while files could not be made, with its own file.
 
     Args:

@@ -99,6 +99,10 @@ TABLE = [
     (orderly(cause=CAUSE_SIGNAL + signal.SIGINT), ("signal", "SIGINT")),
     (orderly(cause=CAUSE_SIGNAL), ("signal", "unknown")),
     (orderly(cause=CAUSE_SIGNAL + 35), ("signal", "unknown")),
+    # SIGABRT of another process: the worker's handler exits with a code
+    (orderly(cause=CAUSE_SIGNAL + signal.SIGABRT), ("signal", "SIGABRT")),
+    (orderly(ExitReason.RELOAD, CAUSE_SIGNAL + signal.SIGABRT), ("signal", "SIGABRT")),
+    (ExitFacts(status=1, orderly=True, cause=CAUSE_SIGNAL + signal.SIGABRT), ("signal", "SIGABRT")),
     # timeout: whatever the SIGABRT led to, and whatever the master wanted
     (ExitFacts(status="SIGABRT", aborted=True), ("timeout", "SIGABRT")),
     (ExitFacts(status="SIGKILL", aborted=True), ("timeout", "SIGKILL")),
