@@ -6,7 +6,7 @@ JOBS ?= 4
 TOOLS := wrk prometheus promtool prometheus-alertmanager amtool chromium chromedriver systemd-analyze docker-compose nginx
 PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd docker-compose nginx
 
-.PHONY: demo test test-all lint bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
+.PHONY: demo test test-all lint release-check bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
@@ -22,6 +22,16 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Builds wheel and sdist twice, in two folders, and compares and checks them. The result is in dist.
+release-check: .venv/dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	again=$$(mktemp -d) && trap 'rm -rf "$$again"' EXIT && git archive HEAD | tar x -C "$$again" && \
+		$(BIN)/python -m build --no-isolation --outdir "$$again/dist" "$$again" && \
+		for file in dist/*; do cmp "$$file" "$$again/$$file" || exit 1; done
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/pytest tests/integration/test_release.py tests/integration/test_typing.py
 
 bench: .venv/dev tools
 	$(BIN)/python -m benchmarks.loop
