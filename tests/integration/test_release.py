@@ -87,7 +87,11 @@ def test_long_description_has_absolute_links_to_files_of_the_version(built: dict
 def test_metadata_has_the_version_and_addresses_of_one_place(built: dict[str, bytes]) -> None:
     """The version is that of the one file, and all addresses are of the repository that pyproject.toml names."""
     metadata = email.message_from_string(wheel_file(built, ".dist-info/METADATA"))
-    assert metadata["Version"] == __version__ == re.findall(r'"(.+)"', wheel_file(built, "/_version.py"))[0]
+    assert (
+        metadata["Version"]
+        == __version__
+        == re.findall(r'^__version__ = "(.+)"', wheel_file(built, "/_version.py"), re.M)[0]
+    )
     sources = [path for path in (TOP / "gunicorn_prom_hooks").rglob("*.py") if f'"{__version__}"' in path.read_text()]
     assert [path.name for path in sources] == ["_version.py"]
     assert __version__ not in (TOP / "pyproject.toml").read_text()
@@ -134,7 +138,10 @@ def test_lines_of_the_readme_work_in_a_clean_environment(kind: str, wheels: Path
     clean.run("python", "-m", "pip", "install", "-q", file)
     assert {"gunicorn", "prometheus-client", "psutil", "gunicorn-prom-hooks"} <= clean.packages()
     assert clean.packages() <= {"gunicorn", "prometheus-client", "psutil", "gunicorn-prom-hooks", "packaging"}
-    where = "import gunicorn_prom_hooks as p, pathlib; f = pathlib.Path(p.__file__).parent; print(f, (f / 'py.typed').exists())"
+    where = (
+        "import gunicorn_prom_hooks, pathlib; folder = pathlib.Path(gunicorn_prom_hooks.__file__).parent;"
+        "print(folder, (folder / 'py.typed').exists())"
+    )
     package, typed = clean.run("python", "-c", where, folder=tmp_path).split()
     assert package.startswith(str(tmp_path))
     assert typed == "True"

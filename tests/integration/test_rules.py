@@ -64,7 +64,7 @@ def runbook(alert: str) -> str:
         entry(alert, "runbook_url"),
     )
     assert template is not None
-    return RUNBOOK + template[1]
+    return f"{RUNBOOK}{template[1]}"
 
 
 def promtool_test(case: Case) -> dict[str, object]:
