@@ -194,11 +194,15 @@ class Master:
                 self._app_metrics.before_fork(check_all=check_all)
             except Exception:  # noqa: BLE001 - the worker gets its slot nevertheless
                 self._errors.report("app_metrics")
-        with self.fork_lock.hold():
+        held = self.fork_lock.acquire()
+        try:
             self._workers.record_queued_exits(forking=True)
             if check_all:
                 self._reconcile()
             self._workers.add(worker, self.settings.worker_label)
+        finally:
+            if held:
+                self.fork_lock.release()
         self._exits.write_log_lines()
 
     def worker_exited(self, worker: Any) -> None:

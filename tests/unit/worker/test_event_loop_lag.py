@@ -120,7 +120,7 @@ def test_timer_starts_at_the_first_heartbeat_and_notify_is_restored(monkeypatch:
 
 
 def test_notify_that_the_user_has_set_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function that a hook of the user's has set on this one worker, as for a watchdog, is called at each heartbeat."""
+    """A function that a hook of the user's has set on this worker, as for a watchdog, is called at each heartbeat."""
     loop = Loop(Recorded().recorder, monkeypatch)
     calls = []
     worker: Any = Worker(loop)
