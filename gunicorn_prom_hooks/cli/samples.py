@@ -12,10 +12,12 @@ PRODUCTION: Final = "gunicorn_production.conf.py"
 CONFIG: Final = "gunicorn.conf.py"
 _APP, _NAME, _PORT, _FOLDER = "shop.wsgi:application", "shop", "9091", "deploy"
 """What the samples have, and what is replaced."""
-_PROJECT: Final = f"name: {_NAME}"
-"""The line with the name of a compose project."""
+_RESOURCE, _IMAGE = f"name: {_NAME}", f".example.com/{_NAME}"
+"""Names of a Kubernetes resource or a compose project, and of an image: fewer characters are allowed there."""
 _REPLACED = re.compile(
-    rf"^{_PROJECT}$|{re.escape(_APP)}|\b{_NAME}\b|\b{_PORT}\b|\b{_FOLDER}\b|{re.escape(PRODUCTION)}", re.MULTILINE
+    rf"(?<=^){_RESOURCE}$|(?<=^  ){_RESOURCE}$|{re.escape(_IMAGE)}\b|{re.escape(_APP)}|\b{_NAME}\b|\b{_PORT}\b"
+    rf"|\b{_FOLDER}\b|{re.escape(PRODUCTION)}",
+    re.MULTILINE,
 )
 _FILLED_IN: Final = (CONFIG, "prometheus.yml", "systemd/", "kubernetes/", "docker-compose/", "nginx/")
 """Beginnings of the paths of files that name an application or a port. The others are written as they are."""
@@ -76,6 +78,11 @@ def samples_folder() -> Path:
     raise FileNotFoundError("the sample files are not installed")
 
 
+def resource_name(name: str) -> str:
+    """Return a name as Kubernetes (RFC 1123 labels) and docker compose accept it for what they manage."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:63].strip("-")
+
+
 def _fill_in(text: str, application: Application) -> str:
     """Replace all names in one pass: a new name may be one that is replaced."""
     values = {
@@ -83,8 +90,8 @@ def _fill_in(text: str, application: Application) -> str:
         _NAME: application.name,
         _PORT: str(application.port),
         _FOLDER: json.dumps(application.folder, ensure_ascii=False)[1:-1],  # in double quotes, of JSON or YAML
-        # docker compose accepts no other characters.
-        _PROJECT: f"name: {application.name.lower().replace('.', '-')}",
+        _RESOURCE: f'name: "{resource_name(application.name)}"',  # in quotes: it may be a number or a word of YAML's
+        _IMAGE: f".example.com/{resource_name(application.name)}",
         PRODUCTION: CONFIG,
     }
     return _REPLACED.sub(lambda found: values[found.group()], text)

@@ -56,12 +56,24 @@ def test_files_have_application_name_and_port() -> None:
 
 def test_folder_and_project_are_filled_in_as_docker_compose_takes_them() -> None:
     """The name of the folder is quoted, and that of the project has no characters that docker compose refuses."""
-    files = sample_files(Application(name="Front.v2", folder='my "files"'))
+    files = sample_files(Application(name="Front._v2.", folder='my "files"'))
     compose = yaml.safe_load(files["docker-compose/compose.yaml"])
     assert compose["name"] == "front-v2"
     assert compose["services"]["gunicorn"]["build"]["dockerfile"] == 'my "files"/docker-compose/Dockerfile'
     [command] = re.findall(r"^CMD (.*)$", files["docker-compose/Dockerfile"].decode(), re.MULTILINE)
     assert json.loads(command) == ["gunicorn", "--config", 'my "files"/gunicorn.conf.py']
+
+
+@pytest.mark.parametrize("name", ["Front.App", "a_b-", "x" * 64, "9.", "true", "shop"])
+def test_kubernetes_accepts_the_samples_whatever_the_name_is(name: str) -> None:
+    """The Deployment has a name and an image that are allowed; gunicorn's name stays as it was given."""
+    deployment = yaml.safe_load(sample_files(Application(name=name))["kubernetes/deployment.yaml"])
+    label = deployment["metadata"]["name"]
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", label)
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == f"registry.example.com/{label}:1.0"
+    assert container["name"] == "gunicorn"
+    assert container["args"][3:5] == ["--name", name]
 
 
 def test_name_of_the_folder_is_that_which_the_files_are_written_to(tmp_path: Path) -> None:
