@@ -126,7 +126,11 @@ class ExporterManager:
                 # Imported late: a server without a status page does not need its modules.
                 from .. import status
 
-                self._status_page = status.StatusPage()
+                self._status_page = status.StatusPage(self._status_part_failed)
             except Exception:  # noqa: BLE001 - metrics without a status page are better than none
                 self._errors.report("status")
         return self._status_page
+
+    def _status_part_failed(self) -> None:
+        with self._fork_lock.hold():
+            self._errors.report("status")

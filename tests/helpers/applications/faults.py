@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from prometheus_client import Counter, Gauge
 
@@ -25,9 +26,21 @@ def app(environ, start_response):
             ORDERS.labels("forked").inc()
             os._exit(0)
         os.waitpid(child, 0)
+    if path == "/hang":
+        time.sleep(1000)
     if path == "/big":
         start_response("200 OK", [("Content-Length", str(40 * 1024 * 1024))])
         return (b"x" * 65536 for _ in range(640))
     body = str(os.getpid()).encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
+
+
+class Idle:
+    """A dirty application that does nothing."""
+
+    def init(self):
+        pass
+
+    def close(self):
+        pass
