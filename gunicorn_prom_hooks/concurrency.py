@@ -185,8 +185,8 @@ class WakeupPipe:
         self._lock = new_lock()
 
     def wake(self) -> None:
-        """Wake the polling thread. Does nothing on a closed pipe: a rendering may outlast its exporter."""
-        with self._lock, contextlib.suppress(OSError):
+        """Wake the polling thread. Does nothing on a closed pipe: a rendering may outlast its exporter. Never raises."""
+        with self._lock, contextlib.suppress(Exception):
             if not self._closed:
                 os.write(self._write_fd, b"x")
 

@@ -193,13 +193,14 @@ def begin(
         if path:
             announce_directory(path)
         return ApplicationMetrics(directory, log, errors, fork_lock, announced=bool(path), named=named)
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - MemoryError included: the directory must not be left behind
         if directory is not None:
             directory.close()
+        errors.count("app_metrics")
         log.error(
             "gunicorn_prom_hooks: no application metrics: directory %s: %s; the server goes on without them",
             path or "for temporary files",
-            error.strerror or error,
+            getattr(error, "strerror", None) or str(error) or type(error).__name__,
         )
         if path:
             stand_aside(path)

@@ -66,6 +66,7 @@ class ExporterManager:
         try:
             exporter = Exporter(config, self._source.is_ready, self._fork_lock, self._errors, log, address, port)
         except OSError as error:
+            self._errors.count("exporter")
             log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
             return
         self.close()
@@ -101,6 +102,7 @@ class ExporterManager:
             try:
                 context = server_context(settings.certfile, settings.keyfile, settings.client_cafile)
             except BadCertificate as error:
+                self._errors.count("exporter")
                 old = None if previous is None else previous.context
                 if old is None or (settings.client_cafile and not old.verify_mode):
                     self._log.error("gunicorn_prom_hooks: no metrics: %s; a reload tries again", error)

@@ -59,6 +59,11 @@ class RenderQueue:
         """Return the monotonic seconds of the next rendering; None if no client waits or one is in progress."""
         return self._not_before if self._waiting and not self._rendering else None
 
+    @property
+    def is_rendering(self) -> bool:
+        """Return whether a rendering is in progress, or completed and not yet delivered."""
+        return self._rendering
+
     def start_next(self) -> None:
         """Start the next rendering if it is due."""
         due = self.due()

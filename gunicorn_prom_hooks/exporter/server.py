@@ -190,7 +190,7 @@ class Exporter:
             self._write_log("info", "gunicorn_prom_hooks: metrics at %s", self._url(place))
 
     def _log_start_failure(self, error: Exception) -> None:
-        self._errors.counts["exporter"] += 1
+        self._errors.count("exporter")
         if "thread" not in self._logged_missing:
             self._logged_missing.add("thread")
             self._write_log(

@@ -56,7 +56,8 @@ _APPLICATIONS: Final = {"asgi": "faults_asgi.py", "uvicorn": "faults_asgi.py"}
 _PRODUCT_LINE: Final = re.compile(
     r".*\[(?:CRITICAL|ERROR|WARNING)\] (gunicorn_prom_hooks: .*)|(Exception ignored .*|Fatal Python error.*|.*Error in atexit.*)"
 )
-_NUMBERS: Final = re.compile(r"\d+")
+_VARYING: Final = re.compile(r"\d+|(?<=exited): .*|(?<=removed from) .*")
+"""What differs from one time to the next."""
 
 
 class Outcome(NamedTuple):
@@ -226,7 +227,7 @@ class FaultServer(Server):
     def lines(self) -> Counter[str]:
         """Return the product's lines so far."""
         found = (_PRODUCT_LINE.fullmatch(line) for line in self.log.splitlines())
-        return Counter(_NUMBERS.sub("N", match[1] or match[2]) for match in found if match)
+        return Counter(_VARYING.sub("*", match[1] or match[2]) for match in found if match)
 
     def _counts(self) -> Counter[str]:
         found = self.whole_page().all("gunicorn_exporter_errors_total")

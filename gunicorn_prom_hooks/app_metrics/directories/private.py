@@ -121,7 +121,7 @@ def _make_private(user: User) -> tuple[str, MasterLock]:
         path = str(Path(hidden).with_name(Path(hidden).name.removeprefix(".")))
         os.rename(hidden, path)
         lock.moved(path)
-    except OSError:
+    except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
     return path, lock
