@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from ..concurrency import unpatched
+from ..concurrency import start_thread
 from .http import RenderKey, Reply, error_response
 
 LONGEST_PAUSE_SECONDS: Final = 0.25
@@ -73,7 +73,7 @@ class RenderQueue:
         self._rendering = True
         keys = tuple(self._in_progress)
         try:
-            unpatched("_thread", "start_new_thread")(self._run, (keys,))
+            start_thread(self._run, keys)
         except Exception:  # noqa: BLE001 - no thread available: a late response is better than none
             self._failed("thread")
             self._run(keys)

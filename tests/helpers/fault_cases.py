@@ -1,0 +1,66 @@
+"""The cases of ``fault_cases.txt``: for each seam of the product the server and activity in which it fails, and what comes of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.helpers.seams import all_seams
+
+FILE: Final = Path(__file__).with_suffix(".txt")
+OUTCOMES: Final = ("reported", "logged", "counted", "quiet")
+ERRORS: Final = tuple(
+    (re.compile(call), errors)
+    for call, errors in (
+        (r"psutil.*|(.*\.)?process\..*|child\..*|self\._process.*", ("AccessDenied", "OSError 24")),
+        (r"_thread.*", ("RuntimeError", "MemoryError")),
+        (r"prometheus_client.*|_process\.collect|ENCODERS.*|gzip.*|importlib.*", ("ValueError", "MemoryError")),
+        (r"ssl.*|tls\..*|(self\._)?context\..*|self\._object.*", ("SSLError", "MemoryError")),
+        (r".*log.*", ("OSError 28", "RuntimeError")),
+        (r"mmap.*|.*madvise", ("OSError 12", "MemoryError")),
+        (r".*(register_at_fork|atexit|signal).*", ("MemoryError", "OSError 1")),
+        (r".*(write|fallocate|truncate).*", ("OSError 28", "OSError 5")),
+        (r".*", ("OSError 24", "OSError 5")),
+    )
+)
+"""The errors of a call: the first that fits. Numbers: 1 EPERM, 5 EIO, 12 ENOMEM, 24 EMFILE, 28 ENOSPC."""
+
+
+class Case(NamedTuple):
+    """A row of the file.
+
+    Attributes:
+        setup: the server, as in ``fault_server.SETUPS``; empty if no server of this test gets there.
+        activity: what a test does with the server when the seam fails.
+        outcome: reported: one line and one count. logged: a line that says what to do. counted: one count, and one line
+            for each file at most. quiet: neither.
+        seam: its name.
+        reason: for a quiet one, why nothing is lost or who is told; for one without a server, what tests it.
+    """
+
+    setup: str
+    activity: str
+    outcome: str
+    seam: str
+    reason: str
+
+    @property
+    def errors(self) -> tuple[str, str]:
+        """The errors that the call may raise."""
+        return next(errors for call, errors in ERRORS if call.fullmatch(CALLS.get(self.seam, "")))
+
+
+CALLS: Final = {seam.name: seam.call for seam in all_seams()}
+"""By name of the seam, its call."""
+
+
+def cases() -> list[Case]:
+    """Return the cases of the file."""
+    found = []
+    for line in FILE.read_text().splitlines():
+        text, _, reason = line.partition("  # ")
+        if text.strip() and not text.startswith("#"):
+            setup, activity, outcome, seam = text.split(maxsplit=3)
+            found.append(Case(setup.strip("-"), activity, outcome, seam.strip(), reason))
+    return found

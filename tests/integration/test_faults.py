@@ -1,0 +1,175 @@
+"""Each system call and library call of the product is made to fail, at its first and at a later use: the server serves."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.fault_cases import CALLS, OUTCOMES, Case, cases
+from tests.helpers.fault_server import FaultServer, Outcome
+from tests.helpers.faults import ALWAYS
+from tests.helpers.servers import eventually
+
+CASES = cases()
+AT_BOOT = [case for case in CASES if case.activity == "boot"]
+LATER = [case for case in CASES if case.setup and case.activity != "boot"]
+
+
+def name_of(case: Case) -> str:
+    """Return the name of a case."""
+    return f"{case.setup}-{case.activity}-{case.seam}"
+
+
+class Servers:
+    """One server of each setup, started when it is first needed, and again after a test has failed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, tuple[FaultServer, dict[str, Outcome]]] = {}
+        self._number = 0
+
+    def get(self, setup: str, activity: str) -> tuple[FaultServer, Outcome]:
+        """Return the server, and what usually comes of the activity."""
+        if setup not in self._running:
+            self._number += 1
+            server = FaultServer(self._folder / f"{setup}{self._number}", setup)
+            server.__enter__()
+            server.whole_page()
+            self._running[setup] = server, {}
+        server, usual = self._running[setup]
+        if activity not in usual:
+            server.activities[activity]()  # once more than is looked at: the first time logs what the next does not
+            usual[activity] = server.observe(server.activities[activity])
+        return server, usual[activity]
+
+    def end(self, setup: str) -> None:
+        """End a server."""
+        if setup in self._running:
+            server, _ = self._running.pop(setup)
+            server.__exit__(None, None, None)
+
+    def end_all(self) -> None:
+        """End all servers."""
+        for setup in list(self._running):
+            self.end(setup)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """The servers of this module."""
+    servers = Servers(tmp_path_factory.mktemp("faults"))
+    yield servers
+    servers.end_all()
+
+
+@pytest.fixture
+def observe(servers: Servers) -> Iterator[Callable[[Case, str, int], tuple[Outcome, Outcome, int]]]:
+    """Returns what comes of a case's activity with an error, what usually comes of it, and how often it was raised."""
+    used: list[Case] = []
+    passed = False
+
+    def run(case: Case, error: str, times: int) -> tuple[Outcome, Outcome, int]:
+        nonlocal passed
+        used.append(case)
+        passed = False
+        server, usual = servers.get(case.setup, case.activity)
+        pid, raised = server.pid, 0
+
+        def activity() -> list[int]:
+            nonlocal raised
+            server.orders.arm(case.seam, error, times=times)
+            answers = server.activities[case.activity]()
+            raised = server.orders.disarm()
+            return answers
+
+        outcome = server.observe(activity)
+        assert server.pid == pid
+        assert server.process is not None
+        assert server.process.poll() is None
+        passed = True
+        return outcome, usual, raised
+
+    yield run
+    if not passed:
+        for case in used:
+            servers.end(case.setup)
+
+
+def check(case: Case, outcome: Outcome, usual: Outcome) -> None:
+    """Check lines and counts against the case."""
+    lines, counts = outcome.beyond(usual)
+    if case.outcome == "reported":
+        assert (len(lines), sum(counts.values())) == (1, 1), (lines, counts)
+    elif case.outcome == "logged":
+        assert (len(lines), counts) == (1, {}), (lines, counts)
+    elif case.outcome == "counted":
+        assert len(lines) <= 1, lines
+        assert sum(counts.values()) == 1, counts
+    else:
+        assert (lines, counts) == ([], {})
+
+
+@pytest.mark.parametrize("case", LATER, ids=name_of)
+def test_fault_at_a_later_use(observe: Callable[..., tuple[Outcome, Outcome, int]], case: Case) -> None:
+    """A call that has succeeded before fails once: all requests are answered, one line, one count, and the page is back."""
+    for error in case.errors:
+        outcome, usual, raised = observe(case, error, 1)
+        assert raised == 1
+        assert outcome.answers == usual.answers
+        check(case, outcome, usual)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LATER, ids=name_of)
+def test_fault_that_lasts(observe: Callable[..., tuple[Outcome, Outcome, int]], case: Case) -> None:
+    """A call fails at each use: all requests are answered, the log does not grow with them, and the page comes back."""
+    outcome, usual, raised = observe(case, case.errors[-1], ALWAYS)
+    assert raised >= 1
+    assert outcome.answers == usual.answers
+    lines, counts = outcome.beyond(usual)
+    assert len(lines) == len(set(lines)), lines
+    assert bool(counts) == (case.outcome in ("reported", "counted")), counts
+
+
+def start_with_fault(folder: Path, case: Case, error: str) -> None:
+    """Start a server whose first use of a call fails, have it replace its worker, reload and stop."""
+    server = FaultServer(folder, case.setup)
+    server.orders.arm(case.seam, error)
+    with server:
+        if case.activity != "boot":
+            server.activities[case.activity]()
+        assert server.orders.disarm() == 1
+        assert server.replace(signal.SIGKILL) + server.reload() == [200] * 4
+        counts = server.whole_page().sum("gunicorn_exporter_errors_total")
+        lines = [line for line in server.lines() if " exited*" not in line and " aborted; stacks" not in line]
+        assert not [line for line in lines if not line.startswith("gunicorn_prom_hooks")]
+        if case.activity == "boot":
+            expected = {"reported": (1, 1), "logged": (1, 0), "counted": (len(lines), 1), "quiet": (0, 0)}
+            assert (len(lines), counts) == expected[case.outcome], lines
+    assert server.process is not None
+    assert server.process.returncode == 0
+    left = [path.name for path in (folder / "temporary").iterdir()]
+    assert left == []
+
+
+@pytest.mark.parametrize("case", AT_BOOT, ids=name_of)
+def test_fault_at_the_start(tmp_path: Path, case: Case) -> None:
+    """A call of the start fails: the server serves, one line, one count, and the page is there after a reload at last."""
+    start_with_fault(tmp_path, case, case.errors[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LATER, ids=name_of)
+def test_fault_at_the_first_use(tmp_path: Path, case: Case) -> None:
+    """The first use of a call fails in a new server: it serves, and its page comes."""
+    start_with_fault(tmp_path, case, case.errors[-1])
+
+
+def test_each_seam_has_a_case() -> None:
+    """Each call that may fail has a case, each case a call; one that tells nobody has its reason."""
+    assert [case.seam for case in CASES if not case.reason and (case.outcome == "quiet" or not case.setup)] == []
+    assert {case.outcome for case in CASES} <= set(OUTCOMES)
+    assert sorted({case.seam for case in CASES} ^ set(CALLS)) == []
