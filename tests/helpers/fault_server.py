@@ -181,6 +181,8 @@ class FaultServer(Server):
         pid = self.worker_pid()
         os.kill(pid, number)
         self.wait_for_other_worker(pid)
+        with contextlib.suppress(OSError):
+            self.fetch("/metrics")
         return self._get("/", "/count")
 
     def hang(self) -> list[int]:
