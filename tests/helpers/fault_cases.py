@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 from tests.helpers.seams import all_seams
 
 FILE: Final = Path(__file__).with_suffix(".txt")
-OUTCOMES: Final = ("reported", "logged", "counted", "quiet")
 ERRORS: Final = tuple(
     (re.compile(call), errors)
     for call, errors in (
@@ -33,10 +32,10 @@ class Case(NamedTuple):
     Attributes:
         setup: the server, as in ``fault_server.SETUPS``; empty if no server of this test gets there.
         activity: what a test does with the server when the seam fails.
-        outcome: reported: one line and one count. logged: a line that says what to do. counted: one count, and one line
-            for each file at most. quiet: neither.
+        outcome: reported: one line and one count. logged: a line only. counted: one count, and one line for each file.
+            told: one line for each reason. quiet: neither. Two of them are for the two errors.
         seam: its name.
-        reason: for a quiet one, why nothing is lost or who is told; for one without a server, what tests it.
+        reason: of all but reported ones, why that is right; of one without a server, what tests it.
     """
 
     setup: str
