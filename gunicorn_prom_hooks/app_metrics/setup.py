@@ -66,10 +66,11 @@ class ApplicationMetrics:
         )
         self._maintenance = Maintenance(directory, self._numbers, self._store.renew, log, errors, fork_lock)
         self._log_removed()
-        # Documented by prometheus_client: it makes the values of a new metric by this class.
-        values.ValueClass = value_class(self._store, named, self._warn_named)
         atexit.register(directory.close)  # a start that fails calls no on_exit
         atexit.register(self._store.settle)
+        # Last, when nothing can fail any more: with values the directory is made again whenever it is gone.
+        # Documented by prometheus_client: it makes the values of a new metric by this class.
+        values.ValueClass = value_class(self._store, named, self._warn_named)
 
     def collect(self) -> list[Metric]:
         """Return the application's families over all processes. In a thread of its own, without the fork lock."""

@@ -17,19 +17,15 @@ from tests.helpers.places import TOP
 
 FOLDER: Final = TOP / "dist" / "mutation"
 GROUPS: Final = {
-    "exit_reason": (
-        ["master/exit_reason.py"],
-        ["master/test_exit_reason.py", "master/test_exits.py", "master/test_exit_line.py", "master/test_oom.py"],
-    ),
+    "exit_reason": (["master/exit_reason.py"], ["master/test_exit_reason.py", "master/test_exits.py"]),
     "exit_log": (["master/exit_log.py"], ["master/test_exit_log.py", "master/test_exit_log_lines.py"]),
-    "labels": (["worker/recording/labels.py"], ["worker/recording"]),
-    "paths": (["paths.py"], ["test_paths.py"]),
-    "composition": (["composition.py"], ["test_composition.py", "test_reinstall_hooks.py", "test_install.py"]),
-    "index": (["shm/index.py"], ["shm/test_index.py", "shm/test_layout.py", "shm/test_aggregate.py", "shm/test_slot.py"]),
-    "slot": (["shm/slot.py"], ["shm"]),
-    "allocator": (["shm/allocator.py"], ["shm/test_allocator.py", "shm/test_memory.py", "master/test_workers.py"]),
-    "reader": (["shm/reader.py"], ["shm", "worker/recording/test_interrupted_anywhere.py"]),
-    "aggregate": (["shm/aggregate.py"], ["shm/test_aggregate.py", "shm/test_memory.py", "master/test_snapshot.py"]),
+    "labels": (["worker/recording/labels.py"], ["worker/recording/test_labels.py", "worker/recording/test_failures.py"]),
+    "composition": (["composition.py"], ["test_composition.py", "test_reinstall_hooks.py"]),
+    "allocator": (["shm/allocator.py"], ["shm/test_allocator.py"]),
+    "index": (["shm/index.py"], ["shm/test_index.py", "shm/test_slot.py"]),
+    "slot": (["shm/slot.py"], ["shm/test_slot.py", "shm/test_layout.py", "shm/test_memory.py"]),
+    "reader": (["shm/reader.py"], ["shm/test_slot.py", "shm/test_killed_writers.py"]),
+    "aggregate": (["shm/aggregate.py"], ["shm/test_aggregate.py"]),
 }
 """By name, modules of the package and unit tests."""
 CONFIG: Final = """
