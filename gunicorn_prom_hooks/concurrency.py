@@ -221,7 +221,7 @@ class WakeupPipe:
         self._lock = new_lock()
 
     def wake(self) -> None:
-        """Wake the polling thread. Does nothing on a closed pipe: a rendering may outlast its exporter. Never raises."""
+        """Wake the polling thread. Never raises. A closed pipe is left alone: a rendering may outlast its exporter."""
         with self._lock, contextlib.suppress(Exception):
             if not self._closed:
                 os.write(self._write_fd, b"x")

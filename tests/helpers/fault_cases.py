@@ -1,4 +1,4 @@
-"""The cases of ``fault_cases.txt``: for each seam of the product the server and activity in which it fails, and what comes of it."""
+"""The cases of ``fault_cases.txt``: the server and activity in which each seam fails, and what comes of it."""
 
 from __future__ import annotations
 

@@ -9,10 +9,8 @@ import shutil
 import signal
 import socket
 import struct
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -36,8 +34,8 @@ threads = 2
 dirty_workers = 1
 dirty_apps = ["app:Idle"]
 proc_name = "faults-PORT"
-install(globals(), port=METRICS_PORT, address="localhost", multiproc_dir="FOLDER/metrics", certfile="FOLDER/tls/cert.pem",
-        keyfile="FOLDER/tls/key.pem", client_cafile="FOLDER/tls/ca.pem", labels={"site": "one"})
+install(globals(), port=METRICS_PORT, address="localhost", multiproc_dir="FOLDER/metrics", labels={"site": "one"},
+        certfile="FOLDER/tls/cert.pem", keyfile="FOLDER/tls/key.pem", client_cafile="FOLDER/tls/ca.pem")
 """
 _PLAIN: Final = """
 bind = "127.0.0.1:PORT"
@@ -54,7 +52,8 @@ SETUPS: Final = {
 """Config files of the servers, by name. They differ in what the product calls for them."""
 _APPLICATIONS: Final = {"asgi": "faults_asgi.py", "uvicorn": "faults_asgi.py"}
 _PRODUCT_LINE: Final = re.compile(
-    r".*\[(?:CRITICAL|ERROR|WARNING)\] (gunicorn_prom_hooks: .*)|(Exception ignored .*|Fatal Python error.*|.*Error in atexit.*)"
+    r".*\[(?:CRITICAL|ERROR|WARNING)\] (gunicorn_prom_hooks: .*)"
+    r"|(Exception ignored .*|Fatal Python error.*|.*Error in atexit.*)"
 )
 _VARYING: Final = re.compile(r"\d+|(?<=exited): .*|(?<=removed from) .*")
 """What differs from one time to the next."""
@@ -188,10 +187,8 @@ class FaultServer(Server):
     def hang(self) -> list[int]:
         """Have the worker time out."""
         pid = self.worker_pid()
-        try:
+        with contextlib.suppress(OSError):
             requests.get(f"http://127.0.0.1:{self.port}/hang", timeout=0.01)
-        except OSError:
-            pass
         self.wait_for_other_worker(pid)
         return self._get("/")
 

@@ -170,9 +170,7 @@ class _Loader(SourceFileLoader):
 
 class _Finder:
     @staticmethod
-    def find_spec(
-        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name.partition(".")[0] != PRODUCT.name:
             return None
         place = PRODUCT.parent.joinpath(*name.split("."))

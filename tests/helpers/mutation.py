@@ -19,7 +19,10 @@ FOLDER: Final = TOP / "dist" / "mutation"
 GROUPS: Final = {
     "exit_reason": (["master/exit_reason.py"], ["master/test_exit_reason.py", "master/test_exits.py"]),
     "exit_log": (["master/exit_log.py"], ["master/test_exit_log.py", "master/test_exit_log_lines.py"]),
-    "labels": (["worker/recording/labels.py"], ["worker/recording/test_labels.py", "worker/recording/test_failures.py"]),
+    "labels": (
+        ["worker/recording/labels.py"],
+        ["worker/recording/test_labels.py", "worker/recording/test_failures.py"],
+    ),
     "composition": (["composition.py"], ["test_composition.py", "test_reinstall_hooks.py"]),
     "allocator": (["shm/allocator.py"], ["shm/test_allocator.py"]),
     "index": (["shm/index.py"], ["shm/test_index.py", "shm/test_slot.py"]),
@@ -73,8 +76,9 @@ def run(group: str) -> None:
     results = [result for result in results if result and result["worker_outcome"] == "normal"]
     survivors = [result for result in results if result["test_outcome"] == "survived"]
     for survivor in survivors:
-        print(survivor["diff"])
-    print(f"{group}: {len(results)} changes, {len(results) - len(survivors)} noticed, {len(survivors)} not")
+        sys.stdout.write(survivor["diff"])
+    noticed = len(results) - len(survivors)
+    sys.stdout.write(f"{group}: {len(results)} changes, {noticed} noticed, {len(survivors)} not\n")
 
 
 if __name__ == "__main__":

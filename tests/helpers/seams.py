@@ -1,4 +1,4 @@
-"""The seams of the product: each system call and library call in the modules that run in a server, found by their syntax.
+"""The seams of the product: each system call and library call in modules that run in a server, found by their syntax.
 
 A call is a seam if it is one of a module of ``LIBRARIES``, or a method named in ``METHODS`` on an object of theirs.
 ``instrument`` puts a call of ``INTERCEPT`` around the function of each, so that a test can make it fail.
@@ -19,8 +19,11 @@ NOT_IN_SERVER: Final = ("cli/", "__main__.py")
 """The command line is a process of its own."""
 INTERCEPT: Final = "__intercept_seam__"
 LIBRARIES: Final = frozenset(
-    """_thread asyncio atexit faulthandler fcntl gzip importlib mmap open os prometheus_client psutil resource
-    select shutil signal socket ssl subprocess tempfile threading time""".split()
+    (
+        *("_thread", "asyncio", "atexit", "faulthandler", "fcntl", "gzip", "importlib", "mmap", "open", "os"),
+        *("prometheus_client", "psutil", "resource", "select", "shutil", "signal", "socket", "ssl", "subprocess"),
+        *("tempfile", "threading", "time"),
+    )
 )
 PURE: Final = re.compile(
     r"os\.(getpid|geteuid|getegid|fs(de|en)code|fspath|strerror|environ\.\w+|path\.(exists|lexists|isdir|basename|join))"
@@ -32,8 +35,8 @@ PURE: Final = re.compile(
 METHODS: Final = [
     (name, re.compile(receiver))
     for receiver, names in {
-        r"(.*\.)?(sock|netlink|listener)": "_accept bind close getsockname getsockopt listen recv send sendto setblocking "
-        "setsockopt settimeout shutdown",
+        r"(.*\.)?(sock|netlink|listener)": "_accept bind close getsockname getsockopt listen recv send sendto "
+        "setblocking setsockopt settimeout shutdown",
         r"(.*\.)?_?log": "error info warning",
         r"(.*\.)?_?poll": "modify poll register unregister",
         r".*\.process|child|self\._process\(.*\)": "children cpu_times is_running memory_info num_fds oneshot status",
@@ -49,7 +52,9 @@ METHODS: Final = [
     for name in names.split()
 ]
 """Methods that are seams, each with the expressions that it is called on."""
-INDIRECT: Final = re.compile(r"CLOSE|ENCODERS\[.*\]|self\._process|getattr\(.*_log, .*\)|\(?worker\.tmp\.last_update\)?")
+INDIRECT: Final = re.compile(
+    r"CLOSE|ENCODERS\[.*\]|self\._process|getattr\(.*_log, .*\)|\(?worker\.tmp\.last_update\)?"
+)
 """Expressions whose value is a function of a library, or of the logger."""
 
 

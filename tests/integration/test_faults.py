@@ -1,4 +1,4 @@
-"""Each system call and library call of the product is made to fail, at its first and at a later use: the server serves."""
+"""Each system call and library call of the product is made to fail, at its first and a later use: the server serves."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import pytest
 from tests.helpers.fault_cases import CALLS, Case, cases
 from tests.helpers.fault_server import FaultServer, Outcome
 from tests.helpers.faults import ALWAYS
-from tests.helpers.servers import eventually
+from tests.helpers.servers import Server, eventually
 from tests.integration.conftest import Serve
 
 # A connection that the exporter breaks off in the handshake leaves urllib3 with a socket that it does not close.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning"
+    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning",
+    "ignore:unclosed:ResourceWarning",
 )
 CASES = cases()
 AT_BOOT = [case for case in CASES if case.activity == "boot"]
@@ -129,7 +130,7 @@ def check(case: Case, error: str, outcome: Outcome, usual: Outcome) -> None:
 
 @pytest.mark.parametrize("case", LATER, ids=name_of)
 def test_fault_at_a_later_use(observe: Callable[..., tuple[Outcome, Outcome, int]], case: Case) -> None:
-    """A call that has succeeded before fails once: all requests are answered, one line, one count, and the page is back."""
+    """A call that has succeeded before fails once: requests are answered, one line, one count, and the page is back."""
     for error in case.errors:
         outcome, usual, raised = observe(case, error, 1)
         assert raised == 1
@@ -170,7 +171,7 @@ def start_with_fault(folder: Path, case: Case, error: str) -> None:
 
 @pytest.mark.parametrize("case", AT_BOOT, ids=name_of)
 def test_fault_at_the_start(tmp_path: Path, case: Case) -> None:
-    """A call of the start fails: the server serves, one line, one count, and the page is there after a reload at last."""
+    """A call of the start fails: the server serves, one line, one count, and the page is there after a reload."""
     start_with_fault(tmp_path, case, case.errors[0])
 
 
@@ -228,16 +229,20 @@ from gunicorn_prom_hooks import install
 """
 
 
+def another_worker(server: Server, pid: int) -> int:
+    """Return the pid of the worker that answers once it is another one."""
+    eventually(lambda: int(server.get("/").text) != pid, "another worker")
+    return int(server.get("/").text)
+
+
 def test_faulty_logger(serve: Serve) -> None:
-    """A logger that raises for each line of the product: the server starts, reloads bad settings, and replaces workers."""
+    """A logger that raises for each line of the product: the server starts, reads bad settings, replaces workers."""
     server = serve(config=FAULTY_LOGGER + "install(globals(), port=METRICS_PORT, address='0.0.0.0')\n")
     pid = int(server.get("/").text)
     for bad in ("max_endpoints=0", "duration_buckets=(1, 2)", "certfile='/missing'", "address='no.such.host.invalid'"):
         server.configure(FAULTY_LOGGER + f"install(globals(), port=METRICS_PORT, {bad})\n")
         server.signal(signal.SIGHUP)
-        previous = pid
-        eventually(lambda: int(server.get("/").text) != previous, "another worker")
-        pid = int(server.get("/").text)
+        pid = another_worker(server, pid)
     server.configure(FAULTY_LOGGER + "install(globals(), port=METRICS_PORT)\n")
     server.signal(signal.SIGHUP)
     samples = server.wait_for_workers(1)

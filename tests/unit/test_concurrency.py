@@ -157,7 +157,7 @@ def test_right_without_shared_memory_is_one_of_each_process(monkeypatch: pytest.
     def no_memory(*_: object) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(concurrency.mmap, "mmap", no_memory)
+    monkeypatch.setattr(mmap, "mmap", no_memory)
     right = SharedOnce()
     assert [right.claim(), right.claim()] == [True, False]
 

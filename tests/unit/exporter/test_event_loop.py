@@ -21,6 +21,7 @@ import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gunicorn_prom_hooks import concurrency
 from gunicorn_prom_hooks.concurrency import ForkLock, WakeupPipe
 from gunicorn_prom_hooks.exporter import connection, event_loop
 from gunicorn_prom_hooks.exporter.auth import Credentials
@@ -421,7 +422,7 @@ def test_lost_wakeup_delays_a_page_by_a_second(monkeypatch: pytest.MonkeyPatch) 
 def test_accepted_descriptor_is_closed_if_no_socket_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without memory for the socket object the exporter starts again, and leaks no descriptor."""
     loop = Loop()
-    original = event_loop.unpatched
+    original = concurrency.unpatched
 
     def failing(module: str, name: str) -> Any:
         if (module, name) == ("socket", "socket"):
