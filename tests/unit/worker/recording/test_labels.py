@@ -197,7 +197,7 @@ def test_row_is_kept_unless_it_is_of_a_scanner_or_a_disconnect(path: str, status
 
 @pytest.mark.parametrize(("late", "place"), [(0.002, 1), (0.25, 8), (100.0, 18)])
 def test_time_in_queue_is_added_to_its_bucket(monkeypatch: pytest.MonkeyPatch, late: float, place: int) -> None:
-    """The time from the proxy's stamp to the start of the request is in the sum and in the bucket whose bound is next."""
+    """The time from the proxy's stamp to the request's start is in the sum and in the bucket whose bound is next."""
     now = 1_800_000_000.0
     monkeypatch.setattr(labels, "time", lambda: now)
     recorded = Recorded()
@@ -209,7 +209,7 @@ def test_time_in_queue_is_added_to_its_bucket(monkeypatch: pytest.MonkeyPatch, l
 
 
 def test_first_template_of_several_frameworks_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A template of an earlier framework is used, whatever a later one says; ``<unmatched>`` is, if none has another."""
+    """The template of an earlier framework is used, whatever a later one says; ``<unmatched>`` if none has another."""
     answers: list[str | None] = []
 
     def framework(number: int) -> Any:
