@@ -1,6 +1,6 @@
 """The seams of the product: each system call and library call in modules that run in a server, found by their syntax.
 
-A call is a seam if it is one of a module of ``LIBRARIES``, or a method named in ``METHODS`` on an object of theirs.
+A call is a seam if it is one of a module of ``LIBRARIES``, or a method named in ``METHODS`` on one of their objects.
 ``instrument`` puts a call of ``INTERCEPT`` around the function of each, so that a test can make it fail.
 """
 

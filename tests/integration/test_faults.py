@@ -253,7 +253,7 @@ def test_faulty_logger(serve: Serve) -> None:
 
 
 def test_each_seam_has_a_case() -> None:
-    """Each call that may fail has a case, each case a call; one that tells nobody has its reason."""
+    """Each call that may fail has a case, each case a call; each one that is not reported has its reason."""
     assert [case.seam for case in CASES if not case.reason and case.outcome != "reported"] == []
     assert {outcome for case in CASES for outcome in case.outcome.split("/")} <= set(ALLOWED)
     assert sorted({case.seam for case in CASES} ^ set(CALLS)) == []
