@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -146,7 +147,7 @@ def test_fault_that_lasts(observe: Callable[..., tuple[Outcome, Outcome, int]], 
     assert raised >= 1
     assert outcome.answers == usual.answers
     lines, counts = outcome.beyond(usual)
-    assert len(lines) == len(set(lines)), lines
+    assert max(Counter(lines).values(), default=0) <= 2, lines  # one of the master, one of the worker
     assert counts or case.outcome not in ("reported", "counted"), counts
 
 
