@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from math import inf
 from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client.metrics_core import Metric
 
 from ..concurrency import ForkLock, new_lock
-from ..errors import LOG_EVERY_SECONDS, ErrorReporter
+from ..errors import ErrorReporter
 from ..inherited_descriptors import below, transient
 from .dead_processes import Retired, remove_live
 from .directories.directory import Directory
@@ -65,8 +63,8 @@ class Maintenance:
         """Held while files are checked and read; never in a child."""
         self._kept: Mapping[str, FileContent] = {}
         """The content of this server's files at the last page, by name. Replaced as a whole."""
-        self._logged_at = -inf
-        """Monotonic seconds of the last line about removed files."""
+        self._was_lost = False
+        """The last check has found files lost. Where they cannot be looked at, each check finds that."""
         self._is_restored = True
         """The directory was found or made before it is read."""
         self._unsure = {name: _content(Path(directory.place.path, name)) for name in directory.unsure}
@@ -83,7 +81,7 @@ class Maintenance:
                 self._is_restored = False
                 with self._hold():
                     self._errors.report("app_metrics")
-            if message and self._is_log_due():
+            if message:
                 with self._hold():
                     self._log.warning("%s", message)
             self._files.move(self._place.path)
@@ -109,16 +107,8 @@ class Maintenance:
             message = self._restore()
         finally:
             self._busy.release()
-        if message and self._is_log_due():
+        if message:
             self._log.warning("%s", message)
-
-    def _is_log_due(self) -> bool:
-        """Return whether to log that files were removed: where they cannot be looked at, each scrape finds that."""
-        now = time.monotonic()
-        if now - self._logged_at < LOG_EVERY_SECONDS:
-            return False
-        self._logged_at = now
-        return True
 
     def _restore(self) -> str:
         """Make the directory and lost files again, and remove files without a use. Return a line for the log, or "".
@@ -140,7 +130,8 @@ class Maintenance:
             if file.name.live:
                 self._remove_live_gauge(file)
         self._retired.sweep(file for file in files if file.owner.kind == "" and not file.name.live)
-        if not lost:
+        was_lost, self._was_lost = self._was_lost, lost
+        if not lost or was_lost:
             return ""
         return f"gunicorn_prom_hooks: application metrics: files were removed from {before}; made anew in {path}"
 
