@@ -177,6 +177,7 @@ class FaultServer(Server):
 
     def replace(self, number: signal.Signals) -> list[int]:
         """Send the worker a signal that ends it, and ask its successor."""
+        self.get("/count")  # it has a live gauge, which its exit removes
         pid = self.worker_pid()
         os.kill(pid, number)
         self.wait_for_other_worker(pid)
