@@ -3,10 +3,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 4
+<<<<<<< HEAD
 TOOLS := wrk prometheus promtool prometheus-alertmanager amtool chromium chromedriver systemd-analyze docker-compose nginx
 PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd docker-compose nginx
 
 .PHONY: demo test test-all lint release-check bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
+=======
+TOOLS := wrk prometheus promtool prometheus-alertmanager chromium chromedriver systemd-analyze strace
+PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd strace
+
+.PHONY: demo test test-all lint coverage mutation bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
+>>>>>>> wk_faults
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
@@ -23,6 +30,7 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+<<<<<<< HEAD
 # Builds wheel and sdist twice, in two folders, and compares and checks them. The result is in dist.
 release-check: .venv/dev
 	rm -rf dist
@@ -32,6 +40,24 @@ release-check: .venv/dev
 		for file in dist/*; do cmp "$$file" "$$again/$$file" || exit 1; done
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/pytest tests/integration/test_release.py tests/integration/test_typing.py
+=======
+# Lines and branches of the package that the tests run, in masters and workers too. Without the tests that trace
+# instructions themselves. Failures do not end it: time limits are not made for this.
+coverage: export COVERAGE_FILE = $(CURDIR)/dist/coverage/data
+coverage: .venv/dev tools
+	rm -rf dist/coverage
+	mkdir -p dist/coverage
+	-$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal -m 'not slow' -p no:cacheprovider \
+		--ignore-glob='*test_instructions.py' --ignore-glob='*test_interrupted_anywhere.py' \
+		--ignore-glob='*test_killed_writers.py' --ignore-glob='*test_speed.py' $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+# Small changes of the modules that count, one at a time; those that their tests do not notice are printed. Hours for all:
+# make mutation ARGS="exit_reason labels".
+mutation: .venv/dev
+	$(BIN)/python -m tests.helpers.mutation $(ARGS)
+>>>>>>> wk_faults
 
 bench: .venv/dev tools
 	$(BIN)/python -m benchmarks.loop
