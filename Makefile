@@ -3,17 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 4
-<<<<<<< HEAD
-TOOLS := wrk prometheus promtool prometheus-alertmanager amtool chromium chromedriver systemd-analyze docker-compose nginx
-PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd docker-compose nginx
+TOOLS := wrk prometheus promtool prometheus-alertmanager amtool chromium chromedriver systemd-analyze docker-compose nginx strace
+PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd docker-compose nginx strace
 
-.PHONY: demo test test-all lint release-check bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
-=======
-TOOLS := wrk prometheus promtool prometheus-alertmanager chromium chromedriver systemd-analyze strace
-PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd strace
-
-.PHONY: demo test test-all lint coverage mutation bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
->>>>>>> wk_faults
+.PHONY: demo test test-all lint release-check coverage mutation bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py

@@ -118,7 +118,7 @@ def test_failures_before_the_runtime_are_published_by_it() -> None:
     slot = new_slot()
     errors = ErrorReporter()
     errors.report("parent")
-    errors.forget_parent()
+    errors.unpublished.clear()
     for _ in range(2):
         errors.report("stacks")
     worker: Any = SimpleNamespace(cfg=None)
