@@ -9,6 +9,7 @@ import random
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from tests.soak.run import Ports, Result, run
 AROUND = 16.0
 """Seconds that a run takes beside its faults: start, last faults, end."""
 SHORTEST = 10.0
+MOST_PROBLEMS = 20
+"""That are printed of each run."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,8 +79,11 @@ def _report(plan: Plan, result: Result, bare: Result) -> bool:
     )
     for fault, reason in result.skipped.items():
         print(f"  skipped {fault}: {reason}", flush=True)
-    for problem in problems:
-        print(f"  PROBLEM {problem}", flush=True)
+    found = Counter(problems)
+    for problem, times in list(found.items())[:MOST_PROBLEMS]:
+        print(f"  PROBLEM {problem}{f' ({times} times)' if times > 1 else ''}", flush=True)
+    if len(found) > MOST_PROBLEMS:
+        print(f"  and {len(found) - MOST_PROBLEMS} more", flush=True)
     if problems:
         command = f"python -m tests.soak --seed {plan.seed} --seconds {plan.seconds:g} --worker-class {plan.worker}"
         print(f"  FAILED {plan.worker}, seed {plan.seed}: {problems[0]}; replay: {command}", flush=True)

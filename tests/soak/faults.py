@@ -24,8 +24,11 @@ from tests.helpers.servers import eventually
 from tests.soak.plan import WORKER_TIMEOUT, Event, Fault, Plan
 from tests.soak.server import WAIT, SoakServer, alive
 
-MASTER_DESCRIPTORS, WORKER_DESCRIPTORS = 8, 16
-"""How many more files a master and a worker may open while descriptors are few. A fork of gunicorn takes a few."""
+MASTER_DESCRIPTORS, WORKER_DESCRIPTORS = 14, 16
+"""How many more files a master and a worker may open while descriptors are few.
+
+A worker forked meanwhile has the limit of the master. If it has too few to make its event loop, gunicorn halts.
+"""
 GRACE: Final = 3.0
 """Seconds after a fault in which scrapes may still fail: the exporter tries its port again every second."""
 SIGNALS: Final = {
@@ -108,6 +111,9 @@ class Faults:
     def _run(self, lane: tuple[Event, ...]) -> None:
         for event in lane:
             time.sleep(max(0.0, self._start + event.at - time.monotonic()))
+            if not alive(self._server.master):
+                self.problems.append(f"the master has ended before {event.fault.value} at {event.at:.1f} s")
+                return
             apart = event.fault in (Fault.USR2, Fault.PORT, Fault.DESCRIPTORS)
             with self._exclusive if apart else contextlib.nullcontext():
                 self._execute(event)
