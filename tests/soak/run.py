@@ -144,7 +144,7 @@ def _differences(server: SoakServer, load: Load, faults: Faults) -> list[str]:
             problems.append(f"master {master.pid} has left no final page")
     total, log = totals.Pages(pages), server.server.log
     begun = totals.read_begun((server.folder / "requests").read_text())
-    problems += totals.request_problems(load.record, begun, log, total)
+    problems += totals.request_problems(load.record, begun, log, total, may_lose=server.plan.worker == "tornado")
     problems += totals.exit_problems(log, total, faults.done[Fault.ABRT.value] + faults.done[Fault.HANG.value])
     problems += totals.application_problems(
         begun, log, total, lambda start, end: bool(faults.during(NO_FILES, start, end))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import math
 import queue
 import threading
 import time
@@ -23,11 +24,10 @@ AGES: Final = frozenset(
         "gunicorn_worker_heartbeat_age_seconds",
         "gunicorn_worker_uptime_seconds",
         "gunicorn_worker_event_loop_blocked_seconds",
-        "gunicorn_worker_requests_in_progress",
-        "gunicorn_requests_in_progress",
     }
 )
 """Never negative, nor longer than the run."""
+IN_PROGRESS: Final = frozenset({"gunicorn_worker_requests_in_progress", "gunicorn_requests_in_progress"})
 ADDRESS: Final = "127.0.0.2"
 """Of the scraper: not the one of the hostile clients, since the exporter limits clients by address."""
 Key = tuple[str, frozenset[tuple[str, str]]]
@@ -83,7 +83,8 @@ class Checks:
                 if key in values:
                     self.problems.append(f"twice on the page: {sample.name}{sample.labels}")
                 values[key] = sample.value
-                if sample.name in AGES and not 0.0 <= sample.value < time.monotonic() - self.started + 1000.0:
+                longest = time.monotonic() - self.started + 1000.0 if sample.name in AGES else math.inf
+                if sample.name in AGES | IN_PROGRESS and not 0.0 <= sample.value < longest:
                     self.problems.append(f"impossible: {sample.name}{sample.labels} {sample.value}")
                 if sample.name == "gunicorn_exporter_collector_success" and not sample.value:
                     incomplete = True

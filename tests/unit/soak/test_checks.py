@@ -85,6 +85,7 @@ def test_counter_that_goes_away_is_found() -> None:
     ("lines", "problem"),
     [
         (["gunicorn_worker_uptime_seconds -1"], "impossible"),
+        (["gunicorn_requests_in_progress -1"], "impossible"),
         (["gunicorn_worker_heartbeat_age_seconds 1700000000"], "impossible"),
         (["a 1", "a 1"], "twice"),
         (['gunicorn_exporter_collector_success{collector="x"} 0'], "a collector has failed: x"),
@@ -141,9 +142,11 @@ def test_response_without_a_start_and_lost_requests_are_found() -> None:
     """What a client has was begun, what was begun and not killed has a response, and each is begun once."""
     seen = record()
     seen.outcomes["/r/4"], seen.outcomes["/r/1"] = OK, "timeout"
-    found = request_problems(seen, read_begun(FILE + "10 2.0 begin /r/1 200\n"), LOG, pages())
+    begun = read_begun(FILE + "10 2.0 begin /r/1 200\n")
+    found = request_problems(seen, begun, LOG, pages())
     for problem in ("answered and not begun: ['/r/4']", "1 requests without a response", "begun twice: ['/r/1']"):
         assert any(problem in line for line in found)
+    assert not any("without a response" in line for line in request_problems(seen, begun, LOG, pages(), may_lose=True))
     seen.outcomes["/r/1"] = LEFT
     assert not any("without a response" in line for line in request_problems(seen, read_begun(FILE), LOG, pages()))
 
