@@ -23,7 +23,6 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-<<<<<<< HEAD
 # Builds wheel and sdist twice, in two folders, and compares and checks them. The result is in dist.
 release-check: .venv/dev
 	rm -rf dist
@@ -33,7 +32,7 @@ release-check: .venv/dev
 		for file in dist/*; do cmp "$$file" "$$again/$$file" || exit 1; done
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/pytest tests/integration/test_release.py tests/integration/test_typing.py
-=======
+
 # Lines and branches of the package that the tests run, in masters and workers too. Without the tests that trace
 # instructions themselves. Failures do not end it: time limits are not made for this.
 coverage: export COVERAGE_FILE = $(CURDIR)/dist/coverage/data
@@ -50,7 +49,6 @@ coverage: .venv/dev tools
 # make mutation ARGS="exit_reason labels".
 mutation: .venv/dev
 	$(BIN)/python -m tests.helpers.mutation $(ARGS)
->>>>>>> wk_faults
 
 bench: .venv/dev tools
 	$(BIN)/python -m benchmarks.loop
