@@ -1,0 +1,99 @@
+"""The machine that is measured on: its name, its cores, and what its kernel has counted of a process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+MB = 1024 * 1024
+PACKAGES = (
+    "gunicorn",
+    "prometheus_client",
+    "psutil",
+    "gevent",
+    "uvicorn",
+    "uvicorn-worker",
+    "uvloop",
+    "Flask",
+    "fastapi",
+    "starlette",
+    "prometheus_flask_exporter",
+    "starlette_exporter",
+    "prometheus-fastapi-instrumentator",
+)
+"""Of which the report gives the version."""
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Where the server runs, and where the load does. Both are the same core if the machine has one only."""
+
+    server: int
+    load: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What figures depend on.
+
+    Attributes:
+        processor: its name.
+        cores: of the machine.
+        memory_gb: of the machine.
+        system: name and version of the kernel.
+        python: its version.
+        packages: versions of the packages.
+    """
+
+    processor: str
+    cores: int
+    memory_gb: float
+    system: str
+    python: str
+    packages: dict[str, str]
+
+
+def cores() -> Cores:
+    """Return a core for the server and one for the load."""
+    usable = sorted(os.sched_getaffinity(0))
+    return Cores(usable[0], usable[-1])
+
+
+def describe() -> Machine:
+    """Return what this machine is."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return Machine(
+        names[0] if names else platform.machine(),
+        os.cpu_count() or 1,
+        round(psutil.virtual_memory().total / 1024 / MB, 1),
+        f"{platform.system()} {platform.release()}",
+        sys.version.split()[0],
+        {name: metadata.version(name) for name in PACKAGES},
+    )
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds of CPU that the threads of a process have used, from the scheduler's own clock."""
+    return sum(
+        int((task / "schedstat").read_text().split()[0]) / 1e9 for task in Path(f"/proc/{pid}/task").iterdir()
+    )
+
+
+def workers_cpu(master: int) -> float:
+    """Return the seconds of CPU that the workers have used."""
+    return sum(cpu_seconds(child.pid) for child in psutil.Process(master).children())
+
+
+def pss(pid: int) -> float:
+    """Return the MB of memory of a process, with its share of what it shares."""
+    return float(psutil.Process(pid).memory_full_info().pss) / MB
