@@ -1,4 +1,4 @@
-"""A server of one variant: started, counted, and asked at its end what was loaded in it."""
+"""A server of one variant: started, counted, and checked for what is loaded in it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from benchmarks import gunicorn23
 from benchmarks.counts import StatsdSink, WrongCountError, check_count, files_of, page_of, total
 from benchmarks.load import Load, load
 from benchmarks.machine import Cores, workers_cpu
-from benchmarks.server import PYTHON, free_port, gunicorn, wait_for
+from benchmarks.server import PYTHON, free_port, gunicorn
 from benchmarks.variants import BARE, EMPTY, HOOKS, STATSD, Group, Variant
 from benchmarks.waiting import until
 
 LOST_DATAGRAMS = 0.1
 """The share that the sink may miss."""
 REPORT = """
-def worker_exit(server, worker):
+def post_worker_init(worker):
     import json
     import sys
     loaded = [name for name in ("gunicorn_prom_hooks", "prometheus_client") if name in sys.modules]
@@ -93,7 +93,7 @@ class Running:
 def running(
     group: Group, variant: Variant, worker_config: str, folder: Path, cores: Cores, sink: StatsdSink
 ) -> Iterator[Running]:
-    """Run a server of the variant until the end of the block, then check what was loaded in it."""
+    """Run a server of the variant until the end of the block, once what is loaded in it has been checked."""
     metrics_port = free_port()
 
     def filled(text: str) -> str:
@@ -111,9 +111,9 @@ def running(
         python=gunicorn23.interpreter() if group.is_gunicorn_23 else PYTHON,
         cores=[cores.server],
     ) as (process, port):
+        report = json.loads((folder / "loaded.json").read_text())
+        check_loaded(variant.name, report["loaded"], report["hooks"])
         yield Running(group, variant, folder, process.pid, port, metrics_port, sink, cores)
-    report = json.loads(wait_for(folder / "loaded.json"))
-    check_loaded(variant.name, report["loaded"], report["hooks"])
 
 
 def check_loaded(name: str, loaded: list[str], hooks: list[str]) -> None:
