@@ -135,7 +135,8 @@ def measure(options: Options) -> AppGenerations:
         ways.append(figures)
         print(
             f"  {figures.variant:20} answered {figures.client:6}, counter {figures.counter:6.0f}, went back "
-            f"{figures.backwards:4}, files {figures.files:5}, {figures.megabytes:7.1f} MB, {figures.milliseconds:7.1f} ms",
+            f"{figures.backwards:4}, files {figures.files:5}, {figures.megabytes:7.1f} MB, "
+            f"{figures.milliseconds:7.1f} ms",
             flush=True,
         )
     return AppGenerations(generations, WORKERS, ways)

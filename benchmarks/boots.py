@@ -144,9 +144,7 @@ def server(variant: Variant, workers: int, *, preload: bool, is_gunicorn_23: boo
             found = json.loads((folder / "loaded.json").read_text())
             check_loaded(variant.name, found["loaded"], found["hooks"])
             if variant.name == HOOKS:
-                until(
-                    lambda: total(page_of(port), "gunicorn_workers") == workers, f"{workers} workers on the page", 30
-                )
+                until(lambda: total(page_of(port), "gunicorn_workers") == workers, f"{workers} workers on the page", 30)
 
 
 def measure(options: Options) -> AllBoots:
@@ -177,7 +175,8 @@ def measure(options: Options) -> AllBoots:
     return AllBoots(
         workers,
         hups,
-        [Booted(name, variant.name, preload, rounds) for (name, variant, preload), rounds in zip(cases, found, strict=True)],
+        [
+            Booted(name, variant.name, preload, rounds)
+            for (name, variant, preload), rounds in zip(cases, found, strict=True)
+        ],
     )
-
-

@@ -104,5 +104,3 @@ def counted(variant: Variant, workers: int, endpoints: int, *, cores: tuple[int,
         file = running.folder / "counted"
         until(lambda: file.exists() and file.stat().st_size >= workers, "the workers have counted")
         yield running
-
-

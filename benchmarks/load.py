@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.machine import on_cores
 
 SCRIPT = Path(__file__).parent / "load.lua"
 CONNECTIONS = 4
@@ -54,12 +55,11 @@ def load(
     for header in headers:
         command += ["-H", header]
     done = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}{path}"],
+        [*on_cores(cores), *command, f"http://127.0.0.1:{port}{path}"],
         check=True,
         capture_output=True,
         text=True,
         timeout=seconds + 60,
-        preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
     )
     found = json.loads(done.stdout.rpartition("RESULT ")[2])
     if found.pop("errors") or not found["requests"]:

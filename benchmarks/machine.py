@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -65,6 +67,22 @@ def cores() -> Cores:
     return Cores(usable[0], usable[-1])
 
 
+def on_cores(wanted: Collection[int]) -> list[str]:
+    """Return what stands before a command that is to run on these cores; nothing if there are none."""
+    return ["taskset", "-c", ",".join(map(str, wanted))] if wanted else []
+
+
+@contextlib.contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Keep this thread, and those that it starts, on this core until the end of the block."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [core])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def describe() -> Machine:
     """Return what this machine is."""
     names = [
@@ -84,9 +102,7 @@ def describe() -> Machine:
 
 def cpu_seconds(pid: int) -> float:
     """Return the seconds of CPU that the threads of a process have used, from the scheduler's own clock."""
-    return sum(
-        int((task / "schedstat").read_text().split()[0]) / 1e9 for task in Path(f"/proc/{pid}/task").iterdir()
-    )
+    return sum(int((task / "schedstat").read_text().split()[0]) / 1e9 for task in Path(f"/proc/{pid}/task").iterdir())
 
 
 def workers_cpu(master: int) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
+QUICK_WORKERS = ("sync", "asgi")
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Options:
     Attributes:
         quick: to see that everything runs. The figures are worth nothing.
         rounds: in place of each section's own number; None: that.
-        workers: the kinds of workers to measure; none: all.
+        workers: the kinds of workers to measure; none: all, or two of them if it is to be quick.
     """
 
     quick: bool = False
@@ -32,4 +33,5 @@ class Options:
 
     def includes(self, worker: str) -> bool:
         """Return whether to measure this kind of worker."""
-        return not self.workers or worker in self.workers
+        chosen = self.workers or (QUICK_WORKERS if self.quick else ())
+        return not chosen or worker in chosen

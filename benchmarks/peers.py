@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.counts import StatsdSink, statsd_sink
-from benchmarks.machine import Cores, cores, pss
+from benchmarks.load import CONNECTIONS
+from benchmarks.machine import Cores, cores, pinned, pss
 from benchmarks.options import Options
 from benchmarks.running import Running, running
 from benchmarks.variants import WORKERS, Group, Variant, Worker
@@ -89,9 +90,7 @@ def memory(
         return pss(server.worker()), pss(server.master)
 
 
-def rounds(
-    worker: Worker, where: Cores, sink: StatsdSink, number: int, seconds: int
-) -> list[list[Round]]:
+def rounds(worker: Worker, where: Cores, sink: StatsdSink, number: int, seconds: int) -> list[list[Round]]:
     """Start a server of each variant, and load one after the other, in rounds. Return the rounds of each."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         servers: list[Running] = [
@@ -115,17 +114,17 @@ def measure(options: Options) -> Peers:
     where = cores()
     starts, number, seconds = options.pick(STARTS, 1), options.number_of_rounds(ROUNDS), options.pick(SECONDS, 1)
     peers = []
-    with statsd_sink() as sink:
+    with pinned(where.load), statsd_sink() as sink:
         for worker in WORKERS:
             if not options.includes(worker.name):
                 continue
             found: list[list[Round]] = [[] for _ in of_worker(worker)]
             for _ in range(starts):
-                for all_rounds, more in zip(found, rounds(worker, where, sink, number, seconds), strict=True):
-                    all_rounds += more
+                for figures, more in zip(found, rounds(worker, where, sink, number, seconds), strict=True):
+                    figures.extend(more)
             for (group, variant), figures in zip(of_worker(worker), found, strict=True):
                 both = memory(worker, group, variant, where, sink, seconds)
                 peers.append(Peer(worker.name, group.name, variant.name, figures, *both))
                 middle = sorted(one.cpu for one in figures)[len(figures) // 2]
                 print(f"  {worker.name:8} {group.name:26} {variant.name:34} {middle:7.1f} µs", flush=True)
-    return Peers(starts, seconds, 4, where, peers)
+    return Peers(starts, seconds, CONNECTIONS, where, peers)

@@ -1,4 +1,4 @@
-"""The hand-written recipe as an ASGI middleware: the hooks of gunicorn do not see the response of an ASGI application."""
+"""The hand-written recipe as an ASGI middleware, since the hooks of gunicorn do not get the response there."""
 
 from __future__ import annotations
 

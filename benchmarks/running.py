@@ -126,5 +126,3 @@ def check_loaded(name: str, loaded: list[str], hooks: list[str]) -> None:
         raise WrongCountError(f"{name} has not loaded prometheus_client")
     if name in (BARE, STATSD) and set(hooks) != {"gunicorn.config"}:
         raise WrongCountError(f"{name} has hooks of {hooks}")
-
-

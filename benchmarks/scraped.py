@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.counting import STATUSES, Counted, counted
 from benchmarks.counts import WrongCountError
 from benchmarks.load import load
-from benchmarks.machine import Cores, cores
+from benchmarks.machine import Cores, cores, pinned
 from benchmarks.options import Options
 from benchmarks.scrapes import HOOKS_200, fetch
 from benchmarks.variants import BY_HAND, HOOKS, RECIPE
@@ -94,6 +94,7 @@ def measure(options: Options) -> Scraped:
     on = (where.server,)
     found = {name: WhileScraped(name, [], []) for name in (HOOKS, RECIPE)}
     with (
+        pinned(where.load),
         counted(HOOKS_200, workers, endpoints, cores=on) as hooks,
         counted(BY_HAND, workers, endpoints, cores=on) as recipe,
     ):

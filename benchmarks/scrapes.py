@@ -152,7 +152,7 @@ def series(found: list[Metric], name: str) -> dict[tuple[str, ...], float]:
             if "<other>" in labels or sample.name.endswith("_created"):
                 continue
             differs = name.endswith("seconds") and not sample.name.endswith("_count")
-            values[sample.name.removeprefix(name), *labels] = 0.0 if differs else sample.value
+            values[(sample.name.removeprefix(name), *labels)] = 0.0 if differs else sample.value
     return values
 
 
@@ -177,9 +177,7 @@ def scrape(running: Counted, figures: list[tuple[float, float]], samples: int) -
     return Scrape(spread(took), spread(cpu), samples, pss(running.master), files, descriptors)
 
 
-def both(
-    hooks: Counted, recipe: Counted, rounds: int, samples: tuple[int, int], size: tuple[int, int, int]
-) -> Point:
+def both(hooks: Counted, recipe: Counted, rounds: int, samples: tuple[int, int], size: tuple[int, int, int]) -> Point:
     """Scrape both servers in turn."""
     ours: list[tuple[float, float]] = []
     theirs: list[tuple[float, float]] = []
@@ -196,8 +194,9 @@ def both(
         ratios(cpu, their_cpu),
     )
     print(
-        f"  {size[0]:4} workers {size[1]:4} endpoints {size[2]:5} generations: hooks {statistics.median(took):8.1f} ms, "
-        f"recipe {statistics.median(their_time):8.1f} ms: {found.ratio.median:.3f}",
+        f"  {size[0]:4} workers {size[1]:4} endpoints {size[2]:5} generations: "
+        f"hooks {statistics.median(took):8.1f} ms, recipe {statistics.median(their_time):8.1f} ms: "
+        f"{found.ratio.median:.3f}",
         flush=True,
     )
     return found

@@ -36,7 +36,9 @@ SECTIONS = (
     Section("scrapes", "Scrapes by workers, endpoints and generations", scrapes.measure, scrapes.Scrapes),
     Section("scraped", "Latency of the application while scraped", scraped.measure, scraped.Scraped),
     Section("page", "Large pages", page.measure, list[page.Page]),
-    Section("app_metrics", "The application's metrics: reading and counting", app_metrics.measure, app_metrics.AppMetrics),
+    Section(
+        "app_metrics", "The application's metrics: reading and counting", app_metrics.measure, app_metrics.AppMetrics
+    ),
     Section(
         "app_generations",
         "The application's metrics over generations of workers",

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from benchmarks.machine import on_cores
 from benchmarks.waiting import until
 
 TOP = Path(__file__).parent.parent
@@ -54,12 +55,11 @@ def gunicorn(
     (folder / "gunicorn.conf.py").write_text(f"bind = '127.0.0.1:{port}'\ncontrol_socket_disable = True\n{config}")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(python.parent / "gunicorn"), "app:app"],
+            [*on_cores(cores), str(python.parent / "gunicorn"), "app:app"],
             cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": str(TOP), **(environ or {})},
-            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
         )
     try:
         deadline = time.monotonic() + START_SECONDS

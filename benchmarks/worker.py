@@ -143,7 +143,9 @@ def measure(options: Options) -> InWorker:
     )
     for name in ("hooks", "recipe", "three", "empty"):
         print(f"  {name:8} {getattr(figures, name).median / 1000:6.2f} µs")
-    print(f"  hooks : recipe = {figures.to_recipe.median:.3f}, recipe of three: {figures.to_three.median:.3f}", flush=True)
+    print(
+        f"  hooks : recipe = {figures.to_recipe.median:.3f}, recipe of three: {figures.to_three.median:.3f}", flush=True
+    )
     return figures
 
 
