@@ -1,1 +1,1 @@
-"""Measurements of what the hooks cost, beside bare gunicorn and other exporters: ``make bench``, or one section each."""
+"""Measurements of what the hooks cost, beside bare gunicorn and other exporters: ``make bench``."""

@@ -25,7 +25,7 @@ GENERATIONS = 500
 CLIENTS = 6
 COMMON = f"workers = {WORKERS}\nmax_requests = {MAX_REQUESTS}\n"
 OURS = COMMON + "from gunicorn_prom_hooks import install\ninstall(globals(), port={port})\n"
-RECIPE = COMMON + (
+RECIPE_CONFIG = COMMON + (
     "def child_exit(server, worker):\n"
     "    from prometheus_client import multiprocess\n"
     "    multiprocess.mark_process_dead(worker.pid)\n"
@@ -99,7 +99,7 @@ def once(generations: int, *, ours: bool) -> Figures:
         directory = Path(folder, "metrics")
         directory.mkdir()
         environ = {} if ours else {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
-        config = OURS.format(port=metrics) if ours else RECIPE
+        config = OURS.format(port=metrics) if ours else RECIPE_CONFIG
 
         def page() -> str:
             if ours:

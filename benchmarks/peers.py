@@ -90,7 +90,9 @@ def memory(
         return pss(server.worker()), pss(server.master)
 
 
-def rounds(worker: Worker, where: Cores, sink: StatsdSink, number: int, seconds: int) -> list[list[Round]]:
+def rounds(
+    worker: Worker, where: Cores, sink: StatsdSink, number: int, seconds: int, *, warm: bool
+) -> list[list[Round]]:
     """Start a server of each variant, and load one after the other, in rounds. Return the rounds of each."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         servers: list[Running] = [
@@ -98,7 +100,7 @@ def rounds(worker: Worker, where: Cores, sink: StatsdSink, number: int, seconds:
             for at, (group, variant) in enumerate(of_worker(worker))
         ]
         found: list[list[Round]] = [[] for _ in servers]
-        for turn in range(number + 1):
+        for turn in range(0 if warm else 1, number + 1):
             order = list(range(len(servers)))
             if turn % 2:
                 order.reverse()
@@ -120,7 +122,9 @@ def measure(options: Options) -> Peers:
                 continue
             found: list[list[Round]] = [[] for _ in of_worker(worker)]
             for _ in range(starts):
-                for figures, more in zip(found, rounds(worker, where, sink, number, seconds), strict=True):
+                for figures, more in zip(
+                    found, rounds(worker, where, sink, number, seconds, warm=not options.quick), strict=True
+                ):
                     figures.extend(more)
             for (group, variant), figures in zip(of_worker(worker), found, strict=True):
                 both = memory(worker, group, variant, where, sink, seconds)
