@@ -77,7 +77,7 @@ class Page:
 def in_this_process(endpoints: int, methods: int) -> Page:
     """Render the page of this many endpoints. Raise unless each is on it."""
     body, seconds = render(endpoints, methods)
-    if body.count(b"\ngunicorn_requests_total{method=") < endpoints * methods:
+    if body.count(b'\ngunicorn_requests_total{endpoint="/api/') != endpoints * methods:
         raise WrongCountError(f"not all of {endpoints} endpoints are on the page")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Page(

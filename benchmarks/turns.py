@@ -26,8 +26,10 @@ from benchmarks.waiting import until
 
 SECONDS = 5
 STARTS = 2
-REQUESTS = 100
+REQUESTS, QUICK_REQUESTS = 100, 20
 """In a block. Short ones: the machine drifts."""
+ROUNDS, LOADS = 4, 10
+"""Rounds of blocks that there are to be in any case, and loads for that."""
 WARM = 10
 """Rounds at the beginning of each start that are left out."""
 BARE, HOOKS, RECIPE, THREE = "bare", "hooks", "recipe", "recipe of three"
@@ -211,12 +213,12 @@ class Turns:
 
 
 def blocks(
-    config: str, app: str, headers: Sequence[str], parties: Sequence[str], seconds: int, where: Cores
+    config: str, app: str, headers: Sequence[str], parties: Sequence[str], seconds: int, block: int, where: Cores
 ) -> tuple[list[tuple[float, ...]], int]:
     """Serve in turn once. Return microseconds of CPU per request, of each round one of each party, and all requests."""
     metrics_port = free_port()
     turns = (WSGI_TURNS if "wsgi" in app or "flask" in app else ASGI_TURNS) + TURNS
-    for name, value in (("REQUESTS", REQUESTS), ("PARTIES", len(parties)), ("METRICS_PORT", metrics_port)):
+    for name, value in (("REQUESTS", block), ("PARTIES", len(parties)), ("METRICS_PORT", metrics_port)):
         turns = turns.replace(name, str(value))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -224,7 +226,11 @@ def blocks(
         files.mkdir()
         environ = {"PROMETHEUS_MULTIPROC_DIR": str(files)}
         with gunicorn(folder, turns + config, app=app, environ=environ, cores=[where.server]) as (_, port):
-            sent = load(port, seconds, headers=headers, cores=[where.load]).requests
+            sent = 0
+            for _ in range(LOADS):  # one, unless the machine is busy with other things
+                sent += load(port, seconds, headers=headers, cores=[where.load]).requests
+                if sent >= ROUNDS * len(parties) * block:
+                    break
             counts = {}
             share = sent / len(parties)
 
@@ -232,7 +238,7 @@ def blocks(
                 counts[HOOKS] = total(page_of(metrics_port), "gunicorn_requests_total")
                 for party in parties[2:]:
                     counts[party] = total(files_of(files), COUNTERS[party])
-                return all(count > share * (1 - TOLERANCE) - REQUESTS for count in counts.values())
+                return all(count > share * (1 - TOLERANCE) - block for count in counts.values())
 
             try:
                 until(counted, "the requests are counted", 3)
@@ -240,23 +246,25 @@ def blocks(
                 raise WrongCountError(f"{sent} requests to {parties}, counted: {counts}") from None
         written = [float(line) for line in (folder / "blocks").read_text().splitlines()]
     for party, count in counts.items():
-        if abs(count - share) > share * TOLERANCE + 2 * REQUESTS:
+        if abs(count - share) > share * TOLERANCE + 2 * block:
             raise WrongCountError(f"{party}: {count:.0f} counted of {sent} requests in {len(parties)} turns")
-    each = [1e6 * spent / REQUESTS for spent in written]
+    each = [1e6 * spent / block for spent in written]
     number = len(parties)
     in_rounds = [tuple(each[at : at + number]) for at in range(0, len(each) - number + 1, number)]
     return in_rounds[min(WARM, len(in_rounds) // 2) :], sent
 
 
-def case(name: str, client: str, parties: Sequence[str], starts: int, seconds: int, where: Cores) -> Case:
+def case(name: str, client: str, parties: Sequence[str], starts: int, seconds: int, block: int, where: Cores) -> Case:
     """Measure one worker with one kind of client."""
     config, app = WORKERS[name]
     found: list[tuple[float, ...]] = []
     requests = 0
     for _ in range(starts):
-        in_rounds, sent = blocks(config, app, CLIENTS[client], parties, seconds, where)
+        in_rounds, sent = blocks(config, app, CLIENTS[client], parties, seconds, block, where)
         found += in_rounds
         requests += sent
+    if len(found) < 2:
+        raise RuntimeError(f"{name}: too few requests for two rounds of blocks: {requests}")
     bare, *others = zip(*found, strict=True)
     costs = []
     for party, spent in zip(parties[1:], others, strict=True):
@@ -268,21 +276,22 @@ def case(name: str, client: str, parties: Sequence[str], starts: int, seconds: i
 def measure(options: Options, *, names: Sequence[str] = (), with_recipe: bool = True) -> Turns:
     """Measure all workers, or those with these names."""
     starts, seconds, where = options.number_of_rounds(STARTS), options.pick(SECONDS, 2), cores()
+    block = options.pick(REQUESTS, QUICK_REQUESTS)
     cases = []
     for name in WORKERS:
-        if (names and name not in names) or not options.includes(name):
+        if name not in names if names else not options.includes(name):
             continue
         parties = (BARE, HOOKS, RECIPE, THREE) if with_recipe and name in BESIDE_RECIPE else (BARE, HOOKS)
         for client in CLIENTS:
             if client == "kept" and name.startswith("sync"):  # it keeps none
                 continue
-            found = case(name, client, parties, starts, seconds, where)
+            found = case(name, client, parties, starts, seconds, block, where)
             cases.append(found)
             print(f"  {name:16} {client:4}  bare {found.bare.median:6.1f} µs", end="")
             for cost in found.costs:
                 print(f"   {cost.name} +{cost.more.median:5.2f} µs ± {cost.error:.2f}", end="")
             print(flush=True)
-    return Turns(starts, seconds, REQUESTS, cases)
+    return Turns(starts, seconds, block, cases)
 
 
 def main() -> None:
