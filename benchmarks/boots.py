@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import statistics
 import tempfile
@@ -23,10 +24,23 @@ from benchmarks.machine import pss
 from benchmarks.options import Options
 from benchmarks.running import REPORT, check_loaded
 from benchmarks.server import PYTHON, free_port, gunicorn
-from benchmarks.variants import BY_HAND, BY_STATSD, HOOKS, NOTHING, ON_23, OURS, PLAIN, Variant, on_gunicorn_23
-from benchmarks.waiting import until
+from benchmarks.variants import (
+    BY_HAND,
+    BY_STATSD,
+    EXPORTER,
+    HOOKS,
+    NOTHING,
+    ON_23,
+    OURS,
+    PLAIN,
+    Variant,
+    on_gunicorn_23,
+)
+from benchmarks.waiting import DEADLINE_SECONDS, until
 
 WORKERS, ROUNDS, HUPS = 64, 3, 2
+RELOAD_SECONDS = 60.0
+"""The longest that a reload may take. The master of gunicorn-prometheus-exporter may hang for ever."""
 IMPORTS = Variant("imports only", "import gunicorn, prometheus_client, psutil\n")
 """Bare gunicorn whose config file imports the three dependencies of this package."""
 BOOTS = """
@@ -50,14 +64,14 @@ class Boots:
 
     Attributes:
         start: seconds from the start of the master until all workers serve.
-        reload: seconds from a HUP until all new workers serve.
+        reload: seconds from a HUP until all new workers serve; None: not in time.
         boot_cpu: milliseconds of CPU of a worker from its fork until it serves.
         worker_memory: MB of a worker (PSS).
         master_memory: MB of the master (PSS).
     """
 
     start: float
-    reload: float
+    reload: float | None
     boot_cpu: float
     worker_memory: float
     master_memory: float
@@ -97,27 +111,32 @@ class Server:
         lines = file.read_text().splitlines() if file.exists() else []
         return [(float(cpu), float(at)) for cpu, at in map(str.split, lines)]
 
-    def booted(self, generation: int) -> list[tuple[float, float]]:
+    def booted(self, generation: int, seconds: float = DEADLINE_SECONDS) -> list[tuple[float, float]]:
         """Wait until the workers of this generation are there, alone. Return their lines."""
         first = generation * self.workers
-        until(lambda: len(self.lines()) >= first + self.workers, "workers boot")
-        until(lambda: len(self.master.children()) == self.workers, "the ones before are gone")
+        until(lambda: len(self.lines()) >= first + self.workers, "workers boot", seconds)
+        until(lambda: len(self.master.children()) == self.workers, "the ones before are gone", seconds)
         return self.lines()[first : first + self.workers]
 
     def reload(self, generation: int) -> float:
         """Return the seconds from a HUP until all new workers serve."""
         start = time.monotonic()
         self.master.send_signal(signal.SIGHUP)
-        return max(at for _, at in self.booted(generation)) - start
+        return max(at for _, at in self.booted(generation, RELOAD_SECONDS)) - start
 
-    def figures(self, reloads: int) -> Boots:
-        """Return what start and reloads took."""
+    def figures(self, reloads: int, *, may_hang: bool) -> Boots:
+        """Return what start and reloads took. Raise if it does not reload and may not hang."""
         boots = self.booted(0)
         start = max(at for _, at in boots) - self.started
         cpu = statistics.median(cpu for cpu, _ in boots)
         memory = statistics.mean(pss(child.pid) for child in self.master.children())
         master = pss(self.master.pid)
-        took = statistics.median(self.reload(number + 1) for number in range(reloads))
+        try:
+            took = statistics.median(self.reload(number + 1) for number in range(reloads))
+        except TimeoutError:
+            if not may_hang:
+                raise
+            return Boots(start, None, cpu * 1e3, memory, master)
         return Boots(start, took, cpu * 1e3, memory, master)
 
 
@@ -164,11 +183,11 @@ def measure(options: Options) -> AllBoots:
                 name, variant, preload = cases[at]
                 is_23 = name == ON_23
                 with server(variant, workers, preload=preload, is_gunicorn_23=is_23, statsd=sink.port) as running:
-                    figures = running.figures(hups)
+                    figures = running.figures(hups, may_hang=variant.name == EXPORTER)
                 found[at].append(figures)
                 print(
                     f"  {name:26} {variant.name:28} {'preloaded' if preload else '':10} start {figures.start:5.2f} s, "
-                    f"reload {figures.reload:5.2f} s, boot {figures.boot_cpu:5.1f} ms, worker "
+                    f"reload {figures.reload or math.nan:5.2f} s, boot {figures.boot_cpu:5.1f} ms, worker "
                     f"{figures.worker_memory:5.2f} MB, master {figures.master_memory:5.1f} MB",
                     flush=True,
                 )

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks import pictures
-from benchmarks.boots import AllBoots, Booted
+from benchmarks.boots import RELOAD_SECONDS, AllBoots, Booted
 from benchmarks.peers import Peer, Peers
 from benchmarks.results import Results, Run
 from benchmarks.scrapes import GOAL
@@ -82,12 +82,15 @@ def boots(found: AllBoots) -> list[dict[str, Any]]:
     return [
         {
             "booted": booted,
+            "reload": spread(reloads) if reloads else None,
+            "hung": len(booted.rounds) - len(reloads),
             **{
                 name: spread([getattr(one, name) for one in booted.rounds])
-                for name in ("start", "reload", "boot_cpu", "worker_memory", "master_memory")
+                for name in ("start", "boot_cpu", "worker_memory", "master_memory")
             },
         }
         for booted in found.booted
+        for reloads in [[one.reload for one in booted.rounds if one.reload is not None]]
     ]
 
 
@@ -153,6 +156,7 @@ def environment(results: Results) -> Environment:
         "boot_rows": boots(results["boots"].figures),
         "boots_of": lambda *given, preload=False: boots_of(results["boots"].figures, *given, preload=preload),
         "goal": results["scrapes"].figures.at(*GOAL),
+        "reload_seconds": RELOAD_SECONDS,
         "clients": CLIENTS,
         "spread": spread,
         "ratios": ratios,

@@ -13,12 +13,14 @@ import urllib.request
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+import psutil
+
 from benchmarks.machine import on_cores
 from benchmarks.waiting import until
 
 TOP = Path(__file__).parent.parent
 APPLICATIONS = Path(__file__).parent / "applications"
-START_SECONDS = 60.0
+START_SECONDS, END_SECONDS = 60.0, 40.0
 PYTHON = Path(sys.executable)
 
 
@@ -73,11 +75,14 @@ def gunicorn(
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(40)
+            process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
+            print(f"  does not end, and is killed: {(folder / 'gunicorn.conf.py').read_text()!r}", flush=True)
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
             process.kill()
             process.wait(10)
-            raise
 
 
 def wait_for(file: Path) -> str:
