@@ -149,8 +149,8 @@ def series(found: list[Metric], name: str) -> dict[tuple[str, ...], float]:
             continue
         for sample in family.samples:
             labels = tuple(sorted(sample.labels.values()))
-            if "<other>" in labels or sample.name.endswith("_created"):
-                continue
+            if "<other>" in labels or "/" in labels or sample.name.endswith("_created"):
+                continue  # "/" is what waits for the start
             differs = name.endswith("seconds") and not sample.name.endswith("_count")
             values[(sample.name.removeprefix(name), *labels)] = 0.0 if differs else sample.value
     return values
