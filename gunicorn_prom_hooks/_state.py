@@ -215,12 +215,11 @@ def worker() -> WorkerRuntime | None:
 def _count_message(level: str) -> None:
     """Count a message to gunicorn's error log, in the master or a worker, but not in processes that they fork."""
     try:
-        runtime = worker()
-        current = master() if runtime is None else None
-        if runtime is not None:
-            runtime.message(level)
-        elif current is not None:
-            current.count_message(level)
+        pid = os.getpid()
+        if _worker is not None and _worker.pid == pid:
+            _worker.message(level)
+        elif _master is not None and _master.pid == pid:
+            _master.count_message(level)
     except Exception:  # noqa: BLE001 - this runs within a log call of gunicorn or the application
         errors.report("messages")
 
@@ -228,9 +227,8 @@ def _count_message(level: str) -> None:
 def _observe_message(text: object, args: Any) -> None:
     """Read a message of gunicorn's in the master."""
     try:
-        current = master()
-        if current is not None:
-            current.observe_message(text, args)
+        if _master is not None and _master.pid == os.getpid():
+            _master.observe_message(text, args)
     except Exception:  # noqa: BLE001 - this runs within a log call of gunicorn or the application
         errors.report("messages")
 

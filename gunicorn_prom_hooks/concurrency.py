@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Final
 
 WAIT_SECONDS = 2.0
 """How long a fork or a hook waits for the lock before it goes on without it."""
@@ -33,14 +33,10 @@ def unpatched(module: str, name: str) -> Any:
     return getattr(sys.modules.get(module) or importlib.import_module(module), name)
 
 
-def new_lock() -> Any:
-    """Return a lock of the operating system's threads."""
-    return unpatched("_thread", "allocate_lock")()
-
-
-def new_reentrant_lock() -> Any:
-    """Return a lock that the thread holding it may take again."""
-    return unpatched("_thread", "RLock")()
+new_lock: Final[Callable[[], Any]] = unpatched("_thread", "allocate_lock")
+"""Returns a lock of the operating system's threads."""
+new_reentrant_lock: Final[Callable[[], Any]] = unpatched("_thread", "RLock")
+"""Returns a lock that the thread holding it may take again."""
 
 
 def process_exists(pid: int) -> bool:

@@ -132,7 +132,8 @@ class Numbers:
         if self._descriptor < 0:
             return False
         try:
-            at_path, opened = os.lstat(self._path), os.fstat(self._descriptor)
+            # Before each fork, which copies all memory that is touched: without pathlib.
+            at_path, opened = os.lstat(f"{self._place.path}/{self._name}"), os.fstat(self._descriptor)
         except OSError:
             return False
         return (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)

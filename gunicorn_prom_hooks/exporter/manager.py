@@ -45,12 +45,13 @@ class ExporterManager:
         collect = None if app_metrics is None else app_metrics.collect
         self._page = MetricsPage(source.take_snapshot, errors, collect, fork_lock, log.warning)
         self._status_page: StatusPage | None = None
-        self._exporter: Exporter | None = None
+        self.exporter: Exporter | None = None
+        """The current exporter. Not None in a forked child: to free it there is to copy all the memory it lies in."""
         self._settings: Settings | None = None
 
     def apply(self, settings: Settings) -> None:
         """Serve as the settings say, at another address if need be. Log what cannot be served."""
-        previous = self._exporter
+        previous = self.exporter
         config = self._config(settings, None if previous is None else previous.config)
         if config is None:
             self.close()
@@ -69,26 +70,20 @@ class ExporterManager:
             log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
             return
         self.close()
-        self._settings, self._exporter = settings, exporter
+        self._settings, self.exporter = settings, exporter
         exporter.start()
         self._warn_if_exposed(exporter)
 
     def restart_if_stopped(self) -> None:
         """Start the exporter's thread again if it could not start, or has ended."""
-        if self._exporter is not None:
-            self._exporter.start()
+        if self.exporter is not None:
+            self.exporter.start()
 
     def close(self) -> None:
         """Stop the exporter."""
-        exporter, self._exporter, self._settings = self._exporter, None, None
+        exporter, self.exporter, self._settings = self.exporter, None, None
         if exporter is not None:
             exporter.stop()
-
-    def close_in_child(self) -> None:
-        """Close what a forked child has inherited of the exporter."""
-        if self._exporter is not None:
-            # The object is kept: to free it in a child is to copy all the memory that it lies in.
-            self._exporter.close_in_child()
 
     def _config(self, settings: Settings, previous: ExporterConfig | None) -> ExporterConfig | None:
         """Return the exporter's configuration; None if the certificate cannot be used: never plain text instead.

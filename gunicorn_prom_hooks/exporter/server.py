@@ -134,8 +134,8 @@ class Exporter:
         methods in C are called directly.
         """
         if self._connections is not None:
-            for sock in self._connections.sockets():
-                CLOSE(sock)
+            for client in self._connections.open.values():  # no worker keeps a scrape open
+                CLOSE(client.sock)
         for sock in self._listeners.open.values():
             CLOSE(sock)
         if self._wakeup_pipe is not None:

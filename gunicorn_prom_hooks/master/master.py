@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .._gunicorn import CHILD_EXIT_IN_SIGNAL_HANDLER, live_worker_ages
 from ..concurrency import ForkLock
 from ..errors import ErrorReporter
-from ..inherited_descriptors import close_inherited
+from ..inherited_descriptors import close_inherited, transients
 from ..model.exits import ExitReason
 from ..model.server_snapshot import PageOptions, ServerSnapshot
 from ..settings import Settings
@@ -194,11 +194,15 @@ class Master:
                 self._app_metrics.before_fork(check_all=check_all)
             except Exception:  # noqa: BLE001 - the worker gets its slot nevertheless
                 self._errors.report("app_metrics")
-        with self.fork_lock.hold():
+        held = self.fork_lock.acquire()
+        try:
             self._workers.record_queued_exits(forking=True)
             if check_all:
                 self._reconcile()
             self._workers.add(worker, self.settings.worker_label)
+        finally:
+            if held:
+                self.fork_lock.release()
         self._exits.write_log_lines()
 
     def worker_exited(self, worker: Any) -> None:
@@ -264,7 +268,10 @@ class Master:
         return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints
 
     def _in_child(self) -> None:
-        close_inherited()
-        self._stacks.disarm()  # if a worker has forked this process
-        if self._exporter is not None:
-            self._exporter.close_in_child()
+        # Every worker runs this, and each function that it calls copies memory that was shared until then.
+        if transients:
+            close_inherited()
+        if self._stacks.is_armed:
+            self._stacks.disarm()  # a worker has forked this process
+        if self._exporter is not None and self._exporter.exporter is not None:
+            self._exporter.exporter.close_in_child()

@@ -78,7 +78,7 @@ class Loop:
     @property
     def open(self) -> int:
         """Return the number of registered clients."""
-        return len(self.connections._open)
+        return len(self.connections.open)
 
     def connect(self, *, keeps: int = 0) -> socket.socket:
         """A client, whose kernel keeps no more than so much that it has not read."""
@@ -284,7 +284,7 @@ def test_memory_for_unread_responses_is_bounded_and_the_oldest_are_closed(
             assert reader.recv(1) == b"H"
             assert loop.rendered == before + 1
             readers.append(reader)
-        held = {id(one.body): len(one.body) for one in loop.connections._open.values()}
+        held = {id(one.body): len(one.body) for one in loop.connections.open.values()}
         assert sum(held.values()) <= 3 * len(BODY)
         assert len(received(readers[-1])) > len(BODY) - 100
         assert len(received(readers[0])) < len(BODY) - 100
