@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import sys
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -101,8 +102,8 @@ def describe() -> Machine:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the seconds of CPU that the threads of a process have used, from the scheduler's own clock."""
-    return sum(int((task / "schedstat").read_text().split()[0]) / 1e9 for task in Path(f"/proc/{pid}/task").iterdir())
+    """Return the seconds of CPU that a process has used, those of ended threads too, from the scheduler's own clock."""
+    return time.clock_gettime((~pid << 3) | 2)  # as clock_getcpuclockid(3) makes the number of that clock
 
 
 def workers_cpu(master: int) -> float:
