@@ -60,7 +60,10 @@ def load_settings(given: Mapping[str, Any]) -> _settings.Settings:
         running = master()
         if running is None:
             raise
-        running.server.log.error("%s; the previous settings stay", error)
+        try:
+            running.server.log.error("%s; the previous settings stay", error)
+        except Exception:  # noqa: BLE001 - raised in the config file, it would end the master
+            errors.report("log")
         return running.settings
 
 
@@ -266,6 +269,8 @@ def start_worker(gunicorn_worker: Any) -> None:
         _worker = _runtime_class(
             gunicorn_worker, tracked.lease.reader, _master.settings, _master.buckets.bounds, errors
         )
+        if errors.unpublished:
+            errors.publish_earlier()
 
 
 def finish_worker(gunicorn_worker: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ MAX_HELD_BYTES: Final = 32 * 1024 * 1024
 ACCEPT_AT_ONCE: Final = 16
 ACCEPT_PAUSE_SECONDS: Final = 0.1
 """Pause when the process has no file descriptors left."""
+LOST_WAKEUP_SECONDS: Final = 1.0
+"""Time after which a completed rendering is found if the write into the wakeup pipe failed."""
 
 _LATER: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
 _CLIENT_ERRORS: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EPERM})
@@ -122,6 +125,8 @@ class Connections:
         moments += [due for due in (self._service.render_queue.due(), self._listeners.next_try) if due is not None]
         if self._paused_until:
             moments.append(self._paused_until)
+        if self._service.render_queue.is_rendering:
+            moments.append(time.monotonic() + LOST_WAKEUP_SECONDS)
         return max(0.0, (min(moments) - time.monotonic()) * 1000.0) + 1.0 if moments else None
 
     def _accept_some(self, listener: Any) -> None:
@@ -143,7 +148,11 @@ class Connections:
             elif error.errno not in _LATER | _CLIENT_ERRORS:
                 raise
             return None
-        sock = unpatched("socket", "socket")(fileno=fd)
+        try:
+            sock = unpatched("socket", "socket")(fileno=fd)
+        except BaseException:
+            os.close(fd)
+            raise
         sock.setblocking(False)
         client = Client(sock, peer, self._service.transport())
         if len(self.open) >= _connection_limit():
@@ -232,5 +241,5 @@ def _connection_limit() -> int:
 
 
 def _close_quietly(sock: Any) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(Exception):
         sock.close()

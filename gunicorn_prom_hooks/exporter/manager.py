@@ -67,6 +67,7 @@ class ExporterManager:
         try:
             exporter = Exporter(config, self._source.is_ready, self._fork_lock, self._errors, log, address, port)
         except OSError as error:
+            self._errors.count("exporter")
             log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
             return
         self.close()
@@ -96,6 +97,7 @@ class ExporterManager:
             try:
                 context = server_context(settings.certfile, settings.keyfile, settings.client_cafile)
             except BadCertificate as error:
+                self._errors.count("exporter")
                 old = None if previous is None else previous.context
                 if old is None or (settings.client_cafile and not old.verify_mode):
                     self._log.error("gunicorn_prom_hooks: no metrics: %s; a reload tries again", error)
@@ -121,7 +123,11 @@ class ExporterManager:
                 # Imported late: a server without a status page does not need its modules.
                 from .. import status
 
-                self._status_page = status.StatusPage()
+                self._status_page = status.StatusPage(self._status_part_failed)
             except Exception:  # noqa: BLE001 - metrics without a status page are better than none
                 self._errors.report("status")
         return self._status_page
+
+    def _status_part_failed(self) -> None:
+        with self._fork_lock.hold():
+            self._errors.report("status")

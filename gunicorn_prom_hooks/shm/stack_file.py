@@ -62,8 +62,10 @@ class StackFile:
             own = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_CLOEXEC)
         except OSError:
             return False
-        os.dup2(own, self.fd, inheritable=False)
-        os.close(own)
+        try:
+            os.dup2(own, self.fd, inheritable=False)
+        finally:
+            os.close(own)
         os.lseek(self.fd, number * MAX_BYTES, os.SEEK_SET)
         faulthandler.register(SIGNAL, file=self.fd, all_threads=True, chain=False)
         self.is_armed = True

@@ -21,6 +21,7 @@ import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gunicorn_prom_hooks import concurrency
 from gunicorn_prom_hooks.concurrency import ForkLock, WakeupPipe
 from gunicorn_prom_hooks.exporter import connection, event_loop
 from gunicorn_prom_hooks.exporter.auth import Credentials
@@ -402,3 +403,43 @@ def test_ended_loop_leaves_no_socket_open() -> None:
         warnings.simplefilter("error")
         del loop
         gc.collect()
+
+
+def test_lost_wakeup_delays_a_page_by_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rendering whose write into the wakeup pipe is lost is found, and its client gets the page."""
+    with monkeypatch.context() as patched:
+        patched.setattr(WakeupPipe, "wake", lambda self: None)
+        loop = Loop()
+    try:
+        with loop.connect() as client:
+            client.settimeout(10.0)
+            client.sendall(GET)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    finally:
+        loop.close()
+
+
+def test_accepted_descriptor_is_closed_if_no_socket_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without memory for the socket object the exporter starts again, and leaks no descriptor."""
+    loop = Loop()
+    original = concurrency.unpatched
+
+    def failing(module: str, name: str) -> Any:
+        if (module, name) == ("socket", "socket"):
+            return raise_memory_error
+        return original(module, name)
+
+    def raise_memory_error(**_: object) -> None:
+        raise MemoryError
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(event_loop, "unpatched", failing)
+            client = loop.connect()
+            assert client.recv(100) == b""  # the descriptor is closed
+            client.close()
+            loop._thread.join(30.0)
+        assert isinstance(loop.failed, MemoryError)
+    finally:
+        loop.failed = None
+        loop.close()
