@@ -3,6 +3,8 @@
 A config file may call ``gevent.monkey.patch_all()``. A "thread" started in the master after that is a greenlet. It
 runs only when the master waits, and every worker inherits a copy that answers scrapes from the worker's own
 memory (seen with gunicorn 27 and gevent 26). The master's exporter therefore uses the unpatched primitives.
+The same holds for ``eventlet.monkey_patch()``, which gunicorn 24 to 26 call themselves, in the master, for their
+eventlet worker.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ _LOCK_PAUSE_SECONDS = 0.005
 
 
 def unpatched(module: str, name: str) -> Any:
-    """Return ``module.name`` as it was before gevent patched it. Never imports gevent."""
+    """Return ``module.name`` as it was before gevent or eventlet patched it. Never imports either."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
         return monkey.get_original(module, name)
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and patcher.already_patched:
+        return getattr(patcher.original(module), name)
     return getattr(sys.modules.get(module) or importlib.import_module(module), name)
 
 

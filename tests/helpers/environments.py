@@ -23,7 +23,7 @@ FOLDER: Final = TOP / ".matrix"
 """Kept for the next run. Safe to delete."""
 UV: Final = str(Path(sys.executable).with_name("uv"))
 EXTRAS: Final = {
-    "gevent": ("gevent",),
+    "gevent": ("gevent", "packaging"),
     "tornado": ("tornado",),
     "eventlet": ("eventlet",),
     "uvicorn_worker.UvicornWorker": ("uvicorn", "uvicorn-worker"),
