@@ -1,6 +1,6 @@
 """What is read of gunicorn's private interface, and of the servers that its worker classes run, by version.
 
-gunicorn 23 to 27 are supported. Where nothing else is said, a name was seen in all of them. A new release is checked
+gunicorn 21.2 to 27 are supported. Where nothing else is said, a name was seen in all of them. A new release is checked
 here and by ``tests/unit/test_gunicorn_interface.py``. Importing this module imports no worker class.
 """
 
@@ -14,6 +14,13 @@ from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from gunicorn import __version__
+
+try:
+    from gunicorn.http.errors import ConfigurationProblem
+
+    SERVER_FAULTS: tuple[type[BaseException], ...] = (ConfigurationProblem,)
+except ImportError:  # before gunicorn 22
+    SERVER_FAULTS = ()
 
 try:
     from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ProtocolError, HTTP2StreamError
@@ -193,6 +200,10 @@ def live_worker_ages(server: Any) -> set[int]:
     return {worker.age for worker in list(server.WORKERS.values())}
 
 
+HEARTBEAT_CLOCK: Final = time.monotonic if int(GUNICORN_VERSION.split(".")[0]) >= 22 else time.time
+"""The clock of a heartbeat file's times, ``WorkerTmp.last_update``. Before gunicorn 22 these are the kernel's."""
+
+
 def heartbeat_age(worker: Any) -> float | None:
     """Return the seconds since the worker touched its heartbeat file; None before the first touch.
 
@@ -200,7 +211,7 @@ def heartbeat_age(worker: Any) -> float | None:
     which it was made. The file is closed by the time the worker's exit is recorded; that is None as well.
     """
     try:
-        age = time.monotonic() - worker.tmp.last_update()
+        age = HEARTBEAT_CLOCK() - worker.tmp.last_update()
     except (OSError, ValueError):
         return None
     return float(age) if age >= 0.0 else None

@@ -180,7 +180,10 @@ class SharedOnce:
 
 
 class WakeupPipe:
-    """A pipe: a write into it, from any thread, wakes the thread that polls its ``fd``."""
+    """A pipe: a write into it, from any thread, wakes the thread that polls its ``fd``.
+
+    eventlet patches ``os.read`` and ``os.write``: its ``read`` waits, without end, where the pipe is empty.
+    """
 
     def __init__(self) -> None:
         self.fd, self._write_fd = os.pipe()
@@ -193,12 +196,13 @@ class WakeupPipe:
         """Wake the polling thread. Does nothing on a closed pipe: a rendering may outlast its exporter."""
         with self._lock, contextlib.suppress(OSError):
             if not self._closed:
-                os.write(self._write_fd, b"x")
+                unpatched("os", "write")(self._write_fd, b"x")
 
     def drain(self) -> None:
         """Read what has been written so far, so that the next poll waits."""
+        read = unpatched("os", "read")
         with contextlib.suppress(OSError):
-            while os.read(self.fd, 4096):
+            while read(self.fd, 4096):
                 pass
 
     def close(self) -> None:
