@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +30,11 @@ try:
     HTTP2_GONE: tuple[type[BaseException], ...] = (HTTP2ConnectionError, HTTP2ProtocolError, HTTP2StreamError)
 except ImportError:  # before gunicorn 25
     HTTP2_CONNECTION_GONE = HTTP2_GONE = ()
+
+GUNICORN_VERSION: Final[str] = __version__
+_MAJOR: Final = int(GUNICORN_VERSION.split(".")[0])
+SENDS_TO_NOBODY: Final = _MAJOR < 27
+"""Whether the asgi worker's ``send`` may drop a message to a client that has left, without an exception."""
 
 # Worker classes, by module and name: comparing these imports neither the classes nor what they import.
 
@@ -88,6 +94,42 @@ PYWSGI: Final = "gevent.pywsgi"
 
 SEND_LENGTH: Final = "response_length"
 SEND_SENT: Final = "response_sent"
+
+
+def body_size(stream: Any) -> int:
+    """Return the bytes of the request body that an HTTP/2 stream has received.
+
+    Until gunicorn 26 the stream does not count them, but keeps the body.
+    """
+    size = getattr(stream, "body_size", None)
+    if size is None:
+        size = stream.request_body.getbuffer().nbytes if hasattr(stream, "request_body") else 0
+    return int(size)
+
+
+def departure(receive: Any) -> Callable[[], bool] | None:
+    """Return a function that tells whether the client of an unfinished ASGI response has left; None where none can.
+
+    Until gunicorn 26 the asgi worker drops what is sent to such a client, without an exception: in gunicorn 25.0 for
+    each request, from then on for HTTP/2 streams. Its ``receive`` is a function that closes over the connection, and
+    over the stream.
+    """
+    code = getattr(receive, "__code__", None)
+    if code is None or not SENDS_TO_NOBODY:
+        return None
+    variables = dict(zip(code.co_freevars, receive.__closure__ or (), strict=True))
+    connection, stream = variables.get("self"), variables.get("stream")
+    if connection is None and stream is None:
+        return None
+
+    def has_left() -> bool:
+        if connection is not None and getattr(connection.cell_contents, "_closed", False):
+            return True
+        state = getattr(stream.cell_contents, "state", None) if stream is not None else None
+        return getattr(state, "name", "") == "CLOSED"
+
+    return has_left
+
 
 HTTPTOOLS_MODULE: Final = "uvicorn.protocols.http.httptools_impl"
 HTTPTOOLS_ATTRIBUTES: Final = ("chunked_encoding", "expected_content_length")
@@ -157,8 +199,7 @@ def attributes() -> tuple[Attribute, ...]:
 # The master: gunicorn's arbiter, and the worker objects that the arbiter keeps.
 # Seen in gunicorn 23 to 27. tests/unit/test_gunicorn_interface_master.py compares each item with the installed version.
 
-GUNICORN_VERSION: Final[str] = __version__
-CHILD_EXIT_IN_SIGNAL_HANDLER: Final = int(GUNICORN_VERSION.split(".")[0]) < 24
+CHILD_EXIT_IN_SIGNAL_HANDLER: Final = _MAJOR < 24
 """Whether ``child_exit`` runs in the SIGCHLD handler. The interrupted code may hold any lock then."""
 
 ARBITER_ATTRIBUTES: Final = ("WORKERS", "LISTENERS", "num_workers", "timeout", "cfg", "log", "app")
@@ -200,7 +241,7 @@ def live_worker_ages(server: Any) -> set[int]:
     return {worker.age for worker in list(server.WORKERS.values())}
 
 
-HEARTBEAT_CLOCK: Final = time.monotonic if int(GUNICORN_VERSION.split(".")[0]) >= 22 else time.time
+HEARTBEAT_CLOCK: Final = time.monotonic if _MAJOR >= 22 else time.time
 """The clock of a heartbeat file's times, ``WorkerTmp.last_update``. Before gunicorn 22 these are the kernel's."""
 
 
