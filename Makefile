@@ -6,7 +6,7 @@ JOBS ?= 4
 TOOLS := wrk prometheus promtool prometheus-alertmanager chromium chromedriver systemd-analyze
 PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd
 
-.PHONY: demo test test-all lint bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
+.PHONY: demo test test-all lint bench bench-generations compatibility matrix pythons screenshot dashboard dashboard-picture tools clean
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
@@ -39,6 +39,14 @@ bench-generations: .venv/dev tools
 # Writes the tables of docs/compatibility.md anew, from real runs.
 compatibility: .venv/dev
 	$(BIN)/python -m tests.helpers.compatibility
+
+# Writes the tables of docs/compatibility.md about versions of gunicorn, Python and dependencies anew, from real runs.
+matrix: .venv/dev
+	$(BIN)/python -m tests.helpers.matrix
+
+# Interpreters for the matrix that are missing, from Debian.
+pythons: .venv/dev
+	$(BIN)/python -m tests.helpers.pythons
 
 # The README's picture of the status page; the same in dark and as on a phone go to dist, to be looked at.
 screenshot: .venv/dev tools
@@ -74,4 +82,4 @@ tools:
 	@touch $@
 
 clean:
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .matrix dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

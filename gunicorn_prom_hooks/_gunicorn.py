@@ -107,17 +107,19 @@ def body_size(stream: Any) -> int:
     return int(size)
 
 
-def departure(receive: Any) -> Callable[[], bool] | None:
+def departure(receive: Any, send: Any) -> Callable[[], bool] | None:
     """Return a function that tells whether the client of an unfinished ASGI response has left; None where none can.
 
     Until gunicorn 26 the asgi worker drops what is sent to such a client, without an exception: in gunicorn 25.0 for
-    each request, from then on for HTTP/2 streams. Its ``receive`` is a function that closes over the connection, and
-    over the stream.
+    each request, from then on for HTTP/2 streams. Its functions close over the connection and the stream.
     """
-    code = getattr(receive, "__code__", None)
-    if code is None or not SENDS_TO_NOBODY:
+    if not SENDS_TO_NOBODY:
         return None
-    variables = dict(zip(code.co_freevars, receive.__closure__ or (), strict=True))
+    variables: dict[str, Any] = {}
+    for function in (receive, send):
+        code = getattr(function, "__code__", None)
+        if code is not None:
+            variables.update(zip(code.co_freevars, function.__closure__ or (), strict=True))
     connection, stream = variables.get("self"), variables.get("stream")
     if connection is None and stream is None:
         return None

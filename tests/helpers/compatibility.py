@@ -206,6 +206,12 @@ def replace_lines(text: str, name: str, lines: Iterable[str]) -> str:
     return before + begin + "".join(f"{each}\n" for each in lines) + end + after
 
 
+def lines_of(text: str, name: str) -> list[str]:
+    """Return the lines between the marks of a name."""
+    found = text.partition(f"<!-- {name}: by make matrix -->\n")[2].partition(f"<!-- end of {name} -->")[0]
+    return found.splitlines()
+
+
 def rows(start: Start, worker: str) -> list[str]:
     """Return the lines of the two tables about a worker class."""
     return [

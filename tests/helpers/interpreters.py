@@ -45,8 +45,8 @@ def _candidates(version: str) -> Iterator[str]:
             found = shutil.which(each, path=str(folder / "bin"))
             if found:
                 yield found
-    for folder in os.environ.get("PATH", "").split(os.pathsep):
-        found = shutil.which(name, path=folder)
+    for entry in os.environ.get("PATH", "").split(os.pathsep):
+        found = shutil.which(name, path=entry)
         if found:
             yield found
 

@@ -41,7 +41,9 @@ KINDS: Final = (
 )
 """The rows: worker classes, and those of them that speak HTTP/2."""
 CONFIGS: Final = {**WORKERS, "eventlet": "worker_class = 'eventlet'\n"}
-AT_ONCE: Final = 3
+AT_ONCE: Final = 5
+PARTS: Final = ("gunicorn versions", "Python versions", "oldest")
+"""The names of the tables in the page."""
 
 
 @dataclass(frozen=True)
@@ -211,9 +213,9 @@ def write(name: str, lines: Iterable[str]) -> None:
 def main() -> int:
     """Run all cells, write the tables, and return 1 if a failure has no known cause."""
     found = interpreters()
-    print("not found:", ", ".join(name for name in WANTED if name not in found) or "none")
+    print("not found:", ", ".join(name for name in WANTED if name not in found) or "none")  # noqa: T201 - its report
     tables = Tables(found)
-    parts = {"gunicorn versions": tables.gunicorns(), "Python versions": tables.pythons(), "oldest": tables.oldest()}
+    parts = dict(zip(PARTS, (tables.gunicorns(), tables.pythons(), tables.oldest()), strict=True))
     usable: dict[str, list[Column]] = {}
     for name, columns in parts.items():
         for column in columns:
@@ -221,15 +223,15 @@ def main() -> int:
                 column.environment.make(anew=True)
                 usable.setdefault(name, []).append(column)
             except NotInstallable as error:
-                print(f"left out: {error}")
+                print(f"left out: {error}")  # noqa: T201 - its report
     cells = [(column.environment, kind) for columns in usable.values() for column in columns for kind in KINDS]
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(AT_ONCE) as threads:
 
         def measure(number: int, cell: tuple[Environment, str]) -> Result:
             result = run(*cell, Path(temporary) / str(number))
-            print(cell[0].folder.name, cell[1], result.text(), flush=True)
+            print(cell[0].folder.name, cell[1], result.text(), flush=True)  # noqa: T201 - its report
             for check, why in (result.failed or {}).items():
-                print(f"    {check}: {why[:400]}", flush=True)
+                print(f"    {check}: {why[:400]}", flush=True)  # noqa: T201 - its report
             return result
 
         results = dict(zip(cells, threads.map(measure, range(len(cells)), cells), strict=True))
@@ -239,7 +241,7 @@ def main() -> int:
     write("reasons", reasons)
     write("conditions", [conditions(tables, results)])
     for each in unexplained:
-        print("no known cause:", each)
+        print("no known cause:", each)  # noqa: T201 - its report
     return bool(unexplained)
 
 
@@ -248,7 +250,9 @@ def conditions(tables: Tables, results: Mapping[tuple[Environment, str], Result]
     missing = [name for name in WANTED if name not in tables.found]
     newest = tables.gunicorns()[-1].environment.versions
     cells = sum(result.failed is not None for result in results.values())
-    others = ", ".join(f"{name} {newest[name]}" for name in ("gevent", "tornado", "eventlet", "uvicorn") if name in newest)
+    others = ", ".join(
+        f"{name} {newest[name]}" for name in ("gevent", "tornado", "eventlet", "uvicorn") if name in newest
+    )
     return (
         f"{cells} servers. The first table is of Python {tables.main}, prometheus_client {newest['prometheus_client']}, "
         f"psutil {newest['psutil']}, {others}. Python versions not found: {', '.join(missing) or 'none'}."

@@ -39,7 +39,7 @@ class Streams:
         if begun is None:
             await self._app(scope, receive, send)
             return
-        client, has_left = Listening(receive), departure(receive)
+        client, has_left = Listening(receive), departure(receive, send)
         status = sent = 0
         ended = left = False
 

@@ -6,9 +6,8 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ...shm.schema import SIZE_BUCKETS, UNKNOWN_SIZE
-
 from ..._gunicorn import body_size
+from ...shm.schema import SIZE_BUCKETS, UNKNOWN_SIZE
 
 MAX_LENGTH_DIGITS: Final = 13
 """A Content-Length with more digits is not believed: no body of that size was ever sent."""
