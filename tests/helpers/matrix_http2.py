@@ -18,8 +18,6 @@ WSGI_APP, ASGI_APP = APPLICATIONS / "client_record_wsgi.py", APPLICATIONS / "cli
 STATUSES = (200, 201, 404, 503)
 ROUNDS = 5
 LENGTH = 20_000
-SEND_SECONDS = 40.0
-"""Until gunicorn 25 a worker waits 30 seconds for a client that is gone to take more of a response."""
 
 
 async def without_length() -> AsyncIterator[bytes]:
@@ -92,7 +90,7 @@ def _leaving(how: str) -> Callable[[Cell], None]:
             assert page.sum("gunicorn_requests_in_progress") == 0
             return True
 
-        eventually(gone, "it is a 499", SEND_SECONDS)
+        eventually(gone, "it is a 499", 2 * ANSWER_SECONDS)
 
     return leave
 
