@@ -44,7 +44,7 @@ WorkerClass = tuple[str, str]
 SYNC: Final[WorkerClass] = ("gunicorn.workers.sync", "SyncWorker")
 GTHREAD: Final[WorkerClass] = ("gunicorn.workers.gthread", "ThreadWorker")
 GREENLETS: Final[WorkerClass] = ("gunicorn.workers.base_async", "AsyncWorker")
-"""Base of gunicorn's gevent and gevent_pywsgi workers, and of its eventlet worker, which gunicorn 27 no longer has."""
+"""Base of gunicorn's gevent and gevent_pywsgi workers, and of its eventlet worker, which gunicorn 26 has removed."""
 GEVENT: Final[WorkerClass] = ("gunicorn.workers.ggevent", "GeventWorker")
 """Base of the gevent_pywsgi worker as well."""
 TORNADO: Final[WorkerClass] = ("gunicorn.workers.gtornado", "TornadoWorker")
@@ -166,7 +166,7 @@ def attributes() -> tuple[Attribute, ...]:
     """
     base, http2, protocol = "gunicorn.workers.base", "gunicorn.http2.", "gunicorn.asgi.protocol"
     cycle = "uvicorn.protocols.http.h11_impl"
-    every, newer, uvicorn = "gunicorn 23-27", "gunicorn 25-27", "uvicorn 0.32-0.54"
+    every, newer, uvicorn = "gunicorn 21.2-27", "gunicorn 25-27", "uvicorn 0.32-0.54"
     tables = (
         (base, "Worker", "worker", every, "alive nr max_requests reloader notify wsgi cfg"),
         (base, "Worker", "recording.exceptions", every, "handle_abort handle_quit handle_error tmp"),
@@ -175,7 +175,7 @@ def attributes() -> tuple[Attribute, ...]:
         ("gunicorn.http.wsgi", "Response", "recording.sync_hooks", every, "sent status_code response_length"),
         ("gunicorn.http.wsgi", "Response", "recording.sync_hooks", every, "headers_sent sock"),
         (http2 + "request", "HTTP2Request", "recording.exceptions", newer, "method path stream"),
-        (http2 + "stream", "HTTP2Stream", "recording.headers", newer, "body_size"),
+        (http2 + "stream", "HTTP2Stream", "recording.headers", "gunicorn 27", "body_size"),
         (http2 + "response", "HTTP2Response", "recording.sync_hooks", newer, "h2_conn"),
         (http2 + "connection", "HTTP2ServerConnection", "recording.exceptions", newer, "is_closed"),
         ("gunicorn.workers.ggevent", "GeventWorker", "instrument", every, "server_class"),
@@ -199,7 +199,7 @@ def attributes() -> tuple[Attribute, ...]:
 
 
 # The master: gunicorn's arbiter, and the worker objects that the arbiter keeps.
-# Seen in gunicorn 23 to 27. tests/unit/test_gunicorn_interface_master.py compares each item with the installed version.
+# Seen in gunicorn 21.2 to 27. tests/unit/test_gunicorn_interface_master.py compares each item with what is installed.
 
 CHILD_EXIT_IN_SIGNAL_HANDLER: Final = _MAJOR < 24
 """Whether ``child_exit`` runs in the SIGCHLD handler. The interrupted code may hold any lock then."""

@@ -14,6 +14,8 @@ from tests.integration.conftest import missing
 
 OLDEST = ("sync", "gthread", "gevent", "tornado", "eventlet", "uvicorn_worker.UvicornWorker")
 NEWEST = ("sync", "asgi", "gthread, HTTP/2")
+BETWEEN = (("25.3", "eventlet"), ("25.0", "asgi"), ("25.3", "asgi, HTTP/2"))
+"""Cells that need code of their own: eventlet patches the master, and the client's leaving is told in another way."""
 
 
 def checked(environment: Environment, kind: str, folder: Path) -> None:
@@ -40,6 +42,15 @@ def test_newest_python_passes_the_checks(tmp_path: Path, kind: str) -> None:
     """The newest of everything, on the newest Python found."""
     newest = [column for column in Tables(interpreters()).pythons() if "t" not in column.heading][-1]
     checked(newest.environment, kind, tmp_path / "1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gunicorn", "kind"), BETWEEN)
+def test_versions_between_pass_the_checks(tmp_path: Path, gunicorn: str, kind: str) -> None:
+    """Versions that are neither the oldest nor the newest."""
+    tables = Tables(interpreters())
+    pins = (f"gunicorn=={gunicorn}.*",)
+    checked(Environment(tables.main, tables.found[tables.main], pins), kind, tmp_path / "1")
 
 
 def test_tables_are_complete_and_every_failure_in_them_has_a_reason() -> None:
