@@ -3,10 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 4
-TOOLS := wrk prometheus promtool prometheus-alertmanager chromium chromedriver systemd-analyze
-PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd
+TOOLS := wrk prometheus promtool prometheus-alertmanager amtool chromium chromedriver systemd-analyze docker-compose nginx strace
+PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd docker-compose nginx strace
 
-.PHONY: demo test test-all lint bench bench-generations compatibility matrix pythons screenshot dashboard dashboard-picture tools clean
+.PHONY: demo test test-all lint release-check coverage mutation bench bench-generations compatibility matrix pythons screenshot dashboard dashboard-picture tools clean
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
@@ -22,6 +22,33 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Builds wheel and sdist twice, in two folders, and compares and checks them. The result is in dist.
+release-check: .venv/dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	again=$$(mktemp -d) && trap 'rm -rf "$$again"' EXIT && git archive HEAD | tar x -C "$$again" && \
+		$(BIN)/python -m build --no-isolation --outdir "$$again/dist" "$$again" && \
+		for file in dist/*; do cmp "$$file" "$$again/$$file" || exit 1; done
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/pytest tests/integration/test_release.py tests/integration/test_typing.py
+
+# Lines and branches of the package that the tests run, in masters and workers too. Without the tests that trace
+# instructions themselves. Failures do not end it: time limits are not made for this.
+coverage: export COVERAGE_FILE = $(CURDIR)/dist/coverage/data
+coverage: .venv/dev tools
+	rm -rf dist/coverage
+	mkdir -p dist/coverage
+	-$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal -m 'not slow' -p no:cacheprovider \
+		--ignore-glob='*test_instructions.py' --ignore-glob='*test_interrupted_anywhere.py' \
+		--ignore-glob='*test_killed_writers.py' --ignore-glob='*test_speed.py' $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+# Small changes of the modules that count, one at a time; those that their tests do not notice are printed. Hours for all:
+# make mutation ARGS="exit_reason labels".
+mutation: .venv/dev
+	$(BIN)/python -m tests.helpers.mutation $(ARGS)
 
 bench: .venv/dev tools
 	$(BIN)/python -m benchmarks.loop

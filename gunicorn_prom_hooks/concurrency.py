@@ -3,8 +3,8 @@
 A config file may call ``gevent.monkey.patch_all()``. A "thread" started in the master after that is a greenlet. It
 runs only when the master waits, and every worker inherits a copy that answers scrapes from the worker's own
 memory (seen with gunicorn 27 and gevent 26). The master's exporter therefore uses the unpatched primitives.
-The same holds for ``eventlet.monkey_patch()``, which gunicorn 24 to 26 call themselves, in the master, for their
-eventlet worker.
+The same holds for ``eventlet.monkey_patch()``, which gunicorn 24 and 25 call themselves, in the master, for
+their eventlet worker.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Final
 
 WAIT_SECONDS = 2.0
 """How long a fork or a hook waits for the lock before it goes on without it."""
+THREAD_SECONDS = 2.0
+"""How long a new thread may take to begin."""
 _LOCK_ATTEMPTS = 100
 _LOCK_PAUSE_SECONDS = 0.005
 """How often a claim tries for the file lock. It is held for microseconds."""
@@ -38,14 +40,39 @@ def unpatched(module: str, name: str) -> Any:
     return getattr(sys.modules.get(module) or importlib.import_module(module), name)
 
 
-def new_lock() -> Any:
-    """Return a lock of the operating system's threads."""
-    return unpatched("_thread", "allocate_lock")()
+new_lock: Final[Callable[[], Any]] = unpatched("_thread", "allocate_lock")
+"""Returns a lock of the operating system's threads."""
+new_reentrant_lock: Final[Callable[[], Any]] = unpatched("_thread", "RLock")
+"""Returns a lock that the thread holding it may take again."""
 
 
-def new_reentrant_lock() -> Any:
-    """Return a lock that the thread holding it may take again."""
-    return unpatched("_thread", "RLock")()
+def start_thread(run: Callable[..., object], *args: object) -> None:
+    """Start a thread of the operating system, and wait until it has begun.
+
+    Raises:
+        RuntimeError: there is no thread to be had; or it has ended at once, or not begun within ``THREAD_SECONDS``.
+            Without memory for its first frame a thread starts and never calls its function.
+    """
+    waiting, begun = [True], new_lock()
+    begun.acquire()
+    unpatched("_thread", "start_new_thread")(_begin, (run, args, waiting, begun))
+    if not begun.acquire(timeout=THREAD_SECONDS) and _withdraw(waiting):
+        raise RuntimeError("the new thread does not run")
+
+
+def _begin(run: Callable[..., object], args: tuple[object, ...], waiting: list[bool], begun: Any) -> None:
+    """Run the function in the new thread, unless it is not waited for any more."""
+    if _withdraw(waiting):
+        begun.release()
+        run(*args)
+
+
+def _withdraw(waiting: list[bool]) -> bool:
+    """Return whether this is the first of the two calls."""
+    try:
+        return waiting.pop()
+    except IndexError:
+        return False
 
 
 def process_exists(pid: int) -> bool:
@@ -149,10 +176,15 @@ class _Held:
 
 
 class SharedOnce:
-    """A right that one process has, of the one that makes this and all that it forks afterwards."""
+    """A right that one process has, of the one that makes this and all that it forks afterwards.
+
+    Without shared memory each process has it: this is made in the config file, where an exception would end the server.
+    """
 
     def __init__(self) -> None:
-        self._claimed = mmap.mmap(-1, 1)
+        self._claimed: mmap.mmap | bytearray = bytearray(1)
+        with contextlib.suppress(OSError, MemoryError):
+            self._claimed = mmap.mmap(-1, 1)
 
     def claim(self) -> bool:
         """Return whether this is the first call in any of the processes.
@@ -193,8 +225,8 @@ class WakeupPipe:
         self._lock = new_lock()
 
     def wake(self) -> None:
-        """Wake the polling thread. Does nothing on a closed pipe: a rendering may outlast its exporter."""
-        with self._lock, contextlib.suppress(OSError):
+        """Wake the polling thread. Never raises. A closed pipe is left alone: a rendering may outlast its exporter."""
+        with self._lock, contextlib.suppress(Exception):
             if not self._closed:
                 unpatched("os", "write")(self._write_fd, b"x")
 

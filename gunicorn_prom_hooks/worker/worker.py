@@ -89,8 +89,9 @@ class WorkerRuntime:
         return record(self._worker, self._recorder, find_resolve, self._errors, self._settings.queue_header)
 
     def _publish(self, where: str) -> None:
-        # What a signal handler interrupted may be at work on the slot: a failure in there is only logged.
-        if where not in SIGNAL_HOOKS:
+        # What a signal handler interrupted may be at work on the slot: a failure in there is only logged. So is one of
+        # a process that this worker has forked: a slot has one writer.
+        if where not in SIGNAL_HOOKS and os.getpid() == self.pid:
             self._recorder.exporter_error(where)
 
     def message(self, level: str) -> None:
