@@ -6,7 +6,7 @@ JOBS ?= 4
 TOOLS := wrk prometheus promtool prometheus-alertmanager amtool chromium chromedriver systemd-analyze docker-compose nginx strace
 PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd docker-compose nginx strace
 
-.PHONY: demo test test-all lint release-check coverage mutation bench compatibility screenshot dashboard dashboard-picture tools clean
+.PHONY: demo test test-all lint release-check coverage mutation bench compatibility matrix pythons screenshot dashboard dashboard-picture tools clean
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
@@ -59,6 +59,14 @@ bench: .venv/dev tools
 compatibility: .venv/dev
 	$(BIN)/python -m tests.helpers.compatibility
 
+# Writes the tables of docs/compatibility.md about versions of gunicorn, Python and dependencies anew, from real runs.
+matrix: .venv/dev
+	$(BIN)/python -m tests.helpers.matrix
+
+# Interpreters for the matrix that are missing, from Debian.
+pythons: .venv/dev
+	$(BIN)/python -m tests.helpers.pythons
+
 # The README's picture of the status page; the same in dark and as on a phone go to dist, to be looked at.
 screenshot: .venv/dev tools
 	mkdir -p dist
@@ -93,4 +101,4 @@ tools:
 	@touch $@
 
 clean:
-	rm -rf .venv .benchmarks dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .benchmarks .matrix dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
