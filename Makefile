@@ -6,7 +6,7 @@ JOBS ?= 4
 TOOLS := wrk prometheus promtool prometheus-alertmanager amtool chromium chromedriver systemd-analyze docker-compose nginx strace
 PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd docker-compose nginx strace
 
-.PHONY: demo test test-all lint release-check coverage mutation bench bench-generations soak compatibility screenshot dashboard dashboard-picture tools clean
+.PHONY: demo test test-all lint release-check coverage mutation bench soak compatibility matrix pythons screenshot dashboard dashboard-picture tools clean
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
@@ -50,18 +50,10 @@ coverage: .venv/dev tools
 mutation: .venv/dev
 	$(BIN)/python -m tests.helpers.mutation $(ARGS)
 
+# Measures everything beside other exporters, some 30 minutes on a machine that does nothing else, and writes
+# docs/benchmarks.md with its pictures, and the figures in README.md and docs. Sections alone: make bench ARGS="turns loop".
 bench: .venv/dev tools
-	$(BIN)/python -m benchmarks.loop
-	$(BIN)/python -m benchmarks.worker
-	$(BIN)/python -m benchmarks.turns
-	$(BIN)/python -m benchmarks.cpu
-	$(BIN)/python -m benchmarks.workers
-	$(BIN)/python -m benchmarks.app_metrics
-	$(BIN)/python -m benchmarks.page
-
-bench-generations: .venv/dev tools
-	$(BIN)/python -m benchmarks.generations
-	$(BIN)/python -m benchmarks.app_generations
+	$(BIN)/python -m benchmarks $(ARGS)
 
 # Ten minutes of faults under load, beside gunicorn without this package. Some arguments: make soak ARGS="--seed 7 --minutes 3"
 soak: .venv/dev
@@ -70,6 +62,14 @@ soak: .venv/dev
 # Writes the tables of docs/compatibility.md anew, from real runs.
 compatibility: .venv/dev
 	$(BIN)/python -m tests.helpers.compatibility
+
+# Writes the tables of docs/compatibility.md about versions of gunicorn, Python and dependencies anew, from real runs.
+matrix: .venv/dev
+	$(BIN)/python -m tests.helpers.matrix
+
+# Interpreters for the matrix that are missing, from Debian.
+pythons: .venv/dev
+	$(BIN)/python -m tests.helpers.pythons
 
 # The README's picture of the status page; the same in dark and as on a phone go to dist, to be looked at.
 screenshot: .venv/dev tools
@@ -105,4 +105,4 @@ tools:
 	@touch $@
 
 clean:
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .benchmarks .matrix dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,6 +3,8 @@
 A config file may call ``gevent.monkey.patch_all()``. A "thread" started in the master after that is a greenlet. It
 runs only when the master waits, and every worker inherits a copy that answers scrapes from the worker's own
 memory (seen with gunicorn 27 and gevent 26). The master's exporter therefore uses the unpatched primitives.
+The same holds for ``eventlet.monkey_patch()``, which gunicorn 24 and 25 call themselves, in the master, for
+their eventlet worker.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ _LOCK_PAUSE_SECONDS = 0.005
 
 
 def unpatched(module: str, name: str) -> Any:
-    """Return ``module.name`` as it was before gevent patched it. Never imports gevent."""
+    """Return ``module.name`` as it was before gevent or eventlet patched it. Never imports either."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
         return monkey.get_original(module, name)
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and patcher.already_patched:
+        return getattr(patcher.original(module), name)
     return getattr(sys.modules.get(module) or importlib.import_module(module), name)
 
 
@@ -207,7 +212,10 @@ class SharedOnce:
 
 
 class WakeupPipe:
-    """A pipe: a write into it, from any thread, wakes the thread that polls its ``fd``."""
+    """A pipe: a write into it, from any thread, wakes the thread that polls its ``fd``.
+
+    eventlet patches ``os.read`` and ``os.write``: its ``read`` waits, without end, where the pipe is empty.
+    """
 
     def __init__(self) -> None:
         self.fd, self._write_fd = os.pipe()
@@ -220,12 +228,13 @@ class WakeupPipe:
         """Wake the polling thread. Never raises. A closed pipe is left alone: a rendering may outlast its exporter."""
         with self._lock, contextlib.suppress(Exception):
             if not self._closed:
-                os.write(self._write_fd, b"x")
+                unpatched("os", "write")(self._write_fd, b"x")
 
     def drain(self) -> None:
         """Read what has been written so far, so that the next poll waits."""
+        read = unpatched("os", "read")
         with contextlib.suppress(OSError):
-            while os.read(self.fd, 4096):
+            while read(self.fd, 4096):
                 pass
 
     def close(self) -> None:

@@ -90,7 +90,7 @@ def _fill_in(text: str, application: Application) -> str:
         _NAME: application.name,
         _PORT: str(application.port),
         _FOLDER: json.dumps(application.folder, ensure_ascii=False)[1:-1],  # in double quotes, of JSON or YAML
-        _RESOURCE: f'name: "{resource_name(application.name)}"',  # in quotes: it may be a number or a word of YAML's
+        _RESOURCE: f'name: "{resource_name(application.name)}"',  # in quotes: YAML reads ``9`` as a number
         _IMAGE: f".example.com/{resource_name(application.name)}",
         PRODUCTION: CONFIG,
     }

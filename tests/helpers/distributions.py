@@ -11,7 +11,7 @@ from typing import Final
 
 from tests.helpers.places import TOP
 
-REQUIREMENTS: Final = ("gunicorn>=23", "prometheus_client>=0.22", "psutil>=5.9")
+REQUIREMENTS: Final = ("gunicorn>=21.2", "prometheus_client>=0.22", "psutil>=5.9")
 """What the package may require at run time, and no more."""
 BUILD_REQUIREMENTS: Final = ("hatchling>=1.27", "hatch-fancy-pypi-readme>=24.1")
 

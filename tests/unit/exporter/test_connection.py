@@ -50,7 +50,7 @@ def test_clients_of_the_most_common_address_are_evicted_first() -> None:
 
 @pytest.mark.parametrize("state", [READING, WRITING])
 def test_many_that_wait_do_not_evict_a_client_from_elsewhere(state: State) -> None:
-    """A new connection from the address of many is refused while the only client that does not wait is from elsewhere."""
+    """A new connection is refused while the only client that does not wait is from an address with fewer."""
     alone = client(state, 0.0, "10.0.0.2")
     crowd = [client(WAITING, moved) for moved in (3.0, 2.0)]
     assert next_to_evict([alone, *crowd], "10.0.0.1") is None

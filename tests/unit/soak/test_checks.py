@@ -155,6 +155,7 @@ def test_exit_that_is_not_counted_is_found() -> None:
     """Exits are those of gunicorn's log, by signal; a handled SIGABRT and a last SIGKILL are in no log."""
     assert len(exit_problems(LOG, pages(('detail="SIGKILL"} 1', 'detail="SIGKILL"} 0')), 0)) == 2
     assert len(exit_problems(LOG, pages(('detail="SIGKILL"', 'detail="SIGTERM"')), 0)) == 2
+    assert exit_problems(LOG, pages(('detail="SIGKILL"} 1', 'detail="SIGKILL"} 2')), 0) != []
     handled = "Booting worker with pid: 10\n"
     assert exit_problems(handled, pages(('detail="SIGKILL"', 'detail="SIGABRT"')), 1) == []
     assert (
