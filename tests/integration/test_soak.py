@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.places import TOP
 
 FIXED_SEED = 11
-SECONDS = 12
+SECONDS = 22
 """Of faults for each kind of worker; its start, its end and gunicorn without this package are beside that."""
 
 
