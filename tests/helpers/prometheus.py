@@ -16,6 +16,7 @@ from tests.helpers.places import TOP
 from tests.helpers.servers import Server, eventually, running, unused_port
 
 RULES = TOP / "sample_configs" / "prometheus" / "gunicorn.rules.yml"
+SAMPLES = RULES.parent
 Labels = Mapping[str, str]
 
 
@@ -38,6 +39,15 @@ def shortened_rules(seconds: int, hold: int = 0) -> str:
     """Return the sample rules with windows of this many seconds, with this ``for`` where there is one, each second."""
     text = re.sub(r"\bfor: \w+", f"for: {hold}s", shortened(RULES.read_text(), seconds))
     return re.sub(r"\binterval: \w+", "interval: 1s", text)
+
+
+def sample_config(name: str, replaced: Mapping[str, str] | None = None) -> str:
+    """Return a sample config of Prometheus with these texts replaced, each of which it must have."""
+    text = (SAMPLES / name).read_text()
+    for old, new in (replaced or {}).items():
+        assert old in text, (name, old)
+        text = text.replace(old, new)
+    return text
 
 
 def documented(*parts: str, seconds: int = 8) -> str:
@@ -63,6 +73,12 @@ class Prometheus:
         answer = requests.get(f"{self.url}/api/v1/query", params=given, timeout=10).json()
         assert answer["status"] == "success", (query, answer)
         return [(result["metric"], result["value"][1]) for result in answer["data"]["result"]]
+
+    def stored(self, selector: str) -> list[tuple[float, str]]:
+        """Return time and value of each stored sample of the one series that has any in this range, such as up[5m]."""
+        answer = requests.get(f"{self.url}/api/v1/query", params={"query": selector}, timeout=10).json()
+        [series] = answer["data"]["result"]
+        return [(float(at), value) for at, value in series["values"]]
 
     def rows(self, query: str) -> list[tuple[str, Labels, float]]:
         """Return the server's name, the labels and the value of each result."""
@@ -125,14 +141,34 @@ def prometheus(
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "gunicorn.rules.yml").write_text(rules)
-    (folder / "prometheus.yml").write_text(json.dumps(config))
-    port = unused_port()
-    command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
-    command.append(f"--web.listen-address=127.0.0.1:{port}")
-    with running(command, folder, folder / "log"):
-        found = Prometheus(f"http://127.0.0.1:{port}", names)
+    with configured(folder, json.dumps(config), names) as found:
         eventually(
             lambda: sorted(found.ask("count_over_time(up[1m]) >= 2 and up == 1")) == sorted(names.values()),
             "Prometheus has scraped each server twice",
         )
         yield found
+
+
+@contextmanager
+def configured(
+    folder: Path, config: str, names: Mapping[str, str] | None = None, *arguments: str, agent: bool = False
+) -> Iterator[Prometheus]:
+    """Run a Prometheus with this config until the end of the block.
+
+    Args:
+        folder: of its config, its data and its log.
+        config: text of the config file.
+        names: of the servers, by their label ``instance``.
+        arguments: further ones.
+        agent: whether it runs as an agent, which has no queries.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "prometheus.yml").write_text(config)
+    port = unused_port()
+    storage = ["--enable-feature=agent", "--storage.agent.path=data"] if agent else ["--storage.tsdb.path=data"]
+    command = ["prometheus", "--config.file=prometheus.yml", *storage, *arguments]
+    command.append(f"--web.listen-address=127.0.0.1:{port}")
+    with running(command, folder, folder / "log"):
+        url = f"http://127.0.0.1:{port}"
+        eventually(lambda: requests.get(f"{url}/-/ready", timeout=5).status_code == 200, "Prometheus is ready")
+        yield Prometheus(url, names or {})
