@@ -62,10 +62,12 @@ class Prometheus:
     Attributes:
         url: where it answers.
         names: names of the servers by their label ``instance``.
+        pid: of the process.
     """
 
     url: str
     names: Mapping[str, str]
+    pid: int
 
     def results(self, query: str, at: float | None = None) -> list[tuple[Labels, str]]:
         """Return labels and value of each result, now or at this unix time. The value is text: NaN equals NaN."""
@@ -168,7 +170,7 @@ def configured(
     storage = ["--enable-feature=agent", "--storage.agent.path=data"] if agent else ["--storage.tsdb.path=data"]
     command = ["prometheus", "--config.file=prometheus.yml", *storage, *arguments]
     command.append(f"--web.listen-address=127.0.0.1:{port}")
-    with running(command, folder, folder / "log"):
+    with running(command, folder, folder / "log") as process:
         url = f"http://127.0.0.1:{port}"
         eventually(lambda: requests.get(f"{url}/-/ready", timeout=5).status_code == 200, "Prometheus is ready")
-        yield Prometheus(url, names or {})
+        yield Prometheus(url, names or {}, process.pid)
