@@ -62,7 +62,7 @@ def following(first: str, second: str, count: int) -> list[bytes]:
     """
     kinds = {
         sample.name: family.type in GROWS
-        for family in text_string_to_metric_families(first)
+        for family in text_string_to_metric_families(first)  # type: ignore[no-untyped-call]
         for sample in family.samples
     }
     lines = list(_templates(first, _values(first), _values(second), kinds))
