@@ -3,15 +3,14 @@
 Run as ``python -m benchmarks.scale``, about 6 minutes: it writes the table of docs/scale.md. ``--help`` has the rest.
 
 A real gunicorn is recorded under load. One process then serves its page for each simulated server, and a real
-Prometheus scrapes them with the sample rules: more and more servers first, then shorter and shorter intervals, until
-scrapes fail or are late. Prometheus and the simulated servers share the machine.
+Prometheus scrapes them: more and more servers with the sample rules first, then the same number without rules at
+shorter and shorter intervals, until scrapes fail or are late. Prometheus and the simulated servers share the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import platform
 import re
 import subprocess
@@ -30,7 +29,7 @@ from benchmarks.recorded_pages import ENDPOINTS, record
 from benchmarks.server import free_port
 from benchmarks.simulated_servers import address
 from tests.helpers.places import TOP
-from tests.helpers.prometheus import SAMPLES, Prometheus, configured, sample_config
+from tests.helpers.prometheus import SAMPLES, Prometheus, configured, sample_config, write_targets
 from tests.helpers.servers import eventually, running
 
 PAGE: Final = TOP / "docs" / "scale.md"
@@ -43,6 +42,8 @@ MOST_MEMORY: Final = 0.6
 """Share of the machine's memory at which the steps end."""
 ON_TIME: Final = 0.98
 """Share of the scrapes that must have been made, and succeeded."""
+LATE, MEMORY = "late", "memory"
+MISSED: Final = "prometheus_rule_group_iterations_missed_total"
 HEADER: Final = (
     "servers",
     "interval",
@@ -61,11 +62,12 @@ HEADER: Final = (
 
 @dataclass(frozen=True)
 class Step:
-    """Servers, seconds between scrapes, and seconds that it lasts."""
+    """Servers, seconds between scrapes, seconds that it lasts, and whether the rules are evaluated."""
 
     servers: int
     interval: int
     seconds: int
+    has_rules: bool
 
 
 @dataclass
@@ -106,24 +108,20 @@ class Machine:
 
     def configure(self, step: Step) -> None:
         """Set the interval, then the servers."""
-        (self.folder / "prometheus.yml").write_text(config(step.interval))
+        (self.folder / "prometheus.yml").write_text(config(step.interval, has_rules=step.has_rules))
         requests.post(f"{self.monitor.url}/-/reload", timeout=60).raise_for_status()
-        self.write_targets(step.servers)
+        targets = [f"{address(number)}:{self.port}" for number in range(step.servers)]
+        write_targets(self.folder / "targets" / "gunicorn.json", targets)
         have = "count(up)"
         eventually(lambda: self.monitor.results(have) and self.value(have) >= step.servers, "all are scraped", 120)
 
-    def write_targets(self, servers: int) -> None:
-        """Name this number of servers in the file for Prometheus."""
-        targets = [f"{address(number)}:{self.port}" for number in range(servers)]
-        new = self.folder / "targets" / "new"
-        new.write_text(json.dumps([{"targets": targets}]))
-        new.rename(new.with_name("gunicorn.json"))
 
-
-def config(interval: int) -> str:
+def config(interval: int, *, has_rules: bool) -> str:
     """Return the sample config with this interval, without its remote store."""
     text = sample_config("remote_write.yml", {f"scrape_interval: {USUAL_SECONDS}s": f"scrape_interval: {interval}s"})
     text = text.replace("  scrape_interval:", f"  scrape_timeout: {min(10, interval)}s\n  scrape_interval:")
+    if not has_rules:
+        text = re.sub(r"^rule_files:.*$", "", text, flags=re.MULTILINE)
     return text[: text.index("remote_write:")]
 
 
@@ -138,16 +136,20 @@ def machine(folder: Path) -> Iterator[Machine]:
         (home / rules.name).write_bytes(rules.read_bytes())
     with (
         running(command, TOP, folder / "simulator.log") as simulator,
-        configured(home, config(USUAL_SECONDS), None, "--web.enable-lifecycle") as monitor,
+        configured(home, config(USUAL_SECONDS, has_rules=True), None, "--web.enable-lifecycle") as monitor,
     ):
         url = f"http://{address(0)}:{port}/metrics"
         eventually(lambda: requests.get(url, timeout=5).status_code == 200, "the servers answer")
-        yield Machine(home, monitor, simulator, port)
+        try:
+            yield Machine(home, monitor, simulator, port)
+        finally:
+            psutil.Process(monitor.pid).kill()  # it would take its time to store what is thrown away
 
 
-def measure(found: Machine, step: Step) -> tuple[list[str], bool]:
-    """Return the row of the table, and whether all is on time and there is memory for more."""
+def measure(found: Machine, step: Step) -> tuple[list[str], str]:
+    """Return the row of the table, and the limit that was reached, if one was."""
     found.configure(step)
+    missed = found.own(MISSED)
     window = max(2 * step.interval, step.seconds // 2)
     time.sleep(max(0, step.seconds - window))
     begin, cpu = time.time(), found.cpu()
@@ -155,7 +157,7 @@ def measure(found: Machine, step: Step) -> tuple[list[str], bool]:
     cpu_seconds = [after - before for before, after in zip(cpu, found.cpu(), strict=True)]
     elapsed = time.time() - begin
     rules = found.rules()
-    slowest = max(rules, key=lambda name: rules[name])
+    slowest = max(rules, key=lambda name: rules[name], default="")
     memory = psutil.Process(found.monitor.pid).memory_info().rss
     disk = sum(path.stat().st_size for path in (found.folder / "data").rglob("*") if path.is_file())
     over = f"[{window}s] offset 1s"  # what was scraped in the last second may not be stored yet
@@ -169,14 +171,16 @@ def measure(found: Machine, step: Step) -> tuple[list[str], bool]:
         f"{found.value(f'avg(avg_over_time(scrape_duration_seconds{over}))'):.3f}, "
         f"{found.value(f'max(max_over_time(scrape_duration_seconds{over}))'):.2f} s",
         f"{on_time:.1%}",
-        f"{sum(rules.values()):.2f} s",
-        f"`{slowest}` {rules[slowest]:.2f} s",
+        f"{sum(rules.values()):.2f} s, {found.own(MISSED) - missed:.0f} missed" if rules else "none",
+        f"`{slowest}` {rules[slowest]:.2f} s" if rules else "",
         f"{memory / 1e9:.2f} GB",
         f"{cpu_seconds[0] / elapsed:.2f}",
         f"{cpu_seconds[1] / elapsed:.2f}",
         f"{disk / 1e6:,.0f} MB",
     ]
-    return row, on_time >= ON_TIME and memory < MOST_MEMORY * psutil.virtual_memory().total
+    if memory > MOST_MEMORY * psutil.virtual_memory().total:
+        return row, MEMORY
+    return row, LATE if on_time < ON_TIME else ""
 
 
 def line(cells: Sequence[str]) -> str:
@@ -211,20 +215,18 @@ def run(steps: Sequence[Step], page: Path) -> None:
         folder = Path(name)
         for part, text in zip(("first", "second"), record(folder / "gunicorn"), strict=True):
             (folder / part).write_text(text)
-        rows = []
+        rows, limit = [], ""
         print(line(HEADER), flush=True)
         with machine(folder) as found:
             for step in steps:
-                row, goes_on = measure(found, step)
+                row, limit = measure(found, step)
                 rows.append(row)
                 print(line(row), flush=True)
-                if not goes_on:
+                if limit == MEMORY or (limit and not step.has_rules):
                     break
-            missed = found.own("prometheus_rule_group_iterations_missed_total")
         table = "\n".join([line(HEADER), line(["---"] * len(HEADER)), *map(line, rows)])
-        seconds = sum(step.seconds for step in steps[: len(rows)])
-        end = f"The steps took {seconds} s. {missed:.0f} evaluations of groups of rules were missed."
-        write(page, f"{about(folder)}\n\n{table}\n\n{end}")
+        end = {LATE: "The last step is late.", MEMORY: "No memory was left for another step."}.get(limit, "")
+        write(page, f"{about(folder)}\n\n{table}\n\n{end}".rstrip())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -232,17 +234,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser: Any = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--servers", type=int, nargs="+", default=SERVERS, help="numbers of servers, at 15 s")
     parser.add_argument("--intervals", type=int, nargs="*", default=INTERVALS, help="shorter intervals, in seconds")
-    parser.add_argument(
-        "--seconds", type=int, default=35, help="of a step; the last number of servers has three times that"
-    )
+    parser.add_argument("--seconds", type=int, default=35, help="of a step; the last number of servers has twice that")
     parser.add_argument("--first-interval", type=int, default=USUAL_SECONDS, help="in seconds")
     parser.add_argument("--page", type=Path, default=PAGE, help="that the table is written to, between its markers")
     given = parser.parse_args(arguments)
     last = given.servers[-1]
-    steps = [
-        Step(servers, given.first_interval, given.seconds * (3 if servers == last else 1)) for servers in given.servers
-    ]
-    steps += [Step(last, interval, given.seconds) for interval in given.intervals]
+    usual = given.first_interval
+    steps = [Step(servers, usual, given.seconds * (1 + (servers == last)), has_rules=True) for servers in given.servers]
+    steps += [Step(last, interval, given.seconds, has_rules=False) for interval in (usual, *given.intervals)]
     run(steps, given.page)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,19 @@ import requests
 from tests.helpers.places import TOP
 from tests.helpers.servers import Server, eventually, running, unused_port
 
-RULES = TOP / "sample_configs" / "prometheus" / "gunicorn.rules.yml"
-SAMPLES = RULES.parent
+SAMPLES = TOP / "sample_configs" / "prometheus"
+RULES = SAMPLES / "gunicorn.rules.yml"
+FLEET_RULES = SAMPLES / "fleet.rules.yml"
 Labels = Mapping[str, str]
 
 
 def promql() -> list[str]:
-    """Return every query in the documentation, except those of other exporters and their counterparts."""
-    pages = [TOP / "README.md", *(page for page in (TOP / "docs").glob("*.md") if page.name != "migrating.md")]
+    """Return every query about each server in the documentation.
+
+    Those of other exporters and their counterparts are on a page of their own, and so are those over all servers.
+    """
+    others = ("migrating.md", "scale.md")
+    pages = [TOP / "README.md", *(page for page in (TOP / "docs").glob("*.md") if page.name not in others)]
     blocks = [block for page in pages for block in re.findall(r"```promql\n(.*?)```", page.read_text(), re.DOTALL)]
     inline = [query for page in pages for query in re.findall(r"`(histogram_quantile\([^`]*)`", page.read_text())]
     return [line for block in blocks for line in block.splitlines()] + inline
@@ -48,6 +53,26 @@ def sample_config(name: str, replaced: Mapping[str, str] | None = None) -> str:
         assert old in text, (name, old)
         text = text.replace(old, new)
     return text
+
+
+def every_second(config: str) -> str:
+    """Return a sample config with intervals of one second."""
+    assert "interval: 15s" in config
+    return config.replace("interval: 15s", "interval: 1s")
+
+
+def write_sample_rules(folder: Path) -> None:
+    """Write the sample rules under their names, to be evaluated each second."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RULES.name).write_text(shortened_rules(60))
+    (folder / FLEET_RULES.name).write_text(FLEET_RULES.read_text())
+
+
+def write_targets(path: Path, targets: Iterable[str]) -> None:
+    """Name these targets in a file for Prometheus, at once. The folder must exist when Prometheus starts."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps([{"targets": list(targets)}]))
+    new.rename(path)
 
 
 def documented(*parts: str, seconds: int = 8) -> str:
@@ -110,6 +135,13 @@ class Prometheus:
         for name in re.findall(r"record: (\S+:sum)\n", RULES.read_text()):
             query = f"count_over_time({name}[1m]) > 1"
             eventually(lambda query=query: set(self.ask(query)) == set(self.names.values()), name)  # type: ignore[misc]
+
+
+def requests_by_endpoint(
+    monitor: Prometheus, query: str = "sum by (endpoint) (job_endpoint:gunicorn_requests:total)"
+) -> dict[str, float]:
+    """Return the result of the query by endpoint, without those that have none."""
+    return {labels["endpoint"]: float(value) for labels, value in monitor.results(query) if float(value)}
 
 
 @contextmanager

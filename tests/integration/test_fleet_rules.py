@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.prometheus import SAMPLES
+from tests.helpers.prometheus import FLEET_RULES, SAMPLES
 
-FLEET = SAMPLES / "fleet.rules.yml"
 REQUESTS = 'gunicorn_requests_total{{job="gunicorn",instance="{}",method="GET",endpoint="/",status="200"}}'
 START = 'process_start_time_seconds{{job="gunicorn",instance="{}"}}'
 Values = tuple[str, str]
@@ -50,7 +49,7 @@ def total(
         "input_series": series,
         "promql_expr_test": [{"expr": query, "eval_time": f"{minute}m", "exp_samples": [sample]}],
     }
-    tests = {"rule_files": [str(FLEET)], "evaluation_interval": "1m", "tests": [test]}
+    tests = {"rule_files": [str(FLEET_RULES)], "evaluation_interval": "1m", "tests": [test]}
     (folder / "tests.yml").write_text(json.dumps(tests))
     command = ["promtool", "test", "rules", "tests.yml"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,17 +11,23 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.network import Host, Network, network
-from tests.helpers.prometheus import RULES, Prometheus, configured, sample_config, shortened_rules
+from tests.helpers.prometheus import (
+    Prometheus,
+    configured,
+    every_second,
+    requests_by_endpoint,
+    sample_config,
+    write_sample_rules,
+    write_targets,
+)
 from tests.helpers.servers import Server, eventually
 from tests.helpers.steady_load import SteadyLoad
 from tests.integration.conftest import APP, CONFIG, missing
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("prometheus", "promtool", "ip")]
 
-FLEET = RULES.with_name("fleet.rules.yml")
 PORTS = {"shop": (8000, 9091), "blog": (8001, 9092)}
 """Port and metrics port of each application, on each host."""
-SUMS = "sum by (endpoint) (job_endpoint:gunicorn_requests:total)"
 SCRAPE_SECONDS = 1.0
 MARGIN = 0.1
 """Seconds by which a client's clock may be off: it reads it after the answer has come."""
@@ -38,11 +43,6 @@ def machines() -> Iterator[Network]:
             missing(f"network namespaces cannot be made here: {error}")
         stack.enter_context(found.hub.inside())
         yield found
-
-
-def sums(monitor: Prometheus, query: str = SUMS) -> dict[str, float]:
-    """Return the result by endpoint, without those that have none."""
-    return {labels["endpoint"]: float(value) for labels, value in monitor.results(query) if float(value)}
 
 
 @dataclass
@@ -82,9 +82,7 @@ class Fleet:
 
     def write_targets(self) -> None:
         """Name the running servers in the file."""
-        new = self.targets.with_suffix(".new")
-        new.write_text(json.dumps([{"targets": list(self.running)}]))
-        new.rename(self.targets)
+        write_targets(self.targets, self.running)
 
     def load(self, stack: ExitStack, instances: Sequence[str]) -> list[SteadyLoad]:
         """Start clients of these servers."""
@@ -120,19 +118,6 @@ def fleet(tmp_path: Path, machines: Network) -> Iterator[Fleet]:
         server.stop()
 
 
-def every_second(config: str) -> str:
-    """Return a sample config with intervals of one second."""
-    assert "interval: 15s" in config
-    return config.replace("interval: 15s", "interval: 1s")
-
-
-def write_rules(folder: Path) -> None:
-    """Write the sample rules, which are evaluated each second."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RULES.name).write_text(shortened_rules(60))
-    (folder / FLEET.name).write_text(FLEET.read_text())
-
-
 @dataclass
 class Monitors:
     """Three Prometheus.
@@ -154,7 +139,7 @@ class Monitors:
 @pytest.fixture
 def monitors(tmp_path: Path, fleet: Fleet) -> Iterator[Monitors]:
     """They run with the sample configs, in the hub."""
-    write_rules(fleet.targets.parents[1])
+    write_sample_rules(fleet.targets.parents[1])
     receiver = configured(tmp_path / "written", "", None, "--web.enable-remote-write-receiver")
     with receiver as written:
         config = sample_config("remote_write.yml", {"http://central.example:9090": written.url})
@@ -184,7 +169,7 @@ def wait_for_sums(monitors: Monitors, fleet: Fleet, lost: Mapping[str, float]) -
     for name, monitor in zip(("first", "federated", "written"), monitors, strict=True):
 
         def equal(name: str = name, monitor: Prometheus = monitor) -> bool:
-            found = sums(monitor)
+            found = requests_by_endpoint(monitor)
             assert found == expected, (name, found, expected)
             return True
 
@@ -225,7 +210,7 @@ def test_sums_over_many_machines_are_what_the_clients_sent(machines: Network, fl
         load.stop()
         recorded = f"job_instance_endpoint_started:gunicorn_requests:sum{{instance='{instance}'}}"
         for query in (of_instance(instance), f"sum by (endpoint) ({recorded})"):
-            eventually(lambda query=query: sums(monitors.first, query) == load.counts, query)  # type: ignore[misc]
+            eventually(lambda query=query: requests_by_endpoint(monitors.first, query) == load.counts, query)  # type: ignore[misc]
         fleet.kill(machines, second, instance)
         wait_until_down(monitors.first, instance)
         fleet.write_targets()
@@ -255,7 +240,10 @@ def test_what_is_lost_with_a_host_is_what_it_answered_after_the_last_scrape(
         [instance] = fleet.start(second, "shop")
         fleet.write_targets()
         _, load = fleet.load(stack, [steady, instance])
-        eventually(lambda: sums(monitors.first, of_instance(instance)).get("/boom", 0) > 50, "requests to the host")
+        eventually(
+            lambda: requests_by_endpoint(monitors.first, of_instance(instance)).get("/boom", 0) > 50,
+            "requests to the host",
+        )
         known = len(load.answers)
         eventually(lambda: len(load.answers) > known + 50, "requests after a scrape")
         fleet.kill(machines, second, instance)
@@ -265,7 +253,9 @@ def test_what_is_lost_with_a_host_is_what_it_answered_after_the_last_scrape(
             one.stop()
 
         selector = f"{{instance='{instance}'}}[5m]"
-        seen = sums(monitors.first, f"sum by (endpoint) (last_over_time(gunicorn_requests_total{selector}))")
+        seen = requests_by_endpoint(
+            monitors.first, f"sum by (endpoint) (last_over_time(gunicorn_requests_total{selector}))"
+        )
         lost = {endpoint: count - seen[endpoint] for endpoint, count in load.counts.items()}
         scraped = max(at for at, value in monitors.first.stored(f"up{selector}") if value == "1")
         took = float(dict(monitors.first.stored(f"scrape_duration_seconds{selector}"))[scraped])
