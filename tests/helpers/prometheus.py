@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,19 @@ import requests
 from tests.helpers.places import TOP
 from tests.helpers.servers import Server, eventually, running, unused_port
 
-RULES = TOP / "sample_configs" / "prometheus" / "gunicorn.rules.yml"
+SAMPLES = TOP / "sample_configs" / "prometheus"
+RULES = SAMPLES / "gunicorn.rules.yml"
+FLEET_RULES = SAMPLES / "fleet.rules.yml"
 Labels = Mapping[str, str]
 
 
 def promql() -> list[str]:
-    """Return every query in the documentation, except those of other exporters and their counterparts."""
-    pages = [TOP / "README.md", *(page for page in (TOP / "docs").glob("*.md") if page.name != "migrating.md")]
+    """Return every query about each server in the documentation.
+
+    Those of other exporters and their counterparts are on a page of their own, and so are those over all servers.
+    """
+    others = ("migrating.md", "scale.md")
+    pages = [TOP / "README.md", *(page for page in (TOP / "docs").glob("*.md") if page.name not in others)]
     blocks = [block for page in pages for block in re.findall(r"```promql\n(.*?)```", page.read_text(), re.DOTALL)]
     inline = [query for page in pages for query in re.findall(r"`(histogram_quantile\([^`]*)`", page.read_text())]
     return [line for block in blocks for line in block.splitlines()] + inline
@@ -40,6 +46,35 @@ def shortened_rules(seconds: int, hold: int = 0) -> str:
     return re.sub(r"\binterval: \w+", "interval: 1s", text)
 
 
+def sample_config(name: str, replaced: Mapping[str, str] | None = None) -> str:
+    """Return a sample config of Prometheus with these texts replaced, each of which it must have."""
+    text = (SAMPLES / name).read_text()
+    for old, new in (replaced or {}).items():
+        assert old in text, (name, old)
+        text = text.replace(old, new)
+    return text
+
+
+def every_second(config: str) -> str:
+    """Return a sample config with intervals of one second."""
+    assert "interval: 15s" in config
+    return config.replace("interval: 15s", "interval: 1s")
+
+
+def write_sample_rules(folder: Path) -> None:
+    """Write the sample rules under their names, to be evaluated each second."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RULES.name).write_text(shortened_rules(60))
+    (folder / FLEET_RULES.name).write_text(FLEET_RULES.read_text())
+
+
+def write_targets(path: Path, targets: Iterable[str]) -> None:
+    """Name these targets in a file for Prometheus, at once. The folder must exist when Prometheus starts."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps([{"targets": list(targets)}]))
+    new.rename(path)
+
+
 def documented(*parts: str, seconds: int = 8) -> str:
     """Return the documented query that has these parts and is the shortest, over the last seconds."""
     return shortened(min((query for query in promql() if all(part in query for part in parts)), key=len), seconds)
@@ -52,10 +87,12 @@ class Prometheus:
     Attributes:
         url: where it answers.
         names: names of the servers by their label ``instance``.
+        pid: of the process.
     """
 
     url: str
     names: Mapping[str, str]
+    pid: int
 
     def results(self, query: str, at: float | None = None) -> list[tuple[Labels, str]]:
         """Return labels and value of each result, now or at this unix time. The value is text: NaN equals NaN."""
@@ -63,6 +100,12 @@ class Prometheus:
         answer = requests.get(f"{self.url}/api/v1/query", params=given, timeout=10).json()
         assert answer["status"] == "success", (query, answer)
         return [(result["metric"], result["value"][1]) for result in answer["data"]["result"]]
+
+    def stored(self, selector: str) -> list[tuple[float, str]]:
+        """Return time and value of each stored sample of the one series that has any in this range, such as up[5m]."""
+        answer = requests.get(f"{self.url}/api/v1/query", params={"query": selector}, timeout=10).json()
+        [series] = answer["data"]["result"]
+        return [(float(at), value) for at, value in series["values"]]
 
     def rows(self, query: str) -> list[tuple[str, Labels, float]]:
         """Return the server's name, the labels and the value of each result."""
@@ -92,6 +135,13 @@ class Prometheus:
         for name in re.findall(r"record: (\S+:sum)\n", RULES.read_text()):
             query = f"count_over_time({name}[1m]) > 1"
             eventually(lambda query=query: set(self.ask(query)) == set(self.names.values()), name)  # type: ignore[misc]
+
+
+def requests_by_endpoint(
+    monitor: Prometheus, query: str = "sum by (endpoint) (job_endpoint:gunicorn_requests:total)"
+) -> dict[str, float]:
+    """Return the result of the query by endpoint, without those that have none."""
+    return {labels["endpoint"]: float(value) for labels, value in monitor.results(query) if float(value)}
 
 
 @contextmanager
@@ -125,14 +175,34 @@ def prometheus(
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "gunicorn.rules.yml").write_text(rules)
-    (folder / "prometheus.yml").write_text(json.dumps(config))
-    port = unused_port()
-    command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
-    command.append(f"--web.listen-address=127.0.0.1:{port}")
-    with running(command, folder, folder / "log"):
-        found = Prometheus(f"http://127.0.0.1:{port}", names)
+    with configured(folder, json.dumps(config), names) as found:
         eventually(
             lambda: sorted(found.ask("count_over_time(up[1m]) >= 2 and up == 1")) == sorted(names.values()),
             "Prometheus has scraped each server twice",
         )
         yield found
+
+
+@contextmanager
+def configured(
+    folder: Path, config: str, names: Mapping[str, str] | None = None, *arguments: str, agent: bool = False
+) -> Iterator[Prometheus]:
+    """Run a Prometheus with this config until the end of the block.
+
+    Args:
+        folder: of its config, its data and its log.
+        config: text of the config file.
+        names: of the servers, by their label ``instance``.
+        arguments: further ones.
+        agent: whether it runs as an agent, which has no queries.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "prometheus.yml").write_text(config)
+    port = unused_port()
+    storage = ["--enable-feature=agent", "--storage.agent.path=data"] if agent else ["--storage.tsdb.path=data"]
+    command = ["prometheus", "--config.file=prometheus.yml", *storage, *arguments]
+    command.append(f"--web.listen-address=127.0.0.1:{port}")
+    with running(command, folder, folder / "log") as process:
+        url = f"http://127.0.0.1:{port}"
+        eventually(lambda: requests.get(f"{url}/-/ready", timeout=5).status_code == 200, "Prometheus is ready")
+        yield Prometheus(url, names or {}, process.pid)
