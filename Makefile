@@ -3,8 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 4
-TOOLS := wrk prometheus promtool prometheus-alertmanager chromium chromedriver systemd-analyze
-PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd
+TOOLS := wrk prometheus promtool prometheus-alertmanager chromium chromedriver systemd-analyze ip victoria-metrics
+PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd iproute2 victoria-metrics
 
 .PHONY: demo test test-all lint bench bench-generations compatibility screenshot dashboard dashboard-picture tools clean
 
