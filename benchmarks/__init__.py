@@ -1,1 +1,1 @@
-"""Measurements; run them with ``make bench``."""
+"""Measurements of what the hooks cost, beside bare gunicorn and other exporters: ``make bench``."""

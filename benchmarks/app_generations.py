@@ -3,56 +3,65 @@
 from __future__ import annotations
 
 import http.client
-import sys
 import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from benchmarks.counts import WrongCountError
+from benchmarks.options import Options
 from benchmarks.server import free_port, gunicorn
+from benchmarks.variants import HOOKS, RECIPE
 
 WORKERS = 4
 MAX_REQUESTS = 5
+GENERATIONS = 500
 CLIENTS = 6
-APP = """
-import os
-from prometheus_client import Counter, Histogram
-orders = Counter("shop_orders", "Orders.", ["kind"])
-seconds = Histogram("shop_seconds", "Seconds.", ["kind"])
-
-def app(environ, start_response):
-    if environ["PATH_INFO"].startswith("/order"):
-        orders.labels("plain").inc()
-        seconds.labels("plain").observe(0.01)
-    files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
-    body = os.path.dirname(next((file for file in files if ".db" in file), "")).encode()
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
-    return [body]
-"""
 COMMON = f"workers = {WORKERS}\nmax_requests = {MAX_REQUESTS}\n"
 OURS = COMMON + "from gunicorn_prom_hooks import install\ninstall(globals(), port={port})\n"
-RECIPE = COMMON + (
+RECIPE_CONFIG = COMMON + (
     "def child_exit(server, worker):\n"
     "    from prometheus_client import multiprocess\n"
     "    multiprocess.mark_process_dead(worker.pid)\n"
 )
 
 
-class Figures(NamedTuple):
-    """What one way of doing it comes to."""
+@dataclass(frozen=True)
+class Figures:
+    """What one way of doing it comes to.
 
+    Attributes:
+        variant: the way.
+        client: requests that were answered.
+        counter: what the application's counter says.
+        backwards: how often the counter was less than before.
+        files: of metrics at the end.
+        megabytes: in these.
+        milliseconds: of a scrape at the end.
+    """
+
+    variant: str
     client: int
     counter: float
     backwards: int
     files: int
     megabytes: float
     milliseconds: float
+
+
+@dataclass(frozen=True)
+class AppGenerations:
+    """Both ways after so many generations."""
+
+    generations: int
+    workers: int
+    ways: list[Figures]
 
 
 def counter_on(page: str) -> float:
@@ -83,14 +92,14 @@ def load(port: int, total: int, look: Callable[[], float]) -> tuple[int, int]:
     return sum(answered), backwards
 
 
-def measure(generations: int, *, ours: bool) -> Figures:
+def once(generations: int, *, ours: bool) -> Figures:
     """The figures after so many generations of workers."""
     metrics = free_port()
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder, "metrics")
         directory.mkdir()
         environ = {} if ours else {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
-        config = OURS.format(port=metrics) if ours else RECIPE
+        config = OURS.format(port=metrics) if ours else RECIPE_CONFIG
 
         def page() -> str:
             if ours:
@@ -100,7 +109,7 @@ def measure(generations: int, *, ours: bool) -> Figures:
             MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
             return generate_latest(registry).decode()
 
-        with gunicorn(Path(folder), config, app=APP, environ=environ) as (_, port):
+        with gunicorn(Path(folder), config, app="shop_wsgi", environ=environ) as (_, port):
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as response:
                 directory = Path(response.read().decode())
             client, backwards = load(port, generations * MAX_REQUESTS, lambda: counter_on(page()))
@@ -112,20 +121,22 @@ def measure(generations: int, *, ours: bool) -> Figures:
             took = time.perf_counter() - start
             files = list(directory.glob("*.db"))
             size = sum(file.stat().st_blocks * 512 for file in files)
-    return Figures(client, counter, backwards, len(files), size / 1e6, took * 1000)
+    if ours and counter != client:
+        raise WrongCountError(f"{counter:.0f} counted of {client}")
+    return Figures(HOOKS if ours else RECIPE, client, counter, backwards, len(files), size / 1e6, took * 1000)
 
 
-def main() -> None:
-    generations = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-    print(f"{generations} generations of {WORKERS} workers, an application with a counter and a histogram of its own")
-    print("          answered   counter   went back   files       size     scrape")
-    for name, ours in (("ours", True), ("recipe", False)):
-        figures = measure(generations, ours=ours)
+def measure(options: Options) -> AppGenerations:
+    """Measure both ways."""
+    generations = options.pick(GENERATIONS, 20)
+    ways = []
+    for ours in (True, False):
+        figures = once(generations, ours=ours)
+        ways.append(figures)
         print(
-            f"  {name:7}{figures.client:9}{figures.counter:10.0f}{figures.backwards:12}{figures.files:8}"
-            f"{figures.megabytes:8.1f} MB{figures.milliseconds:8.1f} ms"
+            f"  {figures.variant:20} answered {figures.client:6}, counter {figures.counter:6.0f}, went back "
+            f"{figures.backwards:4}, files {figures.files:5}, {figures.megabytes:7.1f} MB, "
+            f"{figures.milliseconds:7.1f} ms",
+            flush=True,
         )
-
-
-if __name__ == "__main__":
-    main()
+    return AppGenerations(generations, WORKERS, ways)

@@ -8,6 +8,8 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from benchmarks.counts import WrongCountError
+from benchmarks.options import Options
 from gunicorn_prom_hooks.app_metrics.reading.merge import MultiprocessFiles
 from gunicorn_prom_hooks.app_metrics.recording.store import Store
 from gunicorn_prom_hooks.app_metrics.recording.value_class import value_class
@@ -27,7 +31,6 @@ IDENTITIES = 64
 LABEL_SETS = 100
 BOUNDS = ("0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25", "0.5", "0.75", "1.0", "2.5", "5.0", "7.5", "10.0")
 REPEATS = 15
-MOST = 1 / 3
 CALLS = 20_000
 
 
@@ -81,10 +84,10 @@ class Ours:
         return self._files.collect()
 
 
-def milliseconds(make: Callable[[], Collector], application: Application) -> float:
+def milliseconds(make: Callable[[], Collector], application: Application, repeats: int) -> float:
     """Milliseconds per page; the least of many repeats, since whatever else runs can only add."""
     took = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         application.work()
         collector = make()
         gc.collect()
@@ -94,24 +97,72 @@ def milliseconds(make: Callable[[], Collector], application: Application) -> flo
     return min(took)
 
 
-def measure(*, shuffled: bool) -> None:
+@dataclass(frozen=True)
+class Reading:
+    """Milliseconds of a page of the application's metrics.
+
+    Attributes:
+        shuffled: whether each process has met the labels in an order of its own.
+        collector: MultiProcessCollector.
+        first: the first scrape of this package.
+        later: its later scrapes.
+        text: the part of these that generate_latest takes for the text.
+    """
+
+    shuffled: bool
+    collector: float
+    first: float
+    later: float
+    text: float
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Nanoseconds of a call in a worker.
+
+    Attributes:
+        values: where they are kept.
+        counter: of ``Counter.inc``.
+        histogram: of ``Histogram.observe``, with 15 buckets.
+    """
+
+    values: str
+    counter: float
+    histogram: float
+
+
+@dataclass(frozen=True)
+class AppMetrics:
+    """Both, with so many processes and label sets."""
+
+    processes: int
+    label_sets: int
+    buckets: int
+    reading: list[Reading]
+    counting: list[Counting]
+
+
+def read(repeats: int, *, shuffled: bool) -> Reading:
+    """Measure pages, and compare them."""
     with tempfile.TemporaryDirectory() as folder:
         application = Application(folder, shuffled=shuffled)
         theirs: Any = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
         ours = Ours(folder)
-        if sorted(generate_latest(theirs).splitlines()) != sorted(generate_latest(ours).splitlines()):
-            raise SystemExit("the pages differ")
-        original = milliseconds(lambda: theirs, application)
-        first = milliseconds(lambda: Ours(folder), application)
-        later = milliseconds(lambda: ours, application)
-        text = milliseconds(Fixed(ours.collect()).itself, application)
-        if sorted(generate_latest(theirs).splitlines()) != sorted(generate_latest(ours).splitlines()):
-            raise SystemExit("the pages differ")
+        compare(theirs, ours)
+        original = milliseconds(lambda: theirs, application, repeats)
+        first = milliseconds(lambda: Ours(folder), application, repeats)
+        later = milliseconds(lambda: ours, application, repeats)
+        text = milliseconds(Fixed(ours.collect()).itself, application, repeats)
+        compare(theirs, ours)
         application.close()
-    print(f"  MultiProcessCollector {original:7.1f} ms")
-    print(f"  hooks, first scrape    {first:7.1f} ms")
-    print(f"  hooks, later scrapes   {later:7.1f} ms   of these {text:.1f} ms are generate_latest's own")
-    print(f"  later : MultiProcessCollector = {later / original:.3f}   (at most {MOST:.2f})")
+    print(f"  MultiProcessCollector {original:7.1f} ms, hooks {later:7.1f} ms: {later / original:.3f}", flush=True)
+    return Reading(shuffled, original, first, later, text)
+
+
+def compare(theirs: Any, ours: Ours) -> None:
+    """Raise unless both pages are the same."""
+    if sorted(generate_latest(theirs).splitlines()) != sorted(generate_latest(ours).splitlines()):
+        raise WrongCountError("the pages differ")
 
 
 class Fixed:
@@ -138,10 +189,9 @@ def nanoseconds(call: Callable[[], object]) -> float:
     return min(took)
 
 
-def measure_counting() -> None:
-    """Prints what one call costs with each kind of values."""
-    print("counting in a worker                inc()   observe()   15 buckets")
-    found = {}
+def count() -> list[Counting]:
+    """Measure what one call costs with each kind of values."""
+    found = []
     before = values.ValueClass
     with tempfile.TemporaryDirectory() as folder:
         store = Store(SharedPath(folder), lambda: folder, lambda: "s0", lambda: None, announced=False)
@@ -150,27 +200,21 @@ def measure_counting() -> None:
         kinds: dict[str, Any] = {
             "in memory": values.MutexValue,
             "prometheus_client's files": values.MultiProcessValue(),  # type: ignore[no-untyped-call]
-            "ours": value_class(store),
+            "files of this package": value_class(store),
         }
         for name, kind in kinds.items():
             values.ValueClass = kind
             counter, histogram = Counter("a", "A.", registry=None), Histogram("b", "B.", registry=None)
-            found[name] = nanoseconds(counter.inc), nanoseconds(lambda of=histogram: of.observe(0.3))  # type: ignore[misc]
-            print(f"  {name:30} {found[name][0]:6.0f} ns {found[name][1]:8.0f} ns")
+            call = Counting(name, nanoseconds(counter.inc), nanoseconds(partial(histogram.observe, 0.3)))
+            found.append(call)
+            print(f"  {name:30} {call.counter:6.0f} ns {call.histogram:8.0f} ns", flush=True)
         del os.environ[MULTIPROC_DIR]
     values.ValueClass = before
-    ratio = found["ours"][0] / found["prometheus_client's files"][0]
-    print(f"  hooks : prometheus_client's files = {ratio:.2f}   (at most 1)")
+    return found
 
 
-def main() -> None:
-    measure_counting()
-    size = f"{IDENTITIES} processes, {LABEL_SETS} label sets of a histogram with {len(BOUNDS) + 1} buckets"
-    for shuffled in (False, True):
-        order = "each process in its own order" if shuffled else "all in the same order"
-        print(f"generate_latest, {size}, {order}")
-        measure(shuffled=shuffled)
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: Options) -> AppMetrics:
+    """Measure counting and reading."""
+    repeats = options.pick(REPEATS, 2)
+    reading = [read(repeats, shuffled=shuffled) for shuffled in (False, True)]
+    return AppMetrics(IDENTITIES, LABEL_SETS, len(BOUNDS) + 1, reading, count())

@@ -1,4 +1,7 @@
-"""The hand-written recipe: prometheus_client in multiprocess mode, with the same families and labels."""
+"""The hand-written recipe: prometheus_client in multiprocess mode, with the families and labels of these hooks.
+
+The page is served from the master, at the port in ``RECIPE_PORT``, if that is set.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import os
 import time
 from typing import Any
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gunicorn_prom_hooks.settings import DEFAULT_DURATION_BUCKETS as DURATION_BUCKETS
 from gunicorn_prom_hooks.shm.schema import SIZE_BUCKETS, WORKER_DURATION_BUCKETS
@@ -20,7 +24,6 @@ WORKER_REQUESTS = Counter("recipe_worker_requests", "Requests.", ["worker_id"])
 WORKER_DURATION = Histogram(
     "recipe_worker_duration_seconds", "Duration.", ["worker_id"], buckets=WORKER_DURATION_BUCKETS
 )
-WORKER_ID = f"worker_1_{os.getpid()}"
 
 
 def pre_request(worker: Any, req: Any) -> None:
@@ -36,5 +39,17 @@ def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
     DURATION.labels(req.method, endpoint).observe(took)
     REQUEST_SIZE.labels(req.method, endpoint).observe(float(environ.get("CONTENT_LENGTH") or 0))
     RESPONSE_SIZE.labels(req.method, endpoint).observe(resp.sent)
-    WORKER_REQUESTS.labels(WORKER_ID).inc()
-    WORKER_DURATION.labels(WORKER_ID).observe(took)
+    WORKER_REQUESTS.labels(worker.pid).inc()
+    WORKER_DURATION.labels(worker.pid).observe(took)
+
+
+def when_ready(server: Any) -> None:
+    port = os.environ.get("RECIPE_PORT")
+    if port:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        start_http_server(int(port), "127.0.0.1", registry)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

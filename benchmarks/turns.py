@@ -1,46 +1,55 @@
-"""What recording a request costs inside one real worker: served in turn by bare gunicorn's means and with our hooks.
+"""What recording a request costs inside one real worker that serves in turn as bare gunicorn would and with hooks.
 
 The same process, the same memory, the same minute: two processes of the same program differ by more than there is to
-measure. What the garbage collector has to do for our modules is in both, and not seen here; ``benchmarks.cpu`` sees it.
+measure. What the garbage collector has to do for the modules of the hooks is in both, and not seen here; ``peers`` sees
+it. Beside these hooks the hand-written recipe has its turn too, with all families and with three.
+
+Run alone: ``python -m benchmarks.turns [--rounds N] [--quick] [--no-recipe] [WORKER ...]``
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import statistics
-import subprocess
-import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cpu import ASGI, STARLETTE
-from benchmarks.server import APP, gunicorn
+from benchmarks.counts import WrongCountError, files_of, page_of, total
+from benchmarks.load import load
+from benchmarks.machine import Cores, cores
+from benchmarks.options import Options
+from benchmarks.server import free_port, gunicorn
+from benchmarks.spread import Spread, differences, ratios, spread
+from benchmarks.waiting import until
 
-SECONDS = 10
-STARTS = 3
-REQUESTS = 100
+SECONDS = 5
+STARTS = 2
+REQUESTS, QUICK_REQUESTS = 100, 20
 """In a block. Short ones: the machine drifts."""
+ROUNDS, LOADS = 4, 10
+"""Rounds of blocks that there are to be in any case, and loads for that."""
 WARM = 10
-"""Pairs of blocks at the beginning of each start that are left out."""
+"""Rounds at the beginning of each start that are left out."""
+BARE, HOOKS, RECIPE, THREE = "bare", "hooks", "recipe", "recipe of three"
+COUNTERS = {RECIPE: "recipe_requests_total", THREE: "three_requests_total"}
+TOLERANCE = 0.05
+"""The share of requests that may begin in one's turn and end in another's: with several requests at a time."""
 
 TURNS = """
-import json
-import os
 from time import process_time
 
 class Turns:
-    served, at, since, blocks = 0, 0, process_time(), []
+    served, at, since = 0, 0, process_time()
+    blocks = open("blocks", "w", buffering=1)
 
     def are_over(self):
         self.served += 1
         if self.served < REQUESTS:
             return False
-        self.blocks.append(process_time() - self.since)
-        self.served, self.at = 0, 1 - self.at
-        if len(self.blocks) % 20 == 0:
-            with open("blocks.new", "w") as file:
-                json.dump(self.blocks, file)
-            os.replace("blocks.new", "blocks")
+        self.blocks.write(f"{process_time() - self.since}\\n")  # at once: uvicorn's worker calls no worker_exit
+        self.served, self.at = 0, (self.at + 1) % PARTIES
         return True
 
     def go_on(self):
@@ -48,29 +57,39 @@ class Turns:
 
 turns = Turns()
 workers = 1
+
+from gunicorn_prom_hooks import install
+install(globals(), port=METRICS_PORT, app_metrics=False)
 """
+"""Without app_metrics: the recipe's values are prometheus_client's own."""
 WSGI_TURNS = """
 def post_worker_init(worker):
     cfg, app = worker.cfg, worker.wsgi
-    both = []
+    all_hooks = []
 
     def begin():
         # At the first request: the hooks that record are set after this hook.
         recording = [cfg.pre_request, cfg.post_request]
         assert "gunicorn_prom_hooks" in recording[0].__module__
-        both.append([cfg.settings[name].default for name in ("pre_request", "post_request")])
-        both.append(recording)
+        all_hooks.append([cfg.settings[name].default for name in ("pre_request", "post_request")])
+        all_hooks.append(recording)
+        if PARTIES > 2:
+            from benchmarks import recipe, recipe_of_three
+            all_hooks.append([recipe.pre_request, recipe.post_request])
+            all_hooks.append([recipe_of_three.pre_request, recipe_of_three.post_request])
 
     def choose():
-        cfg.set("pre_request", both[turns.at][0])
-        cfg.set("post_request", both[turns.at][1])
+        cfg.set("pre_request", all_hooks[turns.at][0])
+        cfg.set("post_request", all_hooks[turns.at][1])
         turns.go_on()
 
     def in_turn(environ, start_response):
-        if not both:
+        if not all_hooks:
             begin()
+            choose()
+        before = turns.at
         if turns.are_over():  # the request goes on to the end that it began for
-            ends = both[1 - turns.at][1]
+            ends = all_hooks[before][1]
 
             def last(worker, req, environ, resp):
                 ends(worker, req, environ, resp)
@@ -87,12 +106,15 @@ def post_worker_init(worker):
 
     def taking_turns(recorded):
         assert recorded.__module__ == "gunicorn_prom_hooks.worker.asgi.middleware"
-        both = app.app, recorded
+        applications = [app.app, recorded]
+        if PARTIES > 2:
+            from benchmarks import recipe_asgi
+            applications += [recipe_asgi.middleware(app.app), recipe_asgi.middleware_of_three(app.app)]
 
         def in_turn(scope, receive, send):
-            if turns.are_over():
+            if scope["type"] == "http" and turns.are_over():
                 turns.go_on()
-            return both[turns.at](scope, receive, send)
+            return applications[turns.at](scope, receive, send)
 
         return in_turn
 
@@ -116,85 +138,171 @@ def post_worker_init(worker):
 
         worker.config.__class__ = Config
 """
-INSTALL = """
-from gunicorn_prom_hooks import install
-install(globals(), port=0)
-"""
-FASTAPI = """
-from fastapi import FastAPI
-
-app = FastAPI()
-
-@app.get("/")
-@app.get("/items/{number}")
-async def item(number: int = 0):
-    return {"number": number}
-"""
-FLASK = """
-from flask import Flask
-
-app = Flask(__name__)
-
-@app.get("/", defaults={"number": 0})
-@app.get("/items/<int:number>")
-def item(number):
-    return {"number": number}
-"""
 UVICORN = "worker_class = 'uvicorn_worker.UvicornWorker'\n"
 GEVENT = "worker_class = 'gevent'\n"
 NATIVE = "worker_class = 'asgi'\n"
 SLOW = "asgi_loop = 'asyncio'\nhttp_parser = 'python'\n"
 WORKERS = {
-    "sync": ("", APP),
-    "sync, Flask": ("", FLASK),
-    "gthread": ("threads = 4\n", APP),
-    "gthread, Flask": ("threads = 4\n", FLASK),
-    "gevent": (GEVENT, APP),
-    "gevent, Flask": (GEVENT, FLASK),
-    "asgi": (NATIVE, ASGI),
-    "asgi, asyncio": (NATIVE + SLOW, ASGI),
-    "asgi, Starlette": (NATIVE, STARLETTE),
-    "asgi, FastAPI": (NATIVE, FASTAPI),
-    "uvicorn": (UVICORN, ASGI),
-    "uvicorn, FastAPI": (UVICORN, FASTAPI),
+    "sync": ("", "plain_wsgi"),
+    "sync, Flask": ("", "flask_plain"),
+    "gthread": ("threads = 4\n", "plain_wsgi"),
+    "gthread, Flask": ("threads = 4\n", "flask_plain"),
+    "gevent": (GEVENT, "plain_wsgi"),
+    "gevent, Flask": (GEVENT, "flask_plain"),
+    "asgi": (NATIVE, "plain_asgi"),
+    "asgi, Python's own loop and parser": (NATIVE + SLOW, "plain_asgi"),
+    "asgi, Starlette": (NATIVE, "starlette_plain"),
+    "asgi, FastAPI": (NATIVE, "fastapi_plain"),
+    "uvicorn": (UVICORN, "plain_asgi"),
+    "uvicorn, FastAPI": (UVICORN, "fastapi_plain"),
 }
-CLIENTS = {"kept": (), "new": ("-H", "Connection: close")}
+BESIDE_RECIPE = ("sync", "gthread", "gevent", "asgi", "uvicorn")
+"""Where the recipe has its turn, too."""
+CLIENTS = {"kept": (), "new": ("Connection: close",)}
 """Whether a connection is kept for the next request, or closed as nginx does unless told otherwise."""
 
 
-def pairs(config: str, app: str, headers: tuple[str, ...]) -> list[tuple[float, float]]:
-    """Microseconds of CPU per request, bare and recorded, of each two blocks that followed each other."""
-    turns = (WSGI_TURNS if app in (APP, FLASK) else ASGI_TURNS) + TURNS.replace("REQUESTS", str(REQUESTS))
-    found: list[tuple[float, float]] = []
-    for _ in range(STARTS):
-        with tempfile.TemporaryDirectory() as folder:
-            with gunicorn(Path(folder), turns + INSTALL + config, app=app) as (_, port):
-                url = f"http://127.0.0.1:{port}/items/7"
-                subprocess.run(["wrk", "-t1", "-c4", f"-d{SECONDS}s", *headers, url], check=True, capture_output=True)
-            blocks = [1e6 * seconds / REQUESTS for seconds in json.loads((Path(folder) / "blocks").read_text())]
-        found += list(zip(blocks[::2], blocks[1::2], strict=False))[WARM:]
-    return found
+@dataclass(frozen=True)
+class Cost:
+    """What something costs in one worker.
+
+    Attributes:
+        name: of what is called.
+        more: microseconds of CPU per request more than bare.
+        error: the standard error of the median of these.
+        ratio: to bare.
+    """
+
+    name: str
+    more: Spread
+    error: float
+    ratio: Spread
+
+
+@dataclass(frozen=True)
+class Case:
+    """One worker with one kind of client.
+
+    Attributes:
+        worker: kind of worker, and the framework.
+        client: "kept" or "new" connections.
+        bare: microseconds of CPU per request.
+        costs: of the hooks, and of the recipe where it was measured.
+        requests: that were answered.
+    """
+
+    worker: str
+    client: str
+    bare: Spread
+    costs: list[Cost]
+    requests: int
+
+    def cost(self, name: str) -> Cost:
+        """Return the cost of that name."""
+        return next(cost for cost in self.costs if cost.name == name)
+
+
+@dataclass(frozen=True)
+class Turns:
+    """All workers with all clients."""
+
+    starts: int
+    seconds: int
+    block: int
+    cases: list[Case]
+
+
+def blocks(
+    config: str, app: str, headers: Sequence[str], parties: Sequence[str], seconds: int, block: int, where: Cores
+) -> tuple[list[tuple[float, ...]], int]:
+    """Serve in turn once. Return microseconds of CPU per request, of each round one of each party, and all requests."""
+    metrics_port = free_port()
+    turns = (WSGI_TURNS if "wsgi" in app or "flask" in app else ASGI_TURNS) + TURNS
+    for name, value in (("REQUESTS", block), ("PARTIES", len(parties)), ("METRICS_PORT", metrics_port)):
+        turns = turns.replace(name, str(value))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = folder / "metrics"
+        files.mkdir()
+        environ = {"PROMETHEUS_MULTIPROC_DIR": str(files)}
+        with gunicorn(folder, turns + config, app=app, environ=environ, cores=[where.server]) as (_, port):
+            sent = 0
+            for _ in range(LOADS):  # one, unless the machine is busy with other things
+                sent += load(port, seconds, headers=headers, cores=[where.load]).requests
+                if sent >= ROUNDS * len(parties) * block:
+                    break
+            counts = {}
+            share = sent / len(parties)
+
+            def counted() -> bool:
+                counts[HOOKS] = total(page_of(metrics_port), "gunicorn_requests_total")
+                for party in parties[2:]:
+                    counts[party] = total(files_of(files), COUNTERS[party])
+                return all(count > share * (1 - TOLERANCE) - block for count in counts.values())
+
+            try:
+                until(counted, "the requests are counted", 3)
+            except TimeoutError:
+                raise WrongCountError(f"{sent} requests to {parties}, counted: {counts}") from None
+        written = [float(line) for line in (folder / "blocks").read_text().splitlines()]
+    for party, count in counts.items():
+        if abs(count - share) > share * TOLERANCE + 2 * block:
+            raise WrongCountError(f"{party}: {count:.0f} counted of {sent} requests in {len(parties)} turns")
+    each = [1e6 * spent / block for spent in written]
+    number = len(parties)
+    in_rounds = [tuple(each[at : at + number]) for at in range(0, len(each) - number + 1, number)]
+    return in_rounds[min(WARM, len(in_rounds) // 2) :], sent
+
+
+def case(name: str, client: str, parties: Sequence[str], starts: int, seconds: int, block: int, where: Cores) -> Case:
+    """Measure one worker with one kind of client."""
+    config, app = WORKERS[name]
+    found: list[tuple[float, ...]] = []
+    requests = 0
+    for _ in range(starts):
+        in_rounds, sent = blocks(config, app, CLIENTS[client], parties, seconds, block, where)
+        found += in_rounds
+        requests += sent
+    if len(found) < 2:
+        raise RuntimeError(f"{name}: too few requests for two rounds of blocks: {requests}")
+    bare, *others = zip(*found, strict=True)
+    costs = []
+    for party, spent in zip(parties[1:], others, strict=True):
+        error = 1.25 * statistics.stdev(a - b for a, b in zip(spent, bare, strict=True)) / len(bare) ** 0.5
+        costs.append(Cost(party, differences(spent, bare), error, ratios(spent, bare)))
+    return Case(name, client, spread(bare), costs, requests)
+
+
+def measure(options: Options, *, names: Sequence[str] = (), with_recipe: bool = True) -> Turns:
+    """Measure all workers, or those with these names."""
+    starts, seconds, where = options.number_of_rounds(STARTS), options.pick(SECONDS, 2), cores()
+    block = options.pick(REQUESTS, QUICK_REQUESTS)
+    cases = []
+    for name in WORKERS:
+        if name not in names if names else not options.includes(name):
+            continue
+        parties = (BARE, HOOKS, RECIPE, THREE) if with_recipe and name in BESIDE_RECIPE else (BARE, HOOKS)
+        for client in CLIENTS:
+            if client == "kept" and name.startswith("sync"):  # it keeps none
+                continue
+            found = case(name, client, parties, starts, seconds, block, where)
+            cases.append(found)
+            print(f"  {name:16} {client:4}  bare {found.bare.median:6.1f} µs", end="")
+            for cost in found.costs:
+                print(f"   {cost.name} +{cost.more.median:5.2f} µs ± {cost.error:.2f}", end="")
+            print(flush=True)
+    return Turns(starts, seconds, block, cases)
 
 
 def main() -> None:
-    print(f"A request recorded, in a real worker, to a bare one: median of blocks of {REQUESTS} in turn")
-    print("  (kept: connections are kept for the next request; new: each request comes on one of its own)")
-    for name, (config, app) in WORKERS.items():
-        if len(sys.argv) > 1 and name not in sys.argv[1:]:
-            continue
-        for kind, headers in CLIENTS.items():
-            if kind == "kept" and name.startswith("sync"):  # it keeps none
-                continue
-            found = pairs(config, app, headers)
-            cost = [ours - bare for bare, ours in found]
-            error = 1.25 * statistics.stdev(cost) / len(cost) ** 0.5
-            ratio = statistics.median(ours / bare for bare, ours in found)
-            bare = statistics.median(bare for bare, _ in found)
-            print(
-                f"  {name:16} {kind:4}  +{statistics.median(cost):5.2f} µs ± {error:.2f}   "
-                f"of {bare:5.1f} µs: {ratio:.3f}",
-                flush=True,
-            )
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Extra CPU per request, in turn inside one worker.")
+    parser.add_argument("workers", nargs="*", help=f"of: {'; '.join(WORKERS)}")
+    parser.add_argument("--rounds", type=int, help="starts of each worker")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--no-recipe", action="store_true", help="bare and hooks only: more blocks of both")
+    given = parser.parse_args()
+    measure(Options(given.quick, given.rounds), names=given.workers, with_recipe=not given.no_recipe)
 
 
 if __name__ == "__main__":

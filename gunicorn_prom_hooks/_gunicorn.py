@@ -1,6 +1,6 @@
 """What is read of gunicorn's private interface, and of the servers that its worker classes run, by version.
 
-gunicorn 23 to 27 are supported. Where nothing else is said, a name was seen in all of them. A new release is checked
+gunicorn 21.2 to 27 are supported. Where nothing else is said, a name was seen in all of them. A new release is checked
 here and by ``tests/unit/test_gunicorn_interface.py``. Importing this module imports no worker class.
 """
 
@@ -10,10 +10,18 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from gunicorn import __version__
+
+try:
+    from gunicorn.http.errors import ConfigurationProblem
+
+    SERVER_FAULTS: tuple[type[BaseException], ...] = (ConfigurationProblem,)
+except ImportError:  # before gunicorn 22
+    SERVER_FAULTS = ()
 
 try:
     from gunicorn.http2.errors import HTTP2ConnectionError, HTTP2ProtocolError, HTTP2StreamError
@@ -23,6 +31,11 @@ try:
 except ImportError:  # before gunicorn 25
     HTTP2_CONNECTION_GONE = HTTP2_GONE = ()
 
+GUNICORN_VERSION: Final[str] = __version__
+_MAJOR: Final = int(GUNICORN_VERSION.split(".")[0])
+SENDS_TO_NOBODY: Final = _MAJOR < 27
+"""Whether the asgi worker's ``send`` may drop a message to a client that has left, without an exception."""
+
 # Worker classes, by module and name: comparing these imports neither the classes nor what they import.
 
 WorkerClass = tuple[str, str]
@@ -31,7 +44,7 @@ WorkerClass = tuple[str, str]
 SYNC: Final[WorkerClass] = ("gunicorn.workers.sync", "SyncWorker")
 GTHREAD: Final[WorkerClass] = ("gunicorn.workers.gthread", "ThreadWorker")
 GREENLETS: Final[WorkerClass] = ("gunicorn.workers.base_async", "AsyncWorker")
-"""Base of gunicorn's gevent and gevent_pywsgi workers, and of its eventlet worker, which gunicorn 27 no longer has."""
+"""Base of gunicorn's gevent and gevent_pywsgi workers, and of its eventlet worker, which gunicorn 26 has removed."""
 GEVENT: Final[WorkerClass] = ("gunicorn.workers.ggevent", "GeventWorker")
 """Base of the gevent_pywsgi worker as well."""
 TORNADO: Final[WorkerClass] = ("gunicorn.workers.gtornado", "TornadoWorker")
@@ -82,6 +95,44 @@ PYWSGI: Final = "gevent.pywsgi"
 SEND_LENGTH: Final = "response_length"
 SEND_SENT: Final = "response_sent"
 
+
+def body_size(stream: Any) -> int:
+    """Return the bytes of the request body that an HTTP/2 stream has received.
+
+    Until gunicorn 26 the stream does not count them, but keeps the body.
+    """
+    size = getattr(stream, "body_size", None)
+    if size is None:
+        size = stream.request_body.getbuffer().nbytes if hasattr(stream, "request_body") else 0
+    return int(size)
+
+
+def departure(receive: Any, send: Any) -> Callable[[], bool] | None:
+    """Return a function that tells whether the client of an unfinished ASGI response has left; None where none can.
+
+    Until gunicorn 26 the asgi worker drops what is sent to such a client, without an exception: in gunicorn 25.0 for
+    each request, from then on for HTTP/2 streams. Its functions close over the connection and the stream.
+    """
+    if not SENDS_TO_NOBODY:
+        return None
+    variables: dict[str, Any] = {}
+    for function in (receive, send):
+        code = getattr(function, "__code__", None)
+        if code is not None:
+            variables.update(zip(code.co_freevars, function.__closure__ or (), strict=True))
+    connection, stream = variables.get("self"), variables.get("stream")
+    if connection is None and stream is None:
+        return None
+
+    def has_left() -> bool:
+        if connection is not None and getattr(connection.cell_contents, "_closed", False):
+            return True
+        state = getattr(stream.cell_contents, "state", None) if stream is not None else None
+        return getattr(state, "name", "") == "CLOSED"
+
+    return has_left
+
+
 HTTPTOOLS_MODULE: Final = "uvicorn.protocols.http.httptools_impl"
 HTTPTOOLS_ATTRIBUTES: Final = ("chunked_encoding", "expected_content_length")
 """Attributes of its ``RequestResponseCycle`` that ``asgi.disconnects`` reads. It needs httptools to be imported."""
@@ -115,7 +166,7 @@ def attributes() -> tuple[Attribute, ...]:
     """
     base, http2, protocol = "gunicorn.workers.base", "gunicorn.http2.", "gunicorn.asgi.protocol"
     cycle = "uvicorn.protocols.http.h11_impl"
-    every, newer, uvicorn = "gunicorn 23-27", "gunicorn 25-27", "uvicorn 0.32-0.54"
+    every, newer, uvicorn = "gunicorn 21.2-27", "gunicorn 25-27", "uvicorn 0.32-0.54"
     tables = (
         (base, "Worker", "worker", every, "alive nr max_requests reloader notify wsgi cfg"),
         (base, "Worker", "recording.exceptions", every, "handle_abort handle_quit handle_error tmp"),
@@ -124,7 +175,7 @@ def attributes() -> tuple[Attribute, ...]:
         ("gunicorn.http.wsgi", "Response", "recording.sync_hooks", every, "sent status_code response_length"),
         ("gunicorn.http.wsgi", "Response", "recording.sync_hooks", every, "headers_sent sock"),
         (http2 + "request", "HTTP2Request", "recording.exceptions", newer, "method path stream"),
-        (http2 + "stream", "HTTP2Stream", "recording.headers", newer, "body_size"),
+        (http2 + "stream", "HTTP2Stream", "recording.headers", "gunicorn 27", "body_size"),
         (http2 + "response", "HTTP2Response", "recording.sync_hooks", newer, "h2_conn"),
         (http2 + "connection", "HTTP2ServerConnection", "recording.exceptions", newer, "is_closed"),
         ("gunicorn.workers.ggevent", "GeventWorker", "instrument", every, "server_class"),
@@ -148,10 +199,9 @@ def attributes() -> tuple[Attribute, ...]:
 
 
 # The master: gunicorn's arbiter, and the worker objects that the arbiter keeps.
-# Seen in gunicorn 23 to 27. tests/unit/test_gunicorn_interface_master.py compares each item with the installed version.
+# Seen in gunicorn 21.2 to 27. tests/unit/test_gunicorn_interface_master.py compares each item with what is installed.
 
-GUNICORN_VERSION: Final[str] = __version__
-CHILD_EXIT_IN_SIGNAL_HANDLER: Final = int(GUNICORN_VERSION.split(".")[0]) < 24
+CHILD_EXIT_IN_SIGNAL_HANDLER: Final = _MAJOR < 24
 """Whether ``child_exit`` runs in the SIGCHLD handler. The interrupted code may hold any lock then."""
 
 ARBITER_ATTRIBUTES: Final = ("WORKERS", "LISTENERS", "num_workers", "timeout", "cfg", "log", "app")
@@ -193,6 +243,10 @@ def live_worker_ages(server: Any) -> set[int]:
     return {worker.age for worker in list(server.WORKERS.values())}
 
 
+HEARTBEAT_CLOCK: Final = time.monotonic if _MAJOR >= 22 else time.time
+"""The clock of a heartbeat file's times, ``WorkerTmp.last_update``. Before gunicorn 22 these are the kernel's."""
+
+
 def heartbeat_age(worker: Any) -> float | None:
     """Return the seconds since the worker touched its heartbeat file; None before the first touch.
 
@@ -200,7 +254,7 @@ def heartbeat_age(worker: Any) -> float | None:
     which it was made. The file is closed by the time the worker's exit is recorded; that is None as well.
     """
     try:
-        age = time.monotonic() - worker.tmp.last_update()
+        age = HEARTBEAT_CLOCK() - worker.tmp.last_update()
     except (OSError, ValueError):
         return None
     return float(age) if age >= 0.0 else None

@@ -60,7 +60,10 @@ def load_settings(given: Mapping[str, Any]) -> _settings.Settings:
         running = master()
         if running is None:
             raise
-        running.server.log.error("%s; the previous settings stay", error)
+        try:
+            running.server.log.error("%s; the previous settings stay", error)
+        except Exception:  # noqa: BLE001 - raised in the config file, it would end the master
+            errors.report("log")
         return running.settings
 
 
@@ -215,12 +218,11 @@ def worker() -> WorkerRuntime | None:
 def _count_message(level: str) -> None:
     """Count a message to gunicorn's error log, in the master or a worker, but not in processes that they fork."""
     try:
-        runtime = worker()
-        current = master() if runtime is None else None
-        if runtime is not None:
-            runtime.message(level)
-        elif current is not None:
-            current.count_message(level)
+        pid = os.getpid()
+        if _worker is not None and _worker.pid == pid:
+            _worker.message(level)
+        elif _master is not None and _master.pid == pid:
+            _master.count_message(level)
     except Exception:  # noqa: BLE001 - this runs within a log call of gunicorn or the application
         errors.report("messages")
 
@@ -228,9 +230,8 @@ def _count_message(level: str) -> None:
 def _observe_message(text: object, args: Any) -> None:
     """Read a message of gunicorn's in the master."""
     try:
-        current = master()
-        if current is not None:
-            current.observe_message(text, args)
+        if _master is not None and _master.pid == os.getpid():
+            _master.observe_message(text, args)
     except Exception:  # noqa: BLE001 - this runs within a log call of gunicorn or the application
         errors.report("messages")
 
@@ -268,6 +269,8 @@ def start_worker(gunicorn_worker: Any) -> None:
         _worker = _runtime_class(
             gunicorn_worker, tracked.lease.reader, _master.settings, _master.buckets.bounds, errors
         )
+        if errors.unpublished:
+            errors.publish_earlier()
 
 
 def finish_worker(gunicorn_worker: Any) -> None:

@@ -48,12 +48,15 @@ def run_around(name: str, parts: HookParts, user_hook: AnyHook, *args: Any) -> A
     parts.before(*args)
     if name in _RUNNING:
         return user_hook(*args)
-    _RUNNING.add(name)
-    try:
-        result = user_hook(*args)
-    finally:
-        _RUNNING.discard(name)
-    parts.after(*args)
+    result = None
+    if user_hook is not do_nothing:
+        _RUNNING.add(name)
+        try:
+            result = user_hook(*args)
+        finally:
+            _RUNNING.discard(name)
+    if parts.after is not do_nothing:
+        parts.after(*args)
     return result
 
 

@@ -3,6 +3,8 @@
 A config file may call ``gevent.monkey.patch_all()``. A "thread" started in the master after that is a greenlet. It
 runs only when the master waits, and every worker inherits a copy that answers scrapes from the worker's own
 memory (seen with gunicorn 27 and gevent 26). The master's exporter therefore uses the unpatched primitives.
+The same holds for ``eventlet.monkey_patch()``, which gunicorn 24 and 25 call themselves, in the master, for
+their eventlet worker.
 """
 
 from __future__ import annotations
@@ -16,31 +18,61 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Final
 
 WAIT_SECONDS = 2.0
 """How long a fork or a hook waits for the lock before it goes on without it."""
+THREAD_SECONDS = 2.0
+"""How long a new thread may take to begin."""
 _LOCK_ATTEMPTS = 100
 _LOCK_PAUSE_SECONDS = 0.005
 """How often a claim tries for the file lock. It is held for microseconds."""
 
 
 def unpatched(module: str, name: str) -> Any:
-    """Return ``module.name`` as it was before gevent patched it. Never imports gevent."""
+    """Return ``module.name`` as it was before gevent or eventlet patched it. Never imports either."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
         return monkey.get_original(module, name)
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and patcher.already_patched:
+        return getattr(patcher.original(module), name)
     return getattr(sys.modules.get(module) or importlib.import_module(module), name)
 
 
-def new_lock() -> Any:
-    """Return a lock of the operating system's threads."""
-    return unpatched("_thread", "allocate_lock")()
+new_lock: Final[Callable[[], Any]] = unpatched("_thread", "allocate_lock")
+"""Returns a lock of the operating system's threads."""
+new_reentrant_lock: Final[Callable[[], Any]] = unpatched("_thread", "RLock")
+"""Returns a lock that the thread holding it may take again."""
 
 
-def new_reentrant_lock() -> Any:
-    """Return a lock that the thread holding it may take again."""
-    return unpatched("_thread", "RLock")()
+def start_thread(run: Callable[..., object], *args: object) -> None:
+    """Start a thread of the operating system, and wait until it has begun.
+
+    Raises:
+        RuntimeError: there is no thread to be had; or it has ended at once, or not begun within ``THREAD_SECONDS``.
+            Without memory for its first frame a thread starts and never calls its function.
+    """
+    waiting, begun = [True], new_lock()
+    begun.acquire()
+    unpatched("_thread", "start_new_thread")(_begin, (run, args, waiting, begun))
+    if not begun.acquire(timeout=THREAD_SECONDS) and _withdraw(waiting):
+        raise RuntimeError("the new thread does not run")
+
+
+def _begin(run: Callable[..., object], args: tuple[object, ...], waiting: list[bool], begun: Any) -> None:
+    """Run the function in the new thread, unless it is not waited for any more."""
+    if _withdraw(waiting):
+        begun.release()
+        run(*args)
+
+
+def _withdraw(waiting: list[bool]) -> bool:
+    """Return whether this is the first of the two calls."""
+    try:
+        return waiting.pop()
+    except IndexError:
+        return False
 
 
 def process_exists(pid: int) -> bool:
@@ -144,10 +176,15 @@ class _Held:
 
 
 class SharedOnce:
-    """A right that one process has, of the one that makes this and all that it forks afterwards."""
+    """A right that one process has, of the one that makes this and all that it forks afterwards.
+
+    Without shared memory each process has it: this is made in the config file, where an exception would end the server.
+    """
 
     def __init__(self) -> None:
-        self._claimed = mmap.mmap(-1, 1)
+        self._claimed: mmap.mmap | bytearray = bytearray(1)
+        with contextlib.suppress(OSError, MemoryError):
+            self._claimed = mmap.mmap(-1, 1)
 
     def claim(self) -> bool:
         """Return whether this is the first call in any of the processes.
@@ -175,7 +212,10 @@ class SharedOnce:
 
 
 class WakeupPipe:
-    """A pipe: a write into it, from any thread, wakes the thread that polls its ``fd``."""
+    """A pipe: a write into it, from any thread, wakes the thread that polls its ``fd``.
+
+    eventlet patches ``os.read`` and ``os.write``: its ``read`` waits, without end, where the pipe is empty.
+    """
 
     def __init__(self) -> None:
         self.fd, self._write_fd = os.pipe()
@@ -185,15 +225,16 @@ class WakeupPipe:
         self._lock = new_lock()
 
     def wake(self) -> None:
-        """Wake the polling thread. Does nothing on a closed pipe: a rendering may outlast its exporter."""
-        with self._lock, contextlib.suppress(OSError):
+        """Wake the polling thread. Never raises. A closed pipe is left alone: a rendering may outlast its exporter."""
+        with self._lock, contextlib.suppress(Exception):
             if not self._closed:
-                os.write(self._write_fd, b"x")
+                unpatched("os", "write")(self._write_fd, b"x")
 
     def drain(self) -> None:
         """Read what has been written so far, so that the next poll waits."""
+        read = unpatched("os", "read")
         with contextlib.suppress(OSError):
-            while os.read(self.fd, 4096):
+            while read(self.fd, 4096):
                 pass
 
     def close(self) -> None:

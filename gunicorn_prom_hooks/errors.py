@@ -35,12 +35,18 @@ class ErrorReporter:
         """Unix time in seconds of the first failure of each component."""
         self.publish: Callable[[str], None] | None = None
         """In a worker: counts a failure in the slot, which the master reads."""
+        self.unpublished: Counter[str] = Counter()
+        """Failures while ``publish`` is None."""
+
+    def count(self, where: str) -> None:
+        """Count a failure that has its own line in the log. ``where`` is one of a few fixed names."""
+        self.counts[where] += 1
+        self.since.setdefault(where, time.time())
 
     def report(self, where: str) -> None:
         """Count and log the exception being handled. Never raises. ``where`` is one of a few fixed names."""
         try:
-            self.counts[where] += 1
-            self.since.setdefault(where, time.time())
+            self.count(where)
             now = self._clock()
             last = self._last.get(where)
             if self.log is not None and (last is None or now - last >= LOG_EVERY_SECONDS):
@@ -51,5 +57,14 @@ class ErrorReporter:
         try:
             if self.publish is not None:
                 self.publish(where)
+            else:
+                self.unpublished[where] += 1
         except Exception:  # noqa: BLE001, S110 - nor may a failure of a broken slot
             pass
+
+    def publish_earlier(self) -> None:
+        """Publish the failures of this process from before ``publish`` was set."""
+        while self.publish is not None and self.unpublished:
+            where, count = self.unpublished.popitem()
+            for _ in range(count):
+                self.publish(where)

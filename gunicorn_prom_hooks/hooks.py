@@ -32,7 +32,7 @@ def _hook(after: Callable[..., None] = do_nothing) -> Callable[[Hook], Hook]:
 
     def register(before: Hook) -> Hook:
         name = before.__name__
-        parts = PARTS[name] = HookParts(_guarded(before, name), _guarded(after, name))
+        parts = PARTS[name] = HookParts(_guarded(before, name), after if after is do_nothing else _guarded(after, name))
 
         @functools.wraps(before)
         def whole(*args: Any) -> None:

@@ -30,7 +30,7 @@ class _Transient(NamedTuple):
     matches: tuple[Match, ...]
 
 
-_transients: dict[object, _Transient] = {}
+transients: dict[object, _Transient] = {}
 """One entry per running ``transient`` block."""
 
 
@@ -72,17 +72,17 @@ def transient(matches: Iterable[Match], before: Opened | None = None) -> Iterato
         before: descriptors that were open before, and are kept. None: those open now.
     """
     key = object()
-    _transients[key] = _Transient(descriptors() if before is None else before, tuple(matches))
+    transients[key] = _Transient(descriptors() if before is None else before, tuple(matches))
     try:
         yield
     finally:
-        _transients.pop(key, None)
+        transients.pop(key, None)
 
 
 def close_inherited() -> None:
     """Close files that threads of the parent had open for a moment, in a process just forked. Never raises."""
-    entries = list(_transients.values())
-    _transients.clear()
+    entries = list(transients.values())
+    transients.clear()
     for opened in descriptors() if entries else ():
         with contextlib.suppress(OSError):
             if any(opened not in entry.before and any(match(*opened) for match in entry.matches) for entry in entries):

@@ -23,6 +23,8 @@ _METHODS: Final = {
     "info": logging.INFO,
 }
 """Methods of gunicorn's logger. Without debug, which is called with every request and is cheap while suppressed."""
+_NAMES: Final = {number: name for name, number in _METHODS.items() if name != "exception"}
+_LOWEST: Final = min(_METHODS.values())
 _LOGGING: Final = logging.info.__code__.co_filename
 """File whose frames logging skips when it looks for the caller of a method."""
 
@@ -61,7 +63,7 @@ class LogObserver(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Count the record, and let it pass."""
-        self._count(level_name(record.levelno))
+        self._count(_NAMES.get(record.levelno) or level_name(record.levelno))
         return True
 
     def attach(self, log: Any, *, listening: bool) -> None:
@@ -74,18 +76,20 @@ class LogObserver(logging.Filter):
         if listening and log is self._log and self._is_in_place():
             return
         error_log = getattr(log, "error_log", None)
-        if isinstance(error_log, logging.Logger):
-            error_log.addFilter(self)
-        else:
+        if not isinstance(error_log, logging.Logger):
             error_log = None
+        elif self not in error_log.filters:
+            error_log.addFilter(self)
         if log is not self._log:
             self._log, self._watching = log, {}
         self._error_log = error_log
+        # Asked once: each worker does this, and each function called copies memory that was shared until then.
+        hides_none = error_log is not None and error_log.isEnabledFor(_LOWEST)
         for name, number in _METHODS.items():
             method = getattr(log, name, None)
             function, behind = self._watching.get(name, (None, None))
             watched = function is not None and method is function
-            wanted = listening or error_log is None or not error_log.isEnabledFor(number)
+            wanted = listening or not (hides_none or (error_log is not None and error_log.isEnabledFor(number)))
             if watched and not wanted:
                 if getattr(behind, "__self__", None) is log:  # the class's own, visible again without the wrapper
                     delattr(log, name)

@@ -63,6 +63,10 @@ class Maintenance:
         """Held while files are checked and read; never in a child."""
         self._kept: Mapping[str, FileContent] = {}
         """The content of this server's files at the last page, by name. Replaced as a whole."""
+        self._was_lost = False
+        """The last check has found files lost. Where they cannot be looked at, each check finds that."""
+        self._is_restored = True
+        """The directory was found or made before it is read."""
         self._unsure = {name: _content(Path(directory.place.path, name)) for name in directory.unsure}
         self._logged: set[str] = set()
 
@@ -71,8 +75,10 @@ class Maintenance:
         with self._busy, transient((self._is_inside,)):
             try:
                 message = self._restore()
+                self._is_restored = True
             except OSError:
                 message = ""
+                self._is_restored = False
                 with self._hold():
                     self._errors.report("app_metrics")
             if message:
@@ -124,7 +130,8 @@ class Maintenance:
             if file.name.live:
                 self._remove_live_gauge(file)
         self._retired.sweep(file for file in files if file.owner.kind == "" and not file.name.live)
-        if not lost:
+        was_lost, self._was_lost = self._was_lost, lost
+        if not lost or was_lost:
             return ""
         return f"gunicorn_prom_hooks: application metrics: files were removed from {before}; made anew in {path}"
 
@@ -157,7 +164,9 @@ class Maintenance:
         return True
 
     def _bad(self, file: str, reason: str) -> None:
-        self._errors.counts["app_metrics_file"] += 1
+        if file == self._place.path and not self._is_restored:
+            return  # it could not be made, which is reported
+        self._errors.count("app_metrics_file")
         if file not in self._logged and len(self._logged) < MAX_LOGGED:
             self._logged.add(file)
             with self._hold():

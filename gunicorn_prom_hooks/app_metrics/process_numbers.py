@@ -49,9 +49,10 @@ class Numbers:
         descriptor = os.open(self._path, _FLAGS | os.O_CREAT, 0o600)
         if (uid, gid) != (os.geteuid(), os.getegid()):
             os.fchown(descriptor, uid, gid)
-        if self._descriptor >= 0:
-            os.close(self._descriptor)  # the master holds no lock on it
-        self._descriptor = descriptor
+        previous, self._descriptor = self._descriptor, descriptor
+        if previous >= 0:
+            with contextlib.suppress(OSError):
+                os.close(previous)  # the master holds no lock on it
         return True
 
     def claim(self) -> int:
@@ -132,7 +133,8 @@ class Numbers:
         if self._descriptor < 0:
             return False
         try:
-            at_path, opened = os.lstat(self._path), os.fstat(self._descriptor)
+            # Before each fork, which copies all memory that is touched: without pathlib.
+            at_path, opened = os.lstat(f"{self._place.path}/{self._name}"), os.fstat(self._descriptor)
         except OSError:
             return False
         return (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)

@@ -66,10 +66,11 @@ class ApplicationMetrics:
         )
         self._maintenance = Maintenance(directory, self._numbers, self._store.renew, log, errors, fork_lock)
         self._log_removed()
-        # Documented by prometheus_client: it makes the values of a new metric by this class.
-        values.ValueClass = value_class(self._store, named, self._warn_named)
         atexit.register(directory.close)  # a start that fails calls no on_exit
         atexit.register(self._store.settle)
+        # Last, when nothing can fail any more: with values the directory is made again whenever it is gone.
+        # Documented by prometheus_client: it makes the values of a new metric by this class.
+        values.ValueClass = value_class(self._store, named, self._warn_named)
 
     def collect(self) -> list[Metric]:
         """Return the application's families over all processes. In a thread of its own, without the fork lock."""
@@ -193,13 +194,14 @@ def begin(
         if path:
             announce_directory(path)
         return ApplicationMetrics(directory, log, errors, fork_lock, announced=bool(path), named=named)
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - MemoryError included: the directory must not be left behind
         if directory is not None:
             directory.close()
+        errors.count("app_metrics")
         log.error(
             "gunicorn_prom_hooks: no application metrics: directory %s: %s; the server goes on without them",
             path or "for temporary files",
-            error.strerror or error,
+            getattr(error, "strerror", None) or str(error) or type(error).__name__,
         )
         if path:
             stand_aside(path)

@@ -58,6 +58,7 @@ def write_samples(folder: Path, application: Application, *, force: bool) -> tup
         force: whether files that exist are replaced.
     """
     try:
+        application = application._replace(folder=folder.resolve().name)
         files = {folder / name: content for name, content in sample_files(application).items()}
         existing = [path for path in files if path.exists() or path.is_symlink()]
         if existing and not force:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,16 @@ from typing import Final, NamedTuple
 
 PRODUCTION: Final = "gunicorn_production.conf.py"
 CONFIG: Final = "gunicorn.conf.py"
-_APP, _NAME, _PORT = "shop.wsgi:application", "shop", "9091"
+_APP, _NAME, _PORT, _FOLDER = "shop.wsgi:application", "shop", "9091", "deploy"
 """What the samples have, and what is replaced."""
-_REPLACED = re.compile(rf"{re.escape(_APP)}|\b{_NAME}\b|\b{_PORT}\b|{re.escape(PRODUCTION)}")
-_FILLED_IN: Final = (CONFIG, "prometheus.yml", "systemd/", "kubernetes/")
+_RESOURCE, _IMAGE = f"name: {_NAME}", f".example.com/{_NAME}"
+"""Names of a Kubernetes resource or a compose project, and of an image: fewer characters are allowed there."""
+_REPLACED = re.compile(
+    rf"(?<=^){_RESOURCE}$|(?<=^  ){_RESOURCE}$|{re.escape(_IMAGE)}\b|{re.escape(_APP)}|\b{_NAME}\b|\b{_PORT}\b"
+    rf"|\b{_FOLDER}\b|{re.escape(PRODUCTION)}",
+    re.MULTILINE,
+)
+_FILLED_IN: Final = (CONFIG, "prometheus.yml", "systemd/", "kubernetes/", "docker-compose/", "nginx/")
 """Beginnings of the paths of files that name an application or a port. The others are written as they are."""
 
 
@@ -23,11 +30,13 @@ class Application(NamedTuple):
         app: module and callable, as gunicorn takes it.
         name: of the service, and of the application in the metrics.
         port: of the metrics.
+        folder: name of the folder that the files are written to.
     """
 
     app: str = _APP
     name: str = _NAME
     port: int = int(_PORT)
+    folder: str = _FOLDER
 
 
 def sample_files(application: Application, folder: Path | None = None) -> Mapping[str, bytes]:
@@ -69,7 +78,20 @@ def samples_folder() -> Path:
     raise FileNotFoundError("the sample files are not installed")
 
 
+def resource_name(name: str) -> str:
+    """Return a name as Kubernetes (RFC 1123 labels) and docker compose accept it for what they manage."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:63].strip("-")
+
+
 def _fill_in(text: str, application: Application) -> str:
     """Replace all names in one pass: a new name may be one that is replaced."""
-    values = {_APP: application.app, _NAME: application.name, _PORT: str(application.port), PRODUCTION: CONFIG}
+    values = {
+        _APP: application.app,
+        _NAME: application.name,
+        _PORT: str(application.port),
+        _FOLDER: json.dumps(application.folder, ensure_ascii=False)[1:-1],  # in double quotes, of JSON or YAML
+        _RESOURCE: f'name: "{resource_name(application.name)}"',  # in quotes: YAML reads ``9`` as a number
+        _IMAGE: f".example.com/{resource_name(application.name)}",
+        PRODUCTION: CONFIG,
+    }
     return _REPLACED.sub(lambda found: values[found.group()], text)

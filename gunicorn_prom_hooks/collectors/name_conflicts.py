@@ -108,7 +108,7 @@ class NameConflicts:
         if name in self._reported or len(self._reported) >= MAX_REPORTED:
             return
         self._reported.add(name)
-        self._errors.counts["app_metrics_name"] += 1
+        self._errors.count("app_metrics_name")
         if self._errors.log is not None:
             with self._hold():
                 self._errors.log.error(message, escape_unprintable(name))

@@ -12,6 +12,7 @@ import psutil
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from ..concurrency import process_exists
 from ..model.server_snapshot import ServerSnapshot
 from .workers import created as worker_created
 
@@ -70,19 +71,26 @@ class WorkerProcesses:
     Args:
         clock: monotonic seconds.
         process: from a pid to a psutil process.
+        exists: whether a process has this pid.
     """
 
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
         process: Callable[[int], psutil.Process] = psutil.Process,
+        exists: Callable[[int], bool] = process_exists,
     ) -> None:
         self._clock = clock
         self._process = process
+        self._exists = exists
         self._watched: dict[str, _Watched] = {}
 
     def read(self, snapshot: ServerSnapshot) -> Mapping[str, ProcessUsage]:
-        """Return what each live worker uses, by worker_id. A worker that exits meanwhile is left out."""
+        """Return what each live worker uses, by worker_id. A worker that exits meanwhile is left out.
+
+        Raises:
+            psutil.Error: the kernel does not tell, as without ``/proc``.
+        """
         found = {}
         live = {worker.worker_id: (worker.pid, worker.since) for worker in snapshot.workers if worker.pid is not None}
         self._watched = {worker_id: watched for worker_id, watched in self._watched.items() if worker_id in live}
@@ -92,7 +100,8 @@ class WorkerProcesses:
                 with watched.process.oneshot():
                     times = watched.process.cpu_times()
                     resident = watched.process.memory_info().rss
-            except psutil.Error:
+            except psutil.NoSuchProcess as error:
+                _raise_unless_gone(error, self._exists)
                 continue
             files = None
             with contextlib.suppress(psutil.Error):  # of another user's process they may not be readable
@@ -149,16 +158,26 @@ class DirtyWorkers:
 
     Args:
         process: from a pid to a psutil process.
+        exists: whether a process has this pid.
     """
 
-    def __init__(self, process: Callable[[int], psutil.Process] = psutil.Process) -> None:
+    def __init__(
+        self,
+        process: Callable[[int], psutil.Process] = psutil.Process,
+        exists: Callable[[int], bool] = process_exists,
+    ) -> None:
         self._process = process
+        self._exists = exists
         self._last: dict[psutil.Process, tuple[float, float]] = {}
         """User and system time at the last scrape. Two handles are equal if pid and time of creation are."""
         self._seconds = [0.0, 0.0]
 
     def read(self, snapshot: ServerSnapshot) -> DirtyUsage | None:
-        """Return what dirty workers use; None where there is no dirty arbiter."""
+        """Return what dirty workers use; None where there is no dirty arbiter.
+
+        Raises:
+            psutil.Error: the kernel does not tell, as without ``/proc``.
+        """
         if not snapshot.dirty_arbiter_pid:
             return None
         number, resident = self._read_live(snapshot.dirty_arbiter_pid)
@@ -186,7 +205,8 @@ class DirtyWorkers:
         """Return the number of live dirty workers and their resident memory, and add up their CPU time."""
         try:
             children = self._process(arbiter).children()
-        except psutil.Error:
+        except psutil.NoSuchProcess as error:
+            _raise_unless_gone(error, self._exists)
             return 0, 0
         for child in self._last.keys() - set(children):
             if not child.is_running():  # a live child that is missed once must not be counted again from zero
@@ -200,7 +220,7 @@ class DirtyWorkers:
                     if child.status() != psutil.STATUS_ZOMBIE:
                         resident += child.memory_info().rss
                         number += 1
-            except psutil.Error:
+            except psutil.NoSuchProcess:
                 continue
         return number, resident
 
@@ -209,3 +229,9 @@ class DirtyWorkers:
         self._last[child] = now
         for mode, seconds in enumerate(now):
             self._seconds[mode] += max(0.0, seconds - last[mode])
+
+
+def _raise_unless_gone(error: psutil.NoSuchProcess, exists: Callable[[int], bool]) -> None:
+    """Raise the error if the process is there: then ``/proc`` is missing, or hides the processes of others."""
+    if not isinstance(error, psutil.ZombieProcess) and exists(error.pid):
+        raise error

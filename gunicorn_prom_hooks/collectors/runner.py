@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from ..concurrency import new_lock, unpatched
+from ..concurrency import new_lock, start_thread
 
 SCRAPE_SECONDS: Final = 8.0
 """Time for all collectors of a scrape. Prometheus gives up after 10 s by default, and encoding takes its time too.
@@ -108,7 +108,7 @@ class TaskRunner:
                 running.release()
 
         try:
-            unpatched("_thread", "start_new_thread")(run, ())
+            start_thread(run)
         except Exception:  # noqa: BLE001 - RuntimeError as a rule, or an error of an audit hook
             self._on_no_thread()
             return False

@@ -105,7 +105,7 @@ class Listeners:
     def close(self) -> None:
         """Close every socket. In a forked child too."""
         for sock in list(self._bound.values()):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):
                 sock.close()
         self._bound.clear()
         self.open.clear()

@@ -157,7 +157,8 @@ def next_to_evict(clients: Collection[Client], new_peer: str = "") -> Client | N
     Clients that have their response are closed first, the oldest before the others. Next come clients that send their
     request or take their response: of those from the peer with most connections, the one that has done so for
     longest. So each client has some time, however many connect. Clients waiting for a response are evicted only if
-    all of them wait and the new peer has fewer connections.
+    all of them wait and the new peer has fewer connections. A new client never evicts one whose peer has fewer
+    connections than its own: else many that wait would evict each other client between connection and request.
 
     Args:
         clients: all open connections.
@@ -169,7 +170,8 @@ def next_to_evict(clients: Collection[Client], new_peer: str = "") -> Client | N
     peers = Counter(client.peer_key for client in clients)
     slow = [client for client in clients if client.state is not State.WAITING]
     if slow:
-        return min(slow, key=lambda client: (-peers[client.peer_key], client.since))
+        victim = min(slow, key=lambda client: (-peers[client.peer_key], client.since))
+        return victim if peers[victim.peer_key] >= peers[new_peer] else None
     crowded = [client for client in clients if peers[client.peer_key] > peers[new_peer] + 1]
     return max(crowded, key=lambda client: (peers[client.peer_key], client.since)) if crowded else None
 

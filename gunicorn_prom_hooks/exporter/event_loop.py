@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ MAX_HELD_BYTES: Final = 32 * 1024 * 1024
 ACCEPT_AT_ONCE: Final = 16
 ACCEPT_PAUSE_SECONDS: Final = 0.1
 """Pause when the process has no file descriptors left."""
+LOST_WAKEUP_SECONDS: Final = 1.0
+"""Time after which a completed rendering is found if the write into the wakeup pipe failed."""
 
 _LATER: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
 _CLIENT_ERRORS: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EPERM})
@@ -64,7 +67,7 @@ class Connections:
         self._wakeup_pipe = wakeup_pipe
         self._fork_lock = fork_lock
         self._service = service
-        self._open: dict[int, Client] = {}
+        self.open: dict[int, Client] = {}
         self._poll: Any = unpatched("select", "poll")()
         self._in = unpatched("select", "POLLIN")
         self._out = unpatched("select", "POLLOUT")
@@ -87,14 +90,14 @@ class Connections:
                 elif fd in self._listeners.open:
                     if not self._paused_until:  # another listener may have run out of descriptors just now
                         self._accept_some(self._listeners.open[fd])
-                elif fd in self._open:
+                elif fd in self.open:
                     self._advance(fd, events)
             if self._service.stopping():
                 return
             self._deliver()
             self._service.render_queue.start_next()
             now = time.monotonic()
-            for fd in [fd for fd, client in self._open.items() if client.deadline <= now]:
+            for fd in [fd for fd, client in self.open.items() if client.deadline <= now]:
                 self._close(fd)
             if self._paused_until and self._paused_until <= now:
                 self._paused_until = 0.0
@@ -108,12 +111,8 @@ class Connections:
 
     def close(self) -> None:
         """Close every connection."""
-        for client in list(self._open.values()):
+        for client in list(self.open.values()):
             _close_quietly(client.sock)
-
-    def sockets(self) -> list[Any]:
-        """Return the socket of each client, for a forked child to close: no worker keeps a scrape open."""
-        return [client.sock for client in self._open.values()]
 
     def _listen(self) -> None:
         """Poll every listening socket, unless accepting is paused."""
@@ -122,10 +121,12 @@ class Connections:
 
     def _poll_timeout(self) -> float | None:
         """Return the milliseconds until the next deadline; None without one."""
-        moments = [client.deadline for client in self._open.values()]
+        moments = [client.deadline for client in self.open.values()]
         moments += [due for due in (self._service.render_queue.due(), self._listeners.next_try) if due is not None]
         if self._paused_until:
             moments.append(self._paused_until)
+        if self._service.render_queue.is_rendering:
+            moments.append(time.monotonic() + LOST_WAKEUP_SECONDS)
         return max(0.0, (min(moments) - time.monotonic()) * 1000.0) + 1.0 if moments else None
 
     def _accept_some(self, listener: Any) -> None:
@@ -147,22 +148,26 @@ class Connections:
             elif error.errno not in _LATER | _CLIENT_ERRORS:
                 raise
             return None
-        sock = unpatched("socket", "socket")(fileno=fd)
+        try:
+            sock = unpatched("socket", "socket")(fileno=fd)
+        except BaseException:
+            os.close(fd)
+            raise
         sock.setblocking(False)
         client = Client(sock, peer, self._service.transport())
-        if len(self._open) >= _connection_limit():
-            victim = next_to_evict(self._open.values(), client.peer_key)
+        if len(self.open) >= _connection_limit():
+            victim = next_to_evict(self.open.values(), client.peer_key)
             if victim is None:
                 _close_quietly(sock)
                 return None
             self._close(victim.sock.fileno())
-        self._open[fd] = client
+        self.open[fd] = client
         client.watched = self._in
         self._poll.register(fd, self._in)
         return int(fd)
 
     def _make_room(self) -> None:
-        victim = next_to_evict(self._open.values())
+        victim = next_to_evict(self.open.values())
         if victim is not None:
             self._close(victim.sock.fileno())
         else:
@@ -171,7 +176,7 @@ class Connections:
             self._paused_until = time.monotonic() + ACCEPT_PAUSE_SECONDS
 
     def _advance(self, fd: int, events: int) -> None:
-        client = self._open[fd]
+        client = self.open[fd]
         try:
             # A client in WAITING or WRITING is not polled for reading.
             readable = events & ~self._out and client.state is not State.WRITING
@@ -204,10 +209,10 @@ class Connections:
         completed = self._service.render_queue.pop_completed()
         for client, reply in completed:
             client.answer(reply)
-        for client in over_memory_limit(self._open.values(), MAX_HELD_BYTES) if completed else ():
+        for client in over_memory_limit(self.open.values(), MAX_HELD_BYTES) if completed else ():
             self._close(client.sock.fileno())
         for client, _ in completed:
-            if client.state is State.WRITING and client.sock.fileno() in self._open:
+            if client.state is State.WRITING and client.sock.fileno() in self.open:
                 self._advance(client.sock.fileno(), self._out)
 
     def _watch(self, fd: int, client: Client) -> None:
@@ -222,9 +227,9 @@ class Connections:
         with contextlib.suppress(KeyError, OSError):
             self._poll.unregister(fd)
         # Closed before it is removed: a child forked in between finds it closed, not open and unregistered.
-        client = self._open[fd]
+        client = self.open[fd]
         _close_quietly(client.sock)
-        del self._open[fd]
+        del self.open[fd]
         if client.key is not None:
             self._service.render_queue.cancel(client.key, client)
 
@@ -236,5 +241,5 @@ def _connection_limit() -> int:
 
 
 def _close_quietly(sock: Any) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(Exception):
         sock.close()

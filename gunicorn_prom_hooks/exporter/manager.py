@@ -45,12 +45,13 @@ class ExporterManager:
         collect = None if app_metrics is None else app_metrics.collect
         self._page = MetricsPage(source.take_snapshot, errors, collect, fork_lock, log.warning)
         self._status_page: StatusPage | None = None
-        self._exporter: Exporter | None = None
+        self.exporter: Exporter | None = None
+        """The current exporter. Not None in a forked child: to free it there is to copy all the memory it lies in."""
         self._settings: Settings | None = None
 
     def apply(self, settings: Settings) -> None:
         """Serve as the settings say, at another address if need be. Log what cannot be served."""
-        previous = self._exporter
+        previous = self.exporter
         config = self._config(settings, None if previous is None else previous.config)
         if config is None:
             self.close()
@@ -66,29 +67,24 @@ class ExporterManager:
         try:
             exporter = Exporter(config, self._source.is_ready, self._fork_lock, self._errors, log, address, port)
         except OSError as error:
+            self._errors.count("exporter")
             log.error("gunicorn_prom_hooks: address %r cannot be used: %s; a reload tries again", address, error)
             return
         self.close()
-        self._settings, self._exporter = settings, exporter
+        self._settings, self.exporter = settings, exporter
         exporter.start()
         self._warn_if_exposed(exporter)
 
     def restart_if_stopped(self) -> None:
         """Start the exporter's thread again if it could not start, or has ended."""
-        if self._exporter is not None:
-            self._exporter.start()
+        if self.exporter is not None:
+            self.exporter.start()
 
     def close(self) -> None:
         """Stop the exporter."""
-        exporter, self._exporter, self._settings = self._exporter, None, None
+        exporter, self.exporter, self._settings = self.exporter, None, None
         if exporter is not None:
             exporter.stop()
-
-    def close_in_child(self) -> None:
-        """Close what a forked child has inherited of the exporter."""
-        if self._exporter is not None:
-            # The object is kept: to free it in a child is to copy all the memory that it lies in.
-            self._exporter.close_in_child()
 
     def _config(self, settings: Settings, previous: ExporterConfig | None) -> ExporterConfig | None:
         """Return the exporter's configuration; None if the certificate cannot be used: never plain text instead.
@@ -101,6 +97,7 @@ class ExporterManager:
             try:
                 context = server_context(settings.certfile, settings.keyfile, settings.client_cafile)
             except BadCertificate as error:
+                self._errors.count("exporter")
                 old = None if previous is None else previous.context
                 if old is None or (settings.client_cafile and not old.verify_mode):
                     self._log.error("gunicorn_prom_hooks: no metrics: %s; a reload tries again", error)
@@ -126,7 +123,11 @@ class ExporterManager:
                 # Imported late: a server without a status page does not need its modules.
                 from .. import status
 
-                self._status_page = status.StatusPage()
+                self._status_page = status.StatusPage(self._status_part_failed)
             except Exception:  # noqa: BLE001 - metrics without a status page are better than none
                 self._errors.report("status")
         return self._status_page
+
+    def _status_part_failed(self) -> None:
+        with self._fork_lock.hold():
+            self._errors.report("status")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from ..concurrency import unpatched
+from ..concurrency import start_thread
 from .http import RenderKey, Reply, error_response
 
 LONGEST_PAUSE_SECONDS: Final = 0.25
@@ -59,6 +59,11 @@ class RenderQueue:
         """Return the monotonic seconds of the next rendering; None if no client waits or one is in progress."""
         return self._not_before if self._waiting and not self._rendering else None
 
+    @property
+    def is_rendering(self) -> bool:
+        """Return whether a rendering is in progress, or completed and not yet delivered."""
+        return self._rendering
+
     def start_next(self) -> None:
         """Start the next rendering if it is due."""
         due = self.due()
@@ -68,7 +73,7 @@ class RenderQueue:
         self._rendering = True
         keys = tuple(self._in_progress)
         try:
-            unpatched("_thread", "start_new_thread")(self._run, (keys,))
+            start_thread(self._run, keys)
         except Exception:  # noqa: BLE001 - no thread available: a late response is better than none
             self._failed("thread")
             self._run(keys)

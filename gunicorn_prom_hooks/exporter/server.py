@@ -9,7 +9,7 @@ from http import HTTPStatus
 from socket import SocketType
 from typing import Any, Final, NamedTuple
 
-from ..concurrency import ForkLock, WakeupPipe, new_lock, unpatched
+from ..concurrency import ForkLock, WakeupPipe, new_lock, start_thread, unpatched
 from ..errors import ErrorReporter
 from .auth import Credentials
 from .bound_sockets import RETRY_SECONDS, Attempt, Listeners, where
@@ -109,7 +109,7 @@ class Exporter:
         try:
             self._wakeup_pipe = self._wakeup_pipe or WakeupPipe()
             attempt = self._listeners.bind()
-            unpatched("_thread", "start_new_thread")(self._run, (self._wakeup_pipe,))
+            start_thread(self._run, self._wakeup_pipe)
         except Exception as error:  # noqa: BLE001 - no thread, memory or file descriptor: the server runs without the exporter
             self._listeners.close()
             self._running.release()
@@ -134,8 +134,8 @@ class Exporter:
         methods in C are called directly.
         """
         if self._connections is not None:
-            for sock in self._connections.sockets():
-                CLOSE(sock)
+            for client in self._connections.open.values():  # no worker keeps a scrape open
+                CLOSE(client.sock)
         for sock in self._listeners.open.values():
             CLOSE(sock)
         if self._wakeup_pipe is not None:
@@ -190,7 +190,7 @@ class Exporter:
             self._write_log("info", "gunicorn_prom_hooks: metrics at %s", self._url(place))
 
     def _log_start_failure(self, error: Exception) -> None:
-        self._errors.counts["exporter"] += 1
+        self._errors.count("exporter")
         if "thread" not in self._logged_missing:
             self._logged_missing.add("thread")
             self._write_log(

@@ -95,6 +95,9 @@ def classify_exit(facts: ExitFacts, oom: OomWatcher) -> tuple[ExitReason, str]:
         return ExitReason.TIMEOUT, facts.status if isinstance(facts.status, str) else "SIGABRT"
     if isinstance(facts.status, str):
         return _classify_signal(facts.status, facts.stop_reason, oom)
+    if facts.orderly and facts.cause == CAUSE_SIGNAL + signal.SIGABRT:
+        # gunicorn's handler exits with code 1, or with 0 after the request that it has ended.
+        return ExitReason.SIGNAL, "SIGABRT"
     detail = "unknown" if facts.status is None else str(facts.status)
     is_clean = facts.status == 0 and facts.orderly
     if is_clean and facts.cause == CAUSE_MAX_REQUESTS:

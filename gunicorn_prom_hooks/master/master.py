@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .._gunicorn import CHILD_EXIT_IN_SIGNAL_HANDLER, live_worker_ages
 from ..concurrency import ForkLock
 from ..errors import ErrorReporter
-from ..inherited_descriptors import close_inherited
+from ..inherited_descriptors import close_inherited, transients
 from ..model.exits import ExitReason
 from ..model.server_snapshot import PageOptions, ServerSnapshot
 from ..settings import Settings
@@ -85,12 +85,13 @@ class Master:
 
     def apply_settings(self, settings: Settings) -> None:
         """Apply the settings of a reload. The exporter follows in ``update_exporter``."""
-        for name in STARTUP_ONLY:
-            if getattr(settings, name) != self._startup[name]:
-                self.server.log.warning("gunicorn_prom_hooks: setting %s is read at startup only: not changed", name)
         self.settings = settings
         self._cap.limit = settings.max_endpoints
         self._exits.exit_stats.limit_endpoints(settings.max_endpoints)
+        # Last: the user's logger may fail.
+        for name in STARTUP_ONLY:
+            if getattr(settings, name) != self._startup[name]:
+                self.server.log.warning("gunicorn_prom_hooks: setting %s is read at startup only: not changed", name)
 
     def note_resize(self, target: int) -> None:
         """Note the number of workers that gunicorn wants. While there are more, it stops the oldest ones."""
@@ -194,11 +195,15 @@ class Master:
                 self._app_metrics.before_fork(check_all=check_all)
             except Exception:  # noqa: BLE001 - the worker gets its slot nevertheless
                 self._errors.report("app_metrics")
-        with self.fork_lock.hold():
+        held = self.fork_lock.acquire()
+        try:
             self._workers.record_queued_exits(forking=True)
             if check_all:
                 self._reconcile()
             self._workers.add(worker, self.settings.worker_label)
+        finally:
+            if held:
+                self.fork_lock.release()
         self._exits.write_log_lines()
 
     def worker_exited(self, worker: Any) -> None:
@@ -246,10 +251,13 @@ class Master:
         try:
             if self._stacks.arm(tracked.lease.number):
                 tracked.lease.slot.header[STACKS] = STACKS_ARMED
-        except (OSError, RuntimeError, ValueError):
+        except Exception:  # noqa: BLE001 - the worker is measured without stacks
             self._errors.report("stacks")
         if self._app_metrics is not None:
-            self._app_metrics.become_worker(tracked.lease.number, has_predecessor=not tracked.lease.is_new)
+            try:
+                self._app_metrics.become_worker(tracked.lease.number, has_predecessor=not tracked.lease.is_new)
+            except Exception:  # noqa: BLE001 - and without the application's metrics
+                self._errors.report("app_metrics")
 
     def _reconcile(self) -> None:
         self._workers.reconcile(live_worker_ages(self.server))
@@ -264,7 +272,18 @@ class Master:
         return len(slot.cells) >= SPARE + CELLS_PER_ENDPOINT * self.settings.max_endpoints
 
     def _in_child(self) -> None:
-        close_inherited()
-        self._stacks.disarm()  # if a worker has forked this process
-        if self._exporter is not None:
-            self._exporter.close_in_child()
+        # Every worker runs this, and each function that it calls copies memory that was shared until then.
+        if self._errors.unpublished:
+            self._errors.unpublished.clear()  # the parent's
+        try:
+            if transients:
+                close_inherited()
+            if self._stacks.is_armed:
+                self._stacks.disarm()  # a worker has forked this process
+        except Exception:  # noqa: BLE001 - the port is closed nevertheless
+            self._errors.report("fork")
+        if self._exporter is not None and self._exporter.exporter is not None:
+            try:
+                self._exporter.exporter.close_in_child()
+            except Exception:  # noqa: BLE001 - a fork must succeed
+                self._errors.report("fork")

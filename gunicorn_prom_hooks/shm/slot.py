@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import sys
 from collections.abc import Callable, Mapping
@@ -74,7 +75,8 @@ class Slot:
         Otherwise all slots that the master has read are in its resident memory.
         """
         if _can_release_pages():
-            self._mapping.madvise(mmap.MADV_DONTNEED, self._start, len(self.memory))
+            with contextlib.suppress(OSError):
+                self._mapping.madvise(mmap.MADV_DONTNEED, self._start, len(self.memory))
 
 
 class SlotMaker:

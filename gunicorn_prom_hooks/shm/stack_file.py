@@ -37,7 +37,8 @@ class StackFile:
 
     def __init__(self) -> None:
         self.fd = -1
-        self._is_armed = False
+        self.is_armed = False
+        """``faulthandler`` writes the stacks of this process, or of the one that has forked it."""
         with contextlib.suppress(OSError):
             self.fd = _anonymous_file()
 
@@ -61,11 +62,13 @@ class StackFile:
             own = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_CLOEXEC)
         except OSError:
             return False
-        os.dup2(own, self.fd, inheritable=False)
-        os.close(own)
+        try:
+            os.dup2(own, self.fd, inheritable=False)
+        finally:
+            os.close(own)
         os.lseek(self.fd, number * MAX_BYTES, os.SEEK_SET)
         faulthandler.register(SIGNAL, file=self.fd, all_threads=True, chain=False)
-        self._is_armed = True
+        self.is_armed = True
         return True
 
     def disarm(self) -> None:
@@ -73,8 +76,8 @@ class StackFile:
 
         A handler that the application has set since is kept.
         """
-        if self._is_armed:
-            self._is_armed = False
+        if self.is_armed:
+            self.is_armed = False
             if not is_signal_in_use():
                 faulthandler.unregister(SIGNAL)
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from ..model.response import Response
 from ..model.server_snapshot import ServerSnapshot
-from .builder import StatusBuilder
+from .builder import StatusBuilder, ignore_failure
 from .page import render
 
 _FILES: Final = {
@@ -39,12 +39,15 @@ class StatusPage:
 
     Attributes:
         paths: of all resources.
+
+    Args:
+        failed: called for each part of the page that fails, while the exception is handled.
     """
 
     paths: Final = ("/", "/status.json", *(f"/{name}" for name in _FILES))
 
-    def __init__(self) -> None:
-        self._builder = StatusBuilder()
+    def __init__(self, failed: Callable[[], None] = ignore_failure) -> None:
+        self._builder = StatusBuilder(failed=failed)
         self._files = {name: pkgutil.get_data(__package__ or "", name) or b"" for name in _FILES}
         self._versions = {name: hashlib.sha256(body).hexdigest()[:16] for name, body in self._files.items()}
 

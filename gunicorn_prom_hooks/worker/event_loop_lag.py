@@ -52,10 +52,15 @@ class LoopTimer:
             self._errors.report("event_loop_lag")
 
     def _wrap(self, worker: Any, notify: Callable[[], Any]) -> None:
+        of_class = "notify" not in worker.__dict__
+
         def notifying() -> Any:
             try:
                 if worker.__dict__.get("notify") is notifying:
-                    del worker.notify
+                    if of_class:
+                        del worker.notify
+                    else:  # a function of the user's, as for a watchdog of their own
+                        worker.notify = notify
                 if self._later is None:
                     self._later = _running_loop(worker)
                     self._set()

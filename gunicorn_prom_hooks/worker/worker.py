@@ -89,8 +89,9 @@ class WorkerRuntime:
         return record(self._worker, self._recorder, find_resolve, self._errors, self._settings.queue_header)
 
     def _publish(self, where: str) -> None:
-        # What a signal handler interrupted may be at work on the slot: a failure in there is only logged.
-        if where not in SIGNAL_HOOKS:
+        # What a signal handler interrupted may be at work on the slot: a failure in there is only logged. So is one of
+        # a process that this worker has forked: a slot has one writer.
+        if where not in SIGNAL_HOOKS and os.getpid() == self.pid:
             self._recorder.exporter_error(where)
 
     def message(self, level: str) -> None:
@@ -128,6 +129,8 @@ class WorkerRuntime:
         worker = self._worker
         if worker.nr >= worker.max_requests:
             return CAUSE_MAX_REQUESTS
+        if self._header[ABORT_AT]:
+            return CAUSE_SIGNAL + signal.SIGABRT
         if self._cause == CAUSE_UNKNOWN and not worker.alive:
             # No hook tells of SIGTERM; an application may as well have set ``alive``, and so has the reloader, in whose
             # thread ``worker_int`` is called only after that.

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -194,6 +194,22 @@ def framework_cell(start: Start, worker: str, framework: str) -> str:
 def line(*cells: str) -> str:
     """Return a line of a table."""
     return "| " + " | ".join(cells) + " |"
+
+
+def replace_lines(text: str, name: str, lines: Iterable[str]) -> str:
+    """Return the text with these lines between the marks of a name, which stay."""
+    begin, end = f"<!-- {name}: by make matrix -->\n", f"<!-- end of {name} -->"
+    before, mark, rest = text.partition(begin)
+    _, last, after = rest.partition(end)
+    assert mark, name
+    assert last, name
+    return before + begin + "".join(f"{each}\n" for each in lines) + end + after
+
+
+def lines_of(text: str, name: str) -> list[str]:
+    """Return the lines between the marks of a name."""
+    found = text.partition(f"<!-- {name}: by make matrix -->\n")[2].partition(f"<!-- end of {name} -->")[0]
+    return found.splitlines()
 
 
 def rows(start: Start, worker: str) -> list[str]:

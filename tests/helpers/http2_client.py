@@ -18,7 +18,7 @@ import httpx
 import requests
 import trustme
 
-from tests.helpers.servers import Server
+from tests.helpers.servers import GUNICORN, Server
 
 TLS = """
 certfile = "server.pem"
@@ -30,8 +30,8 @@ http_protocols = "h2,h1"
 class TlsServer(Server):
     """A gunicorn with a certificate; ``ca.pem`` in its folder vouches for it."""
 
-    def __init__(self, folder: Path, *, app: Path, config: str) -> None:
-        super().__init__(folder, app=app, config=config + TLS)
+    def __init__(self, folder: Path, *, app: Path, config: str, gunicorn: str = GUNICORN) -> None:
+        super().__init__(folder, app=app, config=config + TLS, gunicorn=gunicorn)
         authority = trustme.CA()
         certificate = authority.issue_cert("127.0.0.1")
         self.authority = str(folder / "ca.pem")

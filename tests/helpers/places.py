@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -10,3 +11,9 @@ TOP: Final = Path(__file__).parents[2]
 HELPERS: Final = Path(__file__).parent
 APPLICATIONS: Final = HELPERS / "applications"
 """The applications that the integration tests serve."""
+
+
+def repository() -> str:
+    """Return the address of the repository. It is named in pyproject.toml."""
+    [found] = re.findall(r'^Repository = "(\S+)"$', (TOP / "pyproject.toml").read_text(), re.MULTILINE)
+    return str(found)

@@ -119,12 +119,13 @@ class Server:
         port: int | None = None,
         metrics_port: int | None = None,
         before: tuple[str, ...] = (),
+        gunicorn: str = GUNICORN,
     ) -> None:
         self.folder = folder
         self.port = port or unused_port()
         self.metrics_port = metrics_port or unused_port()
         self.log_file = folder / "gunicorn.log"
-        self._command = [*before, GUNICORN, *arguments, "app:app"]
+        self._command = [*before, gunicorn, *arguments, "app:app"]
         # An application may import another one, as tests.helpers.applications.NAME.
         path = os.pathsep.join(filter(None, [str(folder), str(TOP), os.environ.get("PYTHONPATH")]))
         # No bytecode: a config file rewritten within a second, at the same length, passes for the one compiled before.

@@ -12,8 +12,9 @@ from typing import NoReturn
 
 import pytest
 
+from tests.helpers import distributions
 from tests.helpers.certificates import Certificates
-from tests.helpers.places import APPLICATIONS
+from tests.helpers.places import APPLICATIONS, TOP
 from tests.helpers.servers import Server
 
 APP = APPLICATIONS / "default.py"
@@ -47,6 +48,16 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 def certificates(tmp_path: Path) -> Certificates:
     """Certificates for this test, from a new authority."""
     return Certificates(tmp_path / "certificates")
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the sdist of this repository, and with all that they require."""
+    folder = tmp_path_factory.mktemp("wheels")
+    if problem := distributions.download(folder):
+        missing(f"the requirements cannot be downloaded: {problem}")
+    distributions.build(TOP, folder)
+    return folder
 
 
 def pytest_configure(config: pytest.Config) -> None:

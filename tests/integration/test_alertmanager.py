@@ -16,7 +16,7 @@ import requests
 
 from tests.helpers.alertmanager import alertmanager
 from tests.helpers.blocking_apps import ASGI, LOOPS, blocked, connected, get
-from tests.helpers.places import APPLICATIONS
+from tests.helpers.places import APPLICATIONS, repository
 from tests.helpers.prometheus import RULES, Labels, Prometheus, prometheus, shortened_rules
 from tests.helpers.servers import Server, eventually
 from tests.helpers.worker_exits import busy_worker, hanging
@@ -195,4 +195,5 @@ def test_alert_of_each_trouble_arrives_at_the_webhook_and_none_of_a_healthy_load
             says = eventually(arrives, f"{labels} arrives")
             assert f"shop {name} at {instance} of job gunicorn" in says["description"]
             assert NAMED_ENDPOINTS.get(alert, "") in says["description"]
+            assert says["runbook_url"].startswith(f"{repository()}/blob/main/docs/operations.md#")
         assert {has["app"] for has, _ in receiver.received}.isdisjoint({f"shop {HEALTHY}", f"shop {LOADED}"})

@@ -179,7 +179,7 @@ class Arbiter:
         self.family: list[Child] = [Child(), Child()]
         self.ended = False
         process: Any = self.process
-        self.collector = DirtyWorkers(process)
+        self.collector = DirtyWorkers(process, lambda pid: False)
 
     def process(self, pid: int) -> Any:
         """The factory."""

@@ -211,7 +211,7 @@ def test_failed_thread_start_is_logged_once_and_retried_at_hup(serve: Serve) -> 
 import _thread, os
 
 def start_new_thread(function, *args, real=_thread.start_new_thread):
-    if getattr(function, "__qualname__", "") == "Exporter._run" and not os.path.exists("enough"):
+    if "Exporter._run" in repr(args) and not os.path.exists("enough"):
         raise RuntimeError("can't start new thread")
     return real(function, *args)
 

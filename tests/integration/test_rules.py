@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from tests.helpers.places import TOP
+from tests.helpers.places import TOP, repository
 from tests.helpers.prometheus import RULES, promql
 from tests.helpers.rule_cases import AT_MINUTES, CASES, LONG_MINUTES, LONG_STEP_SECONDS, STEP_SECONDS, Case, Series
 
@@ -26,6 +26,9 @@ TABLE: Final = {
     )
 }
 """Severity and anchor of each alert, by its name, as the documentation has them."""
+[RUNBOOK] = re.findall(
+    r"record: gunicorn:runbook:info\n +expr: vector\(1\)\n +labels:\n +url: (\S+)\n", RULES.read_text()
+)
 
 
 def placed(series: Series, instance: str, app: str) -> list[dict[str, str]]:
@@ -54,6 +57,16 @@ def entry(alert: str, key: str) -> str:
     return str(found)
 
 
+def runbook(alert: str) -> str:
+    """Return the address of the runbook of an alert, as Prometheus makes it of the template."""
+    template = re.fullmatch(
+        r"""'\{\{ with query "gunicorn:runbook:info" \}\}\{\{ \. \| first \| label "url" \}\}\{\{ end \}\}(#[\w-]+)'""",
+        entry(alert, "runbook_url"),
+    )
+    assert template is not None
+    return f"{RUNBOOK}{template[1]}"
+
+
 def promtool_test(case: Case) -> dict[str, object]:
     """Return the case as promtool reads it."""
     app = case.app.partition(" until ")[0]
@@ -61,7 +74,7 @@ def promtool_test(case: Case) -> dict[str, object]:
     annotations = {
         "summary": entry(case.alert, "summary"),
         "description": case.description,
-        "runbook_url": entry(case.alert, "runbook_url"),
+        "runbook_url": runbook(case.alert),
     }
     at = f"{LONG_MINUTES if case.is_long else AT_MINUTES}m"
     found: dict[str, object] = {
@@ -171,15 +184,26 @@ def anchors(page: str) -> list[str]:
 @pytest.mark.parametrize("alert", sections())
 def test_runbook_of_an_alert_is_the_documented_section_and_exists(alert: str) -> None:
     """The runbook is a heading of docs/operations.md, and the table there has it with the alert's severity."""
-    page, _, anchor = entry(alert, "runbook_url").partition("#")
-    assert TOP / page == OPERATIONS
+    page, _, anchor = runbook(alert).partition("#")
+    assert page == f"{repository()}/blob/main/docs/operations.md"
     assert anchors(OPERATIONS.read_text()).count(anchor) == 1
     assert TABLE[alert] == (entry(alert, "severity"), anchor)
 
 
+@pytest.mark.needs("promtool")
+def test_address_of_the_runbook_is_edited_in_one_place(tmp_path: Path) -> None:
+    """The alert links to the page that the rules name, without another edit."""
+    assert RULES.read_text().count(RUNBOOK) == 1
+    rules = tmp_path / "edited.yml"
+    rules.write_text(RULES.read_text().replace(RUNBOOK, "https://wiki.example.com/gunicorn"))
+    case = next(case for case in CASES if case.alert == "GunicornTargetDown")
+    edited = json.loads(json.dumps(promtool_test(case)).replace(RUNBOOK, "https://wiki.example.com/gunicorn"))
+    run_promtool(tmp_path, case, edited, rules)
+
+
 def test_documented_objectives_are_those_of_the_rules() -> None:
     """The table of objectives has the name and the value of each one in the rules file."""
-    rules = re.findall(r"record: (gunicorn:\S+)\n +expr: vector\(([\d.]+)\)\n", RULES.read_text())
+    rules = re.findall(r"record: (gunicorn:\w+_objective:\w+)\n +expr: vector\(([\d.]+)\)\n", RULES.read_text())
     assert len(rules) == 3
     assert re.findall(r"^\| `(gunicorn:\S+)` \| ([\d.]+) \|", OPERATIONS.read_text(), re.MULTILINE) == rules
 

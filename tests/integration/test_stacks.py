@@ -101,6 +101,18 @@ def test_stacks_do_not_change_the_signal_that_ends_the_worker(
     stacks(server, 1)
 
 
+@pytest.mark.parametrize("path", ["/", "/in_a_loop"])
+def test_sigabrt_from_outside_is_the_reason_of_the_exit(serve: Serve, path: str) -> None:
+    """SIGABRT that gunicorn has not sent is the reason, though its handler exits with 1, or with 0 after a request."""
+    server = serve("timeout = 0\n", app=WSGI)
+    pid = int(server.get("/").text)
+    with hanging(server, path):
+        if path != "/":
+            eventually(lambda: server.scrape().sum("gunicorn_requests_in_progress") == 1, "it hangs")
+        psutil.Process(pid).send_signal(signal.SIGABRT)
+        page_with_exits(server, {("signal", "SIGABRT"): 1})
+
+
 def test_sigabrt_from_outside_logs_stacks(serve: Serve) -> None:
     """SIGABRT that gunicorn has not sent has the stacks logged too, where Python code still runs."""
     server = serve("timeout = 0\n", app=WSGI)

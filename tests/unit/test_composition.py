@@ -13,9 +13,9 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from gunicorn_prom_hooks import install
-from gunicorn_prom_hooks.composition import origin_of, remove_request_hooks
+from gunicorn_prom_hooks.composition import HookParts, origin_of, origins, remove_request_hooks, run_around
 from gunicorn_prom_hooks.install import HOOKS
-from tests.helpers.fresh_process import ARITY, composition, fresh, users
+from tests.helpers.fresh_process import ARITY, composition, fresh, loaded, users
 
 
 @pytest.fixture(autouse=True)
@@ -261,3 +261,42 @@ def test_compose_raises_what_gunicorns_validator_raises(wrong: object) -> None:
     with pytest.raises(TypeError) as gunicorns:
         Config().set("pre_fork", wrong)
     assert str(ours.value) == str(gunicorns.value)
+
+
+def test_part_after_the_user_hook_runs_once_and_last() -> None:
+    """Our first part runs at each call; the part after the user's hook at the end of the outermost call only."""
+    order: list[str] = []
+    parts = HookParts(lambda: order.append("before"), lambda: order.append("after"))
+
+    def user_hook() -> str:
+        order.append("user")
+        run_around("on_exit", parts, lambda: order.append("inner"))
+        return "result"
+
+    assert run_around("on_exit", parts, user_hook) == "result"
+    assert order == ["before", "user", "before", "inner", "after"]
+    order.clear()
+    run_around("on_exit", parts, lambda: order.append("user"))
+    assert order == ["before", "user", "after"]
+
+
+def test_part_after_a_user_hook_that_raises_does_not_run() -> None:
+    """The user's exception goes on, and the next call is an outermost one again."""
+    order: list[str] = []
+    parts = HookParts(lambda: order.append("before"), lambda: order.append("after"))
+    with pytest.raises(ZeroDivisionError):
+        run_around("on_exit", parts, lambda: 1 // 0)
+    run_around("on_exit", parts, lambda: None)
+    assert order == ["before", "before", "after"]
+
+
+def test_origins_are_those_of_our_hooks_only() -> None:
+    """A configuration has one origin for each of our hooks, and none for the user's."""
+    namespace: dict[str, Any] = {}
+    install(namespace)
+    cfg = loaded(namespace)
+    assert len(origins(cfg)) == len(HOOKS)
+    assert {origin.composition is not None for origin in origins(cfg)} == {True}
+    cfg.set("pre_fork", lambda server, worker: None)
+    assert len(origins(cfg)) == len(HOOKS) - 1
+    assert origins(Config()) == []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import mmap
 import os
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from gunicorn_prom_hooks import concurrency
-from gunicorn_prom_hooks.concurrency import ForkLock, SharedOnce
+from gunicorn_prom_hooks.concurrency import ForkLock, SharedOnce, start_thread
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +149,44 @@ def test_shared_once_without_its_lock_is_claimed_all_the_same(monkeypatch: pytes
         assert SharedOnce().claim()
     monkeypatch.setattr(concurrency, "__file__", "/nowhere")
     assert SharedOnce().claim()
+
+
+def test_right_without_shared_memory_is_one_of_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without memory to share the right is made all the same, since the config file makes it."""
+
+    def no_memory(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", no_memory)
+    right = SharedOnce()
+    assert [right.claim(), right.claim()] == [True, False]
+
+
+def test_thread_has_begun_when_it_is_started() -> None:
+    """The function runs in another thread, with its arguments."""
+    found: list[int] = []
+    done = threading.Event()
+
+    def run(number: int) -> None:
+        found.extend((number, threading.get_ident()))
+        done.set()
+
+    start_thread(run, 7)
+    assert done.wait(30.0)
+    assert found[0] == 7
+    assert found[1] != threading.get_ident()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_thread_that_does_not_begin_is_an_error_and_never_runs(monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    """A thread that ends before it calls its function, or is too late, is an error. Its function is not called then."""
+    calls: list[str] = []
+    begin: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+    monkeypatch.setattr(concurrency, "THREAD_SECONDS", 0.01)
+    monkeypatch.setattr(_thread, "start_new_thread", lambda function, args: begin.append((function, args)))
+    with pytest.raises(RuntimeError, match="does not run"):
+        start_thread(calls.append, "ran")
+    if late:
+        [(function, args)] = begin
+        function(*args)
+    assert calls == []

@@ -8,7 +8,9 @@ import importlib.util
 import inspect
 import re
 import signal
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -84,6 +86,37 @@ def test_uvicorn_logs_a_refused_request_with_the_known_message() -> None:
     source = inspect.getsource(importlib.import_module("uvicorn.protocols.http.h11_impl"))
     assert f'"{_gunicorn.UVICORN_REFUSAL}"' in source
     assert f'getLogger("{_gunicorn.UVICORN_LOGGER}")' in source
+
+
+def test_body_size_is_counted_by_the_stream_or_is_that_of_the_body_it_keeps() -> None:
+    """The size is the stream's count, or else the length of the body that it keeps; 0 without either."""
+    assert _gunicorn.body_size(SimpleNamespace(body_size=5, request_body=BytesIO(b"123"))) == 5
+    assert _gunicorn.body_size(SimpleNamespace(request_body=BytesIO(b"123"))) == 3
+    assert _gunicorn.body_size(SimpleNamespace()) == 0
+
+
+def test_departure_is_read_from_what_the_servers_functions_close_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either a closed connection or a closed stream is a departure; where exceptions tell, nothing is read."""
+    self = SimpleNamespace(_closed=False)
+    stream = SimpleNamespace(state=SimpleNamespace(name="OPEN"))
+
+    def receive() -> object:
+        return stream
+
+    def send() -> object:
+        return self
+
+    monkeypatch.setattr(_gunicorn, "SENDS_TO_NOBODY", True)
+    has_left = _gunicorn.departure(receive, send)
+    assert has_left is not None
+    assert not has_left()
+    stream.state.name = "CLOSED"
+    assert has_left()
+    stream.state.name, self._closed = "OPEN", True
+    assert has_left()
+    assert _gunicorn.departure(len, len) is None
+    monkeypatch.setattr(_gunicorn, "SENDS_TO_NOBODY", False)
+    assert _gunicorn.departure(receive, send) is None
 
 
 def test_handled_signal_is_found_in_the_frame_of_the_quit_handler() -> None:

@@ -83,7 +83,7 @@ def test_fork_closes_only_files_opened_below_the_path_meanwhile(tmp_path: Path) 
             assert left() == [[True] * 3, [True] * 2], "the parent has them still"
         assert in_closed_fork(left) == [[True] * 3, [True] * 2], "no thread opens anything now"
         os.close(closed[2])
-    assert inherited_descriptors._transients == {}
+    assert inherited_descriptors.transients == {}
 
 
 def test_fork_closes_only_netlink_sockets_of_sock_diag() -> None:

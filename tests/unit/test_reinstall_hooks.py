@@ -115,3 +115,46 @@ def test_check_before_each_fork_finds_a_replaced_hook() -> None:
         ours.reinstall_hooks(cfg)
         assert ours.is_installed(cfg, "post_fork")
     assert not ours.is_installed(loaded({}), "post_fork")
+
+
+def test_hook_of_another_install_is_replaced_and_an_own_one_is_kept() -> None:
+    """In a configuration read again, hooks of this ``install`` stay as they are; those of another are composed anew."""
+    first: dict[str, Any] = {}
+    install(first, port=1)
+    origin = origin_of(first["pre_fork"])
+    assert origin is not None
+    assert origin.composition is not None
+    own = origin.composition
+    cfg = loaded(first)
+    kept = cfg.settings["pre_fork"].get()
+    second: dict[str, Any] = {}
+    install(second, port=2)
+    cfg.set("post_fork", second["post_fork"])
+    own.reinstall_hooks(cfg)
+    assert cfg.settings["pre_fork"].get() is kept
+    assert ports(cfg) == {1}
+
+
+class Equal:
+    """A hook that is equal to everything."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self, server: Any, worker: Any) -> None:
+        """Do nothing."""
+
+
+def test_hook_that_is_equal_to_everything_is_not_taken_for_an_own_one() -> None:
+    """Hooks are compared by identity: the user's ``__eq__`` is not asked."""
+    namespace: dict[str, Any] = {}
+    install(namespace)
+    cfg = loaded(namespace)
+    own = composition()
+    own.reinstall_hooks(cfg)
+    assert own.is_installed(cfg, "post_fork")
+    cfg.settings["post_fork"].value = Equal()
+    assert not own.is_installed(cfg, "post_fork")
+    assert not own.is_installed(loaded(namespace), "post_fork")

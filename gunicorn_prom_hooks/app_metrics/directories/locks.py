@@ -72,11 +72,12 @@ class MasterLock:
 
     def abandon(self) -> None:
         """Release the lock without touching the files now in the directory: they belong to another server."""
-        for descriptor in (self._descriptor, self._directory):
+        # First: a number that is closed may soon be another file's.
+        descriptors, self._descriptor, self._directory = (self._descriptor, self._directory), -1, -1
+        for descriptor in descriptors:
             if descriptor >= 0:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
-        self._descriptor = self._directory = -1
 
     @property
     def is_held(self) -> bool:

@@ -41,8 +41,13 @@ class PrivateDirectory:
         self.unsure: frozenset[str] = frozenset()
         _sweep({uid, os.geteuid()})
         path, self._lock = _make_private(self.user)
-        self._parent_uid = os.stat(Path(path).parent).st_uid
-        self.place = SharedPath(path)
+        try:
+            self._parent_uid = os.stat(Path(path).parent).st_uid
+            self.place = SharedPath(path)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            self._lock.abandon()
+            raise
 
     @property
     def path(self) -> str:
@@ -121,7 +126,7 @@ def _make_private(user: User) -> tuple[str, MasterLock]:
         path = str(Path(hidden).with_name(Path(hidden).name.removeprefix(".")))
         os.rename(hidden, path)
         lock.moved(path)
-    except OSError:
+    except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise
     return path, lock

@@ -42,7 +42,7 @@ class SharedDirectory:
             try:
                 self.place = SharedPath(path)
                 self.unsure = self._remove_files(path, alive)
-            except OSError:
+            except BaseException:
                 self._lock.close()
                 raise
 

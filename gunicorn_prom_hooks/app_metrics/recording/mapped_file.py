@@ -122,7 +122,8 @@ class MappedFile:
     def close(self) -> None:
         """Unmap the file: a write to one of its cells raises ``ValueError`` from here on."""
         for mapping in self._maps:
-            mapping.close()
+            with contextlib.suppress(Exception):
+                mapping.close()
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)

@@ -81,15 +81,19 @@ class Store:
         self._files: dict[str, MappedFile] = {}
         self._groups: WeakValueDictionary[tuple[Any, ...], Group] = WeakValueDictionary()
         self._at_once = False
+        self._is_used = False
+        """There was a metric. Until then there is nothing to close or to move, in a process just forked."""
         self._in_memory = Cell(bytearray(16), 0)
         """The cell of all values without room in the files."""
         os.register_at_fork(after_in_child=self._forked)
 
     def become_worker(self) -> None:
         """Put all metrics into the files of the process's current identity."""
+        self._at_once = True
+        if not self._is_used:
+            return
         with self.lock:
             self._close()
-            self._at_once = True
             hopeless: set[str] = set()
             for group in list(self._groups.values()):
                 if group.kind in hopeless:
@@ -130,6 +134,7 @@ class Store:
             last: whether it is the last one of its group.
         """
         with self.lock:
+            self._is_used = True
             group = self._groups.get((kind, *metric))
             if group is None:
                 group = self._groups[(kind, *metric)] = Group(kind)
@@ -199,7 +204,8 @@ class Store:
 
     def _forked(self) -> None:
         self.lock = new_reentrant_lock()
-        self._close()
+        if self._is_used:
+            self._close()
 
 
 def _path(folder: str, kind: str, identity: str) -> str:

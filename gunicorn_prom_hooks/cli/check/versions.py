@@ -11,7 +11,7 @@ from typing import Final
 from ..findings import Finding, note
 
 MINIMUM: Final[Mapping[str, tuple[int, ...]]] = {
-    "gunicorn": (23,),
+    "gunicorn": (21, 2),
     "prometheus_client": (0, 22),
     "psutil": (5, 9),
 }

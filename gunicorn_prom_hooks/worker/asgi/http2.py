@@ -1,7 +1,8 @@
 """HTTP/2 streams of gunicorn's asgi worker, where no object tells whether the client has disconnected.
 
 The server tells the application, in ``receive``, and raises an exception when something is sent after the disconnect.
-So the outcome of each message is awaited.
+So the outcome of each message is awaited. gunicorn 25.0 serves HTTP/1 in the same way. What older versions do not raise
+is asked of ``departure``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-from ..._gunicorn import HTTP2_CONNECTION_GONE
+from ..._gunicorn import HTTP2_CONNECTION_GONE, departure
+from ..recording.exceptions import CLIENT_GONE
 from .disconnects import Application, Listening, Message, Receive, Scope, Send, cancels_itself, was_cancelled
 from .request_recorder import AsgiRequests
 
@@ -37,12 +39,13 @@ class Streams:
         if begun is None:
             await self._app(scope, receive, send)
             return
-        client = Listening(receive)
+        client, has_left = Listening(receive), departure(receive, send)
         status = sent = 0
-        ended = False
+        ended = left = False
 
         async def sending(message: Message) -> None:
-            nonlocal status, sent, ended
+            nonlocal status, sent, ended, left
+            left = left or (has_left is not None and not ended and has_left())
             try:
                 await send(message)
             except _GONE:
@@ -57,7 +60,7 @@ class Streams:
                     sent += len(body)
                 if status and not message.get("more_body"):
                     ended = True
-                    requests.end(scope, begun, status, sent, status)
+                    requests.end(scope, begun, CLIENT_GONE if left else status, sent, status)
             elif kind == "http.response.start":
                 status = message["status"]
 
@@ -68,9 +71,9 @@ class Streams:
                 ended = True
                 cancelled = cancels_itself(exc, self._worker)
                 # The server cancels a stream that goes on after the disconnect, of which it may not have told before.
-                left = client.disconnected or (cancelled and was_cancelled())
-                requests.broken_off(scope, begun, status, sent, left, exc, answered=cancelled)
+                gone = left or client.disconnected or (cancelled and was_cancelled())
+                requests.broken_off(scope, begun, status, sent, gone, exc, answered=cancelled)
             raise
         if not ended:
             ended = True
-            requests.broken_off(scope, begun, status, sent, client.disconnected)
+            requests.broken_off(scope, begun, status, sent, left or client.disconnected)

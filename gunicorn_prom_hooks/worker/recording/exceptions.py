@@ -6,15 +6,22 @@ import errno
 import select
 import sys
 from ssl import SSL_ERROR_EOF, SSLError
-from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-from gunicorn.http.errors import ConfigurationProblem, NoMoreData, ParseException
+from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.wsgi import FileWrapper
 from gunicorn.workers.base import Worker
 
-from ..._gunicorn import ABORT_HANDLER, HTTP2_GONE, PYWSGI, QUIT_HANDLER, WORKERS_PACKAGE
+from ..._gunicorn import (
+    ABORT_HANDLER,
+    HEARTBEAT_CLOCK,
+    HTTP2_GONE,
+    PYWSGI,
+    QUIT_HANDLER,
+    SERVER_FAULTS,
+    WORKERS_PACKAGE,
+)
 from ...concurrency import unpatched
 from ...errors import ErrorReporter
 from ...shm.schema import ERROR_HANDLING, INVALID, UNMATCHED
@@ -29,7 +36,7 @@ SHUTDOWN: Final = "shutdown"
 SIGINT or SIGQUIT."""
 
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNABORTED, errno.ETIMEDOUT})
-_TRANSPORTS = frozenset({"socket", "ssl", "gevent", "selectors"})
+_TRANSPORTS = frozenset({"socket", "ssl", "gevent", "eventlet", "selectors"})
 LEFT_OUT: Final = ("", "")
 """In place of the labels of a request that is left out. Compared by identity."""
 _MAX_PENDING = 128
@@ -62,7 +69,7 @@ def _aborted_by(worker: Worker) -> str:
     """Return whether a SIGABRT was the master's: it sends one when the worker's heartbeat is older than the timeout."""
     timeout = worker.cfg.timeout
     try:
-        return TIMEOUT if timeout and monotonic() - worker.tmp.last_update() > timeout else ABORT
+        return TIMEOUT if timeout and HEARTBEAT_CLOCK() - worker.tmp.last_update() > timeout else ABORT
     except (OSError, ValueError):  # the heartbeat's file is closed
         return TIMEOUT
 
@@ -207,7 +214,7 @@ def is_clients_fault(exc: BaseException) -> bool:
     """Return whether the server refuses a request because the request itself is wrong."""
     if type(exc).__module__ == PYWSGI:  # its exceptions are all of this kind
         return True
-    if isinstance(exc, ConfigurationProblem) or type(exc).__name__.startswith("InvalidResponseHeader"):
+    if isinstance(exc, SERVER_FAULTS) or type(exc).__name__.startswith("InvalidResponseHeader"):
         return False
     return isinstance(exc, (ParseException, SSLError))
 

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ..._gunicorn import body_size
 from ...shm.schema import SIZE_BUCKETS, UNKNOWN_SIZE
 
 MAX_LENGTH_DIGITS: Final = 13
@@ -47,8 +48,11 @@ def size_unsent(req: Any, resp: Any, status: int) -> tuple[int, int]:
 
 def with_stream_length(req: Any, environ: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the environ with the length of an HTTP/2 request's body, which may come without a Content-Length."""
-    size = getattr(getattr(req, "stream", None), "body_size", 0)
-    return {**environ, "CONTENT_LENGTH": str(size)} if size and "CONTENT_LENGTH" not in environ else environ
+    stream = getattr(req, "stream", None)
+    if stream is None or "CONTENT_LENGTH" in environ:
+        return environ
+    size = body_size(stream)
+    return {**environ, "CONTENT_LENGTH": str(size)} if size else environ
 
 
 def environ_key(header: str) -> str:

@@ -128,7 +128,7 @@ class Recorder:
         self._messages = writer.series[LOG_MESSAGES.number]
         self.queue = CELLS_AT // 8 + writer.series[QUEUE.number][()]
         """Where the cells of ``QUEUE`` start, among the doubles of the slot."""
-        self.loop_lag = CELLS_AT // 8 + self._writer.add(LOOP_LAG.number, (), LOOP_LAG.cells, essential=True)
+        self.loop_lag = CELLS_AT // 8 + writer.series[LOOP_LAG.number][()]
         """Where the cells of ``LOOP_LAG`` start, among the doubles of the slot."""
 
     def row(self, method: str, endpoint: str, status: int, request_size: int, response_size: int) -> Row:
@@ -217,6 +217,7 @@ def add_essential(writer: SlotWriter, bounds: Sequence[float]) -> None:
     for level in LEVELS:
         writer.add(LOG_MESSAGES.number, (level,), 1, essential=True)
     writer.add(QUEUE.number, (), QUEUE.width(bounds), essential=True)
+    writer.add(LOOP_LAG.number, (), LOOP_LAG.cells, essential=True)
 
 
 @cache

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gunicorn_prom_hooks.cli.init import write_samples
 from gunicorn_prom_hooks.cli.samples import Application, sample_files, samples_folder
@@ -18,6 +21,10 @@ FILES = {
     "kubernetes/podmonitor.yaml",
     "systemd/gunicorn@.service",
     "systemd/front.env",
+    "docker-compose/compose.yaml",
+    "docker-compose/Dockerfile",
+    "docker-compose/prometheus.yml",
+    "nginx/front.conf",
 }
 
 
@@ -39,7 +46,40 @@ def test_files_have_application_name_and_port() -> None:
     assert "APP=shop.shop:shop\n" in files["systemd/front.env"]
     assert "PROMETHEUS_METRICS_PORT=9555\n" in files["systemd/front.env"]
     assert "gunicorn@front" in files["systemd/gunicorn@.service"]
+    assert "upstream front {" in files["nginx/front.conf"]
+    assert "unix:/run/gunicorn-front/gunicorn.sock" in files["nginx/front.conf"]
+    assert '"127.0.0.1:9555:9555"' in files["docker-compose/compose.yaml"]
+    assert '"gunicorn:9555"' in files["docker-compose/prometheus.yml"]
+    assert "EXPOSE 8000 9555\n" in files["docker-compose/Dockerfile"]
     assert not any("9091" in files[name] for name in FILES)
+
+
+def test_folder_and_project_are_filled_in_as_docker_compose_takes_them() -> None:
+    """The name of the folder is quoted, and that of the project has no characters that docker compose refuses."""
+    files = sample_files(Application(name="Front._v2.", folder='my "files"'))
+    compose = yaml.safe_load(files["docker-compose/compose.yaml"])
+    assert compose["name"] == "front-v2"
+    assert compose["services"]["gunicorn"]["build"]["dockerfile"] == 'my "files"/docker-compose/Dockerfile'
+    [command] = re.findall(r"^CMD (.*)$", files["docker-compose/Dockerfile"].decode(), re.MULTILINE)
+    assert json.loads(command) == ["gunicorn", "--config", 'my "files"/gunicorn.conf.py']
+
+
+@pytest.mark.parametrize("name", ["Front.App", "a_b-", "x" * 64, "9.", "true", "shop"])
+def test_kubernetes_accepts_the_samples_whatever_the_name_is(name: str) -> None:
+    """The Deployment has a name and an image that are allowed; gunicorn's name stays as it was given."""
+    deployment = yaml.safe_load(sample_files(Application(name=name))["kubernetes/deployment.yaml"])
+    label = deployment["metadata"]["name"]
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", label)
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == f"registry.example.com/{label}:1.0"
+    assert container["name"] == "gunicorn"
+    assert container["args"][3:5] == ["--name", name]
+
+
+def test_name_of_the_folder_is_that_which_the_files_are_written_to(tmp_path: Path) -> None:
+    """``init`` fills in the last part of the path, also of a relative one."""
+    assert write_samples(tmp_path / "x" / ".." / "ops", FRONT, force=False)[1] == 0
+    assert '"ops/gunicorn.conf.py"' in (tmp_path / "ops" / "docker-compose" / "Dockerfile").read_text()
 
 
 def test_other_files_of_the_samples_are_written_unchanged(tmp_path: Path) -> None:

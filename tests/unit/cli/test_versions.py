@@ -27,7 +27,7 @@ def test_bounds_are_those_of_the_project() -> None:
     assert {name: parse_version(number) for name, number in found} == MINIMUM
     [python] = re.findall(r'^requires-python = ">=([\d.]+)"', text, re.MULTILINE)
     assert parse_version(python) == MINIMUM_PYTHON
-    assert f"gunicorn 23 to {NEWEST_GUNICORN} are supported" in (_gunicorn.__doc__ or "")
+    assert f"gunicorn 21.2 to {NEWEST_GUNICORN} are supported" in (_gunicorn.__doc__ or "")
 
 
 def test_installed_versions_have_no_problem() -> None:
@@ -38,7 +38,7 @@ def test_installed_versions_have_no_problem() -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"gunicorn": "22.0.0"}, "problem: gunicorn 22.0.0 is not supported. Install gunicorn 23 or newer."),
+        ({"gunicorn": "21.1.0"}, "problem: gunicorn 21.1.0 is not supported. Install gunicorn 21.2 or newer."),
         (
             {"prometheus_client": "0.9"},
             "problem: prometheus_client 0.9 is not supported. Install prometheus_client 0.22",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,7 +51,13 @@ class Host:
         self.now = 1000.0
         self.processes: dict[int, Process] = {}
         self.looked_up: list[int] = []
-        collector: Any = WorkerProcesses(lambda: self.now, self.process)  # type: ignore[arg-type]
+        self.hidden: set[int] = set()
+        """Pids of processes that are there, and of which ``/proc`` has nothing."""
+        collector: Any = WorkerProcesses(
+            lambda: self.now,
+            self.process,  # type: ignore[arg-type]
+            self.hidden.__contains__,
+        )
         self.collector = collector
 
     def process(self, pid: int) -> Process:
@@ -139,6 +145,36 @@ def test_process_that_has_exited_has_no_samples(how: str, host: Host, server: Si
     else:
         host.processes[100].gone = True
     assert {dict(labels)["worker_id"] for _, labels in host.scrape(server)} == {"worker_2"}
+
+
+def test_process_that_is_there_and_cannot_be_read_is_an_error(host: Host, server: SimulatedServer) -> None:
+    """Where ``/proc`` is missing or hides a live worker, the collector fails, which is counted and logged."""
+    del host.processes[100]
+    host.hidden.add(100)
+    with pytest.raises(psutil.NoSuchProcess):
+        host.scrape(server)
+
+
+@pytest.mark.parametrize("error", [psutil.AccessDenied(100), psutil.ZombieProcess(100), psutil.NoSuchProcess(100)])
+def test_refusal_is_an_error_and_a_zombie_is_none(host: Host, server: SimulatedServer, error: psutil.Error) -> None:
+    """A process that may not be read is an error; one that has exited, reaped or not, is left out."""
+    host.processes[100].memory_info = raising(error)  # type: ignore[method-assign]
+    if isinstance(error, psutil.ZombieProcess):
+        host.hidden.add(100)
+    if isinstance(error, psutil.AccessDenied):
+        with pytest.raises(psutil.AccessDenied):
+            host.scrape(server)
+    else:
+        assert {dict(labels)["worker_id"] for _, labels in host.scrape(server)} == {"worker_2"}
+
+
+def raising(error: Exception) -> Callable[[], Any]:
+    """Return a function that raises this error."""
+
+    def fail() -> Any:
+        raise error
+
+    return fail
 
 
 def test_process_handles_are_kept_for_live_workers_only(host: Host, server: SimulatedServer) -> None:

@@ -68,7 +68,7 @@ class Host:
         self.children = list(children)
         self.arbiter_ended = False
         process: Any = self.process
-        self.collector = DirtyWorkers(process)
+        self.collector = DirtyWorkers(process, lambda pid: False)
 
     def process(self, pid: int) -> Any:
         """Return the process with this pid."""

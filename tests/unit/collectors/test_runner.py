@@ -146,7 +146,7 @@ def test_tasks_run_in_the_calling_thread_if_none_can_be_started(monkeypatch: pyt
     def no_thread(*args: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(runner, "unpatched", lambda module, name: no_thread)
+    monkeypatch.setattr(runner, "start_thread", no_thread)
     tasks = [Task(name, threading.get_ident) for name in "ab"]
     reports: list[str] = []
     TaskRunner(lambda: reports.append("no thread")).run(tasks)

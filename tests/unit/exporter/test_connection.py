@@ -48,6 +48,15 @@ def test_clients_of_the_most_common_address_are_evicted_first() -> None:
     assert next_to_evict([alone, *crowd]) is crowd[1]
 
 
+@pytest.mark.parametrize("state", [READING, WRITING])
+def test_many_that_wait_do_not_evict_a_client_from_elsewhere(state: State) -> None:
+    """A new connection is refused while the only client that does not wait is from an address with fewer."""
+    alone = client(state, 0.0, "10.0.0.2")
+    crowd = [client(WAITING, moved) for moved in (3.0, 2.0)]
+    assert next_to_evict([alone, *crowd], "10.0.0.1") is None
+    assert next_to_evict([alone, *crowd], "10.0.0.2") is alone
+
+
 def test_next_to_evict_of_no_clients_is_none() -> None:
     """Without clients there is none to close."""
     assert next_to_evict([]) is None

@@ -21,6 +21,7 @@ import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gunicorn_prom_hooks import concurrency
 from gunicorn_prom_hooks.concurrency import ForkLock, WakeupPipe
 from gunicorn_prom_hooks.exporter import connection, event_loop
 from gunicorn_prom_hooks.exporter.auth import Credentials
@@ -78,7 +79,7 @@ class Loop:
     @property
     def open(self) -> int:
         """Return the number of registered clients."""
-        return len(self.connections._open)
+        return len(self.connections.open)
 
     def connect(self, *, keeps: int = 0) -> socket.socket:
         """A client, whose kernel keeps no more than so much that it has not read."""
@@ -284,7 +285,7 @@ def test_memory_for_unread_responses_is_bounded_and_the_oldest_are_closed(
             assert reader.recv(1) == b"H"
             assert loop.rendered == before + 1
             readers.append(reader)
-        held = {id(one.body): len(one.body) for one in loop.connections._open.values()}
+        held = {id(one.body): len(one.body) for one in loop.connections.open.values()}
         assert sum(held.values()) <= 3 * len(BODY)
         assert len(received(readers[-1])) > len(BODY) - 100
         assert len(received(readers[0])) < len(BODY) - 100
@@ -402,3 +403,43 @@ def test_ended_loop_leaves_no_socket_open() -> None:
         warnings.simplefilter("error")
         del loop
         gc.collect()
+
+
+def test_lost_wakeup_delays_a_page_by_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rendering whose write into the wakeup pipe is lost is found, and its client gets the page."""
+    with monkeypatch.context() as patched:
+        patched.setattr(WakeupPipe, "wake", lambda self: None)
+        loop = Loop()
+    try:
+        with loop.connect() as client:
+            client.settimeout(10.0)
+            client.sendall(GET)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    finally:
+        loop.close()
+
+
+def test_accepted_descriptor_is_closed_if_no_socket_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without memory for the socket object the exporter starts again, and leaks no descriptor."""
+    loop = Loop()
+    original = concurrency.unpatched
+
+    def failing(module: str, name: str) -> Any:
+        if (module, name) == ("socket", "socket"):
+            return raise_memory_error
+        return original(module, name)
+
+    def raise_memory_error(**_: object) -> None:
+        raise MemoryError
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(event_loop, "unpatched", failing)
+            client = loop.connect()
+            assert client.recv(100) == b""  # the descriptor is closed
+            client.close()
+            loop._thread.join(30.0)
+        assert isinstance(loop.failed, MemoryError)
+    finally:
+        loop.failed = None
+        loop.close()

@@ -123,7 +123,7 @@ def test_rendering_runs_in_the_calling_thread_if_none_can_start(
     def none_left(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(rendering, "unpatched", lambda module, name: none_left)
+    monkeypatch.setattr(rendering, "start_thread", none_left)
     render_queue = RenderQueue(kitchen.render, kitchen.done.set, kitchen.failures.append)
     kitchen.go_on.release()
     render_queue.submit(ONE, "a")

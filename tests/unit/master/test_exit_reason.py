@@ -99,6 +99,10 @@ TABLE = [
     (orderly(cause=CAUSE_SIGNAL + signal.SIGINT), ("signal", "SIGINT")),
     (orderly(cause=CAUSE_SIGNAL), ("signal", "unknown")),
     (orderly(cause=CAUSE_SIGNAL + 35), ("signal", "unknown")),
+    # SIGABRT of another process: the worker's handler exits with a code
+    (orderly(cause=CAUSE_SIGNAL + signal.SIGABRT), ("signal", "SIGABRT")),
+    (orderly(ExitReason.RELOAD, CAUSE_SIGNAL + signal.SIGABRT), ("signal", "SIGABRT")),
+    (ExitFacts(status=1, orderly=True, cause=CAUSE_SIGNAL + signal.SIGABRT), ("signal", "SIGABRT")),
     # timeout: whatever the SIGABRT led to, and whatever the master wanted
     (ExitFacts(status="SIGABRT", aborted=True), ("timeout", "SIGABRT")),
     (ExitFacts(status="SIGKILL", aborted=True), ("timeout", "SIGKILL")),
@@ -349,10 +353,10 @@ def test_latest_exits_are_newest_first_and_keep_notable_ones() -> None:
 def test_record_keeps_the_oldest_requests_and_the_number_of_others() -> None:
     """The oldest requests are kept, and the number of the others."""
     exit_stats = new_exit_stats()
-    exit_stats.keep(replace(record(1, MAX_REQUESTS + 5), others=2), notable=True)
+    exit_stats.keep(replace(record(1, MAX_REQUESTS + 5), others=3), notable=True)
     ((facts,)) = exit_stats.latest
     assert [request.start for request in facts.requests] == list(range(MAX_REQUESTS))
-    assert facts.others == 7
+    assert facts.others == 8
 
 
 def test_snapshot_keeps_the_latest_exits() -> None:
@@ -362,3 +366,31 @@ def test_snapshot_keeps_the_latest_exits() -> None:
     copy = exit_stats.snapshot()
     exit_stats.keep(record(2), notable=True)
     assert [record.pid for record in copy.latest] == [1]
+
+
+def test_buckets_and_limits_are_the_published_ones() -> None:
+    """The bounds are those of docs/metrics.md, and so many exits and requests are kept."""
+    assert BOOT_BUCKETS == (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+    assert LIFETIME_BUCKETS == (1, 10, 60, 300, 1800, 3600, 21600, 86400, 604800)
+    assert (MAX_NOTABLE, MAX_ROUTINE, MAX_REQUESTS) == (20, 5, 10)
+
+
+def test_endpoints_of_killed_requests_beyond_the_limit_are_other() -> None:
+    """So many endpoints have a series of their own; the first ones keep it, and a later limit holds from then on."""
+    exit_stats = ExitStats(Oom(False), 2)
+    facts = ExitFacts(status="SIGSEGV")
+    exit_stats.count(facts, [("GET", path) for path in ("/a", "/b", "/c", "/d", "/a")])
+    exit_stats.limit_endpoints(3)
+    exit_stats.count(facts, [("GET", path) for path in ("/e", "/f", "/b")])
+    found = {endpoint: count for (_, endpoint, _), count in exit_stats.killed.items()}
+    assert found == {"/a": 2, "/b": 2, "<other>": 3, "/e": 1}
+
+
+def test_series_that_are_there_at_the_start_are_as_old_as_the_server() -> None:
+    """The series of usual exits have no time of their own, and a lifetime that is not known is 0."""
+    exit_stats = new_exit_stats()
+    since = exit_stats.snapshot().since
+    assert set(since.values()) == {0.0}
+    exit_stats.count(ExitFacts(status="SIGUSR1"), [])
+    assert exit_stats.snapshot().since["signal", "SIGUSR1"] > 0.0
+    assert exit_stats.lifetimes.seconds == 0.0

@@ -175,18 +175,27 @@ def test_request_to_an_exited_process_has_no_effect(fork: Fork) -> None:
     assert hung.text() == ""
 
 
-def test_wait_for_a_stopped_process_is_bounded(fork: Fork) -> None:
+def test_wait_for_a_stopped_process_is_bounded(fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
     """The master waits WAIT_SECONDS for a stopped process, and not at all for the next one."""
     first, second = fork(in_the_kernel), fork(in_the_kernel)
     for hung in (first, second):
         os.kill(hung.pid, signal.SIGSTOP)
     requests = requests_to(first, second)
+    waits = []
+
+    def wait(self: StackRequests, tracked: TrackedWorker, deadline: float) -> bool:
+        waits.append((tracked.worker.pid, deadline - time.monotonic()))
+        return real_wait(self, tracked, deadline)
+
+    real_wait = StackRequests._wait
+    monkeypatch.setattr(StackRequests, "_wait", wait)
     start = time.monotonic()
     requests.observe(MESSAGE, (first.pid,))
-    between = time.monotonic()
+    assert time.monotonic() - start >= WAIT_SECONDS
     requests.observe(MESSAGE, (second.pid,))
-    assert between - start >= WAIT_SECONDS
-    assert time.monotonic() - between < WAIT_SECONDS
+    ((waited_for, limit),) = waits
+    assert waited_for == first.pid
+    assert limit <= WAIT_SECONDS
 
 
 def test_without_proc_the_master_waits_until_the_text_is_complete(fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,20 @@ def test_timer_starts_at_the_first_heartbeat_and_notify_is_restored(monkeypatch:
     assert (loop.beats, len(loop.calls)) == (2, 1)
 
 
+def test_notify_that_the_user_has_set_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that a hook of the user's has set on this worker, as for a watchdog, is called at each heartbeat."""
+    loop = Loop(Recorded().recorder, monkeypatch)
+    calls = []
+    worker: Any = Worker(loop)
+    worker.notify = theirs = lambda: calls.append(loop.clock.now)
+    loop.timer.start_with(worker)
+    assert worker.notify is not theirs
+    worker.notify()
+    worker.notify()
+    assert worker.notify is theirs
+    assert (calls, len(loop.calls)) == ([100.0, 100.0], 1)
+
+
 def test_replaced_notify_stays_and_only_one_timer_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that other code has put around our wrapper stays, and the wrapper starts one timer only."""
     loop = Loop(Recorded().recorder, monkeypatch)

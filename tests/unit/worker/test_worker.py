@@ -22,9 +22,10 @@ from gunicorn_prom_hooks.shm.layout import (
     QUIT_AT,
 )
 from gunicorn_prom_hooks.shm.reader import SlotReader
-from gunicorn_prom_hooks.shm.schema import DEFAULT_BUCKETS
+from gunicorn_prom_hooks.shm.schema import DEFAULT_BUCKETS, EXPORTER_ERRORS
 from gunicorn_prom_hooks.worker.worker import WorkerRuntime
-from tests.helpers.recording import new_slot
+from tests.helpers.forks import in_fork
+from tests.helpers.recording import Recorded, new_slot
 
 NEVER = sys.maxsize
 """gunicorn's max_requests of a worker that has none."""
@@ -97,3 +98,31 @@ def test_exit_cause_without_a_known_reason_is_the_reloader_if_there_is_one(
     """Where gunicorn's reloader runs, it is what has told a worker to leave of which no hook knows why."""
     worker = SimpleNamespace(nr=nr, max_requests=10, alive=alive, reloader=object())
     assert leave(worker, sig) == [1.0, cause]
+
+
+def test_failure_in_a_forked_process_is_not_written_into_the_slot() -> None:
+    """The slot has one writer: a process that the worker has forked logs its failures and does not count them."""
+    slot = new_slot()
+    errors = ErrorReporter()
+    worker: Any = SimpleNamespace(cfg=None)
+    WorkerRuntime(worker, SlotReader(slot), Settings(), DEFAULT_BUCKETS.bounds, errors)
+    before = bytes(slot.memory)
+    assert in_fork(lambda: errors.report("app_metrics")) is None
+    assert bytes(slot.memory) == before
+    errors.report("app_metrics")
+    assert bytes(slot.memory) != before
+
+
+def test_failures_before_the_runtime_are_published_by_it() -> None:
+    """What failed between the fork and the runtime is counted in the slot, and what the parent had counted is not."""
+    slot = new_slot()
+    errors = ErrorReporter()
+    errors.report("parent")
+    errors.unpublished.clear()
+    for _ in range(2):
+        errors.report("stacks")
+    worker: Any = SimpleNamespace(cfg=None)
+    WorkerRuntime(worker, SlotReader(slot), Settings(), DEFAULT_BUCKETS.bounds, errors)
+    errors.publish_earlier()
+    errors.publish_earlier()
+    assert Recorded(slot=slot).counts(EXPORTER_ERRORS) == {("stacks",): 2.0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import flask
@@ -16,8 +16,11 @@ from werkzeug.test import create_environ
 
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.paths import REST, normalize_path
-from gunicorn_prom_hooks.worker.recording.labels import resolver
+from gunicorn_prom_hooks.shm.schema import QUEUE, REQUEST_SIZE_SUM
+from gunicorn_prom_hooks.worker.recording import labels
+from gunicorn_prom_hooks.worker.recording.labels import Naming, resolver
 from tests.helpers.frameworks import only
+from tests.helpers.recording import Recorded
 
 segment = st.one_of(
     st.from_regex(r"[0-9]{1,12}", fullmatch=True),
@@ -152,3 +155,77 @@ def test_resolver_is_none_without_callable_and_framework(monkeypatch: pytest.Mon
     assert resolver(None, ErrorReporter()) is None
     answer, _ = ask(lambda environ: "mine", {"werkzeug.request": None})
     assert answer == "mine"
+
+
+class Kept:
+    """A cache that notes what it is to keep."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def keep(self, method: str, path: str, *_: object) -> None:
+        """Note the path."""
+        self.paths.append(path)
+
+
+def named(recorded: Recorded) -> tuple[Naming, Kept]:
+    """Return what names endpoints in this slot, and its cache."""
+    kept: Any = Kept()
+    return Naming(recorded.recorder, kept), kept
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_path_without_a_label_is_unmatched_after_404_and_405(status: int) -> None:
+    """Without a template the status tells that no route has matched."""
+    naming, _ = named(Recorded())
+    assert naming.endpoint("/x/1", status, None) == "<unmatched>"
+    assert naming.endpoint("/x/1", 403, None) == "/x/:id"
+    assert naming.endpoint("/x/1", status, "mine") == "mine"
+
+
+@pytest.mark.parametrize(("path", "status", "kept"), [("/a", 200, True), ("/b", 499, False), ("/c", 404, False)])
+def test_row_is_kept_unless_it_is_of_a_scanner_or_a_disconnect(path: str, status: int, kept: bool) -> None:
+    """The cache keeps the row of a usual request. The size of the body is added to this row."""
+    recorded = Recorded()
+    naming, cache = named(recorded)
+    row = naming.find_row({}, "GET", path, status, None, (status, 0, 0), 1234)
+    assert cache.paths == [path] * kept
+    words = recorded.slot.words
+    assert words[row.at + REQUEST_SIZE_SUM] == 1234.0
+    assert [at for at, value in enumerate(words) if value == 1234.0] == [row.at + REQUEST_SIZE_SUM]
+
+
+@pytest.mark.parametrize(("late", "place"), [(0.002, 1), (0.25, 8), (100.0, 18)])
+def test_time_in_queue_is_added_to_its_bucket(monkeypatch: pytest.MonkeyPatch, late: float, place: int) -> None:
+    """The time from the proxy's stamp to the request's start is in the sum and in the bucket whose bound is next."""
+    now = 1_800_000_000.0
+    monkeypatch.setattr(labels, "time", lambda: now)
+    recorded = Recorded()
+    naming, _ = named(recorded)
+    naming.queued(f"t={now - 3.0 - late:.3f}", 3.0)
+    cells = recorded.series(QUEUE)[()]
+    assert cells[0] == pytest.approx(late, abs=0.001)
+    assert [at for at, count in enumerate(cells[1:]) if count] == [place]
+
+
+def test_first_template_of_several_frameworks_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The template of an earlier framework is used, whatever a later one says; ``<unmatched>`` if none has another."""
+    answers: list[str | None] = []
+
+    def framework(number: int) -> Any:
+        return SimpleNamespace(
+            MODULE="sys", __name__=f"x.{number}", prepare=lambda: None, route=lambda given: answers[number]
+        )
+
+    monkeypatch.setattr(labels, "FRAMEWORKS", tuple(map(framework, range(3))))
+    resolve = resolver(None, ErrorReporter())
+    assert resolve is not None
+    for told, expected in (
+        (["/a", "/b", "/c"], "/a"),
+        ([None, "/b", "<unmatched>"], "/b"),
+        (["<unmatched>", None, "/c"], "/c"),
+        (["<unmatched>", None, None], "<unmatched>"),
+        ([None, None, None], None),
+    ):
+        answers[:] = told
+        assert resolve({}) == expected

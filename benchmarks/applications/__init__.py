@@ -1,0 +1,1 @@
+"""The applications that are measured: they do next to nothing. Each is copied into the folder of its server."""
