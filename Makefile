@@ -3,8 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 4
-TOOLS := wrk prometheus promtool prometheus-alertmanager amtool chromium chromedriver systemd-analyze docker-compose nginx strace
-PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd docker-compose nginx strace
+TOOLS := wrk prometheus promtool prometheus-alertmanager amtool chromium chromedriver systemd-analyze docker-compose nginx strace ip victoria-metrics
+PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd docker-compose nginx strace iproute2 victoria-metrics
 
 .PHONY: demo test test-all lint release-check coverage mutation bench soak compatibility matrix pythons screenshot dashboard dashboard-picture tools clean
 

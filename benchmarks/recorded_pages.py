@@ -22,13 +22,6 @@ workers = 4
 threads = 4
 install(globals(), port=METRICS_PORT)
 """
-APP: Final = """
-def app(environ, start_response):
-    environ["wsgi.input"].read()
-    status = "404 Not Found" if environ["PATH_INFO"].endswith("/none") else "200 OK"
-    start_response(status, [("Content-Type", "text/plain"), ("Content-Length", "2")])
-    return [b"ok"]
-"""
 ENDPOINTS: Final = 20
 POSTS: Final = 5
 """Endpoints that take POST requests as well."""
@@ -41,7 +34,7 @@ GROWS: Final = ("counter", "histogram")
 def record(folder: Path) -> tuple[str, str]:
     """Return two pages of a gunicorn under load, one some seconds after the other, with the same series."""
     port = free_port()
-    with gunicorn(folder, CONFIG.replace("METRICS_PORT", str(port)), app=APP) as (_, app_port):
+    with gunicorn(folder, CONFIG.replace("METRICS_PORT", str(port)), app="many_endpoints") as (_, app_port):
         stop = threading.Event()
         thread = threading.Thread(target=_load, args=(f"http://127.0.0.1:{app_port}", stop), daemon=True)
         thread.start()

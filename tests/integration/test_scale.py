@@ -134,9 +134,13 @@ def test_two_shards_share_the_targets_and_a_third_has_the_sums(serve: Serve, tmp
         eventually(lambda: sum(len(scraped(shard)) for shard in shards) == 6, "each target is scraped")
         assert not scraped(shards[0]) & scraped(shards[1])
         eventually(lambda: requests_by_endpoint(above) == expected, "the sums over both")
-        instances = {labels["instance"]: labels for labels, _ in above.results("job_instance:gunicorn_requests:sum")}
         for name, shard in zip("01", shards, strict=True):
-            assert {one for one, labels in instances.items() if labels["prometheus"] == name} == scraped(shard)
+            query = f"job_instance:gunicorn_requests:sum{{prometheus='{name}'}}"
+
+            def same(query: str = query, shard: Prometheus = shard) -> bool:
+                return {labels["instance"] for labels, _ in above.results(query)} == scraped(shard)
+
+            eventually(same, "the series have the label of the shard that scrapes the server")
 
 
 @pytest.mark.slow
