@@ -82,7 +82,9 @@ class Connections:
             OSError: a listening socket or the wakeup pipe is broken.
         """
         while True:
-            for fd, events in self._poll.poll(self._poll_timeout()):
+            # An event is of the client that was polled: once it is evicted, a new one may have its descriptor.
+            polled = [(fd, events, self.open.get(fd)) for fd, events in self._poll.poll(self._poll_timeout())]
+            for fd, events, client in polled:
                 if fd == self._wakeup_pipe.fd:
                     if events & ~self._in:
                         raise OSError(errno.EBADF, "the wakeup pipe is broken")
@@ -90,7 +92,7 @@ class Connections:
                 elif fd in self._listeners.open:
                     if not self._paused_until:  # another listener may have run out of descriptors just now
                         self._accept_some(self._listeners.open[fd])
-                elif fd in self.open:
+                elif client is not None and self.open.get(fd) is client:
                     self._advance(fd, events)
             if self._service.stopping():
                 return

@@ -71,6 +71,8 @@ class Faults:
         self._start = 0.0
         self._exclusive = threading.Lock()
         """Held by what the plan keeps apart, on a machine on which it takes longer than planned."""
+        self._wall_clock = threading.Lock()
+        """Held while a master ends: gunicorn's deadline for that is on the wall clock, and a step back moves it away."""
         self._do: dict[Fault, Callable[[Event], None]] = {
             Fault.KILL: self._signal_worker,
             Fault.SEGV: self._signal_worker,
@@ -169,7 +171,8 @@ class Faults:
         window = Window(Fault.PORT, time.monotonic())
         self.windows.append(window)
         try:
-            server.end(old)
+            with self._wall_clock:
+                server.end(old)
         finally:
             ended.set()
             if thief.ident is not None:
@@ -242,7 +245,7 @@ class Faults:
         masters = {master.pid for master in self._server.masters}
         try:
             for process in self._all():
-                with contextlib.suppress(psutil.Error, OSError):
+                with contextlib.suppress(psutil.Error, OSError, ValueError):  # ValueError: it has just exited
                     highest = max(map(int, os.listdir(f"/proc/{process.pid}/fd")))
                     more = MASTER_DESCRIPTORS if process.pid in masters else WORKER_DESCRIPTORS
                     _limit(process, highest + 1 + more)
@@ -257,9 +260,10 @@ class Faults:
         clock = self._server.clock
         if self._skip(event.fault, clock.skipped):
             return
-        clock.step(int(event.detail))
-        time.sleep(event.seconds)
-        clock.step(0)
+        with self._wall_clock:
+            clock.step(int(event.detail))
+            time.sleep(event.seconds)
+            clock.step(0)
 
     def _garbage(self, event: Event) -> None:
         self._attack(event, self._server.port)

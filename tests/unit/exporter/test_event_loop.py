@@ -30,6 +30,7 @@ from gunicorn_prom_hooks.exporter.event_loop import Connections, Service
 from gunicorn_prom_hooks.exporter.http import RenderKey, Reply, RequestParser, respond
 from gunicorn_prom_hooks.exporter.render_queue import RenderQueue
 from gunicorn_prom_hooks.exporter.tls import BadCertificate, Plain, Tls, server_context
+from tests.helpers.servers import eventually
 
 LOCK = ForkLock(lambda: None)
 GET = b"GET /metrics HTTP/1.1\r\n\r\n"
@@ -269,6 +270,46 @@ def test_connections_are_bounded_and_new_clients_are_served(loop: Loop, monkeypa
             assert talk(loop, [GET]).endswith(b"page")
             assert loop.open <= 20
     eventually_none_open(loop)
+
+
+class _GatedPoll:
+    """A poll object whose results are held back until a gate opens."""
+
+    def __init__(self, poll: Any) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.held = threading.Event()
+        self.register, self.unregister, self.modify, self._poll = poll.register, poll.unregister, poll.modify, poll.poll
+
+    def poll(self, timeout: float | None) -> Any:
+        """Return what is ready once the gate is open."""
+        if not self.gate.is_set():
+            self.held.set()
+            self.gate.wait(30.0)
+        return self._poll(timeout)
+
+
+def test_event_of_an_evicted_client_does_not_close_the_one_that_has_its_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bytes of a client that is evicted in the same round are not taken for an event of a new one."""
+    monkeypatch.setattr(event_loop, "MAX_CONNECTIONS", 2)
+    loop = Loop()
+    gated = _GatedPoll(loop.connections._poll)
+    loop.connections._poll = gated
+    with contextlib.ExitStack() as stack:
+        stack.callback(loop.close)
+        stack.callback(gated.gate.set)
+        old = [stack.enter_context(loop.connect()) for _ in range(2)]
+        eventually(lambda: loop.open == 2, "both are accepted")
+        gated.gate.clear()
+        loop.wakeup_pipe.wake()
+        assert gated.held.wait(30.0)
+        new = [stack.enter_context(loop.connect()) for _ in range(2)]
+        for sock in (*old, *new):
+            sock.sendall(b"G" if sock in old else GET)
+        gated.gate.set()
+        assert [received(sock)[-4:] for sock in new] == [b"page"] * 2
 
 
 def test_memory_for_unread_responses_is_bounded_and_the_oldest_are_closed(
