@@ -6,17 +6,21 @@ JOBS ?= 4
 TOOLS := wrk prometheus promtool prometheus-alertmanager amtool chromium chromedriver systemd-analyze docker-compose nginx strace ip victoria-metrics
 PACKAGES := wrk prometheus prometheus-alertmanager chromium chromium-driver systemd docker-compose nginx strace iproute2 victoria-metrics
 
-.PHONY: demo test test-all lint release-check coverage mutation bench soak compatibility matrix pythons screenshot dashboard dashboard-picture tools clean
+.PHONY: demo test test-all faults lint release-check coverage mutation bench soak compatibility matrix pythons screenshot dashboard dashboard-picture tools clean
 
 demo: .venv/installed
 	@exec $(BIN)/python sample_configs/demo.py
 
 test: .venv/dev lint tools
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not slow' $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not slow and not by_hand' $(ARGS)
 
 # Also the tests of what is around the package, which take a minute each: alerts, dashboard, other exporters beside it.
 test-all: .venv/dev lint tools
-	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not by_hand' $(ARGS)
+
+# All faults of system and library calls, each at the first use, at a later one and at every use: most of an hour.
+faults: .venv/dev tools
+	$(BIN)/pytest -n $(JOBS) --dist worksteal tests/integration/test_faults.py tests/integration/test_faults_kernel.py $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -39,7 +43,7 @@ coverage: export COVERAGE_FILE = $(CURDIR)/dist/coverage/data
 coverage: .venv/dev tools
 	rm -rf dist/coverage
 	mkdir -p dist/coverage
-	-$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal -m 'not slow' -p no:cacheprovider \
+	-$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal -m 'not slow and not by_hand' -p no:cacheprovider \
 		--ignore-glob='*test_instructions.py' --ignore-glob='*test_interrupted_anywhere.py' \
 		--ignore-glob='*test_killed_writers.py' --ignore-glob='*test_speed.py' $(ARGS)
 	$(BIN)/coverage combine -q

@@ -232,9 +232,8 @@ class WakeupPipe:
 
     def drain(self) -> None:
         """Read what has been written so far, so that the next poll waits."""
-        read = unpatched("os", "read")
         with contextlib.suppress(OSError):
-            while read(self.fd, 4096):
+            while unpatched("os", "read")(self.fd, 4096):
                 pass
 
     def close(self) -> None:

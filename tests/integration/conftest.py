@@ -64,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declares the marker."""
     config.addinivalue_line("markers", "needs(tool): a program that the test runs")
     config.addinivalue_line("markers", "slow: takes about a minute, for make test-all")
+    config.addinivalue_line("markers", "by_hand: one of hundreds of servers, for make faults")
     config.addinivalue_line("markers", "needs_module(module): a module that the test's server imports")
 
 

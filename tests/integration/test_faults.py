@@ -24,6 +24,9 @@ pytestmark = pytest.mark.filterwarnings(
 CASES = cases()
 AT_BOOT = [case for case in CASES if case.activity == "boot"]
 AT_STOP = [case for case in CASES if case.activity == "stop"]
+STARTS = [case for case in AT_BOOT if case.outcome == "reported"][::8]
+"""Cases with a server each that are run with all other tests. ``make faults`` runs the others, too."""
+BY_HAND = pytest.mark.by_hand
 LATER = [case for case in CASES if case.setup and case not in AT_BOOT + AT_STOP]
 
 
@@ -139,7 +142,7 @@ def test_fault_at_a_later_use(observe: Callable[..., tuple[Outcome, Outcome, int
         check(case, error, outcome, usual)
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 @pytest.mark.parametrize("case", LATER, ids=name_of)
 def test_fault_that_lasts(observe: Callable[..., tuple[Outcome, Outcome, int]], case: Case) -> None:
     """A call fails at each use: all requests are answered, the log does not grow with them, and the page comes back."""
@@ -170,13 +173,15 @@ def start_with_fault(folder: Path, case: Case, error: str) -> None:
     assert left == []
 
 
-@pytest.mark.parametrize("case", AT_BOOT, ids=name_of)
+@pytest.mark.parametrize(
+    "case", [case if case in STARTS else pytest.param(case, marks=BY_HAND) for case in AT_BOOT], ids=name_of
+)
 def test_fault_at_the_start(tmp_path: Path, case: Case) -> None:
     """A call of the start fails: the server serves, one line, one count, and the page is there after a reload."""
     start_with_fault(tmp_path, case, case.errors[0])
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 @pytest.mark.parametrize("case", LATER, ids=name_of)
 def test_fault_at_the_first_use(tmp_path: Path, case: Case) -> None:
     """The first use of a call fails in a new server: it serves, and its page comes."""
