@@ -204,7 +204,7 @@ def test_command_measures_simulated_servers_and_writes_the_page(
 
 
 def test_documented_table_is_one_of_the_command() -> None:
-    """The table between the markers has the columns of the command, and its numbers of servers, with and without rules."""
+    """The table between the markers has the columns of the command, and the numbers of servers that it measures."""
     text = scale.PAGE.read_text()
     measured = text[text.index(scale.BEGIN) : text.index(scale.END)]
     assert scale.line(scale.HEADER) in measured
