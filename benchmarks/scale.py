@@ -3,15 +3,15 @@
 Run as ``python -m benchmarks.scale``, about 6 minutes: it writes the table of docs/scale.md. ``--help`` has the rest.
 
 A real gunicorn is recorded under load. One process then serves its page for each simulated server, and a real
-Prometheus scrapes them: more and more servers with the sample rules first, then the same number without rules at
-shorter and shorter intervals, until scrapes fail or are late. Prometheus and the simulated servers share the machine.
+Prometheus scrapes them: more and more servers with the sample rules, until evaluations are missed, then the last number
+of servers without rules at shorter and shorter intervals, until scrapes fail or are late. Prometheus and the simulated
+servers share the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import platform
 import re
 import subprocess
 import sys
@@ -25,6 +25,7 @@ from typing import Any, Final
 import psutil
 import requests
 
+from benchmarks.machine import describe
 from benchmarks.recorded_pages import ENDPOINTS, record
 from benchmarks.server import free_port
 from benchmarks.simulated_servers import address
@@ -42,7 +43,7 @@ MOST_MEMORY: Final = 0.6
 """Share of the machine's memory at which the steps end."""
 ON_TIME: Final = 0.98
 """Share of the scrapes that must have been made, and succeeded."""
-LATE, MEMORY = "late", "memory"
+LATE, MEMORY, RULES = "scrapes were late", "no memory was left for more", "evaluations of the rules were missed"
 MISSED: Final = "prometheus_rule_group_iterations_missed_total"
 HEADER: Final = (
     "servers",
@@ -107,9 +108,11 @@ class Machine:
         return times[0].user + times[0].system, times[1].user + times[1].system
 
     def configure(self, step: Step) -> None:
-        """Set the interval, then the servers."""
-        (self.folder / "prometheus.yml").write_text(config(step.interval, has_rules=step.has_rules))
-        requests.post(f"{self.monitor.url}/-/reload", timeout=60).raise_for_status()
+        """Set the interval and the servers."""
+        text = config(step.interval, has_rules=step.has_rules)
+        if text != (self.folder / "prometheus.yml").read_text():
+            (self.folder / "prometheus.yml").write_text(text)
+            requests.post(f"{self.monitor.url}/-/reload", timeout=60).raise_for_status()
         targets = [f"{address(number)}:{self.port}" for number in range(step.servers)]
         write_targets(self.folder / "targets" / "gunicorn.json", targets)
         have = "count(up)"
@@ -126,17 +129,17 @@ def config(interval: int, *, has_rules: bool) -> str:
 
 
 @contextlib.contextmanager
-def machine(folder: Path) -> Iterator[Machine]:
+def machine(folder: Path, *, has_rules: bool) -> Iterator[Machine]:
     """Run the servers and Prometheus. The folder has the recorded pages."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.simulated_servers", str(port), str(folder)]
-    home = folder / "prometheus"
+    home = folder / ("with rules" if has_rules else "without rules")
     (home / "targets").mkdir(parents=True)  # Prometheus watches a folder that is there when it starts
     for rules in SAMPLES.glob("*.rules.yml"):
         (home / rules.name).write_bytes(rules.read_bytes())
     with (
         running(command, TOP, folder / "simulator.log") as simulator,
-        configured(home, config(USUAL_SECONDS, has_rules=True), None, "--web.enable-lifecycle") as monitor,
+        configured(home, config(USUAL_SECONDS, has_rules=has_rules), None, "--web.enable-lifecycle") as monitor,
     ):
         url = f"http://{address(0)}:{port}/metrics"
         eventually(lambda: requests.get(url, timeout=5).status_code == 200, "the servers answer")
@@ -180,7 +183,9 @@ def measure(found: Machine, step: Step) -> tuple[list[str], str]:
     ]
     if memory > MOST_MEMORY * psutil.virtual_memory().total:
         return row, MEMORY
-    return row, LATE if on_time < ON_TIME else ""
+    if on_time < ON_TIME:
+        return row, LATE
+    return row, RULES if found.own(MISSED) > missed else ""
 
 
 def line(cells: Sequence[str]) -> str:
@@ -191,12 +196,11 @@ def line(cells: Sequence[str]) -> str:
 def about(folder: Path) -> str:
     """Return what the machine and the recorded page are."""
     series = sum(not row.startswith("#") for row in (folder / "first").read_text().splitlines())
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     version = subprocess.run(["prometheus", "--version"], capture_output=True, text=True, check=True)
     number = re.search(r"version (\S+)", version.stdout + version.stderr)
+    this = describe()
     return (
-        f"Machine: {psutil.cpu_count()} cores ({model[1] if model else platform.machine()}), "
-        f"{psutil.virtual_memory().total / 1e9:.0f} GB of memory, Linux {platform.release().partition('-')[0]}, "
+        f"Machine: {this.cores} cores ({this.processor}), {this.memory_gb:.0f} GB of memory, {this.system}, "
         f"Prometheus {number[1] if number else ''}. Measured on {time.strftime('%Y-%m-%d')}.\n"
         f"The page of each server has {series:,} series, with 4 gthread workers and {ENDPOINTS} endpoints."
     )
@@ -209,24 +213,33 @@ def write(page: Path, text: str) -> None:
     page.write_text(f"{old[:begin]}\n\n{text}\n\n{old[end:]}")
 
 
-def run(steps: Sequence[Step], page: Path) -> None:
-    """Measure the steps until one is not on time, and write the table."""
+def run_steps(folder: Path, steps: Sequence[Step]) -> tuple[list[str], str]:
+    """Measure the steps, all with rules or all without, until a limit is reached. Return the rows and the limit."""
+    rows, limit = [], ""
+    with machine(folder, has_rules=steps[0].has_rules) as found:
+        for step in steps:
+            cells, limit = measure(found, step)
+            rows.append(line(cells))
+            print(rows[-1], flush=True)
+            if limit:
+                break
+    return rows, limit
+
+
+def run(phases: Sequence[Sequence[Step]], page: Path) -> None:
+    """Measure the steps with rules, then those without, and write the table."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part, text in zip(("first", "second"), record(folder / "gunicorn"), strict=True):
             (folder / part).write_text(text)
-        rows, limit = [], ""
         print(line(HEADER), flush=True)
-        with machine(folder) as found:
-            for step in steps:
-                row, limit = measure(found, step)
-                rows.append(row)
-                print(line(row), flush=True)
-                if limit == MEMORY or (limit and not step.has_rules):
-                    break
-        table = "\n".join([line(HEADER), line(["---"] * len(HEADER)), *map(line, rows)])
-        end = {LATE: "The last step is late.", MEMORY: "No memory was left for another step."}.get(limit, "")
-        write(page, f"{about(folder)}\n\n{table}\n\n{end}".rstrip())
+        rows, ends = [], []
+        for steps, which in zip(phases, ("with rules", "without rules"), strict=True):
+            more, limit = run_steps(folder, steps)
+            rows += more
+            ends.append(f"The steps {which} ended because {limit}." if limit else f"The steps {which} found no limit.")
+        table = "\n".join([line(HEADER), line(["---"] * len(HEADER)), *rows])
+        write(page, f"{about(folder)}\n\n{table}\n\n{' '.join(ends)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -240,9 +253,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     last = given.servers[-1]
     usual = given.first_interval
-    steps = [Step(servers, usual, given.seconds * (1 + (servers == last)), has_rules=True) for servers in given.servers]
-    steps += [Step(last, interval, given.seconds, has_rules=False) for interval in (usual, *given.intervals)]
-    run(steps, given.page)
+    with_rules = [Step(servers, usual, given.seconds * (1 + (servers == last)), True) for servers in given.servers]
+    without = [Step(last, interval, given.seconds, False) for interval in (usual, *given.intervals)]
+    run((with_rules, without), given.page)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ class Prometheus:
     def results(self, query: str, at: float | None = None) -> list[tuple[Labels, str]]:
         """Return labels and value of each result, now or at this unix time. The value is text: NaN equals NaN."""
         given: dict[str, Any] = {"query": query} if at is None else {"query": query, "time": at}
-        answer = requests.get(f"{self.url}/api/v1/query", params=given, timeout=10).json()
+        answer = requests.get(f"{self.url}/api/v1/query", params=given, timeout=60).json()
         assert answer["status"] == "success", (query, answer)
         return [(result["metric"], result["value"][1]) for result in answer["data"]["result"]]
 

@@ -204,10 +204,15 @@ def test_command_measures_simulated_servers_and_writes_the_page(
 
 
 def test_documented_table_is_one_of_the_command() -> None:
-    """The table between the markers has the columns of the command, and the numbers of servers that it begins with."""
+    """The table between the markers has the columns of the command, and the numbers of servers that it measures."""
     text = scale.PAGE.read_text()
     measured = text[text.index(scale.BEGIN) : text.index(scale.END)]
     assert scale.line(scale.HEADER) in measured
-    steps = re.findall(r"^\| ([\d,]+) \| (\d+) s \|", measured, re.MULTILINE)
-    of_servers = [int(servers.replace(",", "")) for servers, interval in steps if interval == "15"]
-    assert of_servers[: len(scale.SERVERS)] == list(scale.SERVERS)
+    rows = [row.strip("| ").split(" | ") for row in re.findall(r"^\| \d.*$", measured, re.MULTILINE)]
+    without = [row[:2] for row in rows if row[scale.HEADER.index("rules")] == "none"]
+    of_rules = [int(row[0].replace(",", "")) for row in rows[: len(rows) - len(without)]]
+    assert len(of_rules) > 1
+    assert of_rules == list(scale.SERVERS[: len(of_rules)])
+    steps = [[f"{scale.SERVERS[-1]:,}", f"{interval} s"] for interval in (scale.USUAL_SECONDS, *scale.INTERVALS)]
+    assert without
+    assert without == steps[: len(without)]

@@ -24,10 +24,11 @@ from tests.helpers.servers import eventually
 from tests.soak.plan import WORKER_TIMEOUT, Event, Fault, Plan
 from tests.soak.server import WAIT, SoakServer, alive
 
-MASTER_DESCRIPTORS, WORKER_DESCRIPTORS = 14, 16
+MASTER_DESCRIPTORS, WORKER_DESCRIPTORS = 14, 24
 """How many more files a master and a worker may open while descriptors are few.
 
-A worker forked meanwhile has the limit of the master. If it has too few to make its event loop, gunicorn halts.
+A worker forked meanwhile begins with the limit of the master. It needs some for its event loop, or gunicorn halts, and
+one for each client.
 """
 GRACE: Final = 3.0
 """Seconds after a fault in which scrapes may still fail: the exporter tries its port again every second."""
@@ -72,7 +73,7 @@ class Faults:
         self._exclusive = threading.Lock()
         """Held by what the plan keeps apart, on a machine on which it takes longer than planned."""
         self._wall_clock = threading.Lock()
-        """Held while a master ends: gunicorn's deadline for that is on the wall clock, and a step back moves it away."""
+        """Held while a master ends: gunicorn's deadline for that is on the wall clock, and a step moves it."""
         self._do: dict[Fault, Callable[[Event], None]] = {
             Fault.KILL: self._signal_worker,
             Fault.SEGV: self._signal_worker,
@@ -242,14 +243,19 @@ class Faults:
         disk.clear()
 
     def _few_descriptors(self, event: Event) -> None:
-        masters = {master.pid for master in self._server.masters}
+        masters, limited = {master.pid for master in self._server.masters}, set[int]()
+        end = time.monotonic() + event.seconds
         try:
-            for process in self._all():
-                with contextlib.suppress(psutil.Error, OSError, ValueError):  # ValueError: it has just exited
-                    highest = max(map(int, os.listdir(f"/proc/{process.pid}/fd")))
-                    more = MASTER_DESCRIPTORS if process.pid in masters else WORKER_DESCRIPTORS
-                    _limit(process, highest + 1 + more)
-            time.sleep(event.seconds)
+            while time.monotonic() < end:
+                for process in self._all():
+                    if process.pid in limited:
+                        continue
+                    limited.add(process.pid)
+                    with contextlib.suppress(psutil.Error, OSError, ValueError):  # ValueError: it has just exited
+                        highest = max(map(int, os.listdir(f"/proc/{process.pid}/fd")))
+                        more = MASTER_DESCRIPTORS if process.pid in masters else WORKER_DESCRIPTORS
+                        _limit(process, highest + 1 + more)
+                time.sleep(0.02)
         finally:
             # A process forked meanwhile has the limit of its master: begin with the masters.
             for process in (*self._all(), *self._all()):
