@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ..exporter.manager import ExporterManager
 
 BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
+REPORT_SECONDS: Final = 1.0
+"""Time within which gunicorn logs and reports the exit of a worker that it has reaped."""
 EXIT_WAIT_SECONDS: Final = 0.0 if CHILD_EXIT_IN_SIGNAL_HANDLER else 0.5
 """Time that ``worker_exited`` waits for the fork lock. In a signal handler the interrupted code may hold it."""
 STARTUP_ONLY: Final = ("app_metrics", "duration_buckets")
@@ -226,7 +228,7 @@ class Master:
         settings = self.settings
         corrupt = self._workers.allocator.update(self.fork_lock.hold)
         with self.fork_lock.hold():
-            self._reconcile()
+            self._reconcile(REPORT_SECONDS)
             return take_snapshot(
                 self.server,
                 self._workers,
@@ -259,8 +261,8 @@ class Master:
             except Exception:  # noqa: BLE001 - and without the application's metrics
                 self._errors.report("app_metrics")
 
-    def _reconcile(self) -> None:
-        self._workers.reconcile(live_worker_ages(self.server))
+    def _reconcile(self, grace: float = 0.0) -> None:
+        self._workers.reconcile(live_worker_ages(self.server), grace=grace)
         self._exits.observe(self._workers.live())
 
     def _new_slot(self) -> Slot:

@@ -26,6 +26,7 @@ class TrackedWorker:
         lease: of its slot.
         stop_reason: why the master wants it to exit, RELOAD or SCALE_DOWN; None if it does not.
         booted: it is known to have loaded the application.
+        missing_since: monotonic seconds at which it was first found to be gone, without a report of gunicorn's.
     """
 
     worker: Any
@@ -33,6 +34,7 @@ class TrackedWorker:
     lease: Lease
     stop_reason: ExitReason | None = None
     booted: bool = False
+    missing_since: float | None = None
 
     @property
     def states(self) -> dict[str, float]:
@@ -123,19 +125,25 @@ class WorkerRegistry:
         if forking and latest is not None and not isinstance(latest.worker.pid, int):
             self._record_exit(latest.worker, time.monotonic(), reported=False)
 
-    def reconcile(self, alive: set[int]) -> None:
+    def reconcile(self, alive: set[int], *, grace: float = 0.0) -> None:
         """Record the exits noted by ``queue_exit``, and those that gunicorn did not report.
 
         gunicorn reports none where a worker could not be signaled, where it failed to boot, and where the fork failed.
 
         Args:
             alive: ages of the workers that gunicorn has.
+            grace: seconds for which a worker has to be gone without a report. In another thread than gunicorn's: it
+                may just have reaped the worker, and be about to log how the worker ended, and to call ``child_exit``.
         """
         self.record_queued_exits()
+        now = time.monotonic()
         for tracked in list(self._by_age.values()):
             pid = tracked.worker.pid
             if tracked.worker.age not in alive and isinstance(pid, int) and not process_exists(pid):
-                self._record_exit(tracked.worker, time.monotonic(), reported=False)
+                if tracked.missing_since is None:
+                    tracked.missing_since = now
+                if now - tracked.missing_since >= grace:
+                    self._record_exit(tracked.worker, tracked.missing_since, reported=False)
 
     def _record_exit(self, worker: Any, clock: float, *, reported: bool) -> None:
         tracked = self._by_age.get(worker.age)

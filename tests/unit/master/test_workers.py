@@ -221,6 +221,30 @@ def test_unreported_exit_is_recorded_once_the_process_is_gone(dead_pid: int) -> 
     assert registry.add(Worker(3), "age").lease.number == 0
 
 
+def test_exit_found_before_gunicorn_reports_it_waits_for_the_report(
+    dead_pid: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the grace period a worker that was reaped is not recorded; its report is, or after it the exit itself."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    exits = RecordedExits()
+    registry = new_registry(exits)
+    reported, unreported = Worker(1, dead_pid), Worker(2, dead_pid)
+    for worker in (reported, unreported):
+        registry.add(worker, "age")
+    registry.reconcile(set(), grace=1.0)
+    now = 100.9
+    registry.reconcile(set(), grace=1.0)
+    assert len(registry.live()) == 2
+    registry.queue_exit(reported)
+    now = 101.0
+    registry.reconcile(set(), grace=1.0)
+    assert [(tracked.worker, clock, told) for tracked, clock, told in exits.calls] == [
+        (reported, 100.9, True),
+        (unreported, 100.0, False),
+    ]
+
+
 def test_live_process_that_gunicorn_no_longer_has_keeps_its_slot() -> None:
     """The process may still write into its slot."""
     registry = new_registry()
