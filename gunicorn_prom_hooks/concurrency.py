@@ -22,7 +22,7 @@ from typing import Any, Final
 
 WAIT_SECONDS = 2.0
 """How long a fork or a hook waits for the lock before it goes on without it."""
-THREAD_SECONDS = 2.0
+THREAD_SECONDS = 4.0
 """How long a new thread may take to begin."""
 _LOCK_ATTEMPTS = 100
 _LOCK_PAUSE_SECONDS = 0.005

@@ -107,5 +107,5 @@ def test_full_disk_ends_no_process_and_shows_no_wrong_value(
     forked = 6 if full_from == "the second worker" else 0  # the next child goes on with the file of the one before
     assert samples.sum("shop_orders_total", kind="forked") == forked
     assert samples.sum("shop_seconds_count") == expected + forked
-    failures = samples.sum("gunicorn_exporter_errors_total", where="app_metrics")
-    assert (failures > 0) == (full_from != "the second worker"), "successors need no room"
+    # A successor needs no room to count, only to take over the gauges of its predecessor.
+    assert samples.sum("gunicorn_exporter_errors_total", where="app_metrics") > 0

@@ -335,16 +335,16 @@ def test_installed_wheel_has_the_samples(tmp_path: Path) -> None:
         "from gunicorn_prom_hooks.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-c", start, "init", tmp_path / "installed"],
+        [sys.executable, "-I", "-c", start, "init", tmp_path / "installed" / "ops"],
         capture_output=True,
         text=True,
         check=False,
         cwd=tmp_path,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert run("init", tmp_path / "cloned").code == 0
+    assert run("init", tmp_path / "cloned" / "ops").code == 0
     written = {path.relative_to(tmp_path / "cloned") for path in (tmp_path / "cloned").rglob("*") if path.is_file()}
-    assert Path("systemd/shop.env") in written
+    assert Path("ops/systemd/shop.env") in written
     for path in written:
         assert (tmp_path / "installed" / path).read_bytes() == (tmp_path / "cloned" / path).read_bytes()
 

@@ -54,6 +54,9 @@ from gunicorn_prom_hooks.model.response import Response
 class StatusPage:
     paths = ("/",)
 
+    def __init__(self, part_failed):
+        pass
+
     def resource(self, path, look):
         if path != "/":
             return None

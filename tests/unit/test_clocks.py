@@ -32,6 +32,7 @@ MOMENTS = {
     "master/snapshot.py": "the moment of a snapshot",
     "master/workers.py": "the moments at which workers were forked and exited",
     "worker/worker.py": "the moments at which a worker entered its states",
+    "_gunicorn.py": "the age of a heartbeat file, which has the wall clock's times before gunicorn 22",
     "errors.py": "the moment of the first failure of a kind",
     "shm/slot.py": "the moment at which a series began",
     "master/master.py": "the moment at which the master began",

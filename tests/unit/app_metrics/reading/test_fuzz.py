@@ -104,10 +104,10 @@ def test_damaged_files_are_reported_and_all_others_are_merged(tmp_path: Path, se
         (tmp_path / name).write_bytes(b"garbage")
 
     reader = Reader(tmp_path)
-    start = time.perf_counter()
+    start = time.process_time()
     page = generate_latest(reader)
     families = reader.collect()
-    took = time.perf_counter() - start
+    took = time.process_time() - start
     assert took < SECONDS / len(SEEDS)
     assert page
 
