@@ -133,6 +133,7 @@ def check(case: Case, error: str, outcome: Outcome, usual: Outcome) -> None:
     assert (len(lines), sum(counts.values())) in ALLOWED[outcome_of(case, error)], (lines, counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LATER, ids=name_of)
 def test_fault_at_a_later_use(observe: Callable[..., tuple[Outcome, Outcome, int]], case: Case) -> None:
     """A call that has succeeded before fails once: requests are answered, one line, one count, and the page is back."""
