@@ -221,7 +221,7 @@ def test_failed_import_after_hup_is_a_boot_exit_followed_by_shutdown(serve: Serv
     server.wait_for_workers(1)
     with hanging(server, "/sleep/1000"):
         busy_worker(server)
-        (server.folder / "app.py").write_text("raise ValueError\n")
+        server.write_application("raise ValueError\n")
         server.signal(signal.SIGHUP)
 
         def probe() -> dict[tuple[str, str], float]:
@@ -241,7 +241,7 @@ def test_exit_while_the_application_loads_is_a_boot_exit(serve: Serve) -> None:
     """Workers that exit again and again before they have loaded the application are boot, each of them."""
     server = serve("workers = 1\n")
     server.wait_for_workers(1)
-    (server.folder / "app.py").write_text("import sys\nsys.exit(9)\n")
+    server.write_application("import sys\nsys.exit(9)\n")
     server.workers()[0].kill()
 
     def probe() -> bool:
