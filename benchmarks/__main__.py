@@ -39,11 +39,12 @@ def main() -> None:
     into = given.into or (TOP / "dist" / "benchmarks" if given.quick else None)
     file = (into or TOP / "docs") / "benchmarks.json"
     options = Options(given.quick, given.rounds, tuple(given.workers))
-    found = results.load(file)
+    measured = [] if given.write else given.sections or names
+    found = results.load(file, without=measured)
     whole = time.monotonic()
     everywhere = os.sched_getaffinity(0)
-    for section in () if given.write else SECTIONS:
-        if given.sections and section.name not in given.sections:
+    for section in SECTIONS:
+        if section.name not in measured:
             continue
         print(f"{section.name}: {section.title}", flush=True)
         start = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import struct
 import tempfile
 import threading
 import time
@@ -41,6 +42,7 @@ class Figures:
         client: requests that were answered.
         counter: what the application's counter says.
         backwards: how often the counter was less than before.
+        failed: pages that could not be made. ``MultiProcessCollector`` fails at a file that a worker is just making.
         files: of metrics at the end.
         megabytes: in these.
         milliseconds: of a scrape at the end.
@@ -50,6 +52,7 @@ class Figures:
     client: int
     counter: float
     backwards: int
+    failed: int
     files: int
     megabytes: float
     milliseconds: float
@@ -69,8 +72,11 @@ def counter_on(page: str) -> float:
     return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith("shop_orders_total{"))
 
 
-def load(port: int, total: int, look: Callable[[], float]) -> tuple[int, int]:
-    """Sends so many requests while it looks; how many were answered, and how often what was seen had gone back."""
+def load(port: int, total: int, look: Callable[[], float | None]) -> tuple[int, int, int]:
+    """Send so many requests while it looks at the counter.
+
+    Return how many were answered, how often the counter had gone back, and how often there was none to be seen.
+    """
     answered = [0] * CLIENTS
 
     def client(number: int) -> None:
@@ -83,13 +89,16 @@ def load(port: int, total: int, look: Callable[[], float]) -> tuple[int, int]:
     threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
     for thread in threads:
         thread.start()
-    last, backwards = 0.0, 0
+    last, backwards, failed = 0.0, 0, 0
     while any(thread.is_alive() for thread in threads):
         now = look()
-        backwards += now < last
-        last = now
+        if now is None:
+            failed += 1
+        else:
+            backwards += now < last
+            last = now
         time.sleep(0.2)
-    return sum(answered), backwards
+    return sum(answered), backwards, failed
 
 
 def once(generations: int, *, ours: bool) -> Figures:
@@ -109,21 +118,27 @@ def once(generations: int, *, ours: bool) -> Figures:
             MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
             return generate_latest(registry).decode()
 
+        def look() -> float | None:
+            try:
+                return counter_on(page())
+            except struct.error:
+                return None
+
         with gunicorn(Path(folder), config, app="shop_wsgi", environ=environ) as (_, port):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/files", timeout=30) as response:
                 directory = Path(response.read().decode())
-            client, backwards = load(port, generations * MAX_REQUESTS, lambda: counter_on(page()))
+            client, backwards, failed = load(port, generations * MAX_REQUESTS, look)
             deadline = time.monotonic() + 10
-            while counter_on(page()) < client and time.monotonic() < deadline:
+            while (look() or 0.0) < client and time.monotonic() < deadline:
                 time.sleep(0.1)
             start = time.perf_counter()
             counter = counter_on(page())
             took = time.perf_counter() - start
             files = list(directory.glob("*.db"))
             size = sum(file.stat().st_blocks * 512 for file in files)
-    if ours and counter != client:
-        raise WrongCountError(f"{counter:.0f} counted of {client}")
-    return Figures(HOOKS if ours else RECIPE, client, counter, backwards, len(files), size / 1e6, took * 1000)
+    if counter != client or not files:
+        raise WrongCountError(f"{counter:.0f} counted of {client}, in {len(files)} files")
+    return Figures(HOOKS if ours else RECIPE, client, counter, backwards, failed, len(files), size / 1e6, took * 1000)
 
 
 def measure(options: Options) -> AppGenerations:
@@ -135,7 +150,7 @@ def measure(options: Options) -> AppGenerations:
         ways.append(figures)
         print(
             f"  {figures.variant:20} answered {figures.client:6}, counter {figures.counter:6.0f}, went back "
-            f"{figures.backwards:4}, files {figures.files:5}, {figures.megabytes:7.1f} MB, "
+            f"{figures.backwards:4}, failed {figures.failed:4}, files {figures.files:5}, {figures.megabytes:7.1f} MB, "
             f"{figures.milliseconds:7.1f} ms",
             flush=True,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -76,12 +77,18 @@ def rounded(data: Any) -> Any:
     return data
 
 
-def load(file: Path) -> Results:
-    """Return the results in a file; none if there is no such file."""
+def load(file: Path, without: Collection[str] = ()) -> Results:
+    """Return the results in a file; none if there is no such file.
+
+    Args:
+        file: that was saved.
+        without: sections that are not wanted. What they measure may have changed since.
+    """
     if not file.exists():
         return {}
     data = json.loads(file.read_text())
-    return {section.name: loaded(section, data[section.name]) for section in SECTIONS if section.name in data}
+    wanted = (section for section in SECTIONS if section.name in data and section.name not in without)
+    return {section.name: loaded(section, data[section.name]) for section in wanted}
 
 
 def loaded(section: Section, data: dict[str, Any]) -> Result:

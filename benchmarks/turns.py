@@ -2,7 +2,7 @@
 
 The same process, the same memory, the same minute: two processes of the same program differ by more than there is to
 measure. What the garbage collector has to do for the modules of the hooks is in both, and not seen here; ``peers`` sees
-it. Beside these hooks the hand-written recipe has its turn too, with all families and with three.
+it. In other workers the hand-written recipe has its turn beside these hooks, with all families and with three.
 
 Run alone: ``python -m benchmarks.turns [--rounds N] [--quick] [--no-recipe] [WORKER ...]``
 """
@@ -204,12 +204,21 @@ class Case:
 
 @dataclass(frozen=True)
 class Turns:
-    """All workers with all clients."""
+    """All workers with all clients.
+
+    Attributes:
+        starts: of each worker.
+        seconds: of a load.
+        block: requests in a turn.
+        cases: of the hooks alone: with each further party in turn, every block begins with colder caches.
+        beside_recipe: of the hooks and the recipe.
+    """
 
     starts: int
     seconds: int
     block: int
     cases: list[Case]
+    beside_recipe: list[Case]
 
 
 def blocks(
@@ -277,21 +286,24 @@ def measure(options: Options, *, names: Sequence[str] = (), with_recipe: bool = 
     """Measure all workers, or those with these names."""
     starts, seconds, where = options.number_of_rounds(STARTS), options.pick(SECONDS, 2), cores()
     block = options.pick(REQUESTS, QUICK_REQUESTS)
-    cases = []
+    cases: list[Case] = []
+    beside_recipe: list[Case] = []
     for name in WORKERS:
         if name not in names if names else not options.includes(name):
             continue
-        parties = (BARE, HOOKS, RECIPE, THREE) if with_recipe and name in BESIDE_RECIPE else (BARE, HOOKS)
         for client in CLIENTS:
             if client == "kept" and name.startswith("sync"):  # it keeps none
                 continue
-            found = case(name, client, parties, starts, seconds, block, where)
-            cases.append(found)
-            print(f"  {name:16} {client:4}  bare {found.bare.median:6.1f} µs", end="")
-            for cost in found.costs:
-                print(f"   {cost.name} +{cost.more.median:5.2f} µs ± {cost.error:.2f}", end="")
-            print(flush=True)
-    return Turns(starts, seconds, block, cases)
+            for parties, into in (((BARE, HOOKS), cases), ((BARE, HOOKS, RECIPE, THREE), beside_recipe)):
+                if into is beside_recipe and not (with_recipe and name in BESIDE_RECIPE):
+                    continue
+                found = case(name, client, parties, starts, seconds, block, where)
+                into.append(found)
+                print(f"  {name:16} {client:4}  bare {found.bare.median:6.1f} µs", end="")
+                for cost in found.costs:
+                    print(f"   {cost.name} +{cost.more.median:5.2f} µs ± {cost.error:.2f}", end="")
+                print(flush=True)
+    return Turns(starts, seconds, block, cases, beside_recipe)
 
 
 def main() -> None:

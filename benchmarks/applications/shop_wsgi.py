@@ -1,4 +1,4 @@
-"""A WSGI application with a counter and a histogram of its own. It answers with the folder of their files."""
+"""A WSGI application with a counter and a histogram of its own. At /files it answers with their folder."""
 
 import os
 
@@ -9,10 +9,14 @@ seconds = Histogram("shop_seconds", "Seconds.", ["kind"])
 
 
 def app(environ, start_response):
+    counter, histogram = orders.labels("plain"), seconds.labels("plain")
     if environ["PATH_INFO"].startswith("/order"):
-        orders.labels("plain").inc()
-        seconds.labels("plain").observe(0.01)
-    files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
-    body = os.path.dirname(next((file for file in files if ".db" in file), "")).encode()
+        counter.inc()
+        histogram.observe(0.01)
+    body = b""
+    if environ["PATH_INFO"] == "/files":
+        with open("/proc/self/maps") as maps:
+            files = [line.split(maxsplit=5)[5] for line in maps if ".db" in line]
+        body = os.path.dirname(files[0]).encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]

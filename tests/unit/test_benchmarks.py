@@ -10,7 +10,20 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import counts, document, pictures, results, running, sections, turns
+from benchmarks import (
+    app_generations,
+    counts,
+    document,
+    page,
+    peers,
+    pictures,
+    results,
+    running,
+    scrapes,
+    sections,
+    turns,
+    variants,
+)
 from benchmarks.loop import Loop
 from benchmarks.options import Options
 from benchmarks.spread import Spread, differences, ratios, spread
@@ -49,9 +62,34 @@ def test_each_template_is_used() -> None:
 
 
 def test_results_are_complete_and_of_real_runs(found: results.Results) -> None:
-    """The results in the repository have every section, none of them by --quick."""
+    """The results in the repository have every section, none of them by --quick or with fewer rounds."""
     assert list(found) == [section.name for section in sections.SECTIONS]
-    assert not [name for name, result in found.items() if result.run.quick]
+    assert not [name for name, result in found.items() if result.run.quick or result.run.rounds]
+
+
+def test_results_have_every_kind_of_worker_and_every_variant(found: results.Results) -> None:
+    """Nothing that the benchmarks name is missing in the report."""
+    measured = [(peer.worker, peer.group, peer.variant) for peer in found["peers"].figures.peers]
+    assert measured == [
+        (worker.name, group.name, variant.name)
+        for worker in variants.WORKERS
+        for group, variant in peers.of_worker(worker)
+    ]
+    in_turn = found["turns"].figures
+    assert {case.worker for case in in_turn.cases} == set(turns.WORKERS)
+    assert {case.worker for case in in_turn.beside_recipe} == set(turns.BESIDE_RECIPE)
+
+
+def test_results_have_every_size(found: results.Results) -> None:
+    """Scrapes were measured with all numbers of workers, endpoints and generations."""
+    figures = found["scrapes"].figures
+    workers, endpoints = scrapes.GOAL
+    assert [(one.workers, one.endpoints) for one in figures.by_workers] == [(n, endpoints) for n in scrapes.WORKERS]
+    assert [(one.workers, one.endpoints) for one in figures.by_endpoints] == [(workers, n) for n in scrapes.ENDPOINTS]
+    assert [one.generations for one in figures.by_generations] == list(scrapes.GENERATIONS)
+    sizes = [(one.endpoints, one.methods) for one in found["page"].figures]
+    assert sizes == list(page.SIZES)
+    assert found["app_generations"].figures.generations == app_generations.GENERATIONS
 
 
 def test_other_results_make_another_document(found: results.Results) -> None:
