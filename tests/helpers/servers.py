@@ -137,14 +137,14 @@ class Server:
 
     def write_application(self, app: Path | str) -> None:
         """Write ``app.py``. It is a copy of a file of ``tests/helpers/applications``, or this text."""
-        self.replace("app.py", app if isinstance(app, str) else app.read_text())
+        self.write_whole("app.py", app if isinstance(app, str) else app.read_text())
 
     def configure(self, config: str) -> None:
         """Write the config file. PORT and METRICS_PORT in it become the numbers."""
         text = config.replace("METRICS_PORT", str(self.metrics_port)).replace("PORT", str(self.port))
-        self.replace("gunicorn.conf.py", text)
+        self.write_whole("gunicorn.conf.py", text)
 
-    def replace(self, name: str, text: str) -> None:
+    def write_whole(self, name: str, text: str) -> None:
         """Put a file in place as a whole: a worker that boots meanwhile reads the old or the new one.
 
         A worker that finds half an application ends with the status that ends gunicorn.
