@@ -145,6 +145,11 @@ class FaultServer(Server):
 
         return eventually(probe, "a page with all families", seconds)
 
+    def has_all_processes(self) -> bool:
+        """Return whether the page has all families, and the dirty worker if there is to be one."""
+        page = self.whole_page()
+        return self.setup != "shared" or page.sum("gunicorn_dirty_workers") == 1
+
     def look(self) -> list[int]:
         """Fetch each kind of page, until a fault keeps one from being answered. Then ask the application."""
         pages = (("/readyz", False), ("/metrics", False), ("/metrics", True), ("/", True), ("/status.json", False))

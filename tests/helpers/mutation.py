@@ -25,9 +25,12 @@ GROUPS: Final = {
     ),
     "composition": (["composition.py"], ["test_composition.py", "test_reinstall_hooks.py"]),
     "allocator": (["shm/allocator.py"], ["shm/test_allocator.py"]),
-    "index": (["shm/index.py"], ["shm/test_index.py", "shm/test_slot.py"]),
+    "index": (["shm/index.py"], ["shm/test_index.py", "shm/test_slot.py", "shm/test_aggregate.py"]),
     "slot": (["shm/slot.py"], ["shm/test_slot.py", "shm/test_layout.py", "shm/test_memory.py"]),
-    "reader": (["shm/reader.py"], ["shm/test_slot.py", "shm/test_killed_writers.py"]),
+    "reader": (
+        ["shm/reader.py"],
+        ["shm/test_slot.py", "shm/test_killed_writers.py", "shm/test_aggregate.py"],
+    ),
     "aggregate": (["shm/aggregate.py"], ["shm/test_aggregate.py"]),
 }
 """By name, modules of the package and unit tests."""

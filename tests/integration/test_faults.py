@@ -51,7 +51,7 @@ class Servers:
             self._number += 1
             server = FaultServer(self._folder / f"{setup}{self._number}", setup)
             server.__enter__()
-            server.whole_page()
+            eventually(server.has_all_processes, "all processes have started")
             self._running[setup] = server, {}
         server, usual = self._running[setup]
         if activity not in usual:

@@ -149,6 +149,31 @@ def test_corrupt_slot_is_not_leased_again() -> None:
     assert [allocator.lease(worker, 3.0).number for worker in (3, 4)] == [1, 2]
 
 
+def test_lowest_free_slot_that_is_not_corrupt_is_leased() -> None:
+    """Of several free slots a corrupt one is passed over, and the next one is leased."""
+    allocator = new_allocator()
+    leases = [allocator.lease(worker, 1.0) for worker in (1, 2, 3)]
+    count(leases[0], "a")
+    leases[0].slot.directory[:20] = b"x" * 20
+    for _ in range(2):
+        allocator.update()
+    for lease in leases:
+        allocator.release(lease)
+    assert [allocator.lease(worker, 2.0).number for worker in (4, 5, 6)] == [1, 2, 3]
+
+
+def test_update_returns_the_error_of_a_corrupt_slot_and_parses_the_others() -> None:
+    """One corrupt slot costs no other slot its new entries."""
+    allocator = new_allocator()
+    first, second, third = (allocator.lease(worker, 1.0) for worker in (1, 2, 3))
+    assert allocator.update() is None
+    for lease, label in ((first, "a"), (second, "b"), (third, "c")):
+        count(lease, label)
+    second.slot.directory[:20] = b"x" * 20
+    assert isinstance(allocator.update(), CorruptIndex)
+    assert [FAILED.number in lease.reader.series for lease in (first, second, third)] == [True, False, True]
+
+
 def test_slot_that_is_too_small_is_not_leased_again() -> None:
     """A slot that no longer fits is still read. A larger one is mapped once and leased to all later workers."""
     wanted = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -208,16 +208,47 @@ def test_time_in_queue_is_added_to_its_bucket(monkeypatch: pytest.MonkeyPatch, l
     assert [at for at, count in enumerate(cells[1:]) if count] == [place]
 
 
+def framework(route: Callable[..., Any], module: str = "sys", prepare: Callable[[], None] = lambda: None) -> Any:
+    """Return a framework that the application has imported."""
+    return SimpleNamespace(MODULE=module, prepare=prepare, route=route)
+
+
+def fail(*_: object) -> None:
+    """Fail as with an unknown version of a framework."""
+    raise LookupError
+
+
+def test_framework_that_cannot_be_prepared_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One framework of an unknown version is counted. Of the two others both are asked."""
+    others = framework(lambda given: given.get("first")), framework(lambda given: given.get("second"), "os.path")
+    monkeypatch.setattr(labels, "FRAMEWORKS", (framework(fail, "sys", fail), *others))
+    errors = ErrorReporter()
+    resolve = resolver(None, errors)
+    assert resolve is not None
+    assert errors.counts == {"sys": 1}
+    assert resolve({"second": "/b"}) == "/b"
+    assert resolve({"first": "/a", "second": "/b"}) == "/a"
+
+
+def test_framework_that_fails_at_a_request_leaves_it_to_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A framework that cannot tell the template of one request is counted; the request goes on."""
+    monkeypatch.setattr(labels, "FRAMEWORKS", (framework(fail, "os.path"),))
+    errors = ErrorReporter()
+    resolve = resolver(None, errors)
+    assert resolve is not None
+    assert not errors.counts
+    assert resolve({}) is None
+    assert errors.counts == {"os": 1}
+
+
 def test_first_template_of_several_frameworks_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The template of an earlier framework is used, whatever a later one says; ``<unmatched>`` if none has another."""
     answers: list[str | None] = []
 
-    def framework(number: int) -> Any:
-        return SimpleNamespace(
-            MODULE="sys", __name__=f"x.{number}", prepare=lambda: None, route=lambda given: answers[number]
-        )
+    def answering(number: int) -> Any:
+        return framework(lambda given: answers[number])
 
-    monkeypatch.setattr(labels, "FRAMEWORKS", tuple(map(framework, range(3))))
+    monkeypatch.setattr(labels, "FRAMEWORKS", tuple(map(answering, range(3))))
     resolve = resolver(None, ErrorReporter())
     assert resolve is not None
     for told, expected in (
