@@ -16,7 +16,7 @@ from werkzeug.test import create_environ
 
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.paths import REST, normalize_path
-from gunicorn_prom_hooks.shm.schema import QUEUE, REQUEST_SIZE_SUM
+from gunicorn_prom_hooks.shm.schema import FAILED, QUEUE, REQUEST_SIZE_SUM
 from gunicorn_prom_hooks.worker.recording import labels
 from gunicorn_prom_hooks.worker.recording.labels import Naming, resolver
 from tests.helpers.frameworks import only
@@ -183,10 +183,15 @@ def test_path_without_a_label_is_unmatched_after_404_and_405(status: int) -> Non
     assert naming.endpoint("/x/1", status, "mine") == "mine"
 
 
-@pytest.mark.parametrize(("path", "status", "kept"), [("/a", 200, True), ("/b", 499, False), ("/c", 404, False)])
-def test_row_is_kept_unless_it_is_of_a_scanner_or_a_disconnect(path: str, status: int, kept: bool) -> None:
-    """The cache keeps the row of a usual request. The size of the body is added to this row."""
+@pytest.mark.parametrize(
+    ("path", "status", "kept"), [("/a", 200, True), ("/b", 499, False), ("/c", 404, False), ("/d", 500, True)]
+)
+@pytest.mark.parametrize("before", [0, 1])
+def test_row_is_kept_unless_it_is_of_a_scanner_or_a_disconnect(path: str, status: int, kept: bool, before: int) -> None:
+    """The cache keeps the row of a usual request. The size of the body is added to this row, wherever it begins."""
     recorded = Recorded()
+    for _ in range(before):
+        recorded.recorder.count(FAILED, "GET", "/", "x")  # a series of one cell
     naming, cache = named(recorded)
     row = naming.find_row({}, "GET", path, status, None, (status, 0, 0), 1234)
     assert cache.paths == [path] * kept
