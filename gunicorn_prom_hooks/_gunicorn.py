@@ -111,7 +111,8 @@ def departure(receive: Any, send: Any) -> Callable[[], bool] | None:
     """Return a function that tells whether the client of an unfinished ASGI response has left; None where none can.
 
     Until gunicorn 26 the asgi worker drops what is sent to such a client, without an exception: in gunicorn 25.0 for
-    each request, from then on for HTTP/2 streams. Its functions close over the connection and the stream.
+    HTTP/1, from then on for HTTP/2 streams. Its functions close over the connection and the stream; those of gunicorn
+    25.0 for HTTP/2 close over neither.
     """
     if not SENDS_TO_NOBODY:
         return None
@@ -251,7 +252,8 @@ def heartbeat_age(worker: Any) -> float | None:
     """Return the seconds since the worker touched its heartbeat file; None before the first touch.
 
     gunicorn sets the file's times on the monotonic clock. Until the first touch the file has the wall-clock time at
-    which it was made. The file is closed by the time the worker's exit is recorded; that is None as well.
+    which it was made. gunicorn 21.2 reads a time that the kernel sets: there that moment counts as the first touch. The
+    file is closed by the time the worker's exit is recorded; that is None as well.
     """
     try:
         age = HEARTBEAT_CLOCK() - worker.tmp.last_update()

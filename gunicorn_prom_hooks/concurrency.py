@@ -16,6 +16,7 @@ import mmap
 import os
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
@@ -23,7 +24,9 @@ from typing import Any, Final
 WAIT_SECONDS = 2.0
 """How long a fork or a hook waits for the lock before it goes on without it."""
 THREAD_SECONDS = 4.0
-"""How long a new thread may take to begin."""
+"""How long a new thread may take to begin, on a machine that is busy with others."""
+THREAD_CHECK_SECONDS = 0.05
+"""How often a new thread that has not begun is looked at: it may have ended."""
 _LOCK_ATTEMPTS = 100
 _LOCK_PAUSE_SECONDS = 0.005
 """How often a claim tries for the file lock. It is held for microseconds."""
@@ -53,18 +56,34 @@ def start_thread(run: Callable[..., object], *args: object) -> None:
         RuntimeError: there is no thread to be had; or it has ended at once, or not begun within ``THREAD_SECONDS``.
             Without memory for its first frame a thread starts and never calls its function.
     """
-    waiting, begun = [True], new_lock()
-    begun.acquire()
-    unpatched("_thread", "start_new_thread")(_begin, (run, args, waiting, begun))
-    if not begun.acquire(timeout=THREAD_SECONDS) and _withdraw(waiting):
-        raise RuntimeError("the new thread does not run")
+    call = _Call(run, args)
+    waiting, begun, of_thread = call.waiting, call.begun, weakref.ref(call)
+    unpatched("_thread", "start_new_thread")(_begin, (call,))
+    del call  # from now on only the thread has it, until it ends
+    deadline = time.monotonic() + THREAD_SECONDS
+    while not begun.acquire(timeout=THREAD_CHECK_SECONDS):
+        if (of_thread() is None or time.monotonic() > deadline) and _withdraw(waiting):
+            raise RuntimeError("the new thread does not run")
 
 
-def _begin(run: Callable[..., object], args: tuple[object, ...], waiting: list[bool], begun: Any) -> None:
+class _Call:
+    """The call that a new thread is to make."""
+
+    __slots__ = ("__weakref__", "args", "begun", "run", "waiting")
+
+    def __init__(self, run: Callable[..., object], args: tuple[object, ...]) -> None:
+        self.run = run
+        self.args = args
+        self.waiting = [True]
+        self.begun = new_lock()
+        self.begun.acquire()
+
+
+def _begin(call: _Call) -> None:
     """Run the function in the new thread, unless it is not waited for any more."""
-    if _withdraw(waiting):
-        begun.release()
-        run(*args)
+    if _withdraw(call.waiting):
+        call.begun.release()
+        call.run(*call.args)
 
 
 def _withdraw(waiting: list[bool]) -> bool:

@@ -88,10 +88,13 @@ class WorkerProcesses:
     def read(self, snapshot: ServerSnapshot) -> Mapping[str, ProcessUsage]:
         """Return what each live worker uses, by worker_id. A worker that exits meanwhile is left out.
 
+        So is one of which the kernel does not tell.
+
         Raises:
-            psutil.Error: the kernel does not tell, as without ``/proc``.
+            psutil.Error: it tells of none, as without ``/proc``.
         """
-        found = {}
+        found: dict[str, ProcessUsage] = {}
+        unknown: psutil.Error | None = None
         live = {worker.worker_id: (worker.pid, worker.since) for worker in snapshot.workers if worker.pid is not None}
         self._watched = {worker_id: watched for worker_id, watched in self._watched.items() if worker_id in live}
         for worker_id, (pid, since) in live.items():
@@ -100,14 +103,16 @@ class WorkerProcesses:
                 with watched.process.oneshot():
                     times = watched.process.cpu_times()
                     resident = watched.process.memory_info().rss
-            except psutil.NoSuchProcess as error:
-                _raise_unless_gone(error, self._exists)
+            except psutil.Error as error:
+                unknown = unknown if _is_gone(error, self._exists) else error
                 continue
             files = None
             with contextlib.suppress(psutil.Error):  # of another user's process they may not be readable
                 files = watched.process.num_fds()
             percent = self._percent(watched, times.user + times.system)
             found[worker_id] = ProcessUsage(resident, percent, times.user, times.system, files)
+        if unknown is not None and not found:
+            raise unknown
         return found
 
     def collect(self, snapshot: ServerSnapshot) -> Iterator[Metric]:
@@ -176,7 +181,7 @@ class DirtyWorkers:
         """Return what dirty workers use; None where there is no dirty arbiter.
 
         Raises:
-            psutil.Error: the kernel does not tell, as without ``/proc``.
+            psutil.Error: the kernel tells of none, as without ``/proc``.
         """
         if not snapshot.dirty_arbiter_pid:
             return None
@@ -206,12 +211,14 @@ class DirtyWorkers:
         try:
             children = self._process(arbiter).children()
         except psutil.NoSuchProcess as error:
-            _raise_unless_gone(error, self._exists)
+            if not _is_gone(error, self._exists):
+                raise
             return 0, 0
         for child in self._last.keys() - set(children):
             if not child.is_running():  # a live child that is missed once must not be counted again from zero
                 del self._last[child]
         number = resident = 0
+        unknown: psutil.Error | None = None
         for child in children:
             try:
                 with child.oneshot():
@@ -222,6 +229,10 @@ class DirtyWorkers:
                         number += 1
             except psutil.NoSuchProcess:
                 continue
+            except psutil.Error as error:
+                unknown = error
+        if unknown is not None and not number:
+            raise unknown
         return number, resident
 
     def _add(self, child: psutil.Process, now: tuple[float, float]) -> None:
@@ -231,7 +242,8 @@ class DirtyWorkers:
             self._seconds[mode] += max(0.0, seconds - last[mode])
 
 
-def _raise_unless_gone(error: psutil.NoSuchProcess, exists: Callable[[int], bool]) -> None:
-    """Raise the error if the process is there: then ``/proc`` is missing, or hides the processes of others."""
-    if not isinstance(error, psutil.ZombieProcess) and exists(error.pid):
-        raise error
+def _is_gone(error: psutil.Error, exists: Callable[[int], bool]) -> bool:
+    """Return whether the process has ended. If not, ``/proc`` is missing, or hides the processes of others."""
+    if isinstance(error, psutil.ZombieProcess):
+        return True
+    return isinstance(error, psutil.NoSuchProcess) and not exists(error.pid)

@@ -97,6 +97,7 @@ class TaskRunner:
 
     def _run_in_thread(self, task: Task[Any], seconds: float) -> bool:
         """Run a task for at most this time. Return False if no thread can be started."""
+        deadline = time.monotonic() + seconds
         running = new_lock()
         running.acquire()
         outcomes: list[tuple[Any] | BaseException] = []
@@ -112,7 +113,7 @@ class TaskRunner:
         except Exception:  # noqa: BLE001 - RuntimeError as a rule, or an error of an audit hook
             self._on_no_thread()
             return False
-        if running.acquire(timeout=max(0.0, seconds)):
+        if running.acquire(timeout=max(0.0, deadline - time.monotonic())):
             [task.outcome] = outcomes
         else:
             self._threads[task.name] = running

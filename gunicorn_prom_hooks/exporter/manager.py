@@ -46,7 +46,9 @@ class ExporterManager:
         self._page = MetricsPage(source.take_snapshot, errors, collect, fork_lock, log.warning)
         self._status_page: StatusPage | None = None
         self.exporter: Exporter | None = None
-        """The current exporter. Not None in a forked child: to free it there is to copy all the memory it lies in."""
+        """The current exporter. A forked child leaves it here: to free it is to copy all the memory it lies in."""
+        self._ending: list[Exporter] = []
+        """Exporters that were stopped and whose thread has not ended yet."""
         self._settings: Settings | None = None
 
     def apply(self, settings: Settings) -> None:
@@ -83,8 +85,18 @@ class ExporterManager:
     def close(self) -> None:
         """Stop the exporter."""
         exporter, self.exporter, self._settings = self.exporter, None, None
+        self._ending = [each for each in self._ending if each.is_running]
         if exporter is not None:
             exporter.stop()
+            if exporter.is_running:
+                self._ending.append(exporter)
+
+    def close_in_child(self) -> None:
+        """Close the sockets of all exporters in a forked child. See ``Exporter.close_in_child``."""
+        if self.exporter is not None:
+            self.exporter.close_in_child()
+        for exporter in self._ending:
+            exporter.close_in_child()
 
     def _config(self, settings: Settings, previous: ExporterConfig | None) -> ExporterConfig | None:
         """Return the exporter's configuration; None if the certificate cannot be used: never plain text instead.

@@ -119,7 +119,10 @@ class Exporter:
             self._log_attempt(attempt)
 
     def stop(self) -> None:
-        """End the thread and close its sockets. A rendering in progress is not waited for."""
+        """End the thread and close its sockets. A rendering in progress is not waited for.
+
+        After ``STOP_SECONDS`` the thread is left to itself, and ``is_running`` stays true until it has ended.
+        """
         self._stopping = True
         if self._wakeup_pipe is not None:
             self._wakeup_pipe.wake()
@@ -147,6 +150,8 @@ class Exporter:
                 unpatched("time", "sleep")(RETRY_SECONDS)
         finally:
             self._listeners.close()
+            if self._stopping:  # ``stop`` may have given up
+                wakeup_pipe.close()
             self._running.release()
 
     def _serve(self, wakeup_pipe: WakeupPipe) -> bool:

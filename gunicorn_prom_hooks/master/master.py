@@ -284,8 +284,8 @@ class Master:
                 self._stacks.disarm()  # a worker has forked this process
         except Exception:  # noqa: BLE001 - the port is closed nevertheless
             self._errors.report("fork")
-        if self._exporter is not None and self._exporter.exporter is not None:
+        if self._exporter is not None:
             try:
-                self._exporter.exporter.close_in_child()
+                self._exporter.close_in_child()
             except Exception:  # noqa: BLE001 - a fork must succeed
                 self._errors.report("fork")

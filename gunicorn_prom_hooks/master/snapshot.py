@@ -35,7 +35,7 @@ def take_snapshot(
     buckets: DurationBuckets,
     options: PageOptions,
 ) -> ServerSnapshot:
-    """Return a copy of the state of a server whose exits are all recorded. With the fork lock held.
+    """Return a copy of the server's state, the exits recorded that gunicorn has reported. With the fork lock held.
 
     Args:
         server: gunicorn's arbiter.

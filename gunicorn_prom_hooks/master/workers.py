@@ -138,12 +138,11 @@ class WorkerRegistry:
         self.record_queued_exits()
         now = time.monotonic()
         for tracked in list(self._by_age.values()):
-            pid = tracked.worker.pid
-            if tracked.worker.age not in alive and isinstance(pid, int) and not process_exists(pid):
-                if tracked.missing_since is None:
-                    tracked.missing_since = now
-                if now - tracked.missing_since >= grace:
-                    self._record_exit(tracked.worker, tracked.missing_since, reported=False)
+            # What has ended is not asked for again: another process may have its pid by then.
+            if tracked.missing_since is None and tracked.worker.age not in alive and _has_ended(tracked.worker.pid):
+                tracked.missing_since = now
+            if tracked.missing_since is not None and now - tracked.missing_since >= grace:
+                self._record_exit(tracked.worker, tracked.missing_since, reported=False)
 
     def _record_exit(self, worker: Any, clock: float, *, reported: bool) -> None:
         tracked = self._by_age.get(worker.age)
@@ -157,6 +156,11 @@ class WorkerRegistry:
             self._exits.record_exit(tracked, clock, reported=reported)
         finally:
             self.allocator.release(tracked.lease)
+
+
+def _has_ended(pid: object) -> bool:
+    """Return whether the process has ended; a worker that is not forked yet has a text as its pid."""
+    return isinstance(pid, int) and not process_exists(pid)
 
 
 def unix_time(clock: float) -> float:

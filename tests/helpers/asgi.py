@@ -93,7 +93,7 @@ class Bench(Recorded):
                 return await client.receive()
 
         application = middleware.recorded(app, self.worker, self.calls, clients)
-        asyncio.run(_awaited(application(whole, receive, client.send)))
+        asyncio.run(awaited(application(whole, receive, client.send)))
         return client
 
     def failures(self) -> dict[tuple[str, ...], float]:
@@ -105,7 +105,8 @@ class Bench(Recorded):
         return sum(cells[direction] for labels, cells in self.series(REQUESTS).items() if labels[1] == path)
 
 
-async def _awaited(call: Awaitable[None]) -> None:
+async def awaited(call: Awaitable[None]) -> None:
+    """Await the call of an application."""
     await call
 
 

@@ -29,7 +29,13 @@ GROUPS: Final = {
     "slot": (["shm/slot.py"], ["shm/test_slot.py", "shm/test_layout.py", "shm/test_memory.py"]),
     "reader": (
         ["shm/reader.py"],
-        ["shm/test_slot.py", "shm/test_killed_writers.py", "shm/test_aggregate.py"],
+        [
+            "shm/test_slot.py",
+            "shm/test_layout.py",
+            "shm/test_aggregate.py",
+            "master/test_exits.py",
+            "master/test_interrupted_requests.py",
+        ],
     ),
     "aggregate": (["shm/aggregate.py"], ["shm/test_aggregate.py"]),
 }

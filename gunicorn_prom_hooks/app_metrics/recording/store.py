@@ -71,7 +71,7 @@ class Store:
         self.place = place
         self.announced = announced
         self.generation = 0
-        """Number of forks up to this process, plus one for becoming a worker."""
+        """Number of forks up to this process, plus one for becoming a worker; counted from the first metric on."""
         self.seen = place.generation()
         """The generation of the directory that the open files belong to."""
         self.lock: Any = new_reentrant_lock()

@@ -76,6 +76,17 @@ def uvicorn_has_sent_all(client: Any, send: Any) -> bool:
     return counts and client.expected_content_length == 0
 
 
+def announced_length(start: Message) -> int | None:
+    """Return the Content-Length of a response, from the message that starts it; None if there is none."""
+    try:
+        for name, value in start.get("headers", ()):
+            if name.lower() == b"content-length":
+                return int(value)
+    except Exception:  # noqa: BLE001 - whatever the application has put there, the server is to say so
+        return None
+    return None
+
+
 def is_disconnect(exc: BaseException, lost: bool, client: Any = None) -> bool:
     """Return whether the application ended with this exception because the client is gone, as the server knows.
 

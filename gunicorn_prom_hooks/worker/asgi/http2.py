@@ -12,7 +12,17 @@ from typing import Any
 
 from ..._gunicorn import HTTP2_CONNECTION_GONE, departure
 from ..recording.exceptions import CLIENT_GONE
-from .disconnects import Application, Listening, Message, Receive, Scope, Send, cancels_itself, was_cancelled
+from .disconnects import (
+    Application,
+    Listening,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    announced_length,
+    cancels_itself,
+    was_cancelled,
+)
 from .request_recorder import AsgiRequests
 
 _GONE: tuple[type[BaseException], ...] = (OSError, *HTTP2_CONNECTION_GONE)
@@ -41,11 +51,14 @@ class Streams:
             return
         client, has_left = Listening(receive), departure(receive, send)
         status = sent = 0
+        length: int | None = None
         ended = left = False
 
         async def sending(message: Message) -> None:
-            nonlocal status, sent, ended, left
-            left = left or (has_left is not None and not ended and has_left())
+            nonlocal status, sent, length, ended, left
+            # A client that has all of the response may leave before the application ends it with an empty piece.
+            if has_left is not None and not ended and sent != length:
+                left = left or has_left()
             try:
                 await send(message)
             except _GONE:
@@ -63,6 +76,8 @@ class Streams:
                     requests.end(scope, begun, CLIENT_GONE if left else status, sent, status)
             elif kind == "http.response.start":
                 status = message["status"]
+                if has_left is not None:
+                    length = announced_length(message)
 
         try:
             await self._app(scope, client.receive, sending)

@@ -39,7 +39,7 @@ Hooks = tuple[PreRequest, PostRequest]
 SlowPath = Callable[[Any, Any, Any, "BaseException | None", "str | None", Rows, int], tuple[Row, int]]
 
 MAX_SKIPPED: Final = 65536
-"""Requests for excluded paths that may be in progress at a time. gunicorn calls post_request for each of them."""
+"""Requests for excluded paths that are remembered until gunicorn calls post_request, which it does not for all."""
 FIRST_ENTRY: Final = INFLIGHT_ENTRIES - 1
 """The entry of the in-flight table that is used first: it lies in one page of memory with the first cells."""
 if sys.version_info >= (3, 11):

@@ -147,25 +147,35 @@ def test_process_that_has_exited_has_no_samples(how: str, host: Host, server: Si
     assert {dict(labels)["worker_id"] for _, labels in host.scrape(server)} == {"worker_2"}
 
 
-def test_process_that_is_there_and_cannot_be_read_is_an_error(host: Host, server: SimulatedServer) -> None:
-    """Where ``/proc`` is missing or hides a live worker, the collector fails, which is counted and logged."""
-    del host.processes[100]
-    host.hidden.add(100)
-    with pytest.raises(psutil.NoSuchProcess):
+UNREADABLE = [psutil.AccessDenied(100), psutil.NoSuchProcess(100)]
+"""Of a process that is there: it may not be read, or ``/proc`` is missing or hides it."""
+
+
+@pytest.mark.parametrize("error", UNREADABLE, ids=repr)
+def test_workers_of_which_none_can_be_read_are_an_error(
+    host: Host, server: SimulatedServer, error: psutil.Error
+) -> None:
+    """Where the kernel tells of no live worker, the collector fails, which is counted and logged."""
+    for pid, process in host.processes.items():
+        process.memory_info = raising(error)  # type: ignore[method-assign]
+        host.hidden.add(pid)
+    with pytest.raises(type(error)):
         host.scrape(server)
 
 
-@pytest.mark.parametrize("error", [psutil.AccessDenied(100), psutil.ZombieProcess(100), psutil.NoSuchProcess(100)])
-def test_refusal_is_an_error_and_a_zombie_is_none(host: Host, server: SimulatedServer, error: psutil.Error) -> None:
-    """A process that may not be read is an error; one that has exited, reaped or not, is left out."""
+@pytest.mark.parametrize("error", [*UNREADABLE, psutil.ZombieProcess(100)], ids=repr)
+def test_worker_that_cannot_be_read_leaves_the_others(host: Host, server: SimulatedServer, error: psutil.Error) -> None:
+    """One worker of which the kernel does not tell is left out, as is one that has ended and is not reaped."""
     host.processes[100].memory_info = raising(error)  # type: ignore[method-assign]
-    if isinstance(error, psutil.ZombieProcess):
-        host.hidden.add(100)
-    if isinstance(error, psutil.AccessDenied):
-        with pytest.raises(psutil.AccessDenied):
-            host.scrape(server)
-    else:
-        assert {dict(labels)["worker_id"] for _, labels in host.scrape(server)} == {"worker_2"}
+    host.hidden.add(100)
+    assert {dict(labels)["worker_id"] for _, labels in host.scrape(server)} == {"worker_2"}
+
+
+def test_workers_that_have_all_ended_are_no_error(host: Host, server: SimulatedServer) -> None:
+    """They have no samples, and nothing has failed."""
+    for process in host.processes.values():
+        process.memory_info = raising(psutil.ZombieProcess(100))  # type: ignore[method-assign]
+    assert host.scrape(server) == {}
 
 
 def raising(error: Exception) -> Callable[[], Any]:

@@ -19,10 +19,19 @@ ARBITER = 7
 class Child:
     """A simulated dirty worker; handles are equal by its number, as psutil's are by pid and time of creation."""
 
-    def __init__(self, number: int, seconds: float = 0.0, *, fails: str = "", zombie: bool = False) -> None:
+    def __init__(
+        self,
+        number: int,
+        seconds: float = 0.0,
+        *,
+        fails: str = "",
+        error: psutil.Error | None = None,
+        zombie: bool = False,
+    ) -> None:
         self.number = number
         self.seconds = seconds
         self.fails = fails
+        self.error = error or psutil.NoSuchProcess(number)
         self.zombie = zombie
         self.running = True
 
@@ -39,7 +48,7 @@ class Child:
 
     def _may_fail(self, where: str) -> None:
         if self.fails == where:
-            raise psutil.NoSuchProcess(self.number)
+            raise self.error
 
     def cpu_times(self) -> Any:
         """Return the CPU time, three quarters of it in user mode."""
@@ -118,6 +127,14 @@ def test_dirty_worker_that_exits_during_the_scrape_is_not_counted(fails: str) ->
     """It is not counted, wherever it fails; its CPU time is, if that could still be read."""
     host = Host(Child(1, 4.0), Child(2, 8.0, fails=fails))
     assert host.read() == (1.0, 100.0, 4.0 if fails == "cpu_times" else 12.0)
+
+
+def test_dirty_worker_that_may_not_be_read_leaves_the_others() -> None:
+    """Where the kernel tells of some, these are counted; where it tells of none, the collector fails."""
+    refused = Child(2, 8.0, fails="memory_info", error=psutil.AccessDenied(2))
+    assert Host(Child(1, 4.0), refused).read() == (1.0, 100.0, 12.0)
+    with pytest.raises(psutil.AccessDenied):
+        Host(refused).read()
 
 
 def test_zombie_counts_with_its_cpu_time_only() -> None:

@@ -245,6 +245,23 @@ def test_exit_found_before_gunicorn_reports_it_waits_for_the_report(
     ]
 
 
+def test_worker_that_has_ended_is_recorded_though_another_process_gets_its_pid(
+    dead_pid: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the grace period its pid may be given to another process, which is not taken for the worker."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    exits = RecordedExits()
+    registry = new_registry(exits)
+    worker = Worker(1, dead_pid)
+    registry.add(worker, "age")
+    registry.reconcile(set(), grace=1.0)
+    worker.pid = os.getpid()
+    now = 101.0
+    registry.reconcile(set(), grace=1.0)
+    assert [(tracked.worker, clock) for tracked, clock, _ in exits.calls] == [(worker, 100.0)]
+
+
 def test_live_process_that_gunicorn_no_longer_has_keeps_its_slot() -> None:
     """The process may still write into its slot."""
     registry = new_registry()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from gunicorn.http2.errors import HTTP2ConnectionError
 
+from gunicorn_prom_hooks import _gunicorn
 from gunicorn_prom_hooks.worker.asgi import middleware
-from gunicorn_prom_hooks.worker.asgi.disconnects import Receive, Scope, Send
-from tests.helpers.asgi import BODY, MORE, START, Bench, Client, Transport, plain, sends
+from gunicorn_prom_hooks.worker.asgi.disconnects import Message, Receive, Scope, Send
+from tests.helpers.asgi import BODY, MORE, START, Bench, Client, Transport, awaited, plain, sends
 
 
 def test_response_dropped_for_a_disconnected_client_is_499() -> None:
@@ -57,6 +59,39 @@ def test_request_with_a_send_refused_by_its_http2_stream_is_499(error: Exception
         bench.call(app, client, plain=True)
     assert bench.requests() == {("GET", "/items/:id", "499"): 1.0}
     assert bench.failures() == {}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([(b"Content-Length", b"4")], "200"),
+        ([(b"content-length", b"9")], "499"),
+        ([(b"content-length", b"four")], "499"),
+        ([None], "499"),
+        ([], "499"),
+    ],
+)
+def test_client_that_leaves_with_the_whole_response_is_no_499(
+    monkeypatch: pytest.MonkeyPatch, headers: list[Any], status: str
+) -> None:
+    """It has as many bytes as announced, and leaves before the last, empty piece, which gunicorn drops silently."""
+    monkeypatch.setattr(_gunicorn, "SENDS_TO_NOBODY", True)
+    bench, self = Bench(), Client()
+
+    async def receive() -> Message:  # a function of gunicorn 25.0, which closes over the connection as ``self``
+        return await self.receive()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "headers": headers})
+        await send(MORE)
+        self._closed = True
+        await send({"type": "http.response.body", "body": b""})
+
+    application = middleware.recorded(app, bench.worker, bench.calls, middleware.GUNICORN)
+    scope: Scope = {"type": "http", "method": "GET", "path": "/items/7", "headers": []}
+    asyncio.run(awaited(application(scope, receive, self.send)))
+    assert bench.requests() == {("GET", "/items/:id", status): 1.0}
+    assert not bench.errors.counts
 
 
 @plain
