@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import psutil
 import requests
 
 from tests.helpers.certificates import Certificates
@@ -116,6 +117,7 @@ class FaultServer(Server):
         }
         if self.setup == "shared":
             del found["resize"]  # the dirty arbiter is a child too
+            found["dirty"] = self.replace_dirty
         return found
 
     def fetch(self, path: str, *, compressed: bool = False, seconds: float = 10) -> requests.Response:
@@ -189,6 +191,19 @@ class FaultServer(Server):
         with contextlib.suppress(OSError):
             self.fetch("/metrics")
         return self._get("/", "/count")
+
+    def replace_dirty(self) -> list[int]:
+        """Kill the dirty worker, and look when its successor is there."""
+        before = self._dirty_workers()
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: self._dirty_workers() - before, "another dirty worker")
+        return self.look()
+
+    def _dirty_workers(self) -> set[int]:
+        assert self.process is not None
+        arbiters = [child for child in psutil.Process(self.pid).children() if child.children()]
+        return {worker.pid for arbiter in arbiters for worker in arbiter.children()}
 
     def hang(self) -> list[int]:
         """Have the worker time out."""

@@ -51,9 +51,9 @@ class Servers:
             self._number += 1
             server = FaultServer(self._folder / f"{setup}{self._number}", setup)
             server.__enter__()
-            eventually(server.has_all_processes, "all processes have started")
             self._running[setup] = server, {}
         server, usual = self._running[setup]
+        eventually(server.has_all_processes, "all processes have started")
         if activity not in usual:
             server.activities[activity]()  # once more than is looked at: the first time logs what the next does not
             usual[activity] = server.observe(server.activities[activity])

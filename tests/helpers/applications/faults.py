@@ -42,5 +42,8 @@ class Idle:
     def init(self):
         pass
 
+    def __call__(self, action, *args, **kwargs):
+        pass
+
     def close(self):
         pass
