@@ -30,6 +30,7 @@ GROUPS: Final = {
     "reader": (
         ["shm/reader.py"],
         [
+            "shm/test_reader.py",
             "shm/test_slot.py",
             "shm/test_layout.py",
             "shm/test_aggregate.py",
