@@ -200,7 +200,7 @@ def test_row_is_kept_unless_it_is_of_a_scanner_or_a_disconnect(path: str, status
     assert [at for at, value in enumerate(words) if value == 1234.0] == [row.at + REQUEST_SIZE_SUM]
 
 
-@pytest.mark.parametrize(("late", "place"), [(0.002, 1), (0.25, 8), (100.0, 18)])
+@pytest.mark.parametrize(("late", "place"), [(0.002, 1), (0.03, 5), (0.25, 8), (100.0, 18)])
 def test_time_in_queue_is_added_to_its_bucket(monkeypatch: pytest.MonkeyPatch, late: float, place: int) -> None:
     """The time from the proxy's stamp to the request's start is in the sum and in the bucket whose bound is next."""
     now = 1_800_000_000.0
