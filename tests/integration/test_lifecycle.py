@@ -211,7 +211,8 @@ def test_failed_thread_start_is_logged_once_and_retried_at_hup(serve: Serve) -> 
 import _thread, os
 
 def start_new_thread(function, *args, real=_thread.start_new_thread):
-    if "Exporter._run" in repr(args) and not os.path.exists("enough"):
+    called = [getattr(arg, "run", None) for arg in args[0]]
+    if "Exporter._run" in repr(called) and not os.path.exists("enough"):
         raise RuntimeError("can't start new thread")
     return real(function, *args)
 
