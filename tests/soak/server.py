@@ -177,6 +177,8 @@ class SoakServer:
     def upgrade(self) -> psutil.Process:
         """Start a new master with USR2 and wait until it serves. Return the old one, which runs on."""
         old, file = self.master, self.folder / "pid.2"
+        # A master whose predecessor ended a moment ago refuses until it has noticed that, and renamed its file.
+        eventually(lambda: not file.exists(), "the master before is gone", WAIT)
         # Until the new master is known it looks like one more worker of the old one.
         before = {worker.pid for worker in self.workers()}
         with self._upgrading:
