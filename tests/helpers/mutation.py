@@ -38,7 +38,7 @@ GROUPS: Final = {
             "master/test_interrupted_requests.py",
         ],
     ),
-    "aggregate": (["shm/aggregate.py"], ["shm/test_aggregate.py"]),
+    "aggregate": (["shm/aggregate.py"], ["shm/test_aggregate.py", "shm/test_memory.py"]),
 }
 """By name, modules of the package and unit tests."""
 CONFIG: Final = """

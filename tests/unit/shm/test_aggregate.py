@@ -7,6 +7,7 @@ from itertools import chain
 from math import inf, nextafter
 from unittest.mock import ANY
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -136,6 +137,31 @@ def test_endpoints_beyond_the_limit_are_shown_as_other() -> None:
     assert cap(2, ("/c",)) == (OTHER,)
     assert cap(2, ("/b", "rest")) == ("/b", "rest")
     assert cap.folded == {"/c", "/d"}
+
+
+def test_labels_beside_a_capped_endpoint_stay() -> None:
+    """Only the endpoint is replaced, wherever it stands among the label values."""
+    cap = EndpointCap(0, {1: 1, 2: 0}, frozenset(), OTHER)
+    assert cap(1, ("GET", "/a", "200", "0")) == ("GET", OTHER, "200", "0")
+    assert cap(2, ("/a", "GET", "200")) == (OTHER, "GET", "200")
+
+
+def test_fractions_are_added_without_rounding_and_counts_as_they_are() -> None:
+    """The first column has the fractions: its sum is exact, as ten times a tenth is one."""
+    rows = array("d", [0.1, 1.0, 0.0] * 10)
+    assert sum([0.1] * 10) != 1.0
+    assert column_sums(rows, 3) == [1.0, 10.0, 0.0]
+    assert column_sums(array("d", [0.0, 0.0, -1.0, 1.0]), 2) == [-1.0, 1.0]
+
+
+def test_pages_of_all_slots_are_given_back_after_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory of the slots stays in the master only as long as they are added up."""
+    given_back: list[Slot] = []
+    monkeypatch.setattr(Slot, "release_pages", lambda slot: given_back.append(slot))
+    allocator = SlotAllocator(lambda: Slot(200, 4000))
+    leases = [allocator.lease(worker, 0.0) for worker in (1, 2)]
+    totals(allocator)
+    assert given_back == [lease.slot for lease in leases]
 
 
 def test_other_families_and_exempt_values_are_not_capped() -> None:
