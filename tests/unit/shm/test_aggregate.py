@@ -157,7 +157,11 @@ def test_fractions_are_added_without_rounding_and_counts_as_they_are() -> None:
 def test_pages_of_all_slots_are_given_back_after_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory of the slots stays in the master only as long as they are added up."""
     given_back: list[Slot] = []
-    monkeypatch.setattr(Slot, "release_pages", lambda slot: given_back.append(slot))
+
+    def release_pages(slot: Slot) -> None:
+        given_back.append(slot)
+
+    monkeypatch.setattr(Slot, "release_pages", release_pages)
     allocator = SlotAllocator(lambda: Slot(200, 4000))
     leases = [allocator.lease(worker, 0.0) for worker in (1, 2)]
     totals(allocator)
