@@ -19,10 +19,20 @@ NO_PROC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec 
 """Runs a command in a mount namespace of its own, with an empty ``/proc``."""
 
 
+def exporter_thread(server: Server) -> int:
+    """Return the id of the exporter's thread, once those of the last scrape have ended."""
+
+    def alone() -> int | None:
+        threads = [thread.id for thread in psutil.Process(server.pid).threads() if thread.id != server.pid]
+        return threads[0] if len(threads) == 1 else None
+
+    return eventually(alone, "the exporter's thread is the only one beside the first")
+
+
 @contextlib.contextmanager
 def injected(server: Server, fault: str) -> Iterator[None]:
     """Make system calls of the exporter's threads fail for the length of the block."""
-    [thread] = [thread.id for thread in psutil.Process(server.pid).threads() if thread.id != server.pid]
+    thread = exporter_thread(server)
     name = fault.partition(":")[0]
     command = ["strace", "-f", "-q", "-p", str(thread), "-e", f"trace={name}", "-e", f"inject={fault}"]
     trace = server.folder / "trace"

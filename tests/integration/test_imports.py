@@ -101,7 +101,7 @@ def app_of(kind: str) -> dict[str, Path]:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_worker_imports_no_modules_of_the_package_after_the_fork(serve: Serve, kind: str, preload: bool) -> None:
     """Neither at its boot nor later; and the first one inherits nothing that only other classes need."""
-    more = CLASSES[kind][0] + f"preload_app = {preload}\n"
+    more = CLASSES[kind][0] + f"preload_app = {preload}\ngraceful_timeout = 5\n"
     server = serve(config="bind = '127.0.0.1:PORT'\ncontrol_socket_disable = True\n" + more + NOTES, **app_of(kind))
     for path in ("/", "/missing") if kind == "tornado" else ("/", "/boom", "/missing"):
         server.get(path)
