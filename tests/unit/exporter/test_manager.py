@@ -37,7 +37,7 @@ def is_refused(port: int) -> bool:
 
 
 def test_forked_child_closes_an_exporter_whose_thread_has_not_ended_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reload goes on to another port while the thread is busy: no worker keeps the port, and the thread closes it."""
+    """A reload changes the port while the thread is busy. No worker keeps the former port, and the thread closes it."""
     busy, go_on = threading.Event(), threading.Event()
 
     def is_ready() -> bool:
