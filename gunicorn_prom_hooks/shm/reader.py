@@ -99,9 +99,9 @@ class SlotReader:
             CorruptIndex: their cells are not consecutive, or of another number than their family's, or too many.
         """
         used = self._used
+        widths = {number: series.cells for number, series in self.series.items()}
         for entry in new:
-            known = self.series.get(entry.family)
-            if entry.first != used or (known is not None and known.cells != entry.cells):
+            if entry.first != used or entry.cells != widths.setdefault(entry.family, entry.cells):
                 raise CorruptIndex(f"cells {entry.first} to {entry.first + entry.cells}, not from {used}")
             used += entry.cells
         if used > len(self.slot.cells):

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any
 
@@ -52,6 +53,11 @@ def totals(allocator: SlotAllocator) -> Tally:
 def own(allocator: SlotAllocator, lease: Lease) -> WorkerTotals:
     """Return the counts of the worker that has this lease."""
     return allocator.copy(allocator.update()).of_worker(lease.number, lease.baseline, same)
+
+
+def shared_memory() -> int:
+    """Return the bytes of shared memory in this process's resident memory."""
+    return 1024 * int(Path("/proc/self/status").read_text().split("RssShmem:")[1].split()[0])
 
 
 def tally(*slots: Slot, rename: Rename = same) -> Tally:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import tracemalloc
+from array import array
 from pathlib import Path
+
+import pytest
 
 from gunicorn_prom_hooks.shm.allocator import Lease, SlotAllocator
 from gunicorn_prom_hooks.shm.schema import FAILED, REQUESTS
 from gunicorn_prom_hooks.shm.slot import Slot, SlotMaker
 from gunicorn_prom_hooks.worker.recording.recorder import Recorder
-from tests.helpers.recording import same, totals
+from tests.helpers.recording import same, shared_memory, totals
 
 ROWS, WORKERS = 200, 20
 
@@ -81,6 +85,43 @@ def test_slots_share_mappings_and_have_their_own_memory() -> None:
         assert {slot.cells[0], slot.cells[299_999], slot.words[70]} == {number + 1.0}
         assert slot.directory[999_999] == number
         assert len(slot.memory) == len(slots[0].memory)
+
+
+def test_mappings_grow_with_the_number_of_slots_up_to_a_limit() -> None:
+    """The first slot has a mapping to itself, later mappings hold as many as there are; none is over 64 MB."""
+    maker = SlotMaker()
+    slots = [maker.make(600_000, 100) for _ in range(100)]
+    mappings = {id(slot.memory.obj): memoryview(slot.memory.obj).nbytes for slot in slots}
+    size, *_ = mappings.values()
+    assert len(slots[0].memory) <= size < len(slots[0].memory) + mmap.PAGESIZE
+    sizes = [mapping // size for mapping in mappings.values()]
+    assert sizes[:3] == [1, 1, 2]
+    assert max(sizes) == 64 * 1024 * 1024 // size == sizes[-1]
+    assert sum(sizes) >= 100
+
+
+@pytest.mark.parametrize("sizes", [[(10, 100), (20, 100)], [(20, 100), (10, 100)], [(10, 100), (10, 200)]])
+def test_slots_have_the_sizes_that_are_asked_for_last(sizes: list[tuple[int, int]]) -> None:
+    """What is left of a mapping for slots of another size is not used."""
+    maker = SlotMaker()
+    for size in (*(sizes[:1] * 6), *(sizes[1:] * 6), *(sizes[:1] * 2)):
+        slot = maker.make(*size)
+        assert (len(slot.cells), len(slot.directory)) == size
+
+
+def test_pages_of_each_slot_of_a_mapping_can_be_released() -> None:
+    """Each slot begins at a page, and ends before the next one."""
+    maker = SlotMaker()
+    slots = [maker.make(100_000, 1000) for _ in range(8)]
+    for slot in slots:
+        slot.cells[:] = memoryview(array("d", [7.0]) * 100_000)
+    before = shared_memory()
+    slots[5].release_pages()
+    assert 700_000 <= before - shared_memory() <= 900_000
+    for slot in slots:
+        slot.release_pages()
+    assert before - shared_memory() >= 8 * 700_000
+    assert all(slot.cells[99_999] == 7.0 for slot in slots)
 
 
 def test_slot_larger_than_a_shared_mapping_has_its_own_mapping() -> None:

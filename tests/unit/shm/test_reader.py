@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from math import inf
 
 import pytest
@@ -44,7 +45,7 @@ def test_answered_requests_are_counted_once(slot: Slot) -> None:
     """Those whose cell has not the expected count yet are counted, whichever entries they have; the others are not."""
     cell = FIRST_CELL + SlotWriter(slot).add(FAILED.number, LABELS, 1)
     slot.words[cell] = 6.0
-    for entry, expected in ((0, 7.0), (3, 6.0), (5, 9.0), (7, 8.0)):
+    for entry, expected in ((0, 7.0), (3, 6.0), (5, 9.0), (7, 8.0), (9, 10.0)):
         answered(slot, entry, float(cell), expected)
     slot.words[inflight_start(2)] = 123.0
     assert SlotReader(slot).commit_pending() == 2
@@ -78,7 +79,11 @@ def test_interrupted_request_is_among_those_in_progress(slot: Slot, entry: int) 
 
 
 @pytest.mark.parametrize(
-    "mark", [0.0, inflight_start(0) + 1, inflight_start(0) - 1, inflight_start(INFLIGHT_ENTRIES), -1e9, 1e15]
+    "mark",
+    [
+        *(0.0, inflight_start(0) + 1, inflight_start(0) - 1, -1e9, 1e15),
+        *(inflight_start(-1), inflight_start(INFLIGHT_ENTRIES), inflight_start(INFLIGHT_ENTRIES + 1)),
+    ],
 )
 def test_interrupted_request_in_no_entry_is_none(slot: Slot, mark: float) -> None:
     """A mark that is the start of no entry stands for no request."""
@@ -100,6 +105,45 @@ def test_path_of_a_request_is_found_by_its_reference(slot: Slot) -> None:
     for unknown in (places[0] - 1.0, places[0] + 0.5, places[2] + 1.0, -5.0, inf):
         slot.words[inflight_start(0) + PATH_REF] = unknown
         assert reader.in_flight()[0] == InFlightRequest(1.0, "", "")
+
+
+def test_path_behind_thousands_of_cells_is_found_by_its_reference() -> None:
+    """References go beyond the size of header and in-flight table, and many paths can be known."""
+    slot = Slot(10_000, 100_000)
+    writer = SlotWriter(slot)
+    writer.add(FAILED.number, LABELS, 6000)
+    places = [FIRST_CELL + writer.add(PATHS.number, ("GET", f"/{number}"), 1) for number in range(300)]
+    for entry, place in enumerate((places[0], places[299], places[299] + 1)):
+        slot.words[inflight_start(entry) + PATH_REF] = float(place)
+        slot.words[inflight_start(entry)] = 1.0 + entry
+    assert SlotReader(slot).in_flight() == [
+        InFlightRequest(1.0, "GET", "/0"),
+        InFlightRequest(2.0, "GET", "/299"),
+        InFlightRequest(3.0, "", ""),
+    ]
+
+
+@pytest.mark.parametrize("later", [0.0, -7.0, 4.0, 6.0])
+def test_request_that_ends_while_its_entry_is_read_is_left_out(slot: Slot, later: float) -> None:
+    """Its entry is free then, or another request's."""
+    write_out(slot, inflight_start(3), b"GET", b"/ended")
+    slot.words[inflight_start(3)] = 5.0
+    write_out(slot, inflight_start(4), b"PUT", b"/there")
+    slot.words[inflight_start(4)] = 9.0
+
+    class Starts:
+        """The starts of all entries; the worker changes one when they have been read."""
+
+        def __getitem__(self, key: slice | int) -> memoryview[float] | float:
+            found: memoryview[float] | float = slot_starts[key]
+            if isinstance(found, memoryview):
+                found = memoryview(array("d", found))
+                slot_starts[3] = later
+            return found
+
+    slot_starts = slot.starts
+    slot.starts = Starts()  # type: ignore[assignment]
+    assert SlotReader(slot).in_flight() == [InFlightRequest(9.0, "PUT", "/there")]
 
 
 def test_path_without_any_series_is_empty(slot: Slot) -> None:
@@ -127,6 +171,13 @@ def test_untracked_request_that_is_answered_and_not_removed_is_one_less(slot: Sl
         untracked.add(started)
     slot.words[OVERFLOW_AT] = -float(FIRST_CELL)
     assert reader.untracked() == Untracked(2, 60.0)
+    untracked.add(7.0)
+    slot.words[OVERFLOW_AT] = -float(FIRST_CELL)
+    assert reader.untracked() == Untracked(3, 72.75)
+    untracked.remove(7.0)
+    slot.words[OVERFLOW_AT] = float(FIRST_CELL)  # no worker writes that
+    assert reader.untracked() == Untracked(3, 90.0)
+    slot.words[OVERFLOW_AT] = -float(FIRST_CELL)
     for other in (-1.0, 1.0):  # of an earlier change, or of none
         slot.words[OVERFLOW_AT + PATH_REF] += other
         assert reader.untracked() == Untracked(3, 90.0)
@@ -141,6 +192,14 @@ def test_implausible_number_of_untracked_requests_is_none(slot: Slot, number: fl
     slot.header[UNTRACKED_PAIRS] = number
     found = SlotReader(slot).untracked()
     assert found.number == told
+
+
+def test_untracked_requests_are_read_until_two_reads_agree(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has changed in between, in whatever direction, is not used."""
+    reader = SlotReader(slot)
+    starts = iter([30.0, 20.0, 40.0, 10.0, 10.0, 5.0])
+    monkeypatch.setattr(reader, "_untracked_state", lambda: (4.0, 3.0, next(starts), 0.0, 0.0))
+    assert reader.untracked() == Untracked(3, 10.0)
 
 
 def test_untracked_requests_that_never_hold_still_have_no_sum(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:

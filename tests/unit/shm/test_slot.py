@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,10 +10,10 @@ from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.model.counts import InFlightRequest
 from gunicorn_prom_hooks.shm.index import CorruptIndex, Entry, encode
-from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES
+from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES, PATH_REF, slot_bytes
 from gunicorn_prom_hooks.shm.reader import SlotReader
-from gunicorn_prom_hooks.shm.slot import Slot, SlotFull, SlotWriter, inflight_start, write_out
-from tests.helpers.recording import entries, values
+from gunicorn_prom_hooks.shm.slot import Slot, SlotFull, SlotWriter, inflight_offset, inflight_start, write_out
+from tests.helpers.recording import entries, shared_memory, values
 
 
 def test_same_labels_have_the_same_cells() -> None:
@@ -78,9 +77,16 @@ def test_cells_are_those_of_the_parsed_entries() -> None:
 
 
 @pytest.mark.parametrize(
-    "entry", [Entry(1, ("b",), 1, 2), Entry(1, ("b",), 3, 2), Entry(1, ("b",), 2, 1), Entry(2, ("b",), 2, 99)]
+    ("entry", "message"),
+    [
+        (Entry(1, ("b",), 1, 2), "cells 1 to 3, not from 2"),
+        (Entry(1, ("b",), 3, 2), "cells 3 to 5, not from 2"),
+        (Entry(1, ("b",), 2, 1), "cells 2 to 3, not from 2"),
+        (Entry(1, ("b",), 2, 3), "cells 2 to 5, not from 2"),
+        (Entry(2, ("b",), 2, 99), "101 cells used, of 100"),
+    ],
 )
-def test_entry_with_wrong_cells_is_corruption(entry: Entry) -> None:
+def test_entry_with_wrong_cells_is_corruption(entry: Entry, message: str) -> None:
     """Cells of another series, a gap, another number than the family has, or more than the slot has."""
     slot = Slot(100, 1000)
     SlotWriter(slot).add(1, ("a",), 2)
@@ -90,10 +96,119 @@ def test_entry_with_wrong_cells_is_corruption(entry: Entry) -> None:
     slot.directory[at : at + len(data)] = data
     slot.header[DIRECTORY_BYTES] = at + len(data)
     for _ in range(2):
-        with pytest.raises(CorruptIndex):
+        with pytest.raises(CorruptIndex, match=message):
             reader.update()
     assert reader.update() == []
     assert values(reader) == [0.0, 0.0]
+
+
+def test_first_failure_of_a_new_reader_may_be_transient() -> None:
+    """A reader that has read nothing yet also tries twice."""
+    slot = Slot(100, 1000)
+    SlotWriter(slot).add(1, ("a",), 2)
+    reader, right = SlotReader(slot), slot.directory[4]
+    slot.directory[4] ^= 1
+    with pytest.raises(CorruptIndex):
+        reader.update()
+    assert not reader.corrupt
+    slot.directory[4] = right
+    assert [entry.labels for entry in reader.update()] == [("a",)]
+
+
+def test_second_failure_of_a_new_reader_is_lasting() -> None:
+    """It does not read the directory again."""
+    slot = Slot(100, 1000)
+    SlotWriter(slot).add(1, ("a",), 2)
+    reader = SlotReader(slot)
+    slot.directory[4] ^= 1
+    for _ in range(2):
+        with pytest.raises(CorruptIndex):
+            reader.update()
+    slot.directory[4] ^= 1
+    assert reader.corrupt
+    assert reader.update() == []
+
+
+def test_families_have_one_number_of_cells_within_one_update() -> None:
+    """It is also compared among entries that are new."""
+    slot = Slot(100, 1000)
+    writer = SlotWriter(slot)
+    writer.add(1, ("a",), 2)
+    writer.add(1, ("b",), 3)
+    with pytest.raises(CorruptIndex, match="cells 2 to 5, not from 2"):
+        SlotReader(slot).update()
+
+
+def test_directory_that_shrinks_is_corruption() -> None:
+    """A worker only adds to it."""
+    slot = Slot(100, 1000)
+    writer, reader = SlotWriter(slot), SlotReader(slot)
+    writer.add(1, ("a",), 2)
+    length = slot.header[DIRECTORY_BYTES]
+    writer.add(1, ("b",), 2)
+    reader.update()
+    slot.header[DIRECTORY_BYTES] = length
+    assert reader.has_updates
+    for _ in range(2):
+        with pytest.raises(CorruptIndex):
+            reader.update()
+    assert not reader.has_updates
+
+
+def test_series_of_hundreds_of_cells_are_read_and_continued() -> None:
+    """Entries with large numbers, each its own object, are compared by value; a successor continues after them."""
+    slot = Slot(5000, 5000)
+    writer, reader = SlotWriter(slot), SlotReader(slot)
+    assert [writer.add(1, (label,), 300) for label in "abc"] == [0, 300, 600]
+    assert [entry.first for entry in reader.update()] == [0, 300, 600]
+    successor = SlotWriter(slot, known=reader.all_series)
+    assert successor.series == writer.series == {1: {("a",): 0, ("b",): 300, ("c",): 600}}
+    assert successor.add(2, ("d",), 1) == 900
+
+
+def test_empty_slot_begins_with_the_given_content() -> None:
+    """A writer writes it into an empty slot as if each series were added; what a slot has already stays as it is."""
+    source = SlotWriter(Slot(100, 1000), now=float)
+    assert [source.add(1, ("a",), 3), source.add(2, ("b",), 2)] == [0, 3]
+    content, slot = source.content(), Slot(100, 1000)
+    writer = SlotWriter(slot, first=content)
+    assert writer.begins_with(content)
+    assert writer.series == source.series
+    assert writer.add(1, ("c",), 3) == 5
+    assert [(entry.labels, entry.first) for entry in SlotReader(slot).update()] == [
+        (("a",), 0),
+        (("b",), 3),
+        (("c",), 5),
+    ]
+    assert SlotWriter(slot, first=content).series == writer.series
+    assert source.series == {1: {("a",): 0}, 2: {("b",): 3}}  # a copy
+    other = Slot(100, 1000)
+    SlotWriter(other).add(1, ("other",), 3)
+    assert SlotWriter(other, first=content).series == {1: {("other",): 0}}
+    assert not SlotWriter(other).begins_with(content)
+
+
+def test_parts_of_a_slot_have_their_sizes() -> None:
+    """Header, starts, cells and directory are what the layout says, and no part reaches into another."""
+    slot = Slot(100, 1000)
+    assert [len(slot.header), len(slot.starts), len(slot.cells), len(slot.directory)] == [64, 129, 100, 1000]
+    assert len(slot.memory) == slot_bytes(100, 1000)
+    assert [inflight_offset(number) for number in range(129)] == list(range(512, 512 + 129 * 256, 256))
+    assert [8 * inflight_start(number) for number in range(129)] == list(range(760, 760 + 129 * 256, 256))
+
+
+def test_text_replaces_the_path_reference_of_an_entry() -> None:
+    """The entry of a request whose path is known by reference is next used for one whose path is written as text."""
+    slot = Slot(100, 1000)
+    for number in (0, 127):
+        at = inflight_start(number)
+        slot.words[at + PATH_REF] = 4197.0
+        write_out(slot, at, b"GET", b"/text")
+        slot.words[at] = 1.0 + number
+    assert SlotReader(slot).in_flight() == [
+        InFlightRequest(1.0, "GET", "/text"),
+        InFlightRequest(128.0, "GET", "/text"),
+    ]
 
 
 def test_writer_can_use_what_a_reader_has_parsed() -> None:
@@ -130,11 +245,6 @@ def test_released_pages_keep_their_contents() -> None:
     assert slot.cells[7] == 5.0
 
 
-def shared_memory() -> int:
-    """Return the bytes of shared memory in this process's resident memory."""
-    return 1024 * int(Path("/proc/self/status").read_text().split("RssShmem:")[1].split()[0])
-
-
 @pytest.mark.parametrize(("cells", "directory", "what"), [(3, 1000, "cells"), (100, 40, "directory")])
 def test_full_slot_raises_and_stays_intact(cells: int, directory: int, what: str) -> None:
     """If cells or directory run out SlotFull is raised, and the slot is unchanged."""
@@ -168,6 +278,15 @@ def test_reserve_is_for_essential_series(cells: int, directory: int) -> None:
         assert [writer.add(1, (value,), 1, essential=True) for value in "cdefghijkl"] == list(range(2, 12))
     with pytest.raises(SlotFull):
         writer.add(1, ("m",), 1, essential=True)
+
+
+def test_entry_that_reaches_into_the_reserve_is_only_for_essential_series() -> None:
+    """An entry that begins before the reserved bytes and ends in them finds no room, unless it is essential."""
+    writer = SlotWriter(Slot(1000, 3 * 25 + 5), reserve=10)
+    assert [writer.add(1, ("a",), 1), writer.add(1, ("b",), 1)] == [0, 1]
+    with pytest.raises(SlotFull, match="directory"):
+        writer.add(1, ("c",), 1)
+    assert writer.add(1, ("c",), 1, essential=True) == 2
 
 
 @settings(deadline=None, max_examples=50)
