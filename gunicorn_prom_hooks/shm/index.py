@@ -63,11 +63,8 @@ def decode(directory: memoryview, start: int, end: int) -> Iterator[Entry]:
         try:
             length, cells, first, crc, family, labels, since = ENTRY.unpack_from(directory, at)
             body = bytes(directory[at + ENTRY.size : at + length])
-            fits = len(body) == length - ENTRY.size and at + length <= end
-            if (
-                not fits
-                or zlib.crc32(body, zlib.crc32(ENTRY.pack(length, cells, first, 0, family, labels, since))) != crc
-            ):
+            head = zlib.crc32(ENTRY.pack(length, cells, first, 0, family, labels, since))
+            if len(body) != length - ENTRY.size or zlib.crc32(body, head) != crc:
                 raise CorruptIndex(f"bad entry at {at}")
             entry = Entry(family, _labels(body, labels), first, cells, since)
         except (struct.error, UnicodeDecodeError) as error:

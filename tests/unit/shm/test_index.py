@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gunicorn_prom_hooks.shm.index import CorruptIndex, Entry, clean_label, decode, encode
-from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES, MAX_LABEL_BYTES
+from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES, ENTRY, MAX_LABEL_BYTES
 from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter
 
@@ -104,6 +104,16 @@ def test_partial_entry_is_corruption() -> None:
     for end in range(1, len(raw)):
         with pytest.raises(CorruptIndex):
             list(decode(memoryview(raw), 0, end))
+
+
+@pytest.mark.parametrize("length", [0, 1, ENTRY.size - 1, ENTRY.size + 4])
+def test_entry_with_a_length_that_it_cannot_have_is_corruption(length: int) -> None:
+    """Less than the head, which would lead nowhere or back, or more than there is, with a checksum that matches."""
+    body = b"ab"
+    crc = zlib.crc32(ENTRY.pack(length, 1, 0, 0, 1, 0, 0.0) + (body if length > ENTRY.size else b""))
+    raw = ENTRY.pack(length, 1, 0, crc, 1, 0, 0.0) + body
+    with pytest.raises(CorruptIndex, match="bad entry at 0"):
+        list(decode(memoryview(raw), 0, len(raw)))
 
 
 @pytest.mark.parametrize("length", [1e6, 41.0, 18.0, 19.5, -1.0, float("nan"), float("inf"), -float("inf")])
