@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_prom_hooks.shm.index import CorruptIndex, Entry, clean_label, decode, encode
+from gunicorn_prom_hooks.shm.index import CorruptIndex, Entry, checked_size, clean_label, decode, encode
 from gunicorn_prom_hooks.shm.layout import DIRECTORY_BYTES, ENTRY, MAX_LABEL_BYTES
 from gunicorn_prom_hooks.shm.reader import SlotReader
 from gunicorn_prom_hooks.shm.slot import Slot, SlotWriter
@@ -114,6 +114,15 @@ def test_entry_with_a_length_that_it_cannot_have_is_corruption(length: int) -> N
     raw = ENTRY.pack(length, 1, 0, crc, 1, 0, 0.0) + body
     with pytest.raises(CorruptIndex, match="bad entry at 0"):
         list(decode(memoryview(raw), 0, len(raw)))
+
+
+@pytest.mark.parametrize(("published", "parsed"), [(20.5, 0), (0.5, 0), (101.0, 0), (19.0, 20), (-1.0, 0)])
+def test_size_that_no_writer_publishes_is_corruption(published: float, parsed: int) -> None:
+    """It is a whole number, not beyond the end, and never less than before; the limits are among what is accepted."""
+    directory = memoryview(bytes(100))
+    with pytest.raises(CorruptIndex, match=f"{published} bytes written, of 100, {parsed} before"):
+        checked_size(directory, published, parsed)
+    assert [checked_size(directory, size, 20) for size in (20.0, 21.0, 100.0)] == [20, 21, 100]
 
 
 @pytest.mark.parametrize("length", [1e6, 41.0, 18.0, 19.5, -1.0, float("nan"), float("inf"), -float("inf")])
