@@ -140,6 +140,8 @@ HTTPTOOLS_ATTRIBUTES: Final = ("chunked_encoding", "expected_content_length")
 UVICORN_LOGGER: Final = "uvicorn.error"
 UVICORN_REFUSAL: Final = "Invalid HTTP request received."
 """The message that uvicorn logs for a request that it answers with 400 because it cannot parse it."""
+UVICORN_LIMIT: Final = "Exceeded concurrency limit."
+"""The message that uvicorn logs for a request that it answers with 503 because of its setting limit_concurrency."""
 
 
 class Attribute(NamedTuple):
@@ -186,7 +188,7 @@ def attributes() -> tuple[Attribute, ...]:
         (protocol, "BodyReceiver", "asgi.middleware", newer, "protocol receive _body_wait_expired"),
         ("uvicorn_worker._workers", "UvicornWorker", "asgi.uvicorn", "uvicorn-worker 0.3-0.4", "config"),
         ("uvicorn.config", "Config", "asgi.uvicorn", uvicorn, "load loaded loaded_app"),
-        (cycle, "RequestResponseCycle", "asgi.disconnects", uvicorn, "disconnected transport receive"),
+        (cycle, "RequestResponseCycle", "asgi.disconnects", uvicorn, "disconnected response_started transport receive"),
         ("tornado.httpserver", "HTTPServer", "wsgi.tornado", "tornado 6.4-6.6", "request_callback"),
         ("tornado.wsgi", "WSGIContainer", "wsgi.tornado", "tornado 6.4-6.6", "executor wsgi_application"),
         ("tornado.web", "RequestHandler", "wsgi.tornado", "tornado 6.4-6.6", "_headers get_status request"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -41,6 +42,8 @@ from .recording.sync_hooks import PostRequest, PreRequest
 
 SIGNAL_HOOKS: Final = ("worker_int", "worker_abort")
 """The hooks that run in signal handlers of the worker."""
+_MAX_CONTEXTS: Final = 20
+"""Bound of a chain of exceptions, each raised while the next one was handled."""
 
 
 class WorkerRuntime:
@@ -123,7 +126,14 @@ class WorkerRuntime:
         self.quitting()
         self._loop_timer.stop()
         self._header[EXIT_CAUSE] = self._exit_cause()
-        self._header[EXIT_MARK] = 1.0 + _exit_code(sys.exc_info()[1])
+        exc = sys.exc_info()[1]
+        self._header[EXIT_MARK] = 1.0 + _exit_code(exc)
+        if not self.is_ready and self._settings.port and _is_port_taken(exc):
+            self._worker.log.error(
+                "gunicorn_prom_hooks: a port is taken that the application listens at; the metrics are at port %d: if "
+                "it is that one, set another port",
+                self._settings.port,
+            )
 
     def _exit_cause(self) -> float:
         worker = self._worker
@@ -138,6 +148,17 @@ class WorkerRuntime:
         if self._cause == CAUSE_UNKNOWN and worker.nr == 0 and worker.max_requests < sys.maxsize:
             return CAUSE_UNCOUNTED  # uvicorn's worker
         return self._cause
+
+
+def _is_port_taken(exc: BaseException | None) -> bool:
+    """Return whether an exception was raised because of a port, itself or the one while which it was raised."""
+    for _ in range(_MAX_CONTEXTS):
+        if exc is None:
+            break
+        if isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE:
+            return True
+        exc = exc.__context__
+    return False
 
 
 def _exit_code(exc: BaseException | None) -> int:

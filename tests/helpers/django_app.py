@@ -79,6 +79,19 @@ def other_urls(get_response: Callable[..., Any]) -> Callable[..., Any]:
     return middleware
 
 
+def answers_exceptions(get_response: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a middleware that answers LookupError with 503, and nothing else."""
+
+    def middleware(request: Any) -> Any:
+        return get_response(request)
+
+    def answer(request: Any, error: Exception) -> HttpResponse | None:
+        return HttpResponse(status=503) if isinstance(error, LookupError) else None
+
+    middleware.process_exception = answer  # type: ignore[attr-defined]
+    return middleware
+
+
 def answers_first(get_response: Callable[..., Any]) -> Callable[..., Any]:
     """Return a middleware that answers /health itself."""
 

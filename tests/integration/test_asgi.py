@@ -11,7 +11,7 @@ from websockets.sync.client import connect
 
 from tests.helpers.places import APPLICATIONS
 from tests.helpers.servers import Server, eventually
-from tests.integration.conftest import Serve
+from tests.integration.conftest import APP, Serve
 
 ECHO = APPLICATIONS / "asgi_echo.py"
 
@@ -72,6 +72,98 @@ def test_each_outcome_of_a_request_is_counted_under_asgi_workers(serve: Serve, c
     assert samples.one("gunicorn_requests_in_progress") == 0
     assert samples.sum("gunicorn_exporter_errors_total") == 0
     assert samples.all("gunicorn_requests_capacity") == []
+
+
+@pytest.mark.parametrize("config", ASGI)
+def test_response_that_the_server_refuses_is_a_failure(serve: Serve, config: str) -> None:
+    """The status is that which the client saw, 500 if it saw none; a failure is counted once, whoever found it."""
+    server = serve(config, app=APPLICATIONS / "asgi_refused.py")
+    seen: dict[str, int | None] = {}
+    for path in ("/longer", "/shorter", "/text", "/header", "/ends", "/text?503", "/header?503"):
+        try:
+            seen[path] = server.get(path).status_code
+        except OSError:  # there is no response, or only a part of it
+            seen[path] = None
+    is_uvicorn = "uvicorn" in config
+    # gunicorn cuts a body that is too long, and does not tell the application of one that is too short.
+    assert seen["/longer"] == (None if is_uvicorn else 200)
+    assert [seen["/shorter"], seen["/text"], seen["/text?503"]] == [None] * 3
+    assert {seen["/header"], seen["/header?503"], seen["/ends"]} <= {500, None}
+    assert counts(server, 8) == {
+        ("GET", "/", "200"): 1,
+        ("GET", "/longer", "200"): 1,
+        ("GET", "/shorter", "200"): 1,
+        ("GET", "/text", "200"): 1,
+        ("GET", "/text", "503"): 1,
+        ("GET", "/header", "500"): 2,
+        ("GET", "/ends", "500"): 1,
+    }
+    samples, header = server.scrape(), "LocalProtocolError" if is_uvicorn else "InvalidResponseHeaderName"
+    failures = {
+        ("/text", "TypeError"): 1,
+        ("/text", "HTTP 503"): 1,
+        ("/header", header): 2,
+        ("/ends", "GeneratorExit"): 1,
+    }
+    if is_uvicorn:
+        failures |= {("/longer", header): 1, ("/shorter", header): 1}
+    assert {
+        (labels["endpoint"], labels["error_type"]): value
+        for labels, value in samples.all("gunicorn_failed_requests_total")
+    } == failures
+    assert samples.one("gunicorn_requests_in_progress") == 0
+    assert samples.sum("gunicorn_exporter_errors_total") == 0
+
+
+@pytest.mark.parametrize("config", ASGI)
+@pytest.mark.parametrize("request_line", ["HEAD /slow", "GET /slow?204", "GET /slow?304"])
+def test_client_that_leaves_with_the_headers_of_a_response_without_a_body_is_no_499(
+    serve: Serve, config: str, request_line: str
+) -> None:
+    """The client has everything, while the application has yet to end its response."""
+    server = serve(config, app=APPLICATIONS / "asgi_refused.py")
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(f"{request_line} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert client.recv(4096)
+    method, status = request_line.partition(" ")[0], request_line.partition("?")[2] or "200"
+    assert counts(server, 2) == {("GET", "/", "200"): 1, (method, "/slow", status): 1}
+
+
+def test_request_above_the_limit_of_uvicorn_is_a_503(serve: Serve) -> None:
+    """What uvicorn answers itself is counted as the client saw it, as a failure, without method and path."""
+    limited = "from uvicorn_worker import UvicornWorker\nclass worker_class(UvicornWorker):\n"
+    server = serve(limited + "    CONFIG_KWARGS = {'limit_concurrency': 2}\n", app=ECHO)
+    with socket.create_connection(("127.0.0.1", server.port)) as other:
+        other.sendall(b"GET /items/1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in other.recv(4096)
+        assert server.get("/items/2").status_code == 503
+        assert server.get("/items/3").status_code == 503
+    assert counts(server, 4) == {
+        ("GET", "/", "200"): 1,
+        ("GET", "/items/:id", "200"): 1,
+        ("<other>", "<unmatched>", "503"): 2,
+    }
+    samples = server.scrape()
+    assert samples.one("gunicorn_failed_requests_total", error_type="HTTP 503", endpoint="<unmatched>") == 2
+    assert samples.one("gunicorn_requests_in_progress") == 0
+
+
+@pytest.mark.parametrize("worker", ["asgi", "gthread"])
+def test_request_that_the_users_pre_request_refuses_is_a_failure(serve: Serve, worker: str) -> None:
+    """An exception of the hook is answered with a 500 by gunicorn, and counted as one; other requests go on."""
+    hook = "def pre_request(worker, req):\n    if req.path == '/items/13':\n        raise LookupError('refused')\n"
+    app = ECHO if worker == "asgi" else APP
+    server = serve(f"worker_class = '{worker}'\n{hook}install(globals(), port=METRICS_PORT)\n", app=app)
+    assert [server.get(path).status_code for path in ("/items/13", "/items/7", "/items/13")] == [500, 200, 500]
+    assert counts(server, 4) == {
+        ("GET", "/", "200"): 1,
+        ("GET", "/items/:id", "200"): 1,
+        ("GET", "/items/:id", "500"): 2,
+    }
+    samples = server.scrape()
+    assert samples.one("gunicorn_failed_requests_total", error_type="LookupError") == 2
+    assert samples.sum("gunicorn_worker_error_handling_total", error_type="LookupError") == 2
+    assert samples.one("gunicorn_requests_in_progress") == 0
 
 
 def test_request_refused_by_uvicorn_is_counted_as_invalid_only(serve: Serve) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from asyncio import CancelledError, current_task
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from types import FrameType
 from typing import Any, Final
 
 from ..._gunicorn import SEND_LENGTH, SEND_SENT
@@ -17,6 +18,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 _DISCONNECTS: Final = frozenset({"ClientDisconnect", "ClientDisconnected", "RequestAborted", "WebSocketDisconnect"})
 """Exceptions, and those derived from them, with which frameworks and servers report a disconnect. They may be
 wrong: Starlette raises one for every OSError of a streaming response."""
+_SERVERS: Final = ("gunicorn", "uvicorn")
 _MAX_CONTEXTS: Final = 20
 """Bound of a chain of exceptions, each raised while the next one was handled."""
 
@@ -49,7 +51,7 @@ def is_cut_off(client: Any) -> bool:
     return transport is not None and bool(transport.is_closing())
 
 
-def gunicorn_has_sent_all(client: Any, send: Any) -> bool:
+def gunicorn_has_sent_all(client: Any, send: Any, is_bodiless: bool) -> bool:
     """Return whether gunicorn's asgi worker had a client for all of a response with a Content-Length.
 
     Such a client has the whole response, and may leave before the application ends it with an empty piece: Starlette's
@@ -59,19 +61,25 @@ def gunicorn_has_sent_all(client: Any, send: Any) -> bool:
     Args:
         client: what ``receive`` is a method of.
         send: the server's.
+        is_bodiless: of the response, it is sent as a whole when the application ends it: not before.
     """
+    if is_bodiless:
+        return False
     variables = dict(zip(send.__code__.co_freevars, send.__closure__ or (), strict=True))
     length, sent = variables.get(SEND_LENGTH), variables.get(SEND_SENT)
     return length is not None and sent is not None and length.cell_contents == sent.cell_contents
 
 
-def uvicorn_has_sent_all(client: Any, send: Any) -> bool:
+def uvicorn_has_sent_all(client: Any, send: Any, is_bodiless: bool) -> bool:
     """Return the same of uvicorn with ``httptools``; with ``h11``, which forgets the length with the client, False.
 
     Args:
         client: its ``RequestResponseCycle``.
         send: not used.
+        is_bodiless: of the response, the client has everything with the headers. uvicorn sends these at once.
     """
+    if is_bodiless:
+        return bool(client.response_started)
     counts = getattr(client, "chunked_encoding", None) is False
     return counts and client.expected_content_length == 0
 
@@ -97,14 +105,15 @@ def is_disconnect(exc: BaseException, lost: bool, client: Any = None) -> bool:
         lost: whether the server knows that the client is gone.
         client: what ``receive`` is a method of, if that is known.
     """
-    if isinstance(exc, CancelledError):  # a server that exits cancels requests and closes their transports
+    # A server that exits cancels requests and closes their transports.
+    if isinstance(exc, (CancelledError, GeneratorExit)):
         return lost
     return (isinstance(exc, OSError) or _says_disconnect(exc)) and (lost or is_cut_off(client))
 
 
 def cancels_itself(exc: BaseException, worker: Any) -> bool:
-    """Return whether the application canceled a request whose client is still there, and the worker goes on."""
-    return isinstance(exc, CancelledError) and bool(worker.alive)
+    """Return whether the application ended its own task with this exception, and the worker goes on."""
+    return isinstance(exc, (CancelledError, GeneratorExit)) and bool(worker.alive)
 
 
 def was_cancelled() -> bool:
@@ -128,9 +137,28 @@ def _says_disconnect(exc: BaseException) -> bool:
 
 
 def is_raised_by_server(exc: BaseException) -> bool:
-    """Return whether the server raised this itself, in ``send``, because it refuses what the application sent."""
-    traceback, package = exc.__traceback__, ""
+    """Return whether the server raised this itself, in ``send``, because it refuses what the application sent.
+
+    What uvicorn's ``h11`` raises is uvicorn's, unless something else has called it: an HTTP client may.
+    """
+    package = ""
+    for frame in _frames(exc):
+        found = _package(frame)
+        package = package if found == "h11" else found
+    return package in _SERVERS
+
+
+def is_refused(exc: BaseException, message: Message) -> bool:
+    """Return whether this exception was raised while the server sent that very message."""
+    return any(frame.f_locals.get("message") is message and _package(frame) in _SERVERS for frame in _frames(exc))
+
+
+def _frames(exc: BaseException) -> Iterator[FrameType]:
+    traceback = exc.__traceback__
     while traceback is not None:
-        package = traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        yield traceback.tb_frame
         traceback = traceback.tb_next
-    return package in ("gunicorn", "uvicorn")
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -8,6 +8,7 @@ last message of its response's body: background tasks of the application are not
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from math import inf
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -28,10 +29,11 @@ from .disconnects import (
     is_cut_off,
     is_disconnect,
     is_raised_by_server,
+    is_refused,
     uvicorn_has_sent_all,
 )
 from .http2 import Streams
-from .request_recorder import AsgiRequests
+from .request_recorder import BODILESS, AsgiRequests
 from .websockets import Websockets
 
 ENDED: Final = -inf
@@ -46,7 +48,7 @@ class Clients(NamedTuple):
         have_left: whether the connection is lost, or the server has told the application so; none that the server is
             about to close itself.
         have_all: whether they have been sent as many bytes as the Content-Length says; asked of the server's ``send``,
-            too.
+            too, and with whether the response has no body.
         are_canceled: whether the server cancels the requests of those that have left, and answers none that is
             canceled. If not, it answers them with a 500, as it does whatever comes out of the application.
         have_protocol: what ``are_dropped`` looks at, for where there is no time to call it: ``protocol._closed`` of
@@ -55,7 +57,7 @@ class Clients(NamedTuple):
 
     are_dropped: Callable[[Any], bool]
     have_left: Callable[[Any], bool]
-    have_all: Callable[[Any, Any], bool]
+    have_all: Callable[[Any, Any, bool], bool]
     are_canceled: bool
     have_protocol: bool
 
@@ -94,8 +96,17 @@ def record(worker: Any, requests: AsgiRequests) -> None:
     create_server = loop.create_server
     loaded: Any = None
     served: Any = None
+    watched: Any = None
 
     def create(protocol_factory: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+        nonlocal watched
+        try:
+            setting = worker.cfg.settings["pre_request"]
+            if setting.value is not setting.default and setting.value is not watched:
+                watched = setting.value = _watched(setting.value, requests)
+        except Exception:  # noqa: BLE001 - the server must listen
+            requests.errors.report("asgi")
+
         def connected() -> Any:
             nonlocal loaded, served
             protocol = protocol_factory()
@@ -113,6 +124,23 @@ def record(worker: Any, requests: AsgiRequests) -> None:
     loop.create_server = create
 
 
+def _watched(pre_request: Callable[[Any, Any], Any], requests: AsgiRequests) -> Callable[[Any, Any], Any]:
+    """Return the user's hook such that a request that it raises for is counted.
+
+    gunicorn answers that request with 500, and does not call the application.
+    """
+
+    @wraps(pre_request)
+    def hook(worker: Any, req: Any) -> Any:
+        try:
+            return pre_request(worker, req)
+        except Exception as exc:
+            requests.refused_by_hook(req, exc)
+            raise
+
+    return hook
+
+
 def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Clients) -> Application:
     """Return the application with its HTTP requests and websockets recorded; its lifespan is passed through.
 
@@ -124,7 +152,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         requests: where they are recorded.
         clients: how its server tells of disconnects.
     """
-    begin, end, broken_off = requests.begin, requests.end, requests.broken_off
+    begin, end, broken_off, refused = requests.begin, requests.end, requests.broken_off, requests.refused
     words, free = requests.recorder.slot.words, requests.in_flight.free
     paths, endpoints = requests.cache.paths, requests.cache.endpoints
     resolve, queue_header, errors = requests.resolve, requests.queue_header, requests.errors
@@ -161,16 +189,18 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         request = scope, rows, at, started, client
         status: Any = 0
         sent = 0
+        app_status: Any  # and the last message of the body: set with ``ENDED``
+        last: Message
 
         def sending(message: Message) -> Any:
-            nonlocal status, sent
+            nonlocal status, app_status, sent, last
             try:
                 if message["type"] == "http.response.body":
                     body = message.get("body")
                     size = len(body) if body else 0
                     sent += size
                     if status > 0 and not message.get("more_body"):
-                        app_status, status = status, ENDED
+                        app_status, status, last = status, ENDED, message
                         ending(request, app_status, sent, None if sent == size else send)
                 elif message["type"] == "http.response.start" and status is not ENDED:
                     status = message["status"]
@@ -188,6 +218,8 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                 left = is_disconnect(exc, has_left(client), client)
                 answered = not are_canceled or cancels_itself(exc, worker)
                 broken_off(scope, started_request(request), app_status, sent, left, exc, answered=answered)
+            elif is_refused(exc, last):
+                refused(scope, started_request(request), app_status, exc)
             raise
         if status is not ENDED:
             app_status, status = status, ENDED
@@ -204,8 +236,12 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                 if label is not None:
                     rows = NO_ROWS if at == OVERFLOW_AT else endpoints.get((scope["method"], label), NO_ROWS)
             is_gone = client.protocol._closed if has_protocol else client.disconnected  # noqa: SLF001
-            if in_pieces is not None:  # the server's send
-                is_gone = not has_all(client, in_pieces) if is_gone else is_cut_off(client)
+            if is_gone:
+                is_bodiless = status in BODILESS or scope["method"] == "HEAD"
+                # Of a response in one piece, only the headers may be sent already.
+                is_gone = not ((is_bodiless or in_pieces is not None) and has_all(client, in_pieces, is_bodiless))
+            elif in_pieces is not None:  # the server's send
+                is_gone = is_cut_off(client)
             if sent <= SMALL and not is_gone:
                 row = rows.get(status)
             for name, value in scope["headers"]:

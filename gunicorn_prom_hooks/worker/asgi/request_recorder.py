@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any, Final
 
 from ...errors import ErrorReporter
-from ...shm.schema import UNKNOWN_SIZE
+from ...shm.schema import ERROR_HANDLING, UNKNOWN_SIZE
 from ..recording.exceptions import CLIENT_GONE
 from ..recording.headers import size_of_length
 from ..recording.labels import Resolve
@@ -17,7 +18,8 @@ from .disconnects import error_type_of
 
 _BODY_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _WITHOUT_RESPONSE: Final = (SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError)
-_BODILESS: Final = (204, 304)
+BODILESS: Final = (204, 304)
+"""Statuses of responses without a body."""
 INCOMPLETE: Final = "IncompleteResponse"
 """error_type of a response that the application began and did not end, without an exception."""
 
@@ -70,7 +72,7 @@ class AsgiRequests(Requests):
             error_type: of the exception that ended it, or None.
             label: the endpoint as the user or the framework names it, if that is known already.
         """
-        is_bodiless = status in _BODILESS or request.method == "HEAD"
+        is_bodiless = status in BODILESS or request.method == "HEAD"
         headers = self._headers(scope)
         received = 0, 0
         if b"content-length" in headers:
@@ -119,6 +121,43 @@ class AsgiRequests(Requests):
         elif answered or not isinstance(exc, _WITHOUT_RESPONSE):
             self.end(scope, request, app_status or NO_STATUS, sent, app_status, error_type_of(exc))
         # Else there is no response: the worker exits, and the request stays in the in-flight table.
+
+    def refused(self, scope: Mapping[str, Any], request: StartedRequest, app_status: int, exc: BaseException) -> None:
+        """Count the failure of a request that was counted as the last message of its response was handed to the server.
+
+        The server has refused that message: the client has not got the whole response.
+
+        Args:
+            scope: of the request.
+            request: as ``begin`` returned it.
+            app_status: the status that the application set. A request with a 5xx is a failed one already.
+            exc: what the server raised.
+        """
+        if app_status < 500:
+            self.failed(scope, request.method, app_status, error_type_of(exc))
+
+    def refused_by_hook(self, req: Any, exc: BaseException) -> None:
+        """Record a request for which the user's ``pre_request`` has raised, as gunicorn answers it.
+
+        Args:
+            req: gunicorn's.
+            exc: what the hook raised.
+        """
+        try:
+            request = self.start(req.method, req.path, monotonic())
+            if request is not None:
+                self.finish(request, {}, NO_STATUS, None, error_type=error_type_of(exc), label=None, keep=False)
+        except Exception:  # noqa: BLE001 - the exception of the hook is to reach gunicorn
+            self.errors.report("asgi")
+
+    def failed(self, scope: Mapping[str, Any], method: str, app_status: int | None, error_type: str) -> None:
+        """Count an exception of the application, or of the server, that belongs to no request in progress."""
+        try:
+            label = None if self.resolve is None else self.resolve(scope)
+            labels = self.naming.failed(method, scope["path"], app_status, label, error_type)
+            self.recorder.count(ERROR_HANDLING, *labels, self.recorder.error_type(error_type))
+        except Exception:  # noqa: BLE001 - the next request must be served
+            self.errors.report("asgi")
 
     def _headers(self, scope: Mapping[str, Any]) -> dict[bytes, str]:
         """Return the headers that are read; none if the application has replaced them with something else."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any, Final
 
-from ...shm.schema import ERROR_HANDLING, WEBSOCKETS
+from ...shm.schema import WEBSOCKETS
 from ..recording.exceptions import CLIENT_GONE
 from ..recording.requests import NO_STATUS
 from .disconnects import (
@@ -95,7 +95,7 @@ class Websockets:
                     error_type = None if left else error_type_of(exc)
                     self._requests.end(scope, begun, CLIENT_GONE if left else seen, 0, status, error_type)
             elif isinstance(exc, Exception) and not left:
-                self._failed(scope, error_type_of(exc))
+                self._requests.failed(scope, "GET", None, error_type_of(exc))
             raise
         else:
             if begun is not None:
@@ -115,13 +115,3 @@ class Websockets:
         except Exception:  # noqa: BLE001 - the websocket must be served
             requests.errors.report("asgi")
             return None
-
-    def _failed(self, scope: Scope, error_type: str) -> None:
-        """Count an exception of the application in an open websocket."""
-        requests = self._requests
-        try:
-            label = None if requests.resolve is None else requests.resolve(scope)
-            labels = requests.naming.failed("GET", scope["path"], None, label, error_type)
-            requests.recorder.count(ERROR_HANDLING, *labels, requests.recorder.error_type(error_type))
-        except Exception:  # noqa: BLE001 - the next one must be served
-            requests.errors.report("asgi")

@@ -18,7 +18,7 @@ from ...shm.schema import UNMATCHED
 ROUTE: Final = "gunicorn_prom_hooks.route"
 ERROR: Final = "gunicorn_prom_hooks.error"
 _KNOWN: Final = "gunicorn_prom_hooks"
-"""Attribute of an object that ``new_instances`` has returned before."""
+"""Attribute of an object that a hook was added to."""
 NOTES: Final = "gunicorn_prom_hooks.notes"
 """Key in the WSGI environ of a dict for notes, for servers that share ``wsgi.errors`` among requests."""
 
@@ -101,7 +101,12 @@ def instances(base: type) -> list[Any]:
 
 def new_instances(base: type) -> list[Any]:
     """Return those objects that have not been returned before, so that a hook is added to each only once."""
-    found = [each for each in instances(base) if _KNOWN not in vars(each)]
-    for each in found:
-        vars(each)[_KNOWN] = True
-    return found
+    return [each for each in instances(base) if is_new(each)]
+
+
+def is_new(each: Any) -> bool:
+    """Return whether this was not asked for the object before, so that a hook is added to it only once."""
+    if _KNOWN in vars(each):
+        return False
+    vars(each)[_KNOWN] = True
+    return True

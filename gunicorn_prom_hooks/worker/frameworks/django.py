@@ -2,7 +2,8 @@
 
 The request object alone tells which URLconf it was resolved with, below which prefix and in which language, and no
 signal hands it out. So the ``resolve_request`` of each handler object is called through a function that notes
-the match, or that there is none. No class is changed.
+the match, or that there is none, and its ``process_exception_by_middleware`` through one that notes an exception that a
+middleware of the application answers. No class is changed.
 """
 
 from __future__ import annotations
@@ -47,6 +48,15 @@ def _watch(handler: Any, no_match: type[Exception]) -> None:
         return match
 
     handler.resolve_request = noting
+    process = handler.process_exception_by_middleware
+
+    def processing(exception: Exception, request: Any) -> Any:
+        response = process(exception, request)
+        if response is not None:
+            _note_error(handler, request=request, exception=exception)
+        return response
+
+    handler.process_exception_by_middleware = processing
 
 
 def _note_match(request: Any, match: Any) -> None:
@@ -57,9 +67,11 @@ def _note_match(request: Any, match: Any) -> None:
         pass
 
 
-def _note_error(sender: object, *, request: Any = None, **extra: object) -> None:
+def _note_error(
+    sender: object, *, request: Any = None, exception: BaseException | None = None, **extra: object
+) -> None:
     try:
-        exc = sys.exc_info()[1]
+        exc = sys.exc_info()[1] if exception is None else exception
         if exc is not None:
             note_error(_given(request), exc)
     except Exception:  # noqa: BLE001, S110 - as above; the status serves as well

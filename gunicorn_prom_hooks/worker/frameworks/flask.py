@@ -1,5 +1,8 @@
 """Flask: its signals tell the URL rule that matched, and the exceptions that became a 500.
 
+No signal tells of an exception that the application's own error handler answers. So the ``handle_user_exception`` of
+each application is called through a function, from its first request on.
+
 The environ has Flask's request object only while the application handles it: Flask 3 removes it at the end.
 """
 
@@ -7,8 +10,9 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from typing import Any
 
-from .annotations import note_error, note_route, noted
+from .annotations import is_new, note_error, note_route, noted
 
 MODULE = "flask"
 route = noted
@@ -21,8 +25,10 @@ def prepare() -> None:
     flask.got_request_exception.connect(_note_error, weak=False)
 
 
-def _note_rule(sender: object, **extra: object) -> None:
+def _note_rule(sender: Any, **extra: object) -> None:
     try:
+        if is_new(sender):
+            _watch(sender)
         request = sys.modules[MODULE].request
         rule, environ = request.url_rule, request.environ
         # Where an application is mounted below a path, its rules do not have it.
@@ -34,3 +40,16 @@ def _note_rule(sender: object, **extra: object) -> None:
 def _note_error(sender: object, *, exception: BaseException, **extra: object) -> None:
     with suppress(Exception):
         note_error(sys.modules[MODULE].request.environ, exception)
+
+
+def _watch(app: Any) -> None:
+    handle = app.handle_user_exception
+
+    def noting(error: Any) -> Any:
+        response = handle(error)  # it raises what has no handler
+        # These are how an application says what to answer.
+        if not isinstance(error, sys.modules["werkzeug.exceptions"].HTTPException):
+            _note_error(app, exception=error)
+        return response
+
+    app.handle_user_exception = noting

@@ -1,7 +1,7 @@
 """Quart: its signals tell the URL rule that matched, and the exceptions that became a 500.
 
-They are Quart's own, beside those of Flask, which Quart imports. A receiver that is no coroutine would be called on
-another thread.
+The signals are Quart's own, beside those of Flask, which Quart imports. A receiver that is no coroutine would be called
+on another thread. What the application's own error handler answers is known as with Flask.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from .annotations import note_error, note_route, noted
+from .annotations import is_new, note_error, note_route, noted
 
 MODULE = "quart.app"
 route = noted
@@ -24,8 +24,10 @@ def prepare() -> None:
     signals.got_request_exception.connect(_note_error, weak=False)
 
 
-async def _note_rule(sender: object, **extra: object) -> None:
+async def _note_rule(sender: Any, **extra: object) -> None:
     with suppress(Exception):  # a signal's receiver runs inside the application; the path serves as well
+        if is_new(sender):
+            _watch(sender)
         _note(sys.modules["quart.globals"].request)
 
 
@@ -37,6 +39,19 @@ async def _note_websocket_rule(sender: object, **extra: object) -> None:
 async def _note_error(sender: object, *, exception: BaseException, **extra: object) -> None:
     with suppress(Exception):
         note_error(sys.modules["quart.globals"].request.scope, exception)
+
+
+def _watch(app: Any) -> None:
+    handle = app.handle_user_exception
+
+    async def noting(error: Any) -> Any:
+        response = await handle(error)  # it raises what has no handler
+        # These are how an application says what to answer.
+        if not isinstance(error, sys.modules["werkzeug.exceptions"].HTTPException):
+            await _note_error(app, exception=error)
+        return response
+
+    app.handle_user_exception = noting
 
 
 def _note(request: Any) -> None:

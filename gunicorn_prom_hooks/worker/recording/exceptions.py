@@ -210,6 +210,18 @@ def status_of(exc: BaseException, seen: int | None, sock: Any = None, connection
     return 500
 
 
+def status_of_server(exc: BaseException, seen: int | None) -> int:
+    """Return the same where not gunicorn but its library serves: gevent's pywsgi, or Tornado, which sends nothing.
+
+    What they take for the client's is only what pywsgi raises itself.
+    """
+    if is_client_disconnect(exc):
+        return CLIENT_GONE
+    if seen is not None:
+        return seen
+    return int(getattr(exc, "code", 400)) if type(exc).__module__ == PYWSGI else 500
+
+
 def is_clients_fault(exc: BaseException) -> bool:
     """Return whether the server refuses a request because the request itself is wrong."""
     if type(exc).__module__ == PYWSGI:  # its exceptions are all of this kind

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from ..frameworks.annotations import NOTES
-from ..recording.exceptions import CLIENT_GONE, error_type_of, interrupted_by, is_cut_off, status_of
+from ..recording.exceptions import CLIENT_GONE, error_type_of, interrupted_by, is_cut_off, status_of_server
 from ..recording.headers import size_received
 from ..recording.requests import NO_STATUS, Requests, StartedRequest
 from ..recording.sync_hooks import current_exception
@@ -108,7 +108,7 @@ class Response:
     def _finish(self, request: StartedRequest, exc: BaseException | None) -> None:
         status, error_type = self.status or NO_STATUS, None
         if exc is not None:
-            status = status_of(exc, status if self.sent else None)
+            status = status_of_server(exc, status if self.sent else None)
             error_type = None if status == CLIENT_GONE else error_type_of(exc)
             if interrupted_by(exc):
                 self._requests.mark_interrupted(request)

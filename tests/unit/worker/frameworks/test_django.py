@@ -65,6 +65,15 @@ def test_endpoint_and_exception_of_an_asgi_request_are_those_of_django(
     assert asgi(get_asgi_application(), path) == expected
 
 
+def test_exception_that_a_middleware_answers_with_a_5xx_is_reported() -> None:
+    """Its class is told, with WSGI and ASGI; what no middleware answers is told by Django."""
+    with override_settings(MIDDLEWARE=["tests.helpers.django_app.answers_exceptions"]):
+        for path in ("/boom/", "/async_boom/"):
+            assert wsgi(get_wsgi_application(), path) == (503, path, "LookupError")
+            assert asgi(get_asgi_application(), path) == (503, path, "LookupError")
+        assert wsgi(get_wsgi_application(), "/unavailable/") == (503, "/unavailable/", None)
+
+
 def test_endpoint_begins_with_script_name_root_path_or_forced_script_name() -> None:
     """SCRIPT_NAME and root_path come first, and so does what the setting says instead."""
     assert wsgi(get_wsgi_application(), "/items/7/", SCRIPT_NAME="/api")[1] == "/api/items/<int:pk>/"

@@ -67,14 +67,14 @@ def only_flask(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/gone", (404, "/gone", None)),
         ("/boom", (500, "/boom", "LookupError")),
         ("/unavailable", (503, "/unavailable", None)),
-        ("/handled", (400, "/handled", None)),
+        ("/handled", (400, "/handled", "ValueError")),
         ("/stream", (200, "/stream", None)),
     ],
 )
-def test_endpoint_is_the_rule_and_the_exception_of_a_500_is_reported(
+def test_endpoint_is_the_rule_and_an_exception_that_was_answered_is_reported(
     path: str, expected: tuple[int, str, str | None]
 ) -> None:
-    """The rule, also where the view answers 404; the exception only where Flask made the 500."""
+    """The rule, also where the view answers 404; the exception where Flask or the application's handler answers it."""
     assert wsgi(application(), path) == expected
 
 
@@ -104,3 +104,25 @@ def test_handled_500_keeps_its_exception() -> None:
     app = application()
     app.register_error_handler(500, lambda error: ("sorry", 502))
     assert wsgi(app, "/boom") == (502, "/boom", "LookupError")
+
+
+def test_exception_that_the_applications_handler_answers_with_a_5xx_is_reported() -> None:
+    """Its class is told, for the first request as for later ones; what ``abort`` raises is an answer."""
+    app = application()
+    app.register_error_handler(LookupError, lambda error: ("sorry", 503))
+    app.register_error_handler(503, lambda error: ("busy", 503))
+    for _ in range(2):
+        assert wsgi(app, "/boom") == (503, "/boom", "LookupError")
+        assert wsgi(app, "/unavailable") == (503, "/unavailable", None)
+        assert wsgi(app, "/handled") == (400, "/handled", "ValueError")
+
+
+def test_handler_that_fails_is_reported_with_what_it_raised() -> None:
+    """The last exception is what Flask makes the 500 of."""
+    app = application()
+
+    @app.errorhandler(LookupError)
+    def fail(error: LookupError) -> str:
+        raise OSError("no template")
+
+    assert wsgi(app, "/boom") == (500, "/boom", "OSError")

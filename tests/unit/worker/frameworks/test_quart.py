@@ -77,14 +77,34 @@ def only_quart(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/gone", (404, "/gone", None)),
         ("/boom", (500, "/boom", "LookupError")),
         ("/unavailable", (503, "/unavailable", None)),
-        ("/handled", (400, "/handled", None)),
+        ("/handled", (400, "/handled", "ValueError")),
     ],
 )
-def test_endpoint_is_the_rule_and_the_exception_of_a_500_is_reported(path: str, expected: Told) -> None:
-    """The rule, also where the view answers 404; the exception only where Quart made the 500; of a copy, too."""
+def test_endpoint_is_the_rule_and_an_exception_that_was_answered_is_reported(path: str, expected: Told) -> None:
+    """The rule, also where the view answers 404; an exception that was answered; of a copy, too."""
     app: Any = application()
     assert asgi(app, path) == expected
     assert asgi(copied(app), path) == expected
+
+
+def test_exception_that_the_applications_handler_answers_with_a_5xx_is_reported() -> None:
+    """Its class is told, for the first request as for later ones; what ``abort`` raises is an answer."""
+    app = application()
+
+    @app.errorhandler(LookupError)
+    @app.errorhandler(503)
+    async def sorry(error: Exception) -> tuple[str, int]:
+        return "sorry", 503
+
+    @app.get("/busy")
+    async def busy() -> str:
+        quart.abort(503)
+
+    served: Any = app
+    for _ in range(2):
+        assert asgi(served, "/boom") == (503, "/boom", "LookupError")
+        assert asgi(served, "/busy") == (503, "/busy", None)
+        assert asgi(served, "/handled") == (400, "/handled", "ValueError")
 
 
 def test_method_not_allowed_is_unmatched() -> None:
