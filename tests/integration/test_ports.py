@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 import requests
 
-from tests.helpers.servers import eventually
-from tests.integration.conftest import CONFIG, Serve
+from tests.helpers.servers import Server, eventually
+from tests.integration.conftest import APP, CONFIG, Serve
 
 INSTALL = "install(globals(), port=METRICS_PORT)\n"
 HEAD = CONFIG.replace(INSTALL, "")
@@ -58,6 +59,32 @@ def test_port_taken_by_the_when_ready_hook_of_the_user_is_logged(serve: Serve, c
     server = serve(config=HEAD + OWN_EXPORTER + config)
     assert requests.get(f"http://127.0.0.1:{server.metrics_port}/", timeout=20).text == "their own"
     assert f"no metrics at 127.0.0.1:{server.metrics_port} yet: Address already in use" in server.log
+
+
+def log_of_failed_boot(folder: Path, hook: str) -> tuple[str, int]:
+    """Start a gunicorn whose worker does not boot with this hook; return its log and the port of the metrics."""
+    server = Server(folder, app=APP, config=HEAD + OWN_EXPORTER + hook + INSTALL)
+    try:
+        server.start()
+        assert server.process is not None
+        assert server.process.wait(20) == 3
+    finally:
+        server.stop()
+    return server.log, server.metrics_port
+
+
+@pytest.mark.parametrize("port", ["METRICS_PORT", "PORT"])
+def test_port_that_the_application_wants_in_the_worker_is_named_in_the_log(tmp_path: Path, port: str) -> None:
+    """gunicorn ends, as it does whenever a worker fails to boot; a line says at which port the metrics are."""
+    log, metrics_port = log_of_failed_boot(tmp_path, f"def post_worker_init(worker): take({port})\n")
+    assert log.count(f"a port is taken that the application listens at; the metrics are at port {metrics_port}") == 1
+
+
+def test_worker_that_fails_to_boot_for_another_reason_says_nothing_of_ports(tmp_path: Path) -> None:
+    """The line is about a taken port only."""
+    log, _ = log_of_failed_boot(tmp_path, "def post_worker_init(worker): raise PermissionError(13, 'no')\n")
+    assert "PermissionError" in log
+    assert "a port is taken" not in log
 
 
 def test_new_port_taken_by_the_on_reload_hook_of_the_user_is_logged(serve: Serve) -> None:

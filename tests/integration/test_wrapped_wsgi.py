@@ -45,3 +45,23 @@ def test_response_bodies_and_framing_are_unchanged_and_sizes_counted(serve: Serv
     samples = with_us.settled(1 + len(BODIES))
     assert samples.sum("gunicorn_response_size_bytes_sum") == sum(map(len, BODIES.values())) + len("ok")
     assert samples.one("gunicorn_requests_total", endpoint="/again", status="503") == 1
+
+
+@pytest.mark.parametrize(
+    ("worker", "answer", "seconds"), [("gevent_pywsgi", "500", 20), ("tornado", "", 2), ("sync", "403", 20)]
+)
+def test_ssl_error_of_the_application_has_the_status_that_the_server_gives_it(
+    serve: Serve, worker: str, answer: str, seconds: int
+) -> None:
+    """A partner's certificate is not the client's: only gunicorn takes it for that, and Tornado does not answer."""
+    server = serve(f"worker_class = {worker!r}\n", app=APP)
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=seconds)) as connection:
+        connection.request("GET", "/partner")
+        try:
+            seen = str(connection.getresponse().status)
+        except (http.client.HTTPException, OSError):
+            seen = ""
+    assert seen == answer
+    samples = server.settled(2)
+    assert samples.one("gunicorn_requests_total", endpoint="/partner", status=answer or "500") == 1
+    assert samples.one("gunicorn_failed_requests_total", error_type="SSLCertVerificationError") == 1

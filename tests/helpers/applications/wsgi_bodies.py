@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 
 
@@ -13,6 +14,8 @@ def app(environ, start_response):
         except KeyError:
             start_response("503 Sorry", [], exc_info=sys.exc_info())
         return [b"sorry"]
+    if path == "/partner":
+        raise ssl.SSLCertVerificationError(1, "certificate has expired")
     start_response("200 OK", [])
     if path == "/generator":
         return (part for part in (b"ab", b"", b"cd"))

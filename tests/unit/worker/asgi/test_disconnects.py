@@ -250,3 +250,98 @@ def test_uvicorn_disconnect_before_an_empty_last_body_is_200_if_complete(chunked
 
     bench.call(app, client, clients=middleware.UVICORN)
     assert bench.requests() == {("GET", "/items/:id", status): 1.0}
+
+
+@pytest.mark.parametrize("pieces", [[BODY], [MORE, BODY]], ids=["one piece", "pieces"])
+@pytest.mark.parametrize(
+    ("method", "status", "started", "seen"),
+    [
+        ("HEAD", 200, True, "200"),
+        ("GET", 204, True, "204"),
+        ("GET", 304, True, "304"),
+        ("HEAD", 200, False, "499"),
+        ("GET", 204, False, "499"),
+        ("GET", 200, True, "499"),
+    ],
+)
+def test_uvicorn_disconnect_after_the_headers_of_a_response_without_a_body_is_no_499(
+    pieces: list[Message], method: str, status: int, started: bool, seen: str
+) -> None:
+    """The headers are the whole response, if uvicorn had a client for them."""
+    bench = Bench()
+
+    class Cycle(Client):
+        response_started = started
+
+    client = Cycle()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "status": status})
+        client.disconnected = True
+        for piece in pieces:
+            await send(piece)
+
+    bench.call(app, client, method=method, clients=middleware.UVICORN)
+    assert bench.requests() == {(method, "/items/:id", seen): 1.0}
+    assert bench.in_progress() == 0
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_refused_last_message_is_one_failure_of_the_request(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Its status was counted before; a 5xx was a failure already. Messages after the last one do not count."""
+    bench = Bench()
+    client = Client()
+    monkeypatch.setitem(Client.send.__globals__, "__name__", "uvicorn.protocols.http.h11_impl")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "status": status})
+        client.refuses = RuntimeError("Too little data")
+        await send(BODY)
+
+    async def later(scope: Scope, receive: Receive, send: Send) -> None:
+        client.refuses = None
+        await sends({**START, "status": status}, BODY)(scope, receive, send)
+        client.refuses = RuntimeError("already completed")
+        await send(dict(BODY))
+
+    endpoint = "<unmatched>" if status == 404 else "/items/:id"
+    failed = {("GET", endpoint, "HTTP 503" if status == 503 else "RuntimeError"): 1.0}
+    with pytest.raises(RuntimeError, match="little"):
+        bench.call(app, client)
+    assert bench.requests() == {("GET", endpoint, str(status)): 1.0}
+    assert bench.failures() == failed
+    with pytest.raises(RuntimeError, match="completed"):
+        bench.call(later, client)
+    assert bench.requests() == {("GET", endpoint, str(status)): 2.0}
+    assert bench.failures() == {key: value + (status == 503) for key, value in failed.items()}
+    assert not bench.errors.counts
+
+
+def test_own_exception_after_the_last_message_is_no_failure_of_the_request() -> None:
+    """A background task fails after the response: its exception is not the server's."""
+    bench = Bench()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        message = dict(BODY)
+        await send(START)
+        await send(message)
+        raise ValueError(message)
+
+    with pytest.raises(ValueError, match="ok"):
+        bench.call(app)
+    assert bench.failures() == {}
+
+
+@pytest.mark.parametrize(("alive", "counted"), [(True, 1), (False, 0)])
+def test_generator_exit_of_the_application_ends_its_request(alive: bool, counted: int) -> None:
+    """The request is over, with a failure, while the worker goes on; in one that exits it stays in the table."""
+    bench = Bench()
+    bench.worker.alive = alive
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise GeneratorExit
+
+    with pytest.raises(GeneratorExit):
+        bench.call(app)
+    assert bench.failures() == ({("GET", "/items/:id", "GeneratorExit"): 1.0} if counted else {})
+    assert bench.in_progress() == 1 - counted
