@@ -20,6 +20,7 @@ PATHS: Final[Mapping[str, str]] = {
 """Paths of the default application, and their endpoints."""
 PAUSE_SECONDS: Final = 0.004
 CONNECTIONS: Final = 2
+TIMEOUT_SECONDS: Final = 8
 
 
 class SteadyLoad:
@@ -68,7 +69,7 @@ class SteadyLoad:
         return sum(at > seconds for at, _ in self.answers)
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection(*self._address, timeout=2)
+        connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT_SECONDS)
         with contextlib.closing(connection):
             while True:
                 for path, endpoint in PATHS.items():

@@ -225,6 +225,7 @@ def test_reload_is_counted_with_any_user_hooks_below_install(serve: Serve, names
     """Whichever hooks replace our own, each reload is counted with its workers, and the new ones are recorded."""
     server = serve(own(*names) + "workers = 2\n")
     for number in (1, 2):
+        server.wait_for_workers(2)  # one that has just been forked loses a SIGTERM
         renewed(server, workers=2)
         for _ in range(3):
             server.get("/")
@@ -236,6 +237,7 @@ def test_reload_is_counted_with_any_user_hooks_below_install(serve: Serve, names
 def test_reload_to_zero_workers_counts_exits_as_reload(serve: Serve) -> None:
     """A reload that leaves no worker calls no hook before a fork; and yet the workers exit for the reload."""
     server = serve(own("nworkers_changed", "on_reload") + "workers = 2\n")
+    server.wait_for_workers(2)
     text = (server.folder / "gunicorn.conf.py").read_text()
     (server.folder / "gunicorn.conf.py").write_text(text.replace("workers = 2", "workers = 0"))
     server.signal(signal.SIGHUP)

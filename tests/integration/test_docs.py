@@ -157,8 +157,11 @@ def test_documented_queries_keep_servers_apart_whose_workers_have_the_same_names
             stack.enter_context(hanging(server, "/sleep/60"))
         hang = "gunicorn_worker_oldest_request_seconds > 0"
         eventually(lambda: set(monitor.ask(hang)) == set(servers), "a request hangs in each server")
-        eventually(lambda: monitor.ask("rate(gunicorn_request_queue_seconds_count[1m])"), "two scrapes have the page")
         at = time.time()
+        # What is scraped while two queries are asked is then later than both.
+        two = "count_over_time(gunicorn_request_queue_seconds_count[1m]) > 1"
+        eventually(lambda: monitor.results(two, time.time() - 2), "two scrapes have the page, two seconds ago")
+        at = time.time() - 2
         for server in servers.values():
             found = monitor.results(f'gunicorn_worker_info{{instance="127.0.0.1:{server.metrics_port}"}}', at)
             assert sorted(labels["worker_id"] for labels, _ in found) == ["worker_0", "worker_1"]

@@ -81,7 +81,8 @@ def notes(server: Server, when: str, count: int) -> list[dict[str, Any]]:
     file = Path(server.folder, "notes")
 
     def enough() -> list[dict[str, Any]] | None:
-        found = [note for note in map(json.loads, file.read_text().splitlines()) if note["when"] == when]
+        whole, _, _ = file.read_text().rpartition("\n")  # the last line may be half written
+        found = [note for note in map(json.loads, whole.splitlines()) if note["when"] == when]
         return found if len(found) >= count else None
 
     return eventually(enough, f"{count} notes of {when}") if count else []

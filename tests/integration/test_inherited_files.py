@@ -58,7 +58,8 @@ def forked(folder: Path) -> dict[str, list[str]]:
 
 def test_worker_forked_during_scrapes_inherits_no_files_of_collectors(serve: Serve) -> None:
     """However long collectors take, no worker has a file or a socket of a collector."""
-    server = serve(config=SLOW + CONFIG + "workers = 2\nbind = ['127.0.0.1:PORT', 'unix:sock']\n", app=APP)
+    more = "workers = 2\ngraceful_timeout = 2\nbind = ['127.0.0.1:PORT', 'unix:sock']\n"
+    server = serve(config=SLOW + CONFIG + more, app=APP)
     server.get("/")
     stop = threading.Event()
 

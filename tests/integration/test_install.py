@@ -85,7 +85,7 @@ def test_post_request_hook_with_two_three_or_four_parameters_is_called(serve: Se
     hook = f"def post_request({parameters}): note('{len(parameters.split())}')\n"
     server = serve(config=HEAD + hook + INSTALL)
     server.settled(1)
-    assert notes(server) == [str(len(parameters.split()))]
+    eventually(lambda: notes(server) == [str(len(parameters.split()))], "the hook has run")
 
 
 def test_hook_given_as_a_dotted_string_is_called(serve: Serve) -> None:

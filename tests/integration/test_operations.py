@@ -148,7 +148,7 @@ def test_server_whose_threads_are_all_stuck_is_full_and_ready(plant: Plant) -> N
     address = "127.0.0.1", server.port
     plant.silent(THREADS, waiting)
     with blocked(server, socket.AF_INET, address, 2), connected(socket.AF_INET, address, *[get()] * 5):
-        assert plant.names(waiting, THREADS) == 5
+        eventually(lambda: plant.names(waiting, THREADS) == 5, "all clients are waiting")
         eventually(lambda: plant.monitor.ask(busy)[THREADS] > 0.9, "the server is full")
         assert plant.monitor.ask(busy)[HEALTHY] < 0.7
         assert requests.get(f"http://127.0.0.1:{server.metrics_port}/readyz", timeout=10).status_code == 200

@@ -69,6 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         for path in ("/", "/boom", "/503", "/missing"):
             server.get(path)
         server.settled(4)
+        server.wait_for_workers(2)
         yield server
 
 

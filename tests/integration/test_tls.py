@@ -95,7 +95,7 @@ def test_hup_loads_a_renewed_certificate_and_keeps_it_if_the_next_is_broken(
     serve: Serve, certificates: Certificates
 ) -> None:
     """After a HUP a renewed certificate is shown; a broken one leaves the one from before, with one line in the log."""
-    server = serve(installed(certfile=certificates.cert, keyfile=certificates.key))
+    server = serve(installed(certfile=certificates.cert, keyfile=certificates.key) + "graceful_timeout = 2\n")
     first = eventually(lambda: serial(server, certificates.ca), "a certificate")
     certificates.renew()
     assert serial(server, certificates.ca) == first
@@ -153,10 +153,10 @@ def test_broken_certificate_keeps_the_port_closed_until_a_hup_with_a_valid_one(
 
 def test_hup_to_an_unusable_certificate_closes_the_port(serve: Serve, certificates: Certificates) -> None:
     """Where the settings ask for TLS, or for clients' certificates, what was less than that is not kept instead."""
-    server = serve()
+    server = serve("graceful_timeout = 2\n")
     eventually(server.scrape, "the page")
     missing = certificates.cert.with_name("missing.pem")
-    server.configure(CONFIG + installed(certfile=missing))
+    server.configure(CONFIG + "graceful_timeout = 2\n" + installed(certfile=missing))
     server.signal(signal.SIGHUP)
     eventually(lambda: "no metrics: certfile" in server.log, "a line in the log")
 
@@ -167,10 +167,10 @@ def test_hup_to_an_unusable_certificate_closes_the_port(serve: Serve, certificat
         return True
 
     eventually(is_closed, "the port is closed")
-    server.configure(CONFIG + installed(certfile=certificates.both))
+    server.configure(CONFIG + "graceful_timeout = 2\n" + installed(certfile=certificates.both))
     server.signal(signal.SIGHUP)
     eventually(lambda: https(server, certificates.ca), "the page")
-    server.configure(CONFIG + installed(certfile=certificates.both, client_cafile=missing))
+    server.configure(CONFIG + "graceful_timeout = 2\n" + installed(certfile=certificates.both, client_cafile=missing))
     server.signal(signal.SIGHUP)
     eventually(lambda: "no metrics: client_cafile" in server.log, "another line in the log")
     eventually(is_closed, "the port is closed")

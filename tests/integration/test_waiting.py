@@ -69,7 +69,7 @@ def test_requests_beyond_busy_threads_wait_in_the_worker_and_not_in_the_queue(se
 def test_connections_waiting_for_a_blocked_worker_are_all_counted(serve: Serve, kind: str) -> None:
     """Whether a worker accepts while it is blocked or not: in the queue and in it are those that wait, all of them."""
     app, config = LOOPS.get(kind, (WSGI, ""))
-    server = serve(config + "timeout = 120\n", app=app)
+    server = serve(config + "timeout = 120\nkeepalive = 60\n", app=app)
     address = "127.0.0.1", server.port
     with connected(socket.AF_INET, address, get()) as kept:
         answer(kept[0])
@@ -131,7 +131,9 @@ def test_tls_handshakes_and_unread_requests_are_waiting_connections(serve: Serve
     files = f"certfile = {str(certificates.cert)!r}\nkeyfile = {str(certificates.key)!r}\n"
     server = serve(GTHREAD + "bind = ['127.0.0.1:PORT']\n", app=WSGI)
     server.stop()
-    server.configure(CONFIG + GTHREAD + files)  # only now: the fixture asks without TLS whether it answers
+    server.configure(
+        CONFIG + GTHREAD + "keepalive = 60\n" + files
+    )  # only now: the fixture asks without TLS whether it answers
     server.start()
     eventually(lambda: server.scrape().sum("gunicorn_workers", state="running") == 1, "it runs with TLS")
     address = "127.0.0.1", server.port

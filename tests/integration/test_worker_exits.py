@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.cgroups import MakeCgroup, joining, limited_cgroup  # noqa: F401 - a fixture
 from tests.helpers.places import APPLICATIONS
-from tests.helpers.servers import Server, eventually
+from tests.helpers.servers import Samples, Server, eventually
 from tests.helpers.worker_exits import busy_worker, exit_lines, exits, hanging, killed, page_with_exits, restarts
 from tests.integration.conftest import APP, CONFIG, Serve
 
@@ -118,7 +118,7 @@ def test_hup_exits_are_reload_and_a_busy_worker_is_stopping(serve: Serve, worker
     """HUP: all old workers have left for a reload; one that is still at a request is stopping till then."""
     server = serve("workers = 2\n" + WORKERS[worker])
     old = running(server)
-    with hanging(server, "/sleep/2") as [client]:
+    with hanging(server, "/sleep/6") as [client]:
         busy_worker(server)
         server.signal(signal.SIGHUP)
         samples = page_with_exits(server, {("reload", "0"): 1})
@@ -163,7 +163,7 @@ def test_ttou_exit_is_scale_down(serve: Serve) -> None:
 def test_shutdown_exits_include_workers_that_the_master_kills(serve: Serve, name: str) -> None:
     """At a shutdown the master counts its workers under shutdown, also those that it has to kill."""
     app = APPLICATIONS / "default_blocked_signals.py"
-    server = serve("workers = 2\ngraceful_timeout = 3\n", app=app)
+    server = serve("workers = 2\ngraceful_timeout = 8\n", app=app)
     running(server)
     with hanging(server, "/hang"):
         _, pid = busy_worker(server)
@@ -209,8 +209,16 @@ def test_reloader_exit_is_reload_and_not_a_counted_reload(serve: Serve) -> None:
     server = serve("workers = 1\nreload = True\nreload_engine = 'poll'\n")
     server.wait_for_workers(1)
     app = server.folder / "app.py"
-    os.utime(app, (app.stat().st_atime, app.stat().st_mtime + 10))
-    samples = page_with_exits(server, {("reload", "0"): 1})
+
+    def changed() -> Samples:
+        # Again and again: the reloader compares with what it has seen first, and begins at some time.
+        os.utime(app, (app.stat().st_atime, app.stat().st_mtime + 10))
+        samples = server.scrape()
+        assert exits(samples)
+        return samples
+
+    samples = eventually(changed, "a worker has left", 30)
+    assert {reason for reason, _ in exits(samples)} == {"reload"}
     assert samples.one("gunicorn_reloads_total") == 0
 
 
