@@ -94,6 +94,7 @@ PYWSGI: Final = "gevent.pywsgi"
 
 SEND_LENGTH: Final = "response_length"
 SEND_SENT: Final = "response_sent"
+SEND_STARTED: Final = "response_started"
 
 
 def body_size(stream: Any) -> int:

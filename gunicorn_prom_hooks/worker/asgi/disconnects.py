@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from types import FrameType
 from typing import Any, Final
 
-from ..._gunicorn import SEND_LENGTH, SEND_SENT
+from ..._gunicorn import SEND_LENGTH, SEND_SENT, SEND_STARTED
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -51,6 +51,22 @@ def is_cut_off(client: Any) -> bool:
     return transport is not None and bool(transport.is_closing())
 
 
+def gunicorn_has_started(client: Any, send: Any) -> bool:
+    """Return whether the server has accepted a message that starts the response; True if it does not tell.
+
+    Args:
+        client: what ``receive`` is a method of.
+        send: the server's.
+    """
+    started = _variables(send).get(SEND_STARTED)
+    return started is None or bool(started.cell_contents)
+
+
+def uvicorn_has_started(client: Any, send: Any) -> bool:
+    """Return the same of uvicorn. ``client`` is its ``RequestResponseCycle``."""
+    return bool(client.response_started)
+
+
 def gunicorn_has_sent_all(client: Any, send: Any, is_bodiless: bool) -> bool:
     """Return whether gunicorn's asgi worker had a client for all of a response with a Content-Length.
 
@@ -65,7 +81,7 @@ def gunicorn_has_sent_all(client: Any, send: Any, is_bodiless: bool) -> bool:
     """
     if is_bodiless:
         return False
-    variables = dict(zip(send.__code__.co_freevars, send.__closure__ or (), strict=True))
+    variables = _variables(send)
     length, sent = variables.get(SEND_LENGTH), variables.get(SEND_SENT)
     return length is not None and sent is not None and length.cell_contents == sent.cell_contents
 
@@ -82,6 +98,11 @@ def uvicorn_has_sent_all(client: Any, send: Any, is_bodiless: bool) -> bool:
         return bool(client.response_started)
     counts = getattr(client, "chunked_encoding", None) is False
     return counts and client.expected_content_length == 0
+
+
+def _variables(send: Any) -> dict[str, Any]:
+    """Return the cells of the variables that the server's ``send`` closes over, by name."""
+    return dict(zip(send.__code__.co_freevars, send.__closure__ or (), strict=True))
 
 
 def announced_length(start: Message) -> int | None:
@@ -136,21 +157,10 @@ def _says_disconnect(exc: BaseException) -> bool:
     return not _DISCONNECTS.isdisjoint(base.__name__ for base in type(exc).__mro__)
 
 
-def is_raised_by_server(exc: BaseException) -> bool:
-    """Return whether the server raised this itself, in ``send``, because it refuses what the application sent.
-
-    What uvicorn's ``h11`` raises is uvicorn's, unless something else has called it: an HTTP client may.
-    """
-    package = ""
-    for frame in _frames(exc):
-        found = _package(frame)
-        package = package if found == "h11" else found
-    return package in _SERVERS
-
-
 def is_refused(exc: BaseException, message: Message) -> bool:
     """Return whether this exception was raised while the server sent that very message."""
-    return any(frame.f_locals.get("message") is message and _package(frame) in _SERVERS for frame in _frames(exc))
+    # Only the server's frames: up to Python 3.12 a frame keeps what ``f_locals`` has once returned, and its objects.
+    return any(_package(frame) in _SERVERS and frame.f_locals.get("message") is message for frame in _frames(exc))
 
 
 def _frames(exc: BaseException) -> Iterator[FrameType]:

@@ -23,7 +23,7 @@ from .disconnects import (
     cancels_itself,
     was_cancelled,
 )
-from .request_recorder import AsgiRequests
+from .request_recorder import BODILESS, AsgiRequests
 
 _GONE: tuple[type[BaseException], ...] = (OSError, *HTTP2_CONNECTION_GONE)
 
@@ -54,10 +54,16 @@ class Streams:
         length: int | None = None
         ended = left = False
 
+        def has_everything() -> bool:
+            is_bodiless = status in BODILESS or (status > 0 and scope.get("method") == "HEAD")
+            # HTTP/2 sends the headers with the first piece of the body.
+            return is_bodiless and str(scope.get("http_version")).startswith("1")
+
         async def sending(message: Message) -> None:
             nonlocal status, sent, length, ended, left
-            # A client that has all of the response may leave before the application ends it with an empty piece.
-            if has_left is not None and not ended and sent != length:
+            # A client that has all of the response may leave before the application ends it with an empty piece, and
+            # one that has the headers of a response without a body.
+            if has_left is not None and not ended and sent != length and not has_everything():
                 left = left or has_left()
             try:
                 await send(message)
@@ -87,8 +93,14 @@ class Streams:
                 cancelled = cancels_itself(exc, self._worker)
                 # The server cancels a stream that goes on after the disconnect, of which it may not have told before.
                 gone = left or client.disconnected or (cancelled and was_cancelled())
+                if gone and not left and has_everything():
+                    requests.end(scope, begun, status, sent, status)
+                    raise
                 requests.broken_off(scope, begun, status, sent, gone, exc, answered=cancelled)
             raise
         if not ended:
             ended = True
-            requests.broken_off(scope, begun, status, sent, left or client.disconnected)
+            if client.disconnected and not left and has_everything():
+                requests.end(scope, begun, status, sent, status)
+            else:
+                requests.broken_off(scope, begun, status, sent, left or client.disconnected)

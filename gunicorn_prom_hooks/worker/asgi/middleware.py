@@ -26,11 +26,12 @@ from .disconnects import (
     Send,
     cancels_itself,
     gunicorn_has_sent_all,
+    gunicorn_has_started,
     is_cut_off,
     is_disconnect,
-    is_raised_by_server,
     is_refused,
     uvicorn_has_sent_all,
+    uvicorn_has_started,
 )
 from .http2 import Streams
 from .request_recorder import BODILESS, AsgiRequests
@@ -49,6 +50,7 @@ class Clients(NamedTuple):
             about to close itself.
         have_all: whether they have been sent as many bytes as the Content-Length says; asked of the server's ``send``,
             too, and with whether the response has no body.
+        have_started: whether the server has accepted a start of the response; asked of its ``send``, too.
         are_canceled: whether the server cancels the requests of those that have left, and answers none that is
             canceled. If not, it answers them with a 500, as it does whatever comes out of the application.
         have_protocol: what ``are_dropped`` looks at, for where there is no time to call it: ``protocol._closed`` of
@@ -58,6 +60,7 @@ class Clients(NamedTuple):
     are_dropped: Callable[[Any], bool]
     have_left: Callable[[Any], bool]
     have_all: Callable[[Any, Any, bool], bool]
+    have_started: Callable[[Any, Any], bool]
     are_canceled: bool
     have_protocol: bool
 
@@ -68,6 +71,7 @@ GUNICORN: Final = Clients(
         client.protocol._conn_lost_handled or getattr(client, "_body_wait_expired", False)  # noqa: SLF001
     ),
     gunicorn_has_sent_all,
+    gunicorn_has_started,
     are_canceled=True,
     have_protocol=True,
 )
@@ -76,6 +80,7 @@ UVICORN: Final = Clients(
     lambda client: bool(client.disconnected),
     lambda client: bool(client.disconnected),
     uvicorn_has_sent_all,
+    uvicorn_has_started,
     are_canceled=False,
     have_protocol=False,
 )
@@ -157,7 +162,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
     paths, endpoints = requests.cache.paths, requests.cache.endpoints
     resolve, queue_header, errors = requests.resolve, requests.queue_header, requests.errors
     queued = requests.naming.queued
-    is_dropped, has_left, has_all, are_canceled, has_protocol = clients
+    is_dropped, has_left, has_all, has_started, are_canceled, has_protocol = clients
     header_names, store = requests.header_names, requests.store
     other = {"websocket": Websockets(app, worker, requests).serve}
     stream = Streams(app, worker, requests).serve
@@ -189,21 +194,26 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         request = scope, rows, at, started, client
         status: Any = 0
         sent = 0
-        app_status: Any  # and the last message of the body: set with ``ENDED``
-        last: Message
+        app_status: Any  # set with ``ENDED``
+        decisive: Message  # that with the status, then that which ends the response
 
         def sending(message: Message) -> Any:
-            nonlocal status, app_status, sent, last
+            nonlocal status, app_status, sent, decisive
             try:
                 if message["type"] == "http.response.body":
                     body = message.get("body")
                     size = len(body) if body else 0
                     sent += size
-                    if status > 0 and not message.get("more_body"):
-                        app_status, status, last = status, ENDED, message
-                        ending(request, app_status, sent, None if sent == size else send)
-                elif message["type"] == "http.response.start" and status is not ENDED:
-                    status = message["status"]
+                    if status > 0:
+                        if not message.get("more_body"):
+                            app_status, status, decisive = status, ENDED, message
+                            ending(request, app_status, sent, None if sent == size else send)
+                    elif status is ENDED:
+                        decisive = {}  # what is refused from now on is one message too many
+                elif message["type"] == "http.response.start" and (
+                    not status or (status is not ENDED and not has_started(client, send))
+                ):
+                    decisive, status = message, message["status"]
             except Exception:  # noqa: BLE001 - whatever that is for a message, the server is to say so
                 errors.report("asgi")
             return send(message)
@@ -213,17 +223,24 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         except BaseException as exc:
             if status is not ENDED:
                 app_status, status = status, ENDED
-                if app_status and not sent and is_raised_by_server(exc):
-                    app_status = 0  # the server has refused the headers
+                if app_status and not sent and is_refused(exc, decisive):
+                    app_status = 0  # the client has not seen it
                 left = is_disconnect(exc, has_left(client), client)
-                answered = not are_canceled or cancels_itself(exc, worker)
-                broken_off(scope, started_request(request), app_status, sent, left, exc, answered=answered)
-            elif is_refused(exc, last):
+                if left and has_everything(request, app_status, send):
+                    end(scope, started_request(request), app_status, sent, app_status)
+                else:
+                    answered = not are_canceled or cancels_itself(exc, worker)
+                    broken_off(scope, started_request(request), app_status, sent, left, exc, answered=answered)
+            elif not is_disconnect(exc, has_left(client), client) and is_refused(exc, decisive):
                 refused(scope, started_request(request), app_status, exc)
             raise
         if status is not ENDED:
             app_status, status = status, ENDED
-            broken_off(scope, started_request(request), app_status, sent, is_dropped(client))
+            left = is_dropped(client)
+            if left and has_everything(request, app_status, send):
+                end(scope, started_request(request), app_status, sent, app_status)
+            else:
+                broken_off(scope, started_request(request), app_status, sent, left)
 
     def ending(request: tuple[Scope, Rows, int, float, Any], status: int, sent: int, in_pieces: Send | None) -> None:
         scope, rows, at, started, client = request
@@ -236,12 +253,8 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                 if label is not None:
                     rows = NO_ROWS if at == OVERFLOW_AT else endpoints.get((scope["method"], label), NO_ROWS)
             is_gone = client.protocol._closed if has_protocol else client.disconnected  # noqa: SLF001
-            if is_gone:
-                is_bodiless = status in BODILESS or scope["method"] == "HEAD"
-                # Of a response in one piece, only the headers may be sent already.
-                is_gone = not ((is_bodiless or in_pieces is not None) and has_all(client, in_pieces, is_bodiless))
-            elif in_pieces is not None:  # the server's send
-                is_gone = is_cut_off(client)
+            if in_pieces is not None:  # the server's send
+                is_gone = not has_all(client, in_pieces, False) if is_gone else is_cut_off(client)
             if sent <= SMALL and not is_gone:
                 row = rows.get(status)
             for name, value in scope["headers"]:
@@ -253,13 +266,22 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         except Exception:  # noqa: BLE001 - the application may have put something else there; the long way tells
             row = None
         if row is None:
-            seen = CLIENT_GONE if is_gone else status
+            seen = CLIENT_GONE if is_gone and not has_everything(request, status, in_pieces) else status
             end(scope, started_request(request), seen, sent, status, None, label)
             return
         if since is not None:
             queued(since, duration)
         store(row, at, duration, sent)
         free.append(at)
+
+    def has_everything(request: tuple[Scope, Rows, int, float, Any], status: Any, send: Send | None) -> bool:
+        """Return whether a client that has left has the whole response, which has no body, with its headers."""
+        try:
+            scope, client = request[0], request[4]
+            is_bodiless = status in BODILESS or (status > 0 and scope["method"] == "HEAD")
+            return is_bodiless and has_all(client, send, True)
+        except Exception:  # noqa: BLE001 - the application may have put something else there
+            return False
 
     def started_request(request: tuple[Scope, Rows, int, float, Any]) -> StartedRequest:
         scope, rows, at, started, _ = request

@@ -50,8 +50,8 @@ def _watch(handler: Any, no_match: type[Exception]) -> None:
     handler.resolve_request = noting
     process = handler.process_exception_by_middleware
 
-    def processing(exception: Exception, request: Any) -> Any:
-        response = process(exception, request)
+    def processing(exception: Exception, request: Any, *args: Any, **kwargs: Any) -> Any:
+        response = process(exception, request, *args, **kwargs)
         if response is not None:
             _note_error(handler, request=request, exception=exception)
         return response

@@ -45,11 +45,13 @@ def _note_error(sender: object, *, exception: BaseException, **extra: object) ->
 def _watch(app: Any) -> None:
     handle = app.handle_user_exception
 
-    def noting(error: Any) -> Any:
-        response = handle(error)  # it raises what has no handler
-        # These are how an application says what to answer.
-        if not isinstance(error, sys.modules["werkzeug.exceptions"].HTTPException):
-            _note_error(app, exception=error)
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        response = handle(*args, **kwargs)  # it raises what has no handler
+        with suppress(Exception):
+            error = args[0] if args else kwargs["e"]
+            # These are how an application says what to answer.
+            if not isinstance(error, sys.modules["werkzeug.exceptions"].HTTPException):
+                _note_error(app, exception=error)
         return response
 
     app.handle_user_exception = noting

@@ -44,11 +44,13 @@ async def _note_error(sender: object, *, exception: BaseException, **extra: obje
 def _watch(app: Any) -> None:
     handle = app.handle_user_exception
 
-    async def noting(error: Any) -> Any:
-        response = await handle(error)  # it raises what has no handler
-        # These are how an application says what to answer.
-        if not isinstance(error, sys.modules["werkzeug.exceptions"].HTTPException):
-            await _note_error(app, exception=error)
+    async def noting(*args: Any, **kwargs: Any) -> Any:
+        response = await handle(*args, **kwargs)  # it raises what has no handler
+        with suppress(Exception):
+            error = args[0] if args else kwargs["error"]
+            # These are how an application says what to answer.
+            if not isinstance(error, sys.modules["werkzeug.exceptions"].HTTPException):
+                await _note_error(app, exception=error)
         return response
 
     app.handle_user_exception = noting

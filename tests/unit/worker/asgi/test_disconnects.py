@@ -286,62 +286,30 @@ def test_uvicorn_disconnect_after_the_headers_of_a_response_without_a_body_is_no
     assert bench.in_progress() == 0
 
 
-@pytest.mark.parametrize("status", [200, 404, 503])
-def test_refused_last_message_is_one_failure_of_the_request(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    """Its status was counted before; a 5xx was a failure already. Messages after the last one do not count."""
-    bench = Bench()
-    client = Client()
-    monkeypatch.setitem(Client.send.__globals__, "__name__", "uvicorn.protocols.http.h11_impl")
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({**START, "status": status})
-        client.refuses = RuntimeError("Too little data")
-        await send(BODY)
-
-    async def later(scope: Scope, receive: Receive, send: Send) -> None:
-        client.refuses = None
-        await sends({**START, "status": status}, BODY)(scope, receive, send)
-        client.refuses = RuntimeError("already completed")
-        await send(dict(BODY))
-
-    endpoint = "<unmatched>" if status == 404 else "/items/:id"
-    failed = {("GET", endpoint, "HTTP 503" if status == 503 else "RuntimeError"): 1.0}
-    with pytest.raises(RuntimeError, match="little"):
-        bench.call(app, client)
-    assert bench.requests() == {("GET", endpoint, str(status)): 1.0}
-    assert bench.failures() == failed
-    with pytest.raises(RuntimeError, match="completed"):
-        bench.call(later, client)
-    assert bench.requests() == {("GET", endpoint, str(status)): 2.0}
-    assert bench.failures() == {key: value + (status == 503) for key, value in failed.items()}
-    assert not bench.errors.counts
-
-
-def test_own_exception_after_the_last_message_is_no_failure_of_the_request() -> None:
-    """A background task fails after the response: its exception is not the server's."""
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+@pytest.mark.parametrize("raises", [False, True])
+def test_application_that_stops_when_the_client_has_all_of_a_response_without_a_body(method: str, raises: bool) -> None:
+    """A framework that listens for the disconnect ends the request without a last message: 499 only with a body."""
     bench = Bench()
 
+    class Cycle(Client):
+        response_started = True
+
+    client = Cycle()
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        message = dict(BODY)
         await send(START)
-        await send(message)
-        raise ValueError(message)
+        await send(MORE)
+        client.disconnected = True
+        if raises:
+            raise ClientDisconnect
 
-    with pytest.raises(ValueError, match="ok"):
-        bench.call(app)
+    class ClientDisconnect(Exception):
+        """As Starlette's."""
+
+    try:
+        bench.call(app, client, method=method, clients=middleware.UVICORN)
+    except ClientDisconnect:
+        assert raises
+    assert bench.requests() == {(method, "/items/:id", "200" if method == "HEAD" else "499"): 1.0}
     assert bench.failures() == {}
-
-
-@pytest.mark.parametrize(("alive", "counted"), [(True, 1), (False, 0)])
-def test_generator_exit_of_the_application_ends_its_request(alive: bool, counted: int) -> None:
-    """The request is over, with a failure, while the worker goes on; in one that exits it stays in the table."""
-    bench = Bench()
-    bench.worker.alive = alive
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        raise GeneratorExit
-
-    with pytest.raises(GeneratorExit):
-        bench.call(app)
-    assert bench.failures() == ({("GET", "/items/:id", "GeneratorExit"): 1.0} if counted else {})
-    assert bench.in_progress() == 1 - counted

@@ -126,3 +126,20 @@ def test_handler_that_fails_is_reported_with_what_it_raised() -> None:
         raise OSError("no template")
 
     assert wsgi(app, "/boom") == (500, "/boom", "OSError")
+
+
+def test_handler_of_exceptions_can_be_called_with_the_name_of_its_parameter() -> None:
+    """The application may call Flask's method itself, in each way in which it could before."""
+    app = application()
+    app.register_error_handler(LookupError, lambda error: ("sorry", 503))
+
+    @app.get("/own")
+    def own() -> tuple[str, int]:
+        try:
+            raise LookupError("own")
+        except LookupError as error:
+            answer = app.handle_user_exception(e=error)
+            assert isinstance(answer, tuple)
+            return "sorry", 503
+
+    assert wsgi(app, "/own") == (503, "/own", "LookupError")
