@@ -9,7 +9,7 @@ import pytest
 from gunicorn.http2.errors import HTTP2ConnectionError
 
 from gunicorn_prom_hooks import _gunicorn
-from gunicorn_prom_hooks.worker.asgi import middleware
+from gunicorn_prom_hooks.worker.asgi import http2, middleware
 from gunicorn_prom_hooks.worker.asgi.disconnects import Message, Receive, Scope, Send
 from tests.helpers.asgi import BODY, MORE, START, Bench, Client, Transport, awaited, plain, sends
 
@@ -312,4 +312,36 @@ def test_application_that_stops_when_the_client_has_all_of_a_response_without_a_
     except ClientDisconnect:
         assert raises
     assert bench.requests() == {(method, "/items/:id", "200" if method == "HEAD" else "499"): 1.0}
+    assert bench.failures() == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "version", "seen"),
+    [
+        ("HEAD", 200, "1.1", "200"),
+        ("GET", 204, "1.1", "204"),
+        ("GET", 200, "1.1", "499"),
+        ("HEAD", 200, "2", "499"),
+    ],
+)
+@pytest.mark.parametrize("ends", [True, False])
+def test_client_that_leaves_with_the_headers_of_a_response_without_a_body_has_everything(
+    monkeypatch: pytest.MonkeyPatch, method: str, status: int, version: str, seen: str, ends: bool
+) -> None:
+    """gunicorn 25.0 sends them at once over HTTP/1, whether the application ends the response then or not."""
+    bench = Bench()
+    gone = False
+    monkeypatch.setattr(http2, "departure", lambda receive, send: lambda: gone)
+    client = Client()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal gone
+        await send({**START, "status": status})
+        gone = client._closed = True
+        await receive()
+        if ends:
+            await send(BODY)
+
+    bench.call(app, client, plain=True, method=method, http_version=version)
+    assert bench.requests() == {(method, "/items/:id", seen): 1.0}
     assert bench.failures() == {}
