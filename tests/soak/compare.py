@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Final
 
 DEVIATIONS: Final = 4.0
-CLUSTER: Final = 3.0
-"""How many requests one event fails at once: those that a worker has accepted."""
+CLUSTER: Final = 4.0
+"""How many requests one event fails at once: those that a worker has accepted, of clients that are eight in all."""
 
 
 def most(bare: int, requests: int, bare_requests: int) -> float:
     """Return how many failures are no more than chance.
 
     As many for each request as without this package, and four standard deviations of the difference of two such
-    counts, whose failures come in clusters. With none in the other run this allows 12 by that many events.
+    counts, whose failures come in clusters. With none in the other run this allows 16.
     """
     expected = bare * requests / max(1, bare_requests)
     return expected + DEVIATIONS * math.sqrt(CLUSTER * (2 * expected + CLUSTER))

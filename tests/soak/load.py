@@ -17,6 +17,8 @@ TIMEOUT: Final = 40.0
 """Seconds after which a client gives up. Every fault is over before that."""
 OK, LEFT, KEPT, WRONG = "ok", "left", "closed while kept", "wrong body"
 """KEPT: a connection was kept and the server closed it, as it may between two requests."""
+NO_RESPONSE: Final = "no response"
+"""The connection was closed or reset: which of both, is decided by how much a worker had read when it was killed."""
 NOT_FAILED: Final = frozenset({OK, LEFT, KEPT})
 
 
@@ -108,7 +110,7 @@ class _Client:
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
             outcome = _kind_of(error)
-            if sent_before and outcome in ("no response", "reset"):
+            if sent_before and outcome == NO_RESPONSE:
                 outcome = KEPT
             self._record.outcomes[path] = outcome
             return False
@@ -149,10 +151,8 @@ def _kind_of(error: Exception) -> str:
     """Return the kind of failure, in words that both servers share."""
     if isinstance(error, ConnectionRefusedError):
         return "refused"
-    if isinstance(error, http.client.RemoteDisconnected):
-        return "no response"
     if isinstance(error, (ConnectionResetError, BrokenPipeError)):
-        return "reset"
+        return NO_RESPONSE
     if isinstance(error, http.client.IncompleteRead):
         return "incomplete"
     if isinstance(error, TimeoutError):
