@@ -69,7 +69,8 @@ def test_worker_class_of_another_library_has_its_module_and_name(known: _gunicor
 def test_asgi_send_closes_over_the_variables_that_are_read() -> None:
     """The asgi worker's request handler has the variables whose values ``send`` closes over."""
     source = inspect.getsource(importlib.import_module("gunicorn.asgi.protocol").ASGIProtocol)
-    assert all(re.search(rf"nonlocal .*\b{name}\b", source) for name in (_gunicorn.SEND_LENGTH, _gunicorn.SEND_SENT))
+    names = _gunicorn.SEND_LENGTH, _gunicorn.SEND_SENT, _gunicorn.SEND_STARTED
+    assert all(re.search(rf"nonlocal .*\b{name}\b", source) for name in names)
 
 
 def test_httptools_protocol_of_uvicorn_has_the_attributes_that_are_read() -> None:
@@ -82,9 +83,10 @@ def test_httptools_protocol_of_uvicorn_has_the_attributes_that_are_read() -> Non
 
 
 def test_uvicorn_logs_a_refused_request_with_the_known_message() -> None:
-    """uvicorn logs a request that it cannot parse with this message, by this logger."""
+    """uvicorn logs a request that it cannot parse, or that is above its limit, with this message, by this logger."""
     source = inspect.getsource(importlib.import_module("uvicorn.protocols.http.h11_impl"))
     assert f'"{_gunicorn.UVICORN_REFUSAL}"' in source
+    assert f'"{_gunicorn.UVICORN_LIMIT}"' in source
     assert f'getLogger("{_gunicorn.UVICORN_LOGGER}")' in source
 
 
