@@ -86,6 +86,17 @@ class FaultServer(Server):
         setup: a name in ``SETUPS``.
     """
 
+    def stop(self) -> None:
+        """End the server, and what it has left behind.
+
+        gunicorn kills a dirty arbiter that is still reloading as the server stops. Its worker then goes on for ever.
+        """
+        super().stop()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.cwd() == str(self.folder):
+                    process.kill()
+
     def __init__(self, folder: Path, setup: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.setup = setup
