@@ -130,8 +130,8 @@ class WorkerRuntime:
         self._header[EXIT_MARK] = 1.0 + _exit_code(exc)
         if not self.is_ready and self._settings.port and _is_port_taken(exc):
             self._worker.log.error(
-                "gunicorn_prom_hooks: a port is taken that the application listens at; the metrics are at port %d: if "
-                "it is that one, set another port",
+                "gunicorn_prom_hooks: the worker could not bind a port: address already in use; the metrics have port "
+                "%d: if it is that one, set another",
                 self._settings.port,
             )
 

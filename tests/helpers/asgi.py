@@ -61,6 +61,12 @@ class Client:
         self.messages.append(message)
 
 
+class StartedCycle(Client):
+    """uvicorn's side of a request whose headers are sent."""
+
+    response_started = True
+
+
 class Bench(Recorded):
     """A slot, and applications called as a server calls them."""
 

@@ -11,7 +11,7 @@ from gunicorn.http2.errors import HTTP2ConnectionError
 from gunicorn_prom_hooks import _gunicorn
 from gunicorn_prom_hooks.worker.asgi import http2, middleware
 from gunicorn_prom_hooks.worker.asgi.disconnects import Message, Receive, Scope, Send
-from tests.helpers.asgi import BODY, MORE, START, Bench, Client, Transport, awaited, plain, sends
+from tests.helpers.asgi import BODY, MORE, START, Bench, Client, StartedCycle, Transport, awaited, plain, sends
 
 
 def test_response_dropped_for_a_disconnected_client_is_499() -> None:
@@ -292,10 +292,7 @@ def test_application_that_stops_when_the_client_has_all_of_a_response_without_a_
     """A framework that listens for the disconnect ends the request without a last message: 499 only with a body."""
     bench = Bench()
 
-    class Cycle(Client):
-        response_started = True
-
-    client = Cycle()
+    client = StartedCycle()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)

@@ -12,7 +12,7 @@ import pytest
 
 from gunicorn_prom_hooks.worker.asgi import middleware
 from gunicorn_prom_hooks.worker.asgi.disconnects import Receive, Scope, Send
-from tests.helpers.asgi import BODY, START, Bench, Client, sends
+from tests.helpers.asgi import BODY, START, Bench, Client, StartedCycle, sends
 
 
 def served_by_uvicorn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,10 +118,7 @@ def test_second_start_of_a_response_does_not_change_its_status(monkeypatch: pyte
     served_by_uvicorn(monkeypatch)
     bench = Bench()
 
-    class Cycle(Client):
-        response_started = True
-
-    client = Cycle()
+    client = StartedCycle()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
