@@ -78,6 +78,7 @@ class WorkerRuntime:
         )
         self._loop_timer = LoopTimer(self._recorder, errors)
         errors.publish = self._publish
+        os.register_at_fork(after_in_child=self._leave_slot)
 
     def ready(self) -> tuple[PreRequest, PostRequest] | None:
         """Start recording, with the application loaded. Return the request hooks; None if the class calls none."""
@@ -90,6 +91,12 @@ class WorkerRuntime:
         self.is_ready = True
         find_resolve = partial(resolver, self._settings.endpoint, self._errors)
         return record(self._worker, self._recorder, find_resolve, self._errors, self._settings.queue_header)
+
+    def _leave_slot(self) -> None:
+        try:
+            self._recorder.leave_slot()
+        except Exception:  # noqa: BLE001 - a fork must succeed
+            self._errors.report("fork")
 
     def _publish(self, where: str) -> None:
         # What a signal handler interrupted may be at work on the slot: a failure in there is only logged. So is one of

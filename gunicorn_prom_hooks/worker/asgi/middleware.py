@@ -168,6 +168,12 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
     stream = Streams(app, worker, requests).serve
     server: type | None = None
 
+    def follow() -> None:
+        nonlocal words, free, store
+        words, free, store = requests.recorder.slot.words, requests.in_flight.free, requests.store
+
+    requests.recorder.followers.append(follow)
+
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await other.get(scope["type"], app)(scope, receive, send)

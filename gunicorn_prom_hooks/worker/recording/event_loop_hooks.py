@@ -34,6 +34,13 @@ def many_at_a_time(
     words, free = recorder.slot.words, in_flight.free
     running: dict[int, tuple[float, Rows, int]] = {}
 
+    def follow() -> None:
+        nonlocal in_flight, store, words, free
+        in_flight, store = requests.in_flight, requests.store
+        words, free = recorder.slot.words, in_flight.free
+
+    recorder.followers.append(follow)
+
     def pre_request(worker: Any, req: Any) -> None:
         started = monotonic()
         try:

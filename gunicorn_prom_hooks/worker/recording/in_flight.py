@@ -28,11 +28,15 @@ class UntrackedRequests:
     """
 
     def __init__(self, slot: Slot) -> None:
-        self._header = slot.header
-        self._words = slot.words
+        self.move_to(slot)
         self._changes = 0
         self._number = 0
         self._starts = 0.0
+
+    def move_to(self, slot: Slot) -> None:
+        """Write into this slot from now on."""
+        self._header = slot.header
+        self._words = slot.words
 
     def add(self, started: float) -> None:
         """Add a request that began at this time, in seconds of the monotonic clock."""

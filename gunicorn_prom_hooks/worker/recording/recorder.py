@@ -108,6 +108,8 @@ class Recorder:
         self.is_excluded = is_excluded
         self._size_histograms = size_histograms
         self.lock: Any = new_reentrant_lock()
+        self.followers: list[Callable[[], None]] = []
+        """Called when ``slot`` and ``lock`` have changed, by ``leave_slot``."""
         self.failing: dict[int, tuple[str, str]] = {}
         """Method and endpoint of a request whose exception is on its way to gunicorn, by id of the request."""
         first = first_content(bounds)
@@ -130,6 +132,20 @@ class Recorder:
         """Where the cells of ``QUEUE`` start, among the doubles of the slot."""
         self.loop_lag = CELLS_AT // 8 + writer.series[LOOP_LAG.number][()]
         """Where the cells of ``LOOP_LAG`` start, among the doubles of the slot."""
+
+    def leave_slot(self) -> None:
+        """Record in memory of this process alone, in a process that the worker has forked.
+
+        The application may leave it by an exception or ``sys.exit``, through the server's code, and greenlets of the
+        worker have copies there. A slot has one writer: a second one counts in cells that the worker uses for others.
+
+        Raises:
+            OSError: there is no memory.
+        """
+        self.slot = self._writer.slot = Slot(len(self.slot.cells), len(self.slot.directory))
+        self.lock = new_reentrant_lock()  # another thread of the worker may have held it
+        for follow in self.followers:
+            follow()
 
     def row(self, method: str, endpoint: str, status: int, request_size: int, response_size: int) -> Row:
         """Return the row of requests with these labels; sizes are classes."""

@@ -73,9 +73,14 @@ class Requests:
         self.naming = Naming(recorder, self.cache)
         self.in_flight = InFlightTable(recorder.slot)
         self.store = make_store(recorder.slot, recorder.bounds)
+        recorder.followers.append(self._follow)
         self._is_excluded = recorder.is_excluded
         self._where = where
         self._handles_errors = handles_errors
+
+    def _follow(self) -> None:
+        self.in_flight = InFlightTable(self.recorder.slot)
+        self.store = make_store(self.recorder.slot, self.recorder.bounds)
 
     def start(self, method: str, path: str, started: float) -> StartedRequest | None:
         """Record the start of a request, in seconds of the monotonic clock.

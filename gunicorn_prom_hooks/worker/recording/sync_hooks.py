@@ -89,6 +89,13 @@ def request_hooks(
     started = 0.0
     rows = NO_ROWS
 
+    def follow() -> None:
+        nonlocal slot, words, store
+        slot, words = recorder.slot, recorder.slot.words
+        store = make_store(slot, recorder.bounds)
+
+    recorder.followers.append(follow)
+
     def pre_request(worker: Any, req: Any) -> None:
         nonlocal rows, started
         started = monotonic()

@@ -31,6 +31,13 @@ def one_per_thread(
     untracked = UntrackedRequests(recorder.slot)
     named = None if resolve is None else lambda environ: labels.value
 
+    def follow() -> None:
+        nonlocal acquire, release
+        acquire, release = recorder.lock.acquire, recorder.lock.release
+        untracked.move_to(recorder.slot)
+
+    recorder.followers.append(follow)
+
     def begin_thread(ident: int) -> Hooks:
         with recorder.lock:
             number = FIRST_ENTRY - len(threads)

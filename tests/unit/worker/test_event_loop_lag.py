@@ -70,22 +70,26 @@ class Clock:
 
 
 class Loop:
-    """A loop that the test runs by hand, with the timer in it."""
+    """A loop that the test runs by hand, with the timer in it, which is due at the end of each period."""
 
     def __init__(self, recorded: Any, monkeypatch: pytest.MonkeyPatch, errors: ErrorReporter | None = None) -> None:
         self.calls: list[Any] = []
+        self.waits: list[float] = []
+        self.moment = 1.0
         self.fails = False
         self.beats = 0
         self.clock = Clock(monkeypatch)
         monkeypatch.setattr(event_loop_lag, "_running_loop", lambda worker: self.later)
         self.worker: Any = Worker(self)
         self.timer = LoopTimer(recorded, errors or ErrorReporter())
+        self.timer._random = lambda: self.moment
         self.timer.start_with(self.worker)
 
-    def later(self, call: Any) -> None:
+    def later(self, seconds: float, call: Any) -> None:
         """Sets a timer."""
         if self.fails:
             raise RuntimeError("the loop is closed")
+        self.waits.append(seconds)
         self.calls.append(call)
 
     def come(self, at: float) -> None:
@@ -145,13 +149,14 @@ def test_replaced_notify_stays_and_only_one_timer_starts(monkeypatch: pytest.Mon
 
 
 def test_lags_are_counted_in_buckets_and_sum(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each comes into its bucket, and into the sum; the next timer is due a period later."""
+    """Each comes into its bucket, and into the sum; the next timer is due in the next period without a sample."""
     recorded = Recorded()
     loop = Loop(recorded.recorder, monkeypatch)
     loop.worker.notify()
-    for at in (100.5, 101.0 + 0.02, 101.52 + 0.3, 102.32 + 1.2):
+    for at in (100.5, 101.0 + 0.02, 101.5 + 0.3, 102.0 + 1.2):
         loop.come(at)
-    assert recorded.slot.header[LOOP_DUE] == pytest.approx(104.02)
+    assert recorded.slot.header[LOOP_DUE] == pytest.approx(103.5)
+    assert loop.waits == pytest.approx([0.5, 0.5, 0.48, 0.2, 0.3])
     (cells,) = recorded.series(LOOP_LAG).values()
     assert cells[0] == pytest.approx(0.02 + 0.3 + 1.2 + 0.7 + 0.2)
     found = {bound: count for bound, count in zip([*LAG_BUCKETS, None], cells[1:], strict=True) if count}
@@ -165,14 +170,52 @@ def test_next_due_time_is_written_before_the_lag_is_counted(monkeypatch: pytest.
     loop.worker.notify()
     moments = []
 
-    def later(call: Any) -> None:
+    def later(seconds: float, call: Any) -> None:
         moments.append((recorded.slot.header[LOOP_DUE], recorded.series(LOOP_LAG)))
 
     loop.later = later  # type: ignore[method-assign]
     loop.timer._later = later
-    loop.come(101.0)
-    assert moments == [(101.5, {})]
+    loop.come(100.9)
+    assert moments == [(101.0, {})]
     assert recorded.series(LOOP_LAG)
+
+
+def test_next_sample_of_a_period_that_has_begun_may_be_due_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The moment is chosen in advance: what became ready at it has waited since, and is called at once."""
+    recorded = Recorded()
+    loop = Loop(recorded.recorder, monkeypatch)
+    loop.worker.notify()
+    loop.moment = 0.2
+    loop.come(100.9)
+    assert recorded.slot.header[LOOP_DUE] == pytest.approx(100.6)
+    assert loop.waits[-1] == 0.0
+    loop.come(100.9)
+    (cells,) = recorded.series(LOOP_LAG).values()
+    assert cells[0] == pytest.approx(0.4 + 0.3)
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.1, 0.25, 0.3, 0.5, 1.0])
+def test_samples_are_those_of_random_moments_in_a_loop_with_equal_calls(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Of calls that follow each other and take equally long, an event waits for half of one, and evenly up to one."""
+    recorded = Recorded()
+    loop = Loop(recorded.recorder, monkeypatch)
+    loop.timer._random = random.Random(11).random
+    loop.worker.notify()
+    now, ready = 100.0, 100.0 + loop.waits[-1]
+    while now < 3100.0:
+        now += seconds
+        while loop.calls and ready <= now:
+            loop.come(now)
+            ready = now + loop.waits[-1]
+    (cells,) = recorded.series(LOOP_LAG).values()
+    number = sum(cells[1:])
+    assert number == pytest.approx(6000, abs=3)
+    assert cells[0] / number == pytest.approx(seconds / 2, rel=0.05)
+    for at, bound in enumerate(LAG_BUCKETS):
+        if bound < seconds:
+            assert sum(cells[1 : at + 2]) / number == pytest.approx(bound / seconds, abs=0.03)
 
 
 def test_early_timer_has_lag_0(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +326,7 @@ LoopTimer(recorded.recorder, ErrorReporter()).start_with(worker)
 worker.notify()
 gevent.sleep(1.3)
 ((total, *counts),) = recorded.series(LOOP_LAG).values()
-print(sum(counts))
+print(sum(counts) in (2.0, 3.0))
 try:
     gevent.get_hub().switch()
 except gevent.exceptions.LoopExit:
@@ -292,7 +335,7 @@ except gevent.exceptions.LoopExit:
 
 
 def test_gevent_loop_ends_with_a_pending_timer() -> None:
-    """The timer comes twice a second, and is nothing that a loop with nothing else to do waits for."""
+    """The timer comes once in each half second, and is nothing that a loop with nothing else to do waits for."""
     result = subprocess.run(
         [sys.executable, "-c", GEVENT, str(TOP)],
         capture_output=True,
@@ -300,7 +343,7 @@ def test_gevent_loop_ends_with_a_pending_timer() -> None:
         timeout=60,
         check=False,
     )
-    assert result.stdout == "2.0\nnothing else to do\n", result.stderr
+    assert result.stdout == "True\nnothing else to do\n", result.stderr
 
 
 def page(server: SimulatedServer, collector: EventLoopLag) -> Any:
