@@ -177,7 +177,8 @@ def _watch_reloads(server: Any) -> None:
 
 def _after_reload(cfg: Any, reinstalled: Composition | None) -> None:
     global _composition, _reload_due  # noqa: PLW0603
-    if master() is None:
+    current = master()
+    if current is None:
         return
     _reload_due = True
     found = _find_composition(cfg, reinstalled)
@@ -186,6 +187,7 @@ def _after_reload(cfg: Any, reinstalled: Composition | None) -> None:
         found.reinstall_hooks(cfg)
     elif _composition is not None:
         count_reload()  # the install line was removed from the config file
+    current.free_port_for(cfg.address)
 
 
 def log_if_hooks_missing(owner: Any) -> None:

@@ -116,16 +116,18 @@ class LogObserver(logging.Filter):
 
     def _watch(self, method: Callable[..., Any], error_log: logging.Logger | None, number: int) -> Callable[..., Any]:
         @functools.wraps(method)
-        def watching(msg: object = "", *args: Any, **kwargs: Any) -> Any:
-            self._listen(msg, args)
+        def watching(*args: Any, **kwargs: Any) -> Any:
+            # gunicorn's own messages are positional. A user's logger class may call the parameter by any name.
+            if args:
+                self._listen(args[0], args[1:])
             ident = get_ident()
             if ident in self._inside or (error_log is not None and error_log.isEnabledFor(number)):
-                return method(msg, *args, **kwargs)
+                return method(*args, **kwargs)
             # A user's logger class may pass a message on to another of these methods: it counts once.
             self._inside.add(ident)
             try:
                 self._count(level_name(number))
-                return method(msg, *args, **kwargs)
+                return method(*args, **kwargs)
             finally:
                 self._inside.discard(ident)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from .._gunicorn import CHILD_EXIT_IN_SIGNAL_HANDLER, live_worker_ages
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
 REPORT_SECONDS: Final = 1.0
 """Time within which gunicorn logs and reports the exit of a worker that it has reaped."""
+UNMARK_SECONDS: Final = 5.0
+"""Time beyond gunicorn's timeouts after which a worker that is still there is not one that gunicorn has stopped."""
 EXIT_WAIT_SECONDS: Final = 0.0 if CHILD_EXIT_IN_SIGNAL_HANDLER else 0.5
 """Time that ``worker_exited`` waits for the fork lock. In a signal handler the interrupted code may hold it."""
 STARTUP_ONLY: Final = ("app_metrics", "duration_buckets")
@@ -141,6 +144,18 @@ class Master:
             log = self.server.log
             self._exporter = ExporterManager(self, self.fork_lock, self._errors, log, self._app_metrics)
         self._exporter.apply(settings)
+
+    def free_port_for(self, addresses: Iterable[object]) -> None:
+        """Stop the exporter if gunicorn is about to bind its port, as after a reload. ``update_exporter`` starts it.
+
+        Args:
+            addresses: as gunicorn's ``cfg.address`` has them: a host and a port, a path, or a descriptor.
+        """
+        settings = self._exporter_settings
+        if settings is not None and any(
+            isinstance(address, tuple) and address[1] == settings.port for address in addresses
+        ):
+            self.close_exporter()
 
     def is_ready(self) -> bool:
         """Return whether a worker runs, is to stay, and has sent a heartbeat within gunicorn's timeout.
@@ -263,6 +278,10 @@ class Master:
 
     def _reconcile(self, grace: float = 0.0) -> None:
         self._workers.reconcile(live_worker_ages(self.server), grace=grace)
+        server = self.server
+        if server.num_workers is not None and len(server.WORKERS) <= server.num_workers:
+            # A worker that gunicorn has stopped has ended by then, but for one that serves a long request.
+            self._workers.unmark_scaled_down(max(server.cfg.graceful_timeout, server.timeout) + UNMARK_SECONDS)
         self._exits.observe(self._workers.live())
 
     def _new_slot(self) -> Slot:

@@ -25,6 +25,7 @@ class TrackedWorker:
         worker_id: the label.
         lease: of its slot.
         stop_reason: why the master wants it to exit, RELOAD or SCALE_DOWN; None if it does not.
+        stopping_since: monotonic seconds at which that was noted.
         booted: it is known to have loaded the application.
         missing_since: monotonic seconds at which it was first found to be gone, without a report of gunicorn's.
     """
@@ -33,6 +34,7 @@ class TrackedWorker:
     worker_id: str
     lease: Lease
     stop_reason: ExitReason | None = None
+    stopping_since: float = 0.0
     booted: bool = False
     missing_since: float | None = None
 
@@ -110,6 +112,18 @@ class WorkerRegistry:
             # A reload replaces all workers, those included that had to exit anyway.
             if reason is ExitReason.RELOAD or not tracked.stop_reason:
                 tracked.stop_reason = reason
+                tracked.stopping_since = time.monotonic()
+
+    def unmark_scaled_down(self, seconds: float) -> None:
+        """Forget that workers were to exit because there were too many, where that is longer ago than ``seconds``.
+
+        Called while there are not too many. The number that is wanted may have risen again before gunicorn looked at
+        it: it has then stopped none of them.
+        """
+        latest = time.monotonic() - seconds
+        for tracked in self._by_age.values():
+            if tracked.stop_reason is ExitReason.SCALE_DOWN and tracked.stopping_since < latest:
+                tracked.stop_reason = None
 
     def record_queued_exits(self, *, forking: bool = False) -> None:
         """Record the exits noted by ``queue_exit``. No other worker is looked at.

@@ -64,6 +64,45 @@ def test_hup_with_another_port_moves_the_exporter_and_port_0_ends_it(serve: Serv
     assert server.get("/").status_code == 200
 
 
+def test_hup_may_move_the_server_to_the_former_metrics_port(serve: Serve) -> None:
+    """gunicorn binds before it calls ``on_reload``: by then the port is free, and the metrics have their new one."""
+    server = serve("workers = 1\n")
+    port, metrics_port = server.metrics_port, unused_port()
+    server.write_whole(
+        "gunicorn.conf.py",
+        CONFIG.replace("METRICS_PORT", str(metrics_port)).replace("PORT", str(port)) + "workers = 1\n",
+    )
+    server.signal(signal.SIGHUP)
+    eventually(lambda: requests.get(f"http://127.0.0.1:{port}/", timeout=5).ok, "the server at the other port")
+    assert eventually(lambda: server.scrape(metrics_port), "the page").sum("gunicorn_workers") >= 1
+
+
+def test_target_that_a_hook_restores_leaves_no_worker_stopping(serve: Serve) -> None:
+    """gunicorn stops none of them: once its timeouts have passed, all workers are known to stay."""
+    server = serve(
+        """
+workers = 2
+timeout = graceful_timeout = 1
+def nworkers_changed(server, new_value, old_value):
+    if old_value is not None and new_value < 2:
+        server.num_workers = 2
+install(globals(), port=METRICS_PORT)
+"""
+    )
+    server.wait_for_workers(2)
+    before = {worker.pid for worker in server.workers()}
+    server.signal(signal.SIGTTOU)
+
+    def stopping() -> float:
+        return server.scrape().sum("gunicorn_workers", state="stopping")
+
+    eventually(stopping, "one is marked")
+    eventually(lambda: not stopping(), "and it is not any more")
+    samples = server.scrape()
+    assert samples.sum("gunicorn_workers", state="running") == samples.one("gunicorn_workers_target") == 2
+    assert {worker.pid for worker in server.workers()} == before
+
+
 def test_hup_with_an_invalid_setting_keeps_the_previous_settings(serve: Serve) -> None:
     """A reload with a setting that is wrong keeps the settings from before, and says so in one line."""
     server = serve()

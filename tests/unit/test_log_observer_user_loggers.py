@@ -41,6 +41,23 @@ def test_logger_without_an_error_log_is_counted_by_its_methods(error_log: Any, l
     assert ear.heard == [("a %s", (1,)), ("b", ())]
 
 
+@in_master_and_worker
+def test_parameters_of_a_users_method_may_have_any_name(listening: bool) -> None:
+    """A logger class of structured messages takes an event, by position or by name, and fields."""
+    said: list[object] = []
+
+    class Events(Structured):
+        def info(self, event: str, **fields: object) -> str:  # type: ignore[override]
+            said.append((event, fields))
+            return "said"
+
+    log, ear = Events(None), Ear()
+    ear.messages.attach(log, listening=listening)
+    assert log.info(event="ready", port=8000, msg="x") == log.info("ready", args=()) == "said"
+    assert said == [("ready", {"port": 8000, "msg": "x"}), ("ready", {"args": ()})]
+    assert ear.counted == ["info"] * 2
+
+
 def test_failing_method_is_counted_each_time() -> None:
     """Where the method behind raises, the message was counted, and so is the next one of the same thread."""
 

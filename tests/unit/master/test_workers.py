@@ -94,6 +94,26 @@ def test_mark_stopping_marks_the_oldest_at_scale_down_and_all_at_reload() -> Non
     assert stop_reasons(registry) == {1: "reload", 2: "reload", 3: "reload", 4: None}
 
 
+def test_unmark_scaled_down_forgets_old_marks_of_a_scale_down_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mark stays as long as the worker may need to exit, and that of a reload for good."""
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    registry = new_registry()
+    for age in (1, 2):
+        registry.add(Worker(age, os.getpid()), "age")
+    registry.mark_stopping(ExitReason.SCALE_DOWN, 1)
+    now[0] = 134.0
+    registry.unmark_scaled_down(35.0)
+    assert stop_reasons(registry) == {1: "scale_down", 2: None}
+    now[0] = 135.1
+    registry.unmark_scaled_down(35.0)
+    assert stop_reasons(registry) == {1: None, 2: None}
+    registry.mark_stopping(ExitReason.RELOAD)
+    now[0] = 1000.0
+    registry.unmark_scaled_down(35.0)
+    assert stop_reasons(registry) == {1: "reload", 2: "reload"}
+
+
 def test_exit_of_an_unknown_worker_is_ignored() -> None:
     """The exit of a worker without a slot, or of another object with that age, has no effect."""
     exits = RecordedExits()
