@@ -87,6 +87,8 @@ def many_at_a_time(
                         pass
             if row is None:
                 row, sent = slow_path(req, environ, resp, exc, label, rows, at)
+                if row is None:
+                    return
             if queue_header in environ:
                 queued(environ[queue_header], duration)
             store(row, at, duration, sent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import sys
+from collections.abc import Mapping
 from ssl import SSL_ERROR_EOF, SSLError
 from types import FrameType, TracebackType
 from typing import Any, Final
@@ -112,6 +113,18 @@ def is_connection_close(exc: BaseException) -> bool:
     if traceback is not None and traceback.tb_next is None:  # raised in the caller of the hook, as it always is
         return str(traceback.tb_frame.f_globals.get("__name__")).startswith("gunicorn.")
     return _raised_in(traceback) == "gunicorn"
+
+
+def is_websocket(environ: Mapping[str, Any], exc: BaseException) -> bool:
+    """Return whether an application that has spoken websocket on the client's socket ends like this.
+
+    simple-websocket, which Flask-Sock and Flask-SocketIO use, has its callers raise a bare ``StopIteration`` then.
+    """
+    return (
+        type(exc) is StopIteration
+        and exc.__context__ is None
+        and environ.get("HTTP_UPGRADE", "").lower() == "websocket"
+    )
 
 
 def is_client_disconnect(exc: BaseException, sock: Any = None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ...errors import ErrorReporter
 from ...paths import normalize_path
 from ...settings import Endpoint
-from ...shm.schema import FAILED, OTHER, REQUEST_SIZE_SUM, UNMATCHED
+from ...shm.schema import FAILED, OTHER, REQUEST_SIZE_SUM, UNMATCHED, WEBSOCKETS
 from ..frameworks import FRAMEWORKS, Framework
 from ..frameworks.annotations import noted
 from .exceptions import CLIENT_GONE
@@ -164,6 +164,13 @@ class Naming:
         known, endpoint = method_label(method), self.endpoint(path, status, label)
         self._recorder.count(FAILED, known, endpoint, self._recorder.error_type(error_type))
         return known, endpoint
+
+    def websocket(self, path: str, label: str | None) -> None:
+        """Count a websocket that has been opened and closed."""
+        recorder = self._recorder
+        cell = recorder.place(WEBSOCKETS, self.endpoint(path, None, label))
+        recorder.slot.cells[cell] += 1.0
+        recorder.slot.cells[cell + 1] += 1.0
 
     def queued(self, stamp: str, duration: float) -> None:
         """Count the time in queue of a request that took ``duration`` seconds, by the proxy's header."""

@@ -22,6 +22,7 @@ from .exceptions import (
     ignore_failing,
     interrupted_by,
     is_connection_close,
+    is_websocket,
     real_exception,
     remember_failing,
     status_of,
@@ -36,7 +37,7 @@ from .rows import NO_ROWS, Cache, Rows, make_store
 PreRequest = Callable[[Any, Any], None]
 PostRequest = Callable[[Any, Any, Any, Any], None]
 Hooks = tuple[PreRequest, PostRequest]
-SlowPath = Callable[[Any, Any, Any, "BaseException | None", "str | None", Rows, int], tuple[Row, int]]
+SlowPath = Callable[[Any, Any, Any, "BaseException | None", "str | None", Rows, int], tuple["Row | None", int]]
 
 MAX_SKIPPED: Final = 65536
 """Requests for excluded paths that are remembered until gunicorn calls post_request, which it does not for all."""
@@ -135,6 +136,9 @@ def request_hooks(
                         pass
             if row is None:
                 row, sent = slow_path(req, environ, resp, exc, label, endpoint_rows, at)
+                if row is None:
+                    words[at] = 0.0
+                    return
             if queue_header in environ:
                 queued(environ[queue_header], duration)
             store(row, at, duration, sent)
@@ -191,7 +195,7 @@ def make_slow_path(recorder: Recorder, naming: Naming) -> SlowPath:
 
     def slow_path(
         req: Any, environ: Any, resp: Any, exc: BaseException | None, label: str | None, rows: Rows, at: int
-    ) -> tuple[Row, int]:
+    ) -> tuple[Row | None, int]:
         app_status = getattr(resp, "status_code", None)
         if exc is None or is_connection_close(exc):
             status = app_status or NO_STATUS
@@ -202,6 +206,9 @@ def make_slow_path(recorder: Recorder, naming: Naming) -> SlowPath:
                 response_size = bisect_left(SIZE_BUCKETS, sent)
             else:
                 sent, response_size = size_unsent(req, resp, status)
+        elif app_status is None and is_websocket(environ, exc):
+            naming.websocket(req.path, label)
+            return None, 0
         else:
             status = record_exception(req, label, resp, exc, at)
             sent = 0 if resp is None else resp.sent

@@ -47,6 +47,8 @@ def recorded(app: Application, worker: Any, requests: Requests, queue_header: st
     def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ[NOTES] = {}
         method, path = environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", "")
+        if environ.get("wsgi.websocket") is not None:
+            return _websocket(app, environ, start_response, requests)
         started = requests.start(method, path, monotonic())
         if started is None:
             return app(environ, start_response)
@@ -71,6 +73,20 @@ def recorded(app: Application, worker: Any, requests: Requests, queue_header: st
         return (SizedBody if hasattr(body, "__len__") else Body)(body, response)
 
     return application
+
+
+def _websocket(
+    app: Application, environ: Environ, start_response: StartResponse, requests: Requests
+) -> Iterable[bytes]:
+    """Call the application for a websocket of gevent-websocket, which does not close what it returns.
+
+    The handshake is done. What the application returns is iterated to its end, and not sent.
+    """
+    opened = requests.open_websocket(environ.get("PATH_INFO", ""))
+    try:
+        return list(app(environ, start_response))
+    finally:
+        requests.close_websocket(opened)
 
 
 class Response:

@@ -10,7 +10,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.wsgi import WSGIErrorsWrapper
 
-from gunicorn_prom_hooks.shm.schema import FAILED, REQUESTS, RESPONSE_SIZE_SUM
+from gunicorn_prom_hooks.shm.schema import FAILED, REQUESTS, RESPONSE_SIZE_SUM, WEBSOCKETS
 from gunicorn_prom_hooks.worker.frameworks.annotations import note_route, noted
 from gunicorn_prom_hooks.worker.recording.requests import Requests
 from gunicorn_prom_hooks.worker.wsgi import application as wsgi
@@ -89,6 +89,28 @@ def test_request_ends_once_when_its_body_is_closed() -> None:
     assert bench.requests() == {("GET", "/items/:id", "200"): 1.0}
     assert bench.sent() == 3.0
     assert bench.in_progress() == 0
+
+
+def test_websocket_of_a_server_is_counted_while_open_and_is_no_request() -> None:
+    """gevent-websocket has done the handshake, and does not close what the application returns."""
+    bench, seen = Bench(), []
+    requests = Requests(bench.recorder, None, bench.errors, "wsgi")
+
+    def app(environ: wsgi.Environ, start: Start) -> Iterable[bytes]:
+        seen.append(bench.series(WEBSOCKETS))
+        yield b""
+        if environ["PATH_INFO"] == "/broken":
+            raise ValueError("of the application")
+
+    application = wsgi.recorded(app, Worker(), requests)
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/items/7", "wsgi.websocket": object()}
+    assert list(application(environ, lambda *_: lambda data: None)) == [b""]
+    with pytest.raises(ValueError, match="of the application"):
+        list(application({**environ, "PATH_INFO": "/broken"}, lambda *_: lambda data: None))
+    first, second = ("/items/:id",), ("/broken",)
+    assert seen == [{first: [1.0, 0.0]}, {first: [1.0, 1.0], second: [1.0, 0.0]}]
+    assert bench.series(WEBSOCKETS) == {first: [1.0, 1.0], second: [1.0, 1.0]}
+    assert (bench.requests(), bench.in_progress(), bench.errors.counts) == ({}, 0, {})
 
 
 def test_length_of_the_body_is_that_of_the_application_if_any() -> None:
