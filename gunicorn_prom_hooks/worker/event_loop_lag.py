@@ -123,7 +123,8 @@ def _running_loop(worker: Any) -> Later | None:
     with contextlib.suppress(RuntimeError, KeyError):  # where no loop runs, nothing need be imported to know it
         loop = sys.modules["asyncio"].get_running_loop()
     if loop is not None:  # uvloop and Tornado's are such loops as well
-        return loop.call_later
+        later: Later = loop.call_later
+        return later
     if is_a(type(worker), GEVENT):
         return _gevent_later(sys.modules["gevent"].get_hub().loop)
     return None

@@ -34,9 +34,13 @@ def promql() -> list[str]:
 
 
 def shortened(text: str, seconds: int = 8) -> str:
-    """Return the queries or rules with windows of this many seconds, and a step of one second in subqueries."""
+    """Return the queries or rules with windows of this many seconds, and a step of one second in subqueries.
+
+    So is the least age of a worker.
+    """
     text = re.sub(r"\[\d+[smhd]\]", f"[{seconds}s]", text)
     text = re.sub(r"\[\d+[smhd]:\w*\]", f"[{seconds}s:1s]", text)
+    text = re.sub(r"\b(gunicorn_worker_uptime_seconds) > \d+", rf"\1 > {seconds}", text)
     return re.sub(r"\boffset \d+[smhd]\b", f"offset {seconds}s", text)
 
 

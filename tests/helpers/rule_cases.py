@@ -56,6 +56,24 @@ def answered(requests: str, failed: str) -> Series:
     }
 
 
+def interrupted(requests: int, number: int, error_type: str, reason: str) -> Series:
+    """Return the series of a sync server with these requests, of which a signal to the worker ended this number."""
+    return {
+        **answered(jump(requests - number, minutes=4), constant(0)),
+        f'{REQUESTS}{{method="GET",endpoint="/a",status="500"}}': jump(number, minutes=4),
+        f'{FAILED}{{method="GET",endpoint="/a",error_type="{error_type}"}}': jump(number, before=None, minutes=4),
+        f'{KILLED}{{method="GET",endpoint="/a",reason="{reason}"}}': jump(number, before=None, minutes=4),
+    }
+
+
+def memory(values: str, uptime: str = f"0+60x{LONG_MINUTES}") -> Series:
+    """Return the long series of a worker with this memory, that runs for this long; by default for all the time."""
+    return {
+        'gunicorn_worker_memory_bytes{worker_id="worker_0"}': values,
+        'gunicorn_worker_uptime_seconds{worker_id="worker_0"}': uptime,
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """An alert that fires for the server "bad", and is silent for all the others.
@@ -96,6 +114,10 @@ BURNS: Final = (
     "the requests to shop at bad of job gunicorn failed within an hour, or within 6 hours. At this rate the errors "
     "that the objective allows in 30 days are used up in less than 5 days."
 )
+NO_ANSWER: Final = (
+    "does not answer scrapes. gunicorn is down, or Prometheus scrapes another port, or without its token or TLS. "
+    "`python -m gunicorn_prom_hooks check URL` tells which."
+)
 RELOADED: Final = (
     "shop at bad of job gunicorn was reloaded within 15 minutes, and since then workers did not load the application, "
     "or the server does not answer. The alert cannot tell whether the reload is the cause. It does not see a reload "
@@ -109,14 +131,14 @@ CASES: Final = (
         "GunicornTargetDown",
         {"up": constant(0)},
         {"severity": "critical"},
-        "shop at bad of job gunicorn does not answer scrapes. gunicorn is down, or Prometheus scrapes another port.",
+        f"shop at bad of job gunicorn {NO_ANSWER}",
         ({"up": constant(1)}, {"up": jump(0, 1)}),
     ),
     Case(
         "GunicornTargetDown",
         {"up": jump(0, before=1)},
         {"severity": "critical"},
-        "shop at bad of job gunicorn does not answer scrapes. gunicorn is down, or Prometheus scrapes another port.",
+        f"shop at bad of job gunicorn {NO_ANSWER}",
         ({"up": constant(1)},),
         app="shop until it is down",
     ),
@@ -124,8 +146,7 @@ CASES: Final = (
         "GunicornTargetDown",
         {"up": constant(0)},
         {"severity": "critical"},
-        "gunicorn at bad of job gunicorn does not answer scrapes. gunicorn is down, or Prometheus scrapes another "
-        "port.",
+        f"gunicorn at bad of job gunicorn {NO_ANSWER}",
         ({"up": constant(1)}, {'up{job="node",instance="other"}': constant(0)}),
         app="",
     ),
@@ -194,8 +215,8 @@ CASES: Final = (
         "GunicornServerRestarts",
         {"process_start_time_seconds": jump(1, 2, 3)},
         {"severity": "critical"},
-        "shop at bad of job gunicorn has started 3 times within 15 minutes. gunicorn stops if its configuration or the "
-        "application cannot be loaded; the reason is in the error log.",
+        "shop at bad of job gunicorn has started at least 3 times within 15 minutes. gunicorn stops if the application "
+        "cannot be loaded; the reason is in the error log.",
         (
             {"process_start_time_seconds": jump(1, 2)},
             {'process_start_time_seconds{job="node",instance="other"}': jump(1, 2, 3, 4)},
@@ -272,12 +293,24 @@ CASES: Final = (
         (
             answered(jump(1000, minutes=4), jump(5, minutes=4)),
             answered(constant(1000), constant(50)),
-            {
-                **answered(jump(1000, minutes=4), constant(0)),
-                f'{FAILED}{{method="GET",endpoint="/a",error_type="timeout"}}': jump(4, minutes=4),
-                f'{KILLED}{{method="GET",endpoint="/a",reason="timeout"}}': jump(4, minutes=4),
-            },
+            interrupted(1000, 4, "timeout", "timeout"),
+            interrupted(1000, 4, "shutdown", "signal"),
+            interrupted(1000, 4, "abort", "signal"),
         ),
+    ),
+    Case(
+        "GunicornErrorBudgetBurnsFast",
+        interrupted(22, 22, "timeout", "timeout"),
+        {"severity": "critical"},
+        f"100% of {BURNS} Most of the failures are of GET /a.",
+        (interrupted(22, 0, "timeout", "timeout"),),
+    ),
+    Case(
+        "GunicornErrorBudgetBurnsFast",
+        interrupted(22, 11, "abort", "signal"),
+        {"severity": "critical"},
+        f"50% of {BURNS} Most of the failures are of GET /a.",
+        (interrupted(22, 0, "abort", "signal"),),
     ),
     Case(
         "GunicornErrorBudgetBurnsFast",
@@ -393,6 +426,29 @@ CASES: Final = (
             {'gunicorn_listener_backlog{listener="a"}': constant(50)},
             {'gunicorn_listener_backlog{listener="a"}': steady(500, -1)},
             {'gunicorn_listener_backlog{listener="a"}': "0+3x60 0+0x60"},
+            *({'gunicorn_listener_backlog{listener="a"}': jump(50, minutes=minutes)} for minutes in range(1, 13)),
+        ),
+    ),
+    Case(
+        "GunicornBacklogFull",
+        {
+            'gunicorn_listener_backlog{listener="a"}': f"65+0x{AT_MINUTES * 4 - 3} 62 65+0x10",
+            'gunicorn_listener_backlog_limit{listener="a"}': constant(64),
+            'gunicorn_listener_backlog{listener="b"}': constant(57),
+            'gunicorn_listener_backlog_limit{listener="b"}': constant(64),
+        },
+        {"severity": "critical", "listener": "a"},
+        "65 connections wait in the accept queue a of shop at bad of job gunicorn. It is full, or nearly. Connections "
+        "beyond its limit hang or are refused, and are in no metric.",
+        (
+            {
+                'gunicorn_listener_backlog{listener="a"}': constant(0),
+                'gunicorn_listener_backlog_limit{listener="a"}': constant(0),
+            },
+            {
+                'gunicorn_listener_backlog{listener="a"}': jump(9, 0, minutes=2),
+                'gunicorn_listener_backlog_limit{listener="a"}': constant(8),
+            },
         ),
     ),
     Case(
@@ -431,21 +487,23 @@ CASES: Final = (
     ),
     Case(
         "GunicornMemoryGrowing",
-        {'gunicorn_worker_memory_bytes{worker_id="worker_0"}': "100000000+1228800x480"},
+        memory("100000000+1228800x480"),
         {"severity": "warning", "worker_id": "worker_0"},
         "The memory of worker_0 of shop at bad of job gunicorn grows by 20kiB per second.",
         (
-            {'gunicorn_worker_memory_bytes{worker_id="worker_0"}': "100000000+300000x480"},
-            {'gunicorn_worker_memory_bytes{worker_id="worker_0"}': "_x425 100000000+1228800x60"},
+            memory("100000000+300000x480"),
+            memory("_x425 100000000+1228800x60", "_x425 0+60x60"),
+            memory("100000000+1228800x470 stale", "0+60x470 stale"),
+            memory("100000000+1228800x480", "0+60x440 0+60x40"),
         ),
         is_long=True,
     ),
     Case(
         "GunicornMemoryGrowing",
-        {'gunicorn_worker_memory_bytes{worker_id="worker_0"}': "100000000+1228800x480"},
+        memory("100000000+1228800x480"),
         {"severity": "warning", "worker_id": "worker_0"},
         "The memory of worker_0 of shop at bad of job gunicorn grows by 20kiB per second.",
-        ({'gunicorn_worker_memory_bytes{worker_id="worker_0"}': "100000000+0x460 100000000+4915200x20"},),
+        (memory("100000000+0x460 100000000+4915200x20"),),
         documented=False,
         is_long=True,
     ),

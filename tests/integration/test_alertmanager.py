@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("prometheus", "prometheus-aler
 WINDOW_SECONDS = 15
 """The window of the rules, which the sample file has in minutes, hours and days."""
 HEALTHY, LOADED = "healthy", "loaded"
-ONCE, FULL, LOOP, CRASHING, SICK, DOWN = "once", "full", "loop", "crashing", "sick", "down"
+ONCE, FULL, QUEUE, LOOP, CRASHING, SICK, DOWN = "once", "full", "queue", "loop", "crashing", "sick", "down"
 TROUBLES = APPLICATIONS / "troubles.py"
 THREADS = "worker_class = 'gthread'\nthreads = 2\n"
 FAILING_COLLECTOR = """
@@ -53,6 +53,7 @@ SERVERS: Mapping[str, tuple[str, Path]] = {
     LOADED: (LOOPS["uvicorn"][1], APPLICATIONS / "default_asgi.py"),
     ONCE: (LOOPS["uvicorn"][1], APPLICATIONS / "default_asgi.py"),
     FULL: (THREADS + "timeout = 8\n", TROUBLES),
+    QUEUE: ("backlog = 2\ntimeout = 120\n", TROUBLES),
     LOOP: (LOOPS["uvicorn"][1] + "timeout = 120\n", ASGI),
     CRASHING: ("", TROUBLES),
     SICK: (THREADS + FAILING_COLLECTOR, TROUBLES),
@@ -69,6 +70,7 @@ EXPECTED: tuple[tuple[str, str, str, Labels], ...] = (
     ("GunicornWorkerExit", ONCE, "warning", {"reason": "signal", "detail": "SIGKILL"}),
     ("GunicornConnectionsWaiting", FULL, "warning", {}),
     ("GunicornBacklogGrowing", FULL, "critical", {}),
+    ("GunicornBacklogFull", QUEUE, "critical", {"listener": ""}),
     ("GunicornThreadsBusy", FULL, "warning", {}),
     ("GunicornOldRequest", FULL, "warning", {"worker_id": "worker_0"}),
     ("GunicornEventLoopBlocked", LOOP, "warning", {"worker_id": "worker_0"}),
@@ -175,6 +177,9 @@ def test_alert_of_each_trouble_arrives_at_the_webhook_and_none_of_a_healthy_load
         full = "127.0.0.1", servers[FULL].port
         stack.enter_context(blocked(servers[FULL], socket.AF_INET, full, 2))
         stack.enter_context(connected(socket.AF_INET, full, *[get()] * 5))
+        queue = "127.0.0.1", servers[QUEUE].port
+        stack.enter_context(blocked(servers[QUEUE], socket.AF_INET, queue))
+        stack.enter_context(connected(socket.AF_INET, queue, *[get()] * 3))
         stack.enter_context(blocked(servers[LOOP], socket.AF_INET, ("127.0.0.1", servers[LOOP].port)))
         servers[CRASHING].write_application(NEVER_BOOTS)
         servers[CRASHING].signal(signal.SIGHUP)
@@ -186,6 +191,8 @@ def test_alert_of_each_trouble_arrives_at_the_webhook_and_none_of_a_healthy_load
             instance = f"127.0.0.1:{servers[name].metrics_port}"
             labels = {"alertname": alert, "app": f"shop {name}", "job": "gunicorn", "instance": instance, **more}
             labels["severity"] = severity
+            if "listener" in more:
+                labels["listener"] = f"http://127.0.0.1:{servers[name].port}"
 
             def arrives(labels: Labels = labels) -> Labels | None:
                 found = receiver.find(labels)

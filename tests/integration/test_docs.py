@@ -23,7 +23,7 @@ from tests.integration.test_registry_page import full_page
 
 HAS_DIRTY_WORKERS = "dirty_workers" in Config().settings
 DIRTY = "dirty_workers = 1\ndirty_apps = ['app:Idle']\nproc_name = 'docs-PORT'\ngraceful_timeout = 3\n"
-OF_ALL_SERVERS = "sum(gunicorn_listener_backlog) > 0 or sum(gunicorn_listener_waiting_connections) > 0"
+OF_ALL_SERVERS = 'sum({__name__=~"gunicorn_listener_backlog|gunicorn_listener_waiting_connections"}) > 0'
 """The one query that has no result per server."""
 ASGI = APPLICATIONS / "default_asgi.py"
 DIRTY_APP = APPLICATIONS / "default_with_dirty.py"

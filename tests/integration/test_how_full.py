@@ -30,13 +30,14 @@ def test_documented_load_queries_tell_full_servers_from_idle_ones(serve: Serve, 
     busy = documented("busy_seconds", "requests_capacity")
     loops = documented('le="0.005"')
     both = documented("busy_seconds", 'le="0.005"')
-    wait = documented("waiting_connections", "__name__")
-    alert = documented("waiting_connections", "> 0", "__name__")
+    wait = documented("waiting_connections", "sum by", "__name__")
+    alert = documented("waiting_connections", "> 0", "sum by", "__name__")
+    total = documented("waiting_connections", "sum({__name__")
     blocks = documented("event_loop_blocked_seconds", "max by")
     with ExitStack() as stack:
         ask = stack.enter_context(prometheus(tmp_path, servers)).ask
         eventually(lambda: set(ask(both)) == set(servers), "all are scraped")
-        assert ask(alert) == {}
+        assert ask(alert) == ask(total) == {}
         for name in ("gthread", "asgi", "uvicorn", "gevent"):
             address = "127.0.0.1", servers[name].port
             stack.enter_context(blocked(servers[name], socket.AF_INET, address, 2 if name == "gthread" else 1))
@@ -59,6 +60,7 @@ def test_documented_load_queries_tell_full_servers_from_idle_ones(serve: Serve, 
         )
         assert set(waiting) == set(servers)
         assert set(ask(alert)) == {"gthread", "asgi", "uvicorn", "gevent"}
+        assert ask(total) == {"all of them": 20.0}
         assert set(ask(blocks)) == {"asgi", "uvicorn", "gevent"}
         for query in promql():
             if "event_loop" in query:

@@ -39,6 +39,7 @@ SILENCED: Final[Mapping[str, set[str]]] = {
     "GunicornReloadFailed": INFO,
     "GunicornErrorBudgetBurnsFast": INFO | {"GunicornErrorBudgetBurnsSlowly", "GunicornRequestKilled"},
     "GunicornErrorBudgetBurnsSlowly": {"GunicornRequestFailed", "GunicornRequestKilled"},
+    "GunicornBacklogFull": INFO | {"GunicornBacklogGrowing", "GunicornConnectionsWaiting", "GunicornThreadsBusy"},
     "GunicornBacklogGrowing": INFO | {"GunicornConnectionsWaiting", "GunicornThreadsBusy"},
     "GunicornEventLoopBlocked": {"GunicornEventLoopLag"},
 }

@@ -25,13 +25,14 @@ pytestmark = pytest.mark.needs("prometheus")
 
 RULE_SECONDS = 20
 """The window of the rules, which the documentation has in minutes."""
-HEALTHY, ONCE, THREADS, SYNC = "healthy", "once", "threads", "sync"
+HEALTHY, ONCE, THREADS, SYNC, QUEUE = "healthy", "once", "threads", "sync", "queue"
 TROUBLES = APPLICATIONS / "troubles.py"
 SERVERS = {
     HEALTHY: ("worker_class = 'gthread'\nthreads = 2\n", TROUBLES),
     ONCE: (LOOPS["uvicorn"][1], APPLICATIONS / "default_asgi.py"),
     THREADS: ("worker_class = 'gthread'\nthreads = 2\ntimeout = 60\n", TROUBLES),
     SYNC: ("timeout = 4\n", TROUBLES),
+    QUEUE: ("backlog = 2\ntimeout = 120\n", TROUBLES),
 }
 
 
@@ -143,7 +144,7 @@ def test_first_failure_499_malformed_request_and_killed_request_each_show_and_fi
 def test_server_whose_threads_are_all_stuck_is_full_and_ready(plant: Plant) -> None:
     """Utilization is 1, the waiting connections are counted, the alert fires; /readyz stays 200."""
     server = plant.servers[THREADS]
-    waiting = documented("waiting_connections", "__name__", "> 0")
+    waiting = documented("waiting_connections", "sum by", "__name__", "> 0")
     busy = documented("busy_seconds", "requests_capacity")
     address = "127.0.0.1", server.port
     plant.silent(THREADS, waiting)
@@ -153,6 +154,54 @@ def test_server_whose_threads_are_all_stuck_is_full_and_ready(plant: Plant) -> N
         assert plant.monitor.ask(busy)[HEALTHY] < 0.7
         assert requests.get(f"http://127.0.0.1:{server.metrics_port}/readyz", timeout=10).status_code == 200
         plant.fires("GunicornConnectionsWaiting", THREADS)
+
+
+def test_full_accept_queue_is_named_and_connections_beyond_it_are_in_no_metric(plant: Plant) -> None:
+    """The queue holds one connection more than its limit, and the alert names it. A further client is not counted."""
+    server = plant.servers[QUEUE]
+    part = documented("gunicorn_listener_backlog /")
+    waiting = documented("waiting_connections", "sum by", "__name__", "> 0")
+    address, listener = ("127.0.0.1", server.port), f"http://127.0.0.1:{server.port}"
+    plant.silent(QUEUE, waiting)
+    with blocked(server, socket.AF_INET, address), connected(socket.AF_INET, address, *[get()] * 3):
+        eventually(lambda: plant.monitor.ask(part)[QUEUE] == 1.5, "the queue is full")
+        assert plant.monitor.ask(part)[HEALTHY] < 1
+        says = plant.fires("GunicornBacklogFull", QUEUE, listener=listener)
+        assert f"3 connections wait in the accept queue {listener} of app:app at" in says["description"]
+        with socket.socket() as client:
+            client.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                client.connect(address)
+            assert plant.names(waiting, QUEUE) == 3
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGABRT, signal.SIGQUIT])
+def test_request_that_a_signal_ends_in_a_sync_worker_counts_once_in_the_share_of_errors(
+    number: signal.Signals | None, plant: Plant
+) -> None:
+    """It is answered with a 500, failed and killed, and is one error and one ended request. None: the timeout."""
+    server = plant.servers[SYNC if number is None else QUEUE]
+    name = SYNC if number is None else QUEUE
+    errors = "job_instance:gunicorn_errors:sum"
+    ended = (
+        "job_instance:gunicorn_requests:sum + job_instance:gunicorn_killed_requests:sum "
+        "- job_instance:gunicorn_interrupted_requests:sum"
+    )
+    killed = "job_instance:gunicorn_killed_requests:sum"
+    server.wait_for_workers(1)
+    before = {query: plant.monitor.ask(query)[name] for query in (killed, errors, ended)}
+    with hanging(server, "/hang"):
+        _, pid = busy_worker(server)
+        if number is not None:
+            os.kill(pid, number)
+
+        def counted() -> bool:
+            found = {query: plant.monitor.ask(query)[name] - before[query] for query in before}
+            assert found == dict.fromkeys(before, 1.0)
+            return True
+
+        eventually(counted, "the request counts once")
+    server.wait_for_workers(1)
 
 
 def test_request_that_hangs_names_worker_and_process(plant: Plant) -> None:

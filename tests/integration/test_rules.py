@@ -11,8 +11,19 @@ from typing import Final
 import pytest
 
 from tests.helpers.places import TOP, repository
-from tests.helpers.prometheus import RULES, promql
-from tests.helpers.rule_cases import AT_MINUTES, CASES, LONG_MINUTES, LONG_STEP_SECONDS, STEP_SECONDS, Case, Series
+from tests.helpers.prometheus import RULES, documented, promql
+from tests.helpers.rule_cases import (
+    AT_MINUTES,
+    CASES,
+    LONG_MINUTES,
+    LONG_STEP_SECONDS,
+    STEP_SECONDS,
+    Case,
+    Series,
+    answered,
+    constant,
+    jump,
+)
 
 OPERATIONS: Final = TOP / "docs" / "operations.md"
 DOCUMENTED: Final = {
@@ -20,12 +31,14 @@ DOCUMENTED: Final = {
 }
 """The plain query of each simple alert, by the alert's name."""
 TABLE: Final = {
-    name: (severity, section)
-    for name, severity, section in re.findall(
-        r"^\| `(Gunicorn\w+)` \| (\w+) \| [^|]+ \| \[[^]|]+\]\(#([\w-]+)\) \|$", OPERATIONS.read_text(), re.MULTILINE
+    name: (severity, hold, section)
+    for name, severity, hold, section in re.findall(
+        r"^\| `(Gunicorn\w+)` \| (\w+) \| (\w*) ?\| [^|]+ \| \[[^]|]+\]\(#([\w-]+)\) \|$",
+        OPERATIONS.read_text(),
+        re.MULTILINE,
     )
 }
-"""Severity and anchor of each alert, by its name, as the documentation has them."""
+"""Severity, ``for`` and anchor of each alert, by its name, as the documentation has them."""
 [RUNBOOK] = re.findall(
     r"record: gunicorn:runbook:info\n +expr: vector\(1\)\n +labels:\n +url: (\S+)\n", RULES.read_text()
 )
@@ -183,11 +196,12 @@ def anchors(page: str) -> list[str]:
 
 @pytest.mark.parametrize("alert", sections())
 def test_runbook_of_an_alert_is_the_documented_section_and_exists(alert: str) -> None:
-    """The runbook is a heading of docs/operations.md, and the table there has it with the alert's severity."""
+    """The runbook is a heading of docs/operations.md. The table there has it, and the alert's severity and ``for``."""
     page, _, anchor = runbook(alert).partition("#")
     assert page == f"{repository()}/blob/main/docs/operations.md"
     assert anchors(OPERATIONS.read_text()).count(anchor) == 1
-    assert TABLE[alert] == (entry(alert, "severity"), anchor)
+    hold = re.search(r"\n +for: (\w+)\n", sections()[alert])
+    assert TABLE[alert] == (entry(alert, "severity"), hold[1] if hold else "", anchor)
 
 
 @pytest.mark.needs("promtool")
@@ -206,6 +220,53 @@ def test_documented_objectives_are_those_of_the_rules() -> None:
     rules = re.findall(r"record: (gunicorn:\w+_objective:\w+)\n +expr: vector\(([\d.]+)\)\n", RULES.read_text())
     assert len(rules) == 3
     assert re.findall(r"^\| `(gunicorn:\S+)` \| ([\d.]+) \|", OPERATIONS.read_text(), re.MULTILINE) == rules
+
+
+QUEUE, UNREAD = 'gunicorn_listener_backlog{instance="%s"}', 'gunicorn_listener_waiting_connections{instance="%s"}'
+
+
+def ended(instance: str, requests: str, failed: str) -> Series:
+    """Return the series of a server with these requests and failures, and no killed request."""
+    series = answered(requests, failed)
+    return {one["series"]: one["values"] for one in placed(series, instance, "")}
+
+
+@pytest.mark.needs("promtool")
+@pytest.mark.parametrize(
+    ("query", "series", "expected"),
+    [
+        (documented("sum({__name__"), {QUEUE % "a": "2+0x120", QUEUE % "b": "0+0x120", UNREAD % "b": "3+0x120"}, 5),
+        (documented("sum({__name__"), {QUEUE % "a": "2+0x120"}, 2),
+        (documented("sum({__name__"), {UNREAD % "a": "3+0x120"}, 3),
+        (documented("sum({__name__"), {QUEUE % "a": "0+0x120", UNREAD % "a": "0+0x120"}, None),
+        ("round(sum(increase(gunicorn_reloads_total[1h])))", {"gunicorn_reloads_total": "0+0x40 3+0x30 0+0x50"}, 3),
+        (
+            re.findall(r"`(sum by \(job\) \(increase\([^`]*)`", OPERATIONS.read_text())[0],
+            {**ended("a", jump(2, minutes=4), jump(1, minutes=4)), **ended("b", jump(98, minutes=4), constant(0))},
+            0.01,
+        ),
+    ],
+)
+def test_documented_query_over_several_servers_or_restarts(
+    query: str, series: Series, expected: float | None, tmp_path: Path
+) -> None:
+    """The result is that of all servers, also where one of two metrics is missing, and the same after a restart."""
+    case = CASES[0]
+    sample = {"labels": '{job="gunicorn"}' if "by (job)" in query else "{}", "value": expected}
+    asked = {"expr": query, "eval_time": f"{AT_MINUTES}m", "exp_samples": [] if expected is None else [sample]}
+    inputs = [{"series": name, "values": values} for name, values in series.items()]
+    test: dict[str, object] = {
+        "interval": f"{STEP_SECONDS}s",
+        "input_series": inputs,
+        "promql_expr_test": [asked],
+    }
+    run_promtool(tmp_path, case, test)
+
+
+def test_documented_queries_that_are_tested_here_are_those_of_the_page() -> None:
+    """The reloads are asked for as above, and the memory section has the query of its alert."""
+    assert "increase(gunicorn_reloads_total[1h])" in promql()
+    assert DOCUMENTED["GunicornMemoryGrowing"] in promql()
 
 
 STARTS_AT_ZERO: Final = ("gunicorn_worker_busy_seconds", "gunicorn_worker_event_loop_lag_seconds")
