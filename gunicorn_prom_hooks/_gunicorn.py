@@ -89,6 +89,8 @@ WORKERS_PACKAGE: Final = "gunicorn.workers."
 """Worker classes. The application's body is iterated in their frames."""
 PYWSGI: Final = "gevent.pywsgi"
 """The server of the gevent_pywsgi worker."""
+UWSGI_ERRORS: Final = "gunicorn.uwsgi.errors"
+"""Exceptions for malformed packets of uWSGI's protocol."""
 
 # Variables of the ``send`` of an HTTP/1 request in the asgi worker. An unknown name is taken as "not known".
 

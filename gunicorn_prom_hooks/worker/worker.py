@@ -10,7 +10,7 @@ import time
 from functools import partial
 from typing import Any, Final
 
-from .._gunicorn import handled_signal
+from .._gunicorn import UVICORN, handled_signal, is_a
 from ..errors import ErrorReporter
 from ..paths import path_filter
 from ..settings import Settings
@@ -111,6 +111,8 @@ class WorkerRuntime:
     def interrupted(self) -> None:
         """Record why the worker exits. Called in ``worker_int``: in a signal handler or the reloader's thread."""
         number = handled_signal()
+        if not number and is_a(type(self._worker), *UVICORN):
+            return  # it goes on serving, whatever gunicorn's reloader has set
         self._cause = CAUSE_SIGNAL + number if number else CAUSE_RELOADER
         self.quitting()
 

@@ -21,6 +21,7 @@ from ..._gunicorn import (
     PYWSGI,
     QUIT_HANDLER,
     SERVER_FAULTS,
+    UWSGI_ERRORS,
     WORKERS_PACKAGE,
 )
 from ...concurrency import unpatched
@@ -237,7 +238,7 @@ def status_of_server(exc: BaseException, seen: int | None) -> int:
 
 def is_clients_fault(exc: BaseException) -> bool:
     """Return whether the server refuses a request because the request itself is wrong."""
-    if type(exc).__module__ == PYWSGI:  # its exceptions are all of this kind
+    if type(exc).__module__ in (PYWSGI, UWSGI_ERRORS):  # their exceptions are all of this kind
         return True
     if isinstance(exc, SERVER_FAULTS) or type(exc).__name__.startswith("InvalidResponseHeader"):
         return False

@@ -170,8 +170,8 @@ class Body:
             except BaseException:
                 self._response.end()
                 raise
-            self._response.sent += len(chunk)
             yield chunk
+            self._response.sent += len(chunk)  # the server has taken it
 
     def close(self) -> None:
         """Close the application's body. An exception that this raises is recorded as the request's."""

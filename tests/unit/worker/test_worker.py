@@ -41,6 +41,17 @@ def handle_changed(side: WorkerRuntime, sig: int) -> None:
     side.interrupted()
 
 
+def test_reloader_stops_no_worker_of_uvicorn() -> None:
+    """It sets ``alive``, which uvicorn does not look at: the worker goes on to serve, and is not on its way out."""
+    worker = type("UvicornWorker", (), {"__module__": "uvicorn_worker._workers"})()
+    slot = new_slot()
+    side = WorkerRuntime(worker, SlotReader(slot), Settings(), DEFAULT_BUCKETS.bounds, ErrorReporter())
+    handle_changed(side, 0)
+    assert slot.header[QUIT_AT] == 0.0
+    handle_quit(side, signal.SIGINT)
+    assert slot.header[QUIT_AT] > 0.0
+
+
 def leave(worker: Any, sig: int | None = None) -> list[float]:
     """Has the worker leave after this signal, 0 being a changed file; the cells with its word."""
     slot = new_slot()

@@ -14,7 +14,7 @@ import pytest
 from gunicorn.util import write
 
 from gunicorn_prom_hooks.shm.schema import ERROR_HANDLING, FAILED, INVALID
-from gunicorn_prom_hooks.worker.recording.exceptions import interrupted_by, is_client_disconnect
+from gunicorn_prom_hooks.worker.recording.exceptions import interrupted_by, is_client_disconnect, is_clients_fault
 from tests.helpers.recording import KINDS, Bench, MakeHooks, Sink, answers, interruption, raises
 
 
@@ -155,6 +155,13 @@ def test_unparsable_request_is_invalid_and_handled_and_not_a_request(raw: bytes,
         assert bench.requests() == {}
         assert bench.counts(INVALID) == {(error_type,): 1.0}
         assert bench.counts(ERROR_HANDLING) == {(method, "<unmatched>", error_type): 1.0}
+
+
+def test_malformed_packet_of_uwsgis_protocol_is_invalid() -> None:
+    """Its exceptions are not derived from those of HTTP."""
+    errors = pytest.importorskip("gunicorn.uwsgi.errors", reason="this gunicorn does not speak uWSGI's protocol")
+    assert is_clients_fault(errors.UnsupportedModifier(1))
+    assert is_clients_fault(errors.InvalidUWSGIHeader("short"))
 
 
 def test_invalid_response_header_is_500_and_a_failure() -> None:

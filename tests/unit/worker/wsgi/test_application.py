@@ -132,6 +132,20 @@ def test_body_iterated_twice_is_complete_and_counted_once() -> None:
     assert bench.sent() == 5.0
 
 
+def test_piece_that_the_server_refuses_is_not_sent_and_leaves_no_status() -> None:
+    """pywsgi refuses the body of a 204, and answers 500: it sends the headers with the first piece that it takes."""
+    bench = Bench()
+    body = bench.begin(answers([b"body"], "204 No Content"))
+    assert next(iter(body)) == b"body"
+    try:
+        raise AssertionError("The 204 response must have no body")
+    except AssertionError:
+        body.close()  # type: ignore[attr-defined]  # as above
+    assert bench.requests() == {("GET", "/items/:id", "500"): 1.0}
+    assert bench.counts(FAILED) == {("GET", "/items/:id", "AssertionError"): 1.0}
+    assert bench.sent() == 0.0
+
+
 def test_bytes_sent_through_write_are_in_the_response_size() -> None:
     """What goes through the old ``write`` is of the body, too."""
     bench = Bench()
