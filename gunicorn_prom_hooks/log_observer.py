@@ -60,6 +60,7 @@ class LogObserver(logging.Filter):
         self._functions: list[Any] = []
         """The wrappers, in the same order."""
         self._error_log: Any = None
+        self._is_refusal_logged = False
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Count the record, and let it pass."""
@@ -101,6 +102,13 @@ class LogObserver(logging.Filter):
                     setattr(log, name, function)
                     self._watching[name] = function, method
         self._functions = [function for function, _ in self._watching.values()]
+        if listening and not self._watching and not self._is_refusal_logged:
+            self._is_refusal_logged = True
+            with contextlib.suppress(Exception):
+                log.warning(
+                    "gunicorn_prom_hooks: the logger's methods cannot be wrapped: why workers exit is known in part "
+                    "only, and messages below its level are not counted"
+                )
 
     def _is_in_place(self) -> bool:
         """Return whether all methods of the logger are still wrapped. Called before each fork: runs mostly in C."""

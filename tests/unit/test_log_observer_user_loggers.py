@@ -58,6 +58,23 @@ def test_parameters_of_a_users_method_may_have_any_name(listening: bool) -> None
     assert ear.counted == ["info"] * 2
 
 
+def test_logger_that_takes_no_attributes_is_named_once() -> None:
+    """Its methods cannot be wrapped, so nothing is listened to: one line says what is not known for it."""
+    said: list[object] = []
+
+    class Fixed:
+        __slots__ = ()
+
+        def warning(self, msg: object, *args: object) -> None:
+            said.append(msg)
+
+    log, ear = Fixed(), Ear()
+    for listening in (True, True, False):
+        ear.messages.attach(log, listening=listening)
+    assert len(said) == 1
+    assert "cannot be wrapped" in str(said[0])
+
+
 def test_failing_method_is_counted_each_time() -> None:
     """Where the method behind raises, the message was counted, and so is the next one of the same thread."""
 
