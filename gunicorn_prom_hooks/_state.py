@@ -281,8 +281,9 @@ def finish_worker(gunicorn_worker: Any) -> None:
     runtime = worker()
     # Now: the application may have configured logging, and disabled gunicorn's loggers.
     _log_observer.attach(gunicorn_worker.log, listening=False)
-    if runtime is None or runtime.is_ready:
+    if runtime is None or runtime.is_ready or _master is None:
         return
+    _master.check_stacks(gunicorn_worker)
     made = runtime.ready()
     reinstall_hooks(gunicorn_worker.cfg)
     if made is None:

@@ -276,6 +276,15 @@ class Master:
             except Exception:  # noqa: BLE001 - and without the application's metrics
                 self._errors.report("app_metrics")
 
+    def check_stacks(self, worker: Any) -> None:
+        """Give up the stacks of this worker if its own code has closed their file. In the worker."""
+        tracked = self._workers.get(worker)
+        try:
+            if self._stacks.disarm_if_closed() and tracked is not None:
+                tracked.lease.slot.header[STACKS] = 0.0
+        except Exception:  # noqa: BLE001 - its requests are recorded nevertheless
+            self._errors.report("stacks")
+
     def _reconcile(self, grace: float = 0.0) -> None:
         self._workers.reconcile(live_worker_ages(self.server), grace=grace)
         server = self.server

@@ -39,8 +39,10 @@ class StackFile:
         self.fd = -1
         self.is_armed = False
         """``faulthandler`` writes the stacks of this process, or of the one that has forked it."""
+        self._identity = 0, 0
         with contextlib.suppress(OSError):
             self.fd = _anonymous_file()
+            self._identity = _identity(self.fd)
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -70,6 +72,22 @@ class StackFile:
         faulthandler.register(SIGNAL, file=self.fd, all_threads=True, chain=False)
         self.is_armed = True
         return True
+
+    def disarm_if_closed(self) -> bool:
+        """Disarm if other code has closed the descriptor, as daemons do: its number may be another file's by now.
+
+        Return whether it has.
+        """
+        if not self.is_armed:
+            return False
+        try:
+            is_own = _identity(self.fd) == self._identity
+        except OSError:
+            is_own = False
+        if not is_own:
+            self.fd = -1
+            self.disarm()
+        return not is_own
 
     def disarm(self) -> None:
         """Remove the handler, in a process that the worker has forked. A second call has no effect.
@@ -138,6 +156,12 @@ def _anonymous_file() -> int:
         os.ftruncate(fd, SLOTS * MAX_BYTES)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     return fd
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    """Return what tells the file of a descriptor from any other."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def _printable(data: bytes) -> str:

@@ -257,3 +257,27 @@ def test_stacks_of_four_workers_that_time_out_together_are_logged(serve: Serve) 
         found = stacks(server, 4)
     assert len({pid for pid, _ in found}) == 4
     assert all(" in in_a_loop\n" in text for _, text in found)
+
+
+def test_stacks_are_not_written_into_a_file_of_the_application(serve: Serve) -> None:
+    """Its own post_fork closes all descriptors that it does not know, and the numbers are taken by its files."""
+    closing = """
+import os
+OWN = []
+timeout = 1
+def post_fork(server, worker):
+    keep = {sock.fileno() for sock in worker.sockets} | {0, 1, 2, worker.tmp.fileno()}
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd not in keep:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+    OWN.extend(open(f"own.{number}", "ab", buffering=0) for number in range(8))
+install(globals(), port=METRICS_PORT)
+"""
+    server = serve(f"workers = 1\n{closing}", app=WSGI)
+    with hanging(server, "/in_a_loop"):
+        eventually(lambda: exits(server.scrape()), "the worker is ended")
+    assert [file.stat().st_size for file in server.folder.glob("own.*")] == [0] * 8
+    assert not WHERE.findall(server.log)

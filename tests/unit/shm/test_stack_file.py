@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from gunicorn_prom_hooks.shm import stack_file
 from gunicorn_prom_hooks.shm.allocator import SlotAllocator
 from gunicorn_prom_hooks.shm.layout import STACKS, STACKS_ARMED, STACKS_ASKED
 from gunicorn_prom_hooks.shm.stack_file import MAX_BYTES, SHOWN_BYTES, SIGNAL, SLOTS, StackFile
+from tests.helpers.forks import in_fork
 from tests.helpers.recording import new_slot
 
 Told = Callable[[], object]
@@ -348,3 +350,29 @@ def test_signal_is_a_real_time_signal() -> None:
     """On Linux it is one that the C library does not use."""
     assert signal.SIGRTMIN < SIGNAL < signal.SIGRTMAX
     assert stack_file.SIGNAL in signal.valid_signals()
+
+
+def test_stacks_are_given_up_if_their_descriptor_is_another_file_by_now(tmp_path: Path) -> None:
+    """Code of the application has closed all descriptors: nothing is written into what has the number now."""
+    own = StackFile()
+    other = tmp_path / "other"
+
+    def child(*, closes: bool) -> list[object]:
+        faulthandler.disable()  # pytest's
+        assert own.arm(0)
+        if closes:
+            fd = own.fd
+            os.close(fd)
+            file = os.open(other, os.O_WRONLY | os.O_CREAT)
+            os.dup2(file, fd)
+        found = [own.disarm_if_closed(), own.is_armed]
+        if not closes:
+            os.kill(os.getpid(), SIGNAL)
+        return found
+
+    assert in_fork(lambda: child(closes=True)) == [True, False]
+    assert other.read_bytes() == b""
+    assert own.size(0) == 0
+    assert in_fork(lambda: child(closes=False)) == [False, True]
+    assert own.size(0) > 0
+    assert StackFile().disarm_if_closed() is False
