@@ -187,7 +187,7 @@ def _after_reload(cfg: Any, reinstalled: Composition | None) -> None:
         found.reinstall_hooks(cfg)
     elif _composition is not None:
         count_reload()  # the install line was removed from the config file
-    current.free_port_for(cfg.address)
+    current.exporter.free_port_for(cfg.address)
 
 
 def log_if_hooks_missing(owner: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from .._gunicorn import CHILD_EXIT_IN_SIGNAL_HANDLER, live_worker_ages
@@ -21,12 +20,12 @@ from ..shm.schema import ERROR_HANDLING, FAILED, MAX_PATHS, OTHER, REQUESTS, UNM
 from ..shm.slot import Slot, SlotMaker
 from ..shm.stack_file import StackFile
 from .exits import WorkerExits
+from .exporter_start import ExporterStarter
 from .stack_requests import StackRequests
 from .workers import TrackedWorker, WorkerRegistry
 
 if TYPE_CHECKING:
     from ..app_metrics.setup import ApplicationMetrics
-    from ..exporter.manager import ExporterManager
 
 BY_ENDPOINT: Final = (REQUESTS, FAILED, ERROR_HANDLING, WEBSOCKETS)
 REPORT_SECONDS: Final = 1.0
@@ -75,9 +74,7 @@ class Master:
             OTHER,
         )
         self._app_metrics: ApplicationMetrics | None = None
-        self._exporter: ExporterManager | None = None
-        self._exporter_settings: Settings | None = None
-        """The settings that the exporter was last given."""
+        self.exporter = ExporterStarter(self, self.fork_lock, errors)
 
     def start_app_metrics(self) -> None:
         """Set up the application's metrics, before anything else and before the application is loaded."""
@@ -122,40 +119,8 @@ class Master:
         self._stack_requests.observe(text, args)
 
     def update_exporter(self, *, read_files: bool = False) -> None:
-        """Start the exporter, or give it the current settings. It moves to another address if they name one.
-
-        Args:
-            read_files: also with unchanged settings read what is outside of them: host names, certificate files.
-        """
-        settings = self.settings
-        if settings is self._exporter_settings and not read_files:
-            if self._exporter is not None:
-                self._exporter.restart_if_stopped()
-            return
-        self._exporter_settings = settings
-        if not settings.port:
-            self.close_exporter()
-            return
-        if self._exporter is None:
-            # Late: importing the package must not import prometheus_client, which reads the environment only once.
-            from ..exporter.manager import ExporterManager
-            from . import snapshot  # noqa: F401 - so that no scrape imports it with the lock held
-
-            log = self.server.log
-            self._exporter = ExporterManager(self, self.fork_lock, self._errors, log, self._app_metrics)
-        self._exporter.apply(settings)
-
-    def free_port_for(self, addresses: Iterable[object]) -> None:
-        """Stop the exporter if gunicorn is about to bind its port, as after a reload. ``update_exporter`` starts it.
-
-        Args:
-            addresses: as gunicorn's ``cfg.address`` has them: a host and a port, a path, or a descriptor.
-        """
-        settings = self._exporter_settings
-        if settings is not None and any(
-            isinstance(address, tuple) and address[1] == settings.port for address in addresses
-        ):
-            self.close_exporter()
+        """Start the exporter, or give it the current settings; see ``ExporterStarter.update``."""
+        self.exporter.update(self.settings, self.server.log, self._app_metrics, read_files=read_files)
 
     def is_ready(self) -> bool:
         """Return whether a worker runs, is to stay, and has sent a heartbeat within gunicorn's timeout.
@@ -188,14 +153,9 @@ class Master:
 
     def close(self) -> None:
         """Stop the exporter, and remove the files of the application's metrics."""
-        self.close_exporter()
+        self.exporter.close()
         if self._app_metrics is not None:
             self._app_metrics.close()
-
-    def close_exporter(self) -> None:
-        """Stop the exporter."""
-        if self._exporter is not None:
-            self._exporter.close()
 
     def before_fork(self, worker: Any, *, check_all: bool = True) -> None:
         """Lease a slot to a worker that is about to be forked, once, however often the hook is reached.
@@ -237,7 +197,7 @@ class Master:
 
     def take_snapshot(self) -> ServerSnapshot:
         """Return a copy of the server's state. The fork lock is held only while it is copied."""
-        # Late, as in ``update_exporter``.
+        # Late, as in ``ExporterStarter.update``.
         from .snapshot import take_snapshot
 
         settings = self.settings
@@ -312,8 +272,8 @@ class Master:
                 self._stacks.disarm()  # a worker has forked this process
         except Exception:  # noqa: BLE001 - the port is closed nevertheless
             self._errors.report("fork")
-        if self._exporter is not None:
+        if self.exporter.manager is not None:
             try:
-                self._exporter.close_in_child()
+                self.exporter.manager.close_in_child()
             except Exception:  # noqa: BLE001 - a fork must succeed
                 self._errors.report("fork")

@@ -365,7 +365,7 @@ def test_stacks_are_given_up_if_their_descriptor_is_another_file_by_now(tmp_path
             os.close(fd)
             file = os.open(other, os.O_WRONLY | os.O_CREAT)
             os.dup2(file, fd)
-        found = [own.disarm_if_closed(), own.is_armed]
+        found: list[object] = [own.disarm_if_closed(), own.is_armed]
         if not closes:
             os.kill(os.getpid(), SIGNAL)
         return found
