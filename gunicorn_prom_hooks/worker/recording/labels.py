@@ -121,7 +121,8 @@ class Naming:
             return self._recorder.endpoint(label)
         if status in _UNMATCHED:
             return UNMATCHED
-        return self._recorder.endpoint(normalize_path(path))
+        # A client may leave out the path of an absolute URI. Prometheus takes an empty label for none.
+        return self._recorder.endpoint(normalize_path(path) or "/")
 
     def find_row(
         self,

@@ -20,7 +20,7 @@ from gunicorn_prom_hooks.shm.schema import FAILED, QUEUE, REQUEST_SIZE_SUM
 from gunicorn_prom_hooks.worker.recording import labels
 from gunicorn_prom_hooks.worker.recording.labels import Naming, resolver
 from tests.helpers.frameworks import only
-from tests.helpers.recording import Recorded
+from tests.helpers.recording import Bench, Recorded, answers
 
 segment = st.one_of(
     st.from_regex(r"[0-9]{1,12}", fullmatch=True),
@@ -75,6 +75,14 @@ def test_normalize_path_replaces_every_number_uuid_and_digest_segment(parts: lis
 def test_normalize_path_replaces_ids_and_keeps_numbers_inside_words(path: str, general: str) -> None:
     """Numbers, UUIDs and digests become :id; numbers inside words stay."""
     assert normalize_path(path) == general
+
+
+def test_endpoint_of_an_absolute_uri_without_a_path_is_the_root() -> None:
+    """``GET http://localhost HTTP/1.1``: an empty label would be no label."""
+    with Bench() as bench:
+        bench.send(b"GET http://localhost HTTP/1.1\r\nHost: localhost\r\n\r\n", answers())
+        bench.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", answers())
+        assert bench.requests() == {("GET", "/", "200"): 2.0}
 
 
 def test_normalize_path_of_8000_characters_does_not_backtrack() -> None:
