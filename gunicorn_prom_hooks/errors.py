@@ -29,8 +29,9 @@ class ErrorReporter:
         self._last: dict[str, float] = {}
         self.log: Log | None = None
         """gunicorn's logger; None until gunicorn has made it."""
-        self.counts: Counter[str] = Counter()
-        """Number of failures by component."""
+        self._counts: Counter[str] = Counter()
+        self.count_noted: Callable[[], None] | None = None
+        """In the master: counts the failures that other processes have noted."""
         self.since: dict[str, float] = {}
         """Unix time in seconds of the first failure of each component."""
         self.publish: Callable[[str], None] | None = None
@@ -38,19 +39,23 @@ class ErrorReporter:
         self.unpublished: Counter[str] = Counter()
         """Failures while ``publish`` is None."""
 
-    def count(self, where: str) -> None:
-        """Count a failure that has its own line in the log. ``where`` is one of a few fixed names."""
-        self.counts[where] += 1
+    @property
+    def counts(self) -> Counter[str]:
+        """Number of failures by component."""
+        if self.count_noted is not None:
+            self.count_noted()
+        return self._counts
+
+    def count(self, where: str, number: int = 1) -> None:
+        """Count failures that have their own line in the log. ``where`` is one of a few fixed names."""
+        self._counts[where] += number
         self.since.setdefault(where, time.time())
 
     def report(self, where: str) -> None:
         """Count and log the exception being handled. Never raises. ``where`` is one of a few fixed names."""
         try:
             self.count(where)
-            now = self._clock()
-            last = self._last.get(where)
-            if self.log is not None and (last is None or now - last >= LOG_EVERY_SECONDS):
-                self._last[where] = now
+            if self._is_due(where) and self.log is not None:
                 self.log.error("gunicorn_prom_hooks: %s failed; the server goes on", where, exc_info=True)
         except Exception:  # noqa: BLE001, S110 - no failure of this package may reach gunicorn, nor one of its log
             pass
@@ -61,6 +66,26 @@ class ErrorReporter:
                 self.unpublished[where] += 1
         except Exception:  # noqa: BLE001, S110 - nor may a failure of a broken slot
             pass
+
+    def report_of(self, where: str, pid: int, text: str) -> None:
+        """Log a failure of another process, already counted. In the master.
+
+        Args:
+            where: one of a few fixed names.
+            pid: of the process.
+            text: its traceback.
+        """
+        if self._is_due(where) and self.log is not None:
+            self.log.error("gunicorn_prom_hooks: %s failed; the server goes on (process %d)\n%s", where, pid, text)
+
+    def _is_due(self, where: str) -> bool:
+        """Return whether a line about this component is to be logged now, which it then is."""
+        now = self._clock()
+        last = self._last.get(where)
+        if self.log is None or (last is not None and now - last < LOG_EVERY_SECONDS):
+            return False
+        self._last[where] = now
+        return True
 
     def publish_earlier(self) -> None:
         """Publish the failures of this process from before ``publish`` was set."""

@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from ..concurrency import ForkLock, new_lock
 from ..errors import ErrorReporter
 from ..inherited_descriptors import below, transient
+from ..paths import escape_unprintable
 from .dead_processes import Retired, remove_live
 from .directories.directory import Directory
 from .directories.leftovers import Found, content_of, find, is_written, remove
@@ -25,7 +26,7 @@ from .reading.merge import FileContent, MultiprocessFiles
 from .reading.rewriting import add
 
 MAX_LOGGED: Final = 1000
-"""Bad files that are logged, each once."""
+"""Bad files and names that are logged, each once."""
 
 
 class Maintenance:
@@ -57,7 +58,7 @@ class Maintenance:
         self._errors = errors
         self._hold = nullcontext if fork_lock is None else fork_lock.hold
         self._master = int(directory.suffix[1:]) if directory.suffix else None
-        self._files = MultiprocessFiles(directory.place.path, self._bad, self._reads)
+        self._files = MultiprocessFiles(directory.place.path, self._bad, self._reads, self._left_out)
         self._retired = Retired(directory.suffix, directory.user, numbers.exclusive)
         self._busy = new_lock()
         """Held while files are checked and read; never in a child."""
@@ -171,6 +172,19 @@ class Maintenance:
             self._logged.add(file)
             with self._hold():
                 self._log.error("gunicorn_prom_hooks: application metrics: file %r is left out: %s", file, reason)
+
+    def _left_out(self, family: str, reason: str) -> None:
+        """Log once that a family is not on the page, whose file is read."""
+        known = f"{family}\n{reason}"
+        if known not in self._logged and len(self._logged) < MAX_LOGGED:
+            self._logged.add(known)
+            self._errors.count("app_metrics_name")
+            with self._hold():
+                self._log.error(
+                    "gunicorn_prom_hooks: the application's metric %s is left out: %s",
+                    escape_unprintable(family),
+                    reason,
+                )
 
 
 def _content(path: Path) -> bytes | None:

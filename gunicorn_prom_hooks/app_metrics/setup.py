@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import atexit
 import os
-from typing import Any
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from typing import Any, Final
 
 from prometheus_client import values
 from prometheus_client.metrics_core import Metric
 
-from ..concurrency import ForkLock
+from ..concurrency import ForkLock, new_lock
 from ..errors import ErrorReporter
+from ..paths import escape_unprintable
 from ..settings import Settings, announce_directory, named_directory
 from .dead_processes import hand_over, remove_live
 from .directories.directory import Directory
@@ -18,11 +21,16 @@ from .directories.private import PrivateDirectory
 from .directories.shared import SharedDirectory
 from .identity import Identity, owner
 from .maintenance import Maintenance
+from .notices import Notes, Notices
 from .process_numbers import Numbers
 from .reading.rewriting import User
+from .recording.failures import is_own_failure
 from .recording.store import Store
 from .recording.value_class import value_class
 from .registry_check import made_too_early, stand_aside
+
+MAX_NAMED: Final = 10
+"""Directories named by the application that are logged, each once."""
 
 
 class ApplicationMetrics:
@@ -34,7 +42,8 @@ class ApplicationMetrics:
         errors: reports failures.
         fork_lock: held while the exporter's thread logs; None: there are no forks.
         announced: whether prometheus_client was told of the directory, since the user has named one.
-        named: the directory that the environment of the workers names at the start.
+        is_configured: returns whether gunicorn's configuration or its environment names this directory, and not the
+            application.
 
     Raises:
         OSError: the directory cannot be written to.
@@ -48,12 +57,19 @@ class ApplicationMetrics:
         fork_lock: ForkLock | None,
         *,
         announced: bool,
-        named: str,
+        is_configured: Callable[[str], bool],
     ) -> None:
         self._directory = directory
         self._place = directory.place
         self._log = log
         self._errors = errors
+        self._hold = nullcontext if fork_lock is None else fork_lock.hold
+        self._notices = Notices()
+        errors.count_noted = self._count_noted
+        self._taking = new_lock()
+        """Held while the notes are taken; never in a child."""
+        self._named: set[str] = set()
+        """Directories that the application has named, and that are logged."""
         self._numbers = Numbers(directory.place, directory.suffix)
         self._numbers.make(*directory.user)
         self._identity = Identity(directory.suffix, self._claim)
@@ -61,7 +77,7 @@ class ApplicationMetrics:
             directory.place,
             self._ensure,
             self._identity,
-            lambda: errors.report("app_metrics"),
+            self._notices.failed,
             announced=announced,
         )
         self._maintenance = Maintenance(directory, self._numbers, self._store.renew, log, errors, fork_lock)
@@ -70,10 +86,13 @@ class ApplicationMetrics:
         atexit.register(self._store.settle)
         # Last, when nothing can fail any more: with values the directory is made again whenever it is gone.
         # Documented by prometheus_client: it makes the values of a new metric by this class.
-        values.ValueClass = value_class(self._store, named, self._warn_named)
+        values.ValueClass = value_class(self._store, is_configured, self._notices.names)
 
     def collect(self) -> list[Metric]:
         """Return the application's families over all processes. In a thread of its own, without the fork lock."""
+        if not self._notices.is_empty:
+            with self._hold():
+                self._log_notices()
         return self._maintenance.collect()
 
     def before_fork(self, *, check_all: bool) -> None:
@@ -85,6 +104,8 @@ class ApplicationMetrics:
         Raises:
             OSError: it cannot be.
         """
+        if not self._notices.is_empty:
+            self._log_notices()
         self._maintenance.before_fork(check_all=check_all)
 
     def become_worker(self, slot: int, *, has_predecessor: bool = True) -> None:
@@ -102,6 +123,8 @@ class ApplicationMetrics:
     def close(self) -> None:
         """Remove the files of this server, as far as no other program reads them."""
         self._directory.close()
+        if not self._notices.is_empty:
+            self._log_notices()
         self._log_removed()
 
     def _claim(self) -> str:
@@ -113,16 +136,20 @@ class ApplicationMetrics:
         try:
             identity = self._identity.of_number(self._numbers.claim())
             self._hand_over(identity, None)
-        except OSError:
-            self._errors.report("app_metrics")
+        except OSError as error:
+            if not is_own_failure(error):
+                raise
+            self._notices.failed()
             return f"{os.getpid()}{self._directory.suffix}"
         return identity
 
     def _hand_over(self, identity: str, user: User | None) -> None:
         try:
             hand_over(self._place.path, identity, self._directory.suffix, user, self._numbers.exclusive)
-        except OSError:  # the successor then begins with the predecessor's gauges
-            self._errors.report("app_metrics")
+        except OSError as error:  # the successor then begins with the predecessor's gauges
+            if not is_own_failure(error):
+                raise
+            self._notices.failed()
 
     def _ensure(self) -> str:
         """Return the path of the directory, made again if it is gone. This process keeps the number that it has.
@@ -136,12 +163,37 @@ class ApplicationMetrics:
             self._numbers.claim_again(known.number)
         return path
 
-    def _warn_named(self, path: str) -> None:
-        self._log.warning(
-            "gunicorn_prom_hooks: the application names %s for its metrics after gunicorn has started: they are kept "
-            "there, and not on the page; set PROMETHEUS_MULTIPROC_DIR where gunicorn is started",
-            path,
-        )
+    def _count_noted(self) -> None:
+        if self._taking.acquire(False):
+            try:
+                failures = self._notices.count()
+            finally:
+                self._taking.release()
+            if failures:
+                self._errors.count("app_metrics", failures)
+
+    def _log_notices(self) -> None:
+        """Log what processes have noted: in the master, whose thread holds no lock of a metric here."""
+        if not self._taking.acquire(False):
+            return  # another thread is doing it
+        try:
+            notes = self._notices.take()
+        finally:
+            self._taking.release()
+        with suppress(Exception):  # the user's logger may fail
+            self._log_notes(notes)
+
+    def _log_notes(self, notes: Notes) -> None:
+        if notes.text:
+            self._errors.report_of("app_metrics", notes.pid, notes.text)
+        for path in sorted(notes.named - self._named):
+            if len(self._named) < MAX_NAMED:
+                self._named.add(path)
+                self._log.warning(
+                    "gunicorn_prom_hooks: the application names %s for its metrics after gunicorn has started: they "
+                    "are kept there, and not on the page; set PROMETHEUS_MULTIPROC_DIR where gunicorn is started",
+                    escape_unprintable(path),
+                )
 
     def _log_removed(self) -> None:
         removed, self._directory.removed = self._directory.removed, 0
@@ -169,7 +221,8 @@ def begin(
     """
     cfg, log = server.cfg, server.log
     # Both may have been set since ``install`` was called.
-    named = named_directory(cfg.env) or named_directory()
+    at_start = named_directory(cfg.env), named_directory(), named_directory(cfg.env_orig)
+    named = at_start[0] or at_start[1]
     path = named if settings.multiproc_dir is None else settings.multiproc_dir
     path = path and os.path.abspath(path)
     if not (path or settings.port):
@@ -181,6 +234,10 @@ def begin(
             "make them in the application, not in the config file or in what it imports",
             ", ".join(early),
         )
+
+    def is_configured(path: str) -> bool:
+        return path in at_start or path == named_directory(server.cfg.env)  # a reload may have changed the latter
+
     directory: Directory | None = None
     try:
         if path:
@@ -193,7 +250,7 @@ def begin(
         # variable, work as without this package.
         if path:
             announce_directory(path)
-        return ApplicationMetrics(directory, log, errors, fork_lock, announced=bool(path), named=named)
+        return ApplicationMetrics(directory, log, errors, fork_lock, announced=bool(path), is_configured=is_configured)
     except Exception as error:  # noqa: BLE001 - MemoryError included: the directory must not be left behind
         if directory is not None:
             directory.close()

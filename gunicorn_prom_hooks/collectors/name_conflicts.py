@@ -31,6 +31,9 @@ _NAME_TAKEN: Final = "gunicorn_prom_hooks: the application's metric %s is left o
 _ONE_LABEL: Final = (
     "gunicorn_prom_hooks: the application's metric %s is left out: two of its labels have one name once escaped"
 )
+_OTHER_TYPE: Final = (
+    "gunicorn_prom_hooks: samples of the application's metric %s are left out: metrics of several types have this name"
+)
 _ESCAPINGS: Final = ("underscores", "dots", "values") if hasattr(exposition, "UNDERSCORES") else ()
 """Escaping schemes that a client may ask for. The fourth leaves names as they are; old versions know only that."""
 _Forms = frozenset[tuple[str, str]]
@@ -98,7 +101,10 @@ class NameConflicts:
                 continue
             taken |= forms  # two of the application's may conflict as well
             names = _names(family.name, family.type)
-            family.samples = [sample for sample in family.samples if sample.name in names]
+            samples = [sample for sample in family.samples if sample.name in names]
+            if len(samples) < len(family.samples):
+                self._report(family.name, _OTHER_TYPE)
+                family.samples = samples
             if any(_have_one_name(tuple(sample.labels)) for sample in family.samples):
                 self._report(family.name, _ONE_LABEL)
                 continue

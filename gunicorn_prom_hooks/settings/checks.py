@@ -166,7 +166,7 @@ def _directory(what: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, (str, os.PathLike)) and "\0" not in (path := os.fspath(value)) and isinstance(path, str):
-        return os.path.abspath(path) if path else ""
+        return os.path.normpath(path) if path else ""  # gunicorn changes the directory only after the config file
     raise _refuse(what, value, "the path of a directory, or '' for a private one")
 
 

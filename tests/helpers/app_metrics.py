@@ -49,18 +49,24 @@ class Reader:
     """Our reader of a directory, and what it said of bad files."""
 
     def __init__(self, folder: Path) -> None:
-        self.files = MultiprocessFiles(str(folder), self._note)
+        self.files = MultiprocessFiles(str(folder), self._note, left_out=self._note_family)
         self.bad: dict[str, str] = {}
         """Of the last collect."""
+        self.left_out: dict[str, str] = {}
+        """Families that it has left out."""
 
     def _note(self, name: str, reason: str) -> None:
         assert name not in self.bad, f"told twice: {name}"
         assert reason
         self.bad[name] = reason
 
+    def _note_family(self, name: str, reason: str) -> None:
+        self.left_out[name] = reason
+
     def collect(self) -> list[Metric]:
         """Return the families."""
         self.bad.clear()
+        self.left_out.clear()
         return self.files.collect()
 
     def rows(self) -> Multiset[Row]:

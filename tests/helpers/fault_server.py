@@ -253,6 +253,7 @@ class FaultServer(Server):
         lines, counts = self.lines(), self._counts()
         answers = activity()
         self.orders.disarm()
+        self.whole_page()  # the master logs at a scrape what processes have noted
         return Outcome(answers, self.lines() - lines, self._counts() - counts)
 
     def lines(self) -> Counter[str]:

@@ -50,7 +50,7 @@ def test_settings_without_input_are_the_defaults() -> None:
         ("worker_label", "GUNICORN_PROM_WORKER_LABEL", "slot", "age", ("slot", "age")),
         ("queue_header", "GUNICORN_PROM_QUEUE_HEADER", "X-Queue-Start", "", ("X-Queue-Start", "")),
         ("app_metrics", "GUNICORN_PROM_APP_METRICS", "off", True, (False, True)),
-        ("multiproc_dir", "PROMETHEUS_MULTIPROC_DIR", "/x/../y", "/z", ("/y", "/z")),
+        ("multiproc_dir", "PROMETHEUS_MULTIPROC_DIR", "/x/../y", "metrics", ("/y", "metrics")),
         ("status_page", "GUNICORN_PROM_STATUS_PAGE", "no", True, (False, True)),
         ("duration_buckets", "GUNICORN_PROM_DURATION_BUCKETS", "0.1, 1,3", [2, 4.5], ((0.1, 1.0, 3.0), (2.0, 4.5))),
         ("size_histograms", "GUNICORN_PROM_SIZE_HISTOGRAMS", "off", True, (False, True)),

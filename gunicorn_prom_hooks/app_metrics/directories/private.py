@@ -7,16 +7,20 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
 from ..reading.rewriting import User
 from ..shared_path import SharedPath
 from .directory import ForeignDirectory, give_to
+from .leftovers import is_written
 from .locks import MasterLock, living_masters
 
 PREFIX: Final = "gunicorn-prom-hooks-"
 """The beginning of the names of private directories."""
+ABANDONED_SECONDS: Final = 86400.0
+"""Age of a directory without a lock that is removed."""
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -148,9 +152,20 @@ def _sweep(uids: set[int]) -> None:
         for entry in os.scandir(tempfile.gettempdir()):
             with contextlib.suppress(OSError):
                 is_named_so = entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
-                if (
-                    is_named_so
-                    and entry.stat(follow_symlinks=False).st_uid in uids
-                    and not living_masters(entry.path, keep=True)
-                ):
-                    shutil.rmtree(entry.path, ignore_errors=True)
+                if is_named_so and entry.stat(follow_symlinks=False).st_uid in uids:
+                    alive = living_masters(entry.path, keep=True)
+                    if not alive or (alive == {0} and _is_abandoned(entry.path)):
+                        shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_abandoned(path: str) -> bool:
+    """Return whether a directory without a lock is a day old, and no process writes there any more.
+
+    A process that outlives its server makes the directory again.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    files = [Path(path, name) for name in os.listdir(path)]
+    latest = max(os.lstat(file).st_mtime for file in (Path(path), *files))
+    return time.time() - latest > ABANDONED_SECONDS and all(is_written(file) is False for file in files)

@@ -26,11 +26,14 @@ class Key:
         blob: the key as it is in the file: its length, the JSON, and the padding.
         length: the length of the JSON.
 
+    Attributes:
+        unusable: why its value cannot be on a page; empty if it can.
+
     Raises:
         BadFile: it is no key of prometheus_client's.
     """
 
-    __slots__ = ("__weakref__", "blob", "bound", "documentation", "family", "is_bucket", "labels", "name")
+    __slots__ = ("__weakref__", "blob", "bound", "documentation", "family", "is_bucket", "labels", "name", "unusable")
 
     def __init__(self, blob: bytes, length: int) -> None:
         try:
@@ -43,23 +46,25 @@ class Key:
         self.family = clean(parts[0])
         self.name = clean(parts[1])
         self.labels: Labels = tuple(sorted((clean(name), clean(value)) for name, value in parts[2].items()))
-        self.documentation = clean(parts[3])
+        self.documentation = clean(parts[3]) if isinstance(parts[3], str) else ""
         self.is_bucket = "le" in parts[2]
         self.bound = _bound(parts[2]["le"]) if self.is_bucket else None
         """The ``le`` as a number; None if there is none or it is no number."""
+        self.unusable = ""
         try:
             Metric(self.family, self.documentation, "unknown")
-        except ValueError as error:
-            raise BadFile("a key with a name that no metric can have") from error
+        except ValueError:  # the process that writes the file takes more names than this one
+            self.unusable = "no metric can have this name"
 
 
 def _is_key(parts: object) -> bool:
     if not isinstance(parts, list) or len(parts) != 4:
         return False
     family, name, labels, documentation = parts
-    texts = (family, name, documentation)
     return (
-        all(isinstance(text, str) for text in texts)
+        isinstance(family, str)
+        and isinstance(name, str)
+        and not isinstance(documentation, (list, dict))  # a help text need not be a string
         and bool(name)
         and isinstance(labels, dict)
         and all(isinstance(value, str) for value in labels.values())
@@ -105,8 +110,13 @@ class Layout:
         self.timed = timed
         self.families: dict[str, str] = {}
         """Name and documentation of each family, as its first key has it."""
+        self.left_out: dict[str, str] = {}
+        """Names of families whose keys cannot be used, and why."""
         for key in keys:
-            self.families.setdefault(key.family, key.documentation)
+            if key.unusable:
+                self.left_out.setdefault(key.family, key.unusable)
+            else:
+                self.families.setdefault(key.family, key.documentation)
         self._blobs = tuple(key.blob for key in keys)
         self.used = HEADER_BYTES + sum(map(len, self._blobs)) + _NUMBERS_BYTES * len(keys)
         numbers = "dd" if timed else "d8x"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from prometheus_client.metrics_core import Metric
 
+from .disputes import FamilyType, Source, exported, unchanged
 from .families import MERGES, Family, Merge, Step, Totals
 from .file_names import FileName, clean, parse_name
 from .layouts import BadFile, Key, Layout, Layouts, Values
@@ -18,22 +19,24 @@ from .rewriting import Entry, content, key_of
 from .values_file import ValuesFile
 
 
-class Source(NamedTuple):
-    """A file: what its name says, and what its keys are."""
-
-    name: FileName
-    layout: Layout
-
-
 class Plan:
     """For these files in this order: which values are merged into one, and how.
 
     The rules are those of prometheus_client's ``MultiProcessCollector.merge``. Also where two files disagree about a
     family: the first one that has it says the type and the documentation, the last one of a gauge says the mode.
+
+    Attributes:
+        disputed: names of families of which the files have several types.
+
+    Args:
+        sources: the files.
+        skipped: names and types of families that are left out.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source], skipped: frozenset[FamilyType] = frozenset()) -> None:
         self.sources = sources
+        self.skipped = skipped
+        self.disputed: frozenset[str] = frozenset()
         self._families: dict[str, Family] = {}
         self._mixed = False
         """Two files disagree about the type or the mode of a family."""
@@ -58,9 +61,14 @@ class Plan:
         return [family.metric(totals) for family in self._families.values()]
 
     def _find_families(self) -> None:
+        types: dict[str, str] = {}
         for source in self.sources:
             typ, mode = source.name.typ, source.name.mode
             for name, documentation in source.layout.families.items():
+                if types.setdefault(name, typ) != typ:
+                    self.disputed |= {name}
+                if (name, typ) in self.skipped:
+                    continue
                 family = self._families.setdefault(name, Family(name, documentation, typ, mode))
                 self._mixed |= (family.typ, family.mode) != (typ, mode)
                 if typ == "gauge":
@@ -85,17 +93,21 @@ class Plan:
             self._runs.append((steps_of(members[0]), members))
 
     def _steps(self, name: FileName, layout: Layout, target_of: dict[Key, int]) -> list[Step]:
-        for key in layout.keys:
+        used = [
+            at for at, key in enumerate(layout.keys) if not key.unusable and (key.family, name.typ) not in self.skipped
+        ]
+        keys = [layout.keys[at] for at in used]
+        for key in keys:
             if key not in target_of:
                 target_of[key] = self._target(key, name)
-        targets = [target_of[key] for key in layout.keys]
-        merges = {self._merge(family) for family in layout.families}
-        if len(merges) <= 1:
-            return [_step(merge, targets, None) for merge in merges]
-        by_merge: dict[Merge, list[int]] = {merge: [] for merge in merges}
-        for at, key in enumerate(layout.keys):
-            by_merge[self._merge(key.family)].append(at)
-        return [_step(merge, [targets[at] for at in where], where) for merge, where in by_merge.items()]
+        by_merge: dict[Merge, list[int]] = {}
+        for at, key in zip(used, keys, strict=True):
+            by_merge.setdefault(self._merge(key.family), []).append(at)
+        steps = []
+        for merge, where in by_merge.items():
+            targets = [target_of[layout.keys[at]] for at in where]
+            steps.append(_step(merge, targets, None if len(where) == len(layout.keys) else where))
+        return steps
 
     def _merge(self, name: str) -> Merge:
         family = self._families[name]
@@ -105,6 +117,8 @@ class Plan:
         family = self._families[key.family]
         labels = key.labels
         if name.typ == "gauge":
+            if family.typ == "gauge" and family.mode == "all" and any(label == "pid" for label, _ in labels):
+                labels = exported(labels)
             labels = (*labels, ("pid", name.identity))
         if family.typ == "gauge" and family.mode != "all":  # a label pid of the application's own goes as well
             labels = tuple(label for label in labels if label[0] != "pid")
@@ -143,6 +157,7 @@ class MultiprocessFiles:
         directory: path.
         bad: called at each collect with name and reason for each file that cannot be read, or for the directory.
         reads: returns whether a file with this name is read.
+        left_out: called at each collect with the name of each family that is left out, and why.
     """
 
     def __init__(
@@ -150,11 +165,13 @@ class MultiprocessFiles:
         directory: str,
         bad: Callable[[str, str], None],
         reads: Callable[[str, FileName], bool] = lambda file, name: True,
+        left_out: Callable[[str, str], None] = lambda name, reason: None,
     ) -> None:
         self._directory = directory
         self.last_read: Mapping[str, FileContent] = {}
         self._bad = bad
         self._reads = reads
+        self._left_out = left_out
         self._layouts = Layouts()
         self._files: dict[str, ValuesFile] = {}
         self._plan = Plan([])
@@ -186,6 +203,15 @@ class MultiprocessFiles:
         self.last_read = last_read
         if sources != self._plan.sources:
             self._plan = Plan(sources)
+        disputed = self._plan.disputed
+        skipped = unchanged(disputed, sources, numbers) if disputed else frozenset()
+        if skipped != self._plan.skipped:
+            self._plan = Plan(sources, skipped)
+        for name, typ in sorted(skipped):
+            self._left_out(name, f"as a {typ}, which nothing has changed: another type has this name")
+        for source in sources:
+            for name, reason in source.layout.left_out.items():
+                self._left_out(name, reason)
         return self._plan.merge(numbers)
 
     def _find(self) -> dict[str, ValuesFile]:

@@ -3,47 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from ..reading.layouts import FIRST_BYTES, HEADER_BYTES
 from ..reading.rewriting import replace
 from .blocks import reserve
+from .cell import NUMBERS_BYTES, Cell
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 """Without O_NONBLOCK: with it, opening fails while another master holds a lease to check for writers."""
 _MODE: Final = 0o666
 _USED: Final = struct.Struct("=i")
 _LENGTH: Final = struct.Struct("=i")
-_NUMBERS: Final = struct.Struct("=dd")
+_VALUE: Final = struct.Struct("=d")
+_WITHOUT_DESCRIPTOR: Final[Mapping[str, Any]] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+"""For ``mmap.mmap``, which else keeps a descriptor of its own. Its number may be another file's one day, too."""
 
 
 class Damaged(ValueError):
     """The file does not have prometheus_client's format."""
-
-
-class Cell:
-    """The place of the number of one entry.
-
-    Attributes:
-        memory: takes ``memory[start:end] = 16 bytes``; a mapping raises ``ValueError`` once it is closed.
-        start: of the number and its timestamp.
-        end: the byte after them.
-        total: the number as last read or written.
-    """
-
-    __slots__ = ("end", "memory", "start", "total")
-
-    def __init__(self, memory: Any, start: int, total: float = 0.0) -> None:
-        self.memory = memory
-        self.start = start
-        self.end = start + _NUMBERS.size
-        self.total = total
 
 
 class MappedFile:
@@ -57,6 +43,8 @@ class MappedFile:
     """
 
     def __init__(self, path: str) -> None:
+        self._path = path
+        self._inode = (-1, -1)
         self._descriptor = os.open(path, _FLAGS, _MODE)
         self._maps: list[mmap.mmap] = []
         """One, and a second one while the file is extended or renewed: a process forked then closes both."""
@@ -65,6 +53,7 @@ class MappedFile:
         """Positions of entries that were in the file before, and have no cell yet."""
         try:
             status = os.fstat(self._descriptor)
+            self._inode = _inode(status)
             if not stat.S_ISREG(status.st_mode):
                 raise Damaged("no regular file")
             self._capacity = 0
@@ -103,55 +92,89 @@ class MappedFile:
         Raises:
             OSError: it cannot be written; the cells stay in the removed file.
         """
-        opened = os.fstat(self._descriptor)
+        if len(self._maps) > 1:
+            self._move()  # what an exception has interrupted
         with contextlib.suppress(FileNotFoundError):
-            at_path = os.lstat(path)
-            if (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino):
+            if _inode(os.lstat(path)) == self._inode:
                 return
         replace(Path(path), self._memory[:])
-        lost, self._descriptor = self._descriptor, os.open(path, _FLAGS & ~os.O_CREAT)
+        descriptor = os.open(path, _FLAGS & ~os.O_CREAT)
         try:
-            reserve(self._descriptor, 0, self._capacity)  # it may have been replaced again
-            self._map(self._capacity)
-        except OSError:
-            lost, self._descriptor = self._descriptor, lost
+            inode = _inode(os.fstat(descriptor))
+            reserve(descriptor, 0, self._capacity)  # it may have been replaced again
+            mapping = self._map(descriptor, self._capacity)
+        except BaseException:
+            os.close(descriptor)
             raise
-        finally:
-            os.close(lost)
+        self._close_descriptor()
+        self._path, self._descriptor, self._inode = path, descriptor, inode
+        self._maps.append(mapping)
+        self._move()
+        for cell in list(self._cells.values()):  # changed since the copy was made
+            _store_value(cell)
 
     def close(self) -> None:
         """Unmap the file: a write to one of its cells raises ``ValueError`` from here on."""
         for mapping in self._maps:
             with contextlib.suppress(Exception):
                 mapping.close()
-        if self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self._descriptor)
-            self._descriptor = -1
+        self._close_descriptor()
 
     @property
     def _memory(self) -> mmap.mmap:
         return self._maps[-1]
 
     def _extend(self, capacity: int) -> None:
+        descriptor = self._own_descriptor()
         try:
-            reserve(self._descriptor, self._capacity, capacity)
+            reserve(descriptor, self._capacity, capacity)
         except OSError:
             if self._capacity:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._descriptor, self._capacity)
+                    os.ftruncate(descriptor, self._capacity)
             raise
-        self._map(capacity)
-
-    def _map(self, capacity: int) -> None:
-        """Move all cells into a new mapping."""
-        self._maps.append(mmap.mmap(self._descriptor, capacity))
+        self._maps.append(self._map(descriptor, capacity))
         self._capacity = capacity
+        self._move()
+
+    def _map(self, descriptor: int, capacity: int) -> mmap.mmap:
+        return mmap.mmap(descriptor, capacity, **_WITHOUT_DESCRIPTOR)
+
+    def _move(self) -> None:
+        """Move all cells into the latest mapping."""
         for cell in self._cells.values():
             cell.memory = self._memory
         while len(self._maps) > 1:
             self._maps[0].close()
             del self._maps[0]
+
+    def _own_descriptor(self) -> int:
+        """Return the descriptor of the file. A daemon closes all that it has, and the number may be another file's.
+
+        Raises:
+            OSError: the file cannot be opened again.
+        """
+        if not self._is_open_here():
+            self._descriptor = -1
+            descriptor = os.open(self._path, _FLAGS & ~os.O_CREAT)
+            if _inode(os.fstat(descriptor)) != self._inode:
+                os.close(descriptor)
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            self._descriptor = descriptor
+        return self._descriptor
+
+    def _close_descriptor(self) -> None:
+        if self._is_open_here():
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _is_open_here(self) -> bool:
+        """Return whether the descriptor is still that of the file."""
+        try:
+            return self._descriptor >= 0 and _inode(os.fstat(self._descriptor)) == self._inode
+        except OSError:
+            return False
 
     def _read_entries(self) -> int:
         """Read the entries, and return the number of used bytes."""
@@ -166,33 +189,50 @@ class MappedFile:
         while at < used:
             (length,) = _LENGTH.unpack_from(memory, at) if at + _LENGTH.size <= used else (-1,)
             numbers = at + _LENGTH.size + length + _padding(length)
-            if length < 0 or numbers + _NUMBERS.size > used:
+            if length < 0 or numbers + NUMBERS_BYTES > used:
                 raise Damaged(f"no entry at {at}")
             self._positions[memory[at + _LENGTH.size : at + _LENGTH.size + length]] = numbers
-            at = numbers + _NUMBERS.size
+            at = numbers + NUMBERS_BYTES
         return int(used)
 
     def _append(self, keys: Iterable[bytes]) -> None:
         """Write entries for these keys, then the new number of used bytes: readers take no lock."""
         entries = []
+        positions = {}
         at = self._used
         for key in keys:
             padded = key + b" " * _padding(len(key))
-            entries.append(_LENGTH.pack(len(key)) + padded + bytes(_NUMBERS.size))
+            entries.append(_LENGTH.pack(len(key)) + padded + bytes(NUMBERS_BYTES))
             at += len(entries[-1])
-            self._positions[key] = at - _NUMBERS.size
+            positions[key] = at - NUMBERS_BYTES
         memory = self._memory
         memory[self._used : at] = b"".join(entries)
         memory[: _USED.size] = _USED.pack(at)
         self._used = at
+        self._positions.update(positions)
 
     def _cell(self, key: bytes) -> Cell:
         cell = self._cells.get(key)
         if cell is None:
-            start = self._positions.pop(key)
+            start = self._positions[key]
             memory = self._memory
-            cell = self._cells[key] = Cell(memory, start, _NUMBERS.unpack_from(memory, start)[0])
+            cell = self._cells[key] = Cell(memory, start, _VALUE.unpack_from(memory, start)[0])
+            del self._positions[key]
         return cell
+
+
+def _store_value(cell: Cell) -> None:
+    """Store the number of a cell, and leave its timestamp."""
+    start = cell.place.start
+    while True:
+        total = cell.total
+        cell.memory[start : start + _VALUE.size] = _VALUE.pack(total)
+        if cell.total is total:
+            return
+
+
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _padding(length: int) -> int:
@@ -200,4 +240,4 @@ def _padding(length: int) -> int:
 
 
 def _entry_bytes(key: bytes) -> int:
-    return _LENGTH.size + len(key) + _padding(len(key)) + _NUMBERS.size
+    return _LENGTH.size + len(key) + _padding(len(key)) + NUMBERS_BYTES

@@ -5,40 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from weakref import WeakValueDictionary, ref
 
 from ...concurrency import new_reentrant_lock
 from ..shared_path import SharedPath
-from .mapped_file import Cell, Damaged, MappedFile
-
-
-class _NotOpen:
-    """The memory of a cell whose file is not open."""
-
-    def __setitem__(self, where: slice, data: bytes) -> None:
-        raise ValueError("no file yet")
-
-
-NOT_OPEN: Final = Cell(_NotOpen(), 0)
-
-
-class Group:
-    """The values of one metric with one set of label values. All of them are in the file, or none.
-
-    Attributes:
-        kind: the beginning of the file's name.
-        attached: the generation of processes in which they were put into the file, or could not be.
-        failed: in that generation they are kept in memory only.
-    """
-
-    __slots__ = ("__weakref__", "attached", "failed", "kind", "values")
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.values: list[ref[Any]] = []
-        self.attached = -1
-        self.failed = False
+from .cell import Cell, Kept
+from .failures import is_own_failure
+from .group import Group
+from .mapped_file import Damaged, MappedFile
 
 
 class Store:
@@ -54,7 +29,7 @@ class Store:
         place: path of the directory, and its generation, which changes when files were lost.
         ensure: makes the directory again if it is gone, and returns its path.
         identity: of this process.
-        failed: reports the exception being handled.
+        failed: notes the exception being handled. Metrics are locked then: it takes no lock, and logs nothing.
         announced: whether the environment names the directory for prometheus_client. It is set again with each metric.
             As in the multiprocess mode, a forked process begins to count at 0.
     """
@@ -83,8 +58,12 @@ class Store:
         self._at_once = False
         self._is_used = False
         """There was a metric. Until then there is nothing to close or to move, in a process just forked."""
-        self._in_memory = Cell(bytearray(16), 0)
-        """The cell of all values without room in the files."""
+        self._is_busy = False
+        """Files are being opened, extended or renewed. What a change in the middle of that needs comes afterwards."""
+        self._late: list[Any] = []
+        """Values that wait for that."""
+        self._kept_open = [True]
+        """Emptied when all values that are kept in memory are to look for a file."""
         os.register_at_fork(after_in_child=self._forked)
 
     def become_worker(self) -> None:
@@ -94,30 +73,47 @@ class Store:
             return
         with self.lock:
             self._close()
-            hopeless: set[str] = set()
-            for group in list(self._groups.values()):
-                if group.kind in hopeless:
-                    self._keep_in_memory(group)
-                elif not self.attach(group) and group.kind not in self._files:
-                    hopeless.add(group.kind)
+            self._is_busy = True
+            try:
+                hopeless: set[str] = set()
+                for group in self._all_groups():
+                    if group.kind in hopeless:
+                        self._keep_in_memory(group)
+                    elif not self._attach(group) and group.kind not in self._files:
+                        hopeless.add(group.kind)
+            finally:
+                self._is_busy = False
+            self._attach_late()
 
     def renew(self) -> None:
-        """Write open files again that are not in the directory any more. Never raises.
+        """Write open files again that are not in the directory any more.
 
         The counts of this process are in the mapping of its file, which stays after the file is removed. Metrics that
-        are kept in memory are tried again, too.
+        are kept in memory are tried again, too. It raises nothing but what a signal handler raises meanwhile.
         """
         with self.lock:
+            if self._is_busy:
+                return
             self.seen = self.place.generation()  # also after a failure: not tried at each change
-            for kind, file in list(self._files.items()):
-                try:
-                    file.renew(_path(self._ensure(), kind, self._identity()))
-                except Exception:  # noqa: BLE001 - this runs within a change of a metric, which must succeed
-                    self._failed()
-            for group in list(self._groups.values()):
-                if group.failed:
-                    group.attached, group.failed = -1, False
-            self._leave_memory()
+            self._is_busy = True
+            try:
+                for kind, file in list(self._files.items()):
+                    try:
+                        file.renew(_path(self._ensure(), kind, self._identity()))
+                    except Exception as error:
+                        if not is_own_failure(error):
+                            raise
+                        self._failed()
+                for group in self._all_groups():
+                    if group.failed:
+                        group.attached, group.failed = -1, False
+                self._leave_memory()
+            except BaseException:
+                self.seen = -1
+                raise
+            finally:
+                self._is_busy = False
+            self._attach_late()
 
     def settle(self) -> None:
         """Write lost files again, before the process ends."""
@@ -140,19 +136,45 @@ class Store:
                 group = self._groups[(kind, *metric)] = Group(kind)
             group.values.append(ref(value))
             if last:
-                group.values = [known for known in group.values if known() is not None]
+                for known in list(group.values):  # one by one: a value may be added meanwhile
+                    if known() is None:
+                        group.values.remove(known)
             if group.attached == self.generation or (last and self._at_once):
-                self.attach(group)
+                self.attach(group, value)
             return group
 
-    def attach(self, group: Group) -> bool:
-        """Put a group that is about to be changed into the file of this process, or keep it in memory. Never raises.
+    def attach(self, group: Group, value: Any) -> None:
+        """Put a group that is about to be changed into the file of this process, or keep it in memory.
 
-        Called with the lock held.
+        Called with the lock held. It raises nothing but what a signal handler raises meanwhile.
 
-        Returns:
-            Whether it is in the file.
+        Args:
+            group: of the value.
+            value: the one to be changed.
         """
+        if self._is_busy:  # in the middle of another change of this thread
+            if value.cell.kept is None or not value.cell.kept.is_open:
+                self._late.append(value)
+                self._keep(value)
+            return
+        self._is_busy = True
+        try:
+            self._attach(group)
+        finally:
+            self._is_busy = False
+        self._attach_late()
+
+    def _attach_late(self) -> None:
+        while self._late:
+            value = self._late.pop()
+            self._is_busy = True
+            try:
+                self._attach(value.group)
+            finally:
+                self._is_busy = False
+
+    def _attach(self, group: Group) -> bool:
+        """Return whether the group is in the file."""
         if group.failed and group.attached == self.generation:  # some of its values were made later than the others
             self._keep_in_memory(group)
             return False
@@ -160,7 +182,10 @@ class Store:
         try:
             file = self._files.get(group.kind) or self._open(group.kind)
             cells = file.cells([value.key for value in members])
-        except Exception:  # noqa: BLE001 - the application must go on for all that
+        except BaseException as error:
+            if not is_own_failure(error):
+                self._drop(group.kind)
+                raise
             self._keep_in_memory(group)
             self._failed()
             return False
@@ -171,10 +196,27 @@ class Store:
 
     def _keep_in_memory(self, group: Group) -> None:
         group.attached, group.failed = self.generation, True
-        for known in group.values:
+        for known in list(group.values):
             value = known()
             if value is not None:
-                value.enter(self._in_memory)
+                self._keep(value)
+
+    def _keep(self, value: Any) -> None:
+        """Keep a value in memory only. A gauge that was in a file keeps its number."""
+        kept = value.cell.kept
+        if kept is None or not kept.is_open:
+            start = value.to_keep()
+            value.enter(Cell(kept := Kept(self._kept_open, start), 0, start, kept))
+
+    def _drop(self, kind: str) -> None:
+        """Close a file in the middle of a change of it: it is opened and read again at the next change of a metric."""
+        file = self._files.pop(kind, None)
+        if file is not None:
+            file.close()
+
+    def _all_groups(self) -> list[Group]:
+        # In one step: a group may be added meanwhile.
+        return [group for known in self._groups.valuerefs() if (group := known()) is not None]
 
     def _open(self, kind: str) -> MappedFile:
         path = _path(self._ensure(), kind, self._identity())
@@ -199,11 +241,13 @@ class Store:
 
     def _leave_memory(self) -> None:
         """Have each value that is kept in memory find a file when it is next changed."""
-        self._in_memory.memory = NOT_OPEN.memory
-        self._in_memory = Cell(bytearray(16), 0)
+        kept_open, self._kept_open = self._kept_open, [True]
+        kept_open.clear()
 
     def _forked(self) -> None:
         self.lock = new_reentrant_lock()
+        self._is_busy = False
+        self._late.clear()
         if self._is_used:
             self._close()
 

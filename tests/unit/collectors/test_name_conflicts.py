@@ -259,3 +259,13 @@ def test_application_families_with_names_of_this_package_are_not_on_the_page(
         }
     assert log.lines == [(TAKEN, family.name)]
     assert errors.counts == {"app_metrics_name": 1}
+
+
+def test_samples_of_another_type_are_left_out_and_logged(errors: ErrorReporter, log: Log) -> None:
+    """A family with samples of two types has those of its own, and a line says so."""
+    family = gauge("orders")
+    family.add_sample("orders_total", {}, 7.0)
+    [left] = NameConflicts(errors).without_conflicts([family], [])
+    assert [sample.name for sample in left.samples] == ["orders"]
+    assert [line[1:] for line in log.lines] == [("orders",)]
+    assert "several types" in str(log.lines[0][0])

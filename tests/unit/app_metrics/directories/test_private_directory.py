@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gunicorn_prom_hooks.app_metrics.directories.locks import MasterLock, living_masters
-from gunicorn_prom_hooks.app_metrics.directories.private import PREFIX, PrivateDirectory, _sweep
+from gunicorn_prom_hooks.app_metrics.directories.private import ABANDONED_SECONDS, PREFIX, PrivateDirectory, _sweep
 from tests.helpers.masters import ME, WORKERS, Start, as_root, close_in_a_child, hold, names, touch
 
 pytestmark = pytest.mark.usefixtures("temporary")
@@ -139,6 +140,24 @@ def test_directory_without_a_lock_file_stays(temporary: Path) -> None:
     folder.mkdir()
     PrivateDirectory(*ME).close()
     assert folder.exists()
+
+
+def test_old_directory_without_a_lock_file_is_removed_once_nothing_writes_there(temporary: Path) -> None:
+    """A daemon has made it again after its server had ended: it stays while that runs, and while it is new."""
+    path = temporary / f"{PREFIX}daemon"
+    path.mkdir()
+    file = path / "counter_p0.db"
+    file.write_bytes(bytes(16))
+    old = time.time() - ABANDONED_SECONDS - 60
+    os.utime(file, (old, old))
+    _sweep({ME[0]})
+    assert path.exists(), "the directory is new"
+    os.utime(path, (old, old))
+    with file.open("r+b"):
+        _sweep({ME[0]})
+        assert path.exists(), "it is written"
+    _sweep({ME[0]})
+    assert not path.exists()
 
 
 def test_directory_is_made_while_another_master_removes_old_ones(

@@ -27,7 +27,7 @@ def good_files(folder: Path) -> dict[str, bytes]:
         process = Process(folder, identity)
         for number, kind in enumerate(("counter", "histogram", "sum", "all", "liveall", "mostrecent", "livemin")):
             for label in ("", "é", "😀\n", "x" * 50):
-                process.record(kind, f"metric_{kind}", {"label": label, "pid": identity}, number + 0.5)
+                process.record(kind, f"metric_{kind}", {"label": label, "process": identity}, number + 0.5)
         process.close()
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

@@ -98,11 +98,22 @@ labels = st.dictionaries(
 amounts = st.sampled_from([0.0, -0.0, 1.0, 0.1, NAN, math.inf]) | st.floats(width=32)
 documentations = st.sampled_from(["", "Help."]) | st.text(max_size=6)
 records = st.builds(Record, identities, kinds, st.sampled_from(NAMES), labels, amounts, documentations)
+
+
+def _without_pid(record: Record, kinds: tuple[str, ...]) -> Record:
+    """Leave out a label of which prometheus_client writes two on one page."""
+    return record._replace(labels={n: v for n, v in record.labels.items() if n != "pid" or record.kind not in kinds})
+
+
 agreeing = st.builds(
-    lambda record: record._replace(name=f"{record.kind} {record.name}"),
+    lambda record: _without_pid(record._replace(name=f"{record.kind} {record.name}"), ("all", "liveall")),
     records,
 )
 """Changes of metrics that are the same in all processes."""
+disagreeing = st.builds(
+    lambda record: _without_pid(record, tuple(MODES))._replace(amount=record.amount or 1.0), records
+)
+"""Changes of metrics that are not, each of which has been changed."""
 others = st.one_of(st.builds(Grow, identities, kinds), st.builds(Restart, identities), st.builds(Remove, identities))
 
 
@@ -130,7 +141,7 @@ def test_reader_equals_multiprocess_collector_for_any_metrics_and_files(steps: l
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.lists(st.one_of(records, records, records, others), min_size=1, max_size=15))
+@given(st.lists(st.one_of(disagreeing, disagreeing, disagreeing, others), min_size=1, max_size=15))
 def test_reader_equals_multiprocess_collector_where_processes_disagree(steps: list[Any]) -> None:
     """The same where processes disagree about the type, the mode, or the help of a metric."""
     compare(steps)
@@ -191,6 +202,49 @@ def test_gauge_of_mode_all_has_a_sample_per_process_identity(tmp_path: Path, mod
     write(tmp_path / f"gauge_{mode}_worker_8.db", {key_of("g"): 2.0})
     (family,) = Reader(tmp_path).collect()
     assert {sample.labels["pid"]: sample.value for sample in family.samples} == {"7": 1.0, "worker_8": 2.0}
+
+
+@pytest.mark.parametrize("mode", ["all", "liveall"])
+def test_label_pid_of_a_gauge_is_kept_under_another_name(tmp_path: Path, mode: str) -> None:
+    """Each series of the page is there once: two that differ in their own pid do not become one."""
+    labels = [{"pid": "1"}, {"pid": "2"}, {"pid": "1", "exported_pid": "3"}]
+    write(tmp_path / f"gauge_{mode}_7.db", {key_of("g", own): 1.0 + at for at, own in enumerate(labels)})
+    (family,) = Reader(tmp_path).collect()
+    assert [(sample.labels, sample.value) for sample in family.samples] == [
+        ({"exported_pid": "1", "pid": "7"}, 1.0),
+        ({"exported_pid": "2", "pid": "7"}, 2.0),
+        ({"exported_exported_pid": "1", "exported_pid": "3", "pid": "7"}, 3.0),
+    ]
+
+
+def test_unchanged_metric_does_not_take_the_type_of_one_that_is_changed(tmp_path: Path) -> None:
+    """A refused metric of another type, which its constructor has put into a file, does not hide the first one."""
+    reader = Reader(tmp_path)
+    gauges = tmp_path / "gauge_all_1.db"
+    write(gauges, {key_of("orders"): 0.0, key_of("other"): 1.0})
+    write(tmp_path / "counter_1.db", {key_of("orders_total", family="orders"): 0.0})
+    reader.collect()
+    assert reader.left_out == {}, "there is none to prefer"
+    write(tmp_path / "counter_2.db", {key_of("orders_total", family="orders"): 5.0})
+    for _ in range(2):
+        assert {(f.name, f.type, f.samples[0].value) for f in reader.collect()} == {
+            ("orders", "counter", 5.0),
+            ("other", "gauge", 1.0),
+        }
+        assert list(reader.left_out) == ["orders"]
+    assert "gauge" in reader.left_out["orders"]
+    write(gauges, {key_of("orders"): 3.0})
+    reader.collect()
+    assert reader.left_out == {}, "both are changed"
+
+
+def test_key_that_cannot_be_used_costs_its_family_only(tmp_path: Path) -> None:
+    """A name that no metric can have is left out; a help text that is none is empty."""
+    odd = key_of("good").replace('"Help."', "null")
+    write(tmp_path / "counter_1.db", {key_of("a").replace('"a"', '""', 1): 1.0, odd: 2.0, key_of("b"): 3.0})
+    write(tmp_path / "counter_2.db", {odd: 2.0})
+    reader = Reader(tmp_path)
+    assert (reader.values(), reader.bad, list(reader.left_out)) == ({"good": 4.0, "b": 3.0}, {}, [""])
 
 
 def test_histogram_buckets_are_sorted_cumulative_and_summed_over_processes(tmp_path: Path) -> None:

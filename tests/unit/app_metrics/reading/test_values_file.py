@@ -113,12 +113,11 @@ BAD = {
     "three parts": a_file(entry(a_key("a", "a", {}))),
     "five parts": a_file(entry(a_key("a", "a", {}, "", ""))),
     "family": a_file(entry(a_key(1, "a", {}, ""))),
-    "no family": a_file(entry(a_key("", "a", {}, ""))),
     "sample": a_file(entry(a_key("a", None, {}, ""))),
     "no sample": a_file(entry(a_key("a", "", {}, ""))),
     "labels": a_file(entry(a_key("a", "a", [["a", "b"]], ""))),
     "label value": a_file(entry(a_key("a", "a", {"a": 1}, ""))),
-    "documentation": a_file(entry(a_key("a", "a", {}, None))),
+    "documentation": a_file(entry(a_key("a", "a", {}, []))),
     "bound": a_file(entry(a_key("a", "a_bucket", {"le": "x"}, ""))),
     "bound that is none": a_file(entry(a_key("a", "a_bucket", {"le": "NaN"}, ""))),
 }

@@ -140,3 +140,26 @@ def test_pipe_link_or_directory_in_place_of_a_file_is_not_written_to(tmp_path: P
     assert (read(seconds)["seconds_count"], read(size)["size_count"]) == (1, 1)
     assert app.page()["orders_total"] == 1
     assert (tmp_path / "elsewhere").read_text() == "mine"
+
+
+def test_file_whose_descriptor_a_daemon_has_closed_is_extended_and_no_other(tmp_path: Path) -> None:
+    """A process that has closed all descriptors has other files under their numbers: these stay as they are."""
+    app = App(tmp_path)
+    orders = counter("orders", "number")
+    orders.labels("1").inc()
+    mapped = app.store._files["counter"]
+    number = mapped._descriptor
+    other = tmp_path / "other"
+    other.write_text("mine")
+    with other.open("r+b") as file:
+        os.dup2(file.fileno(), number)
+        for each in range(FIRST_BYTES // 100):
+            orders.labels(str(each) * 20).inc()
+        assert app.failures == 0
+        assert mapped._descriptor != number
+        assert app.total("orders_total") == 1 + FIRST_BYTES // 100
+        mapped._descriptor = number
+        app.store._close()
+        assert os.path.samestat(os.fstat(number), other.stat()), "it is not closed"
+        os.close(number)
+    assert other.read_text() == "mine"
