@@ -49,6 +49,7 @@ class Client:
         self.messages: list[Message] = []
         self.refuses: BaseException | None = None
         self.transport: Transport | None = None
+        self._response_buffer: bytes | None = None
 
     async def receive(self) -> Message:
         if self._closed:

@@ -14,6 +14,7 @@ from gunicorn.http.wsgi import WSGIErrorsWrapper
 
 from gunicorn_prom_hooks.errors import ErrorReporter
 from gunicorn_prom_hooks.worker.frameworks import FRAMEWORKS, swallowed
+from gunicorn_prom_hooks.worker.frameworks.annotations import remember
 from gunicorn_prom_hooks.worker.recording.labels import Resolve, resolver
 
 
@@ -73,8 +74,8 @@ def serve_wsgi(app: Callable[..., Any], path: str, method: str = "GET", **more: 
 
 
 def new_scope(path: str, method: str = "GET", **more: Any) -> dict[str, Any]:
-    """Return the scope of a request, as an ASGI server makes it."""
-    return {
+    """Return the scope of a request, as an ASGI server makes it, and have notes on it kept."""
+    scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
@@ -89,6 +90,8 @@ def new_scope(path: str, method: str = "GET", **more: Any) -> dict[str, Any]:
         "server": ("localhost", 80),
         **more,
     }
+    remember(scope)
+    return scope
 
 
 Told = tuple[int, "str | None", "str | None"]

@@ -32,6 +32,21 @@ def counts(server: Server, total: float) -> dict[tuple[str, str, str], float]:
 
 
 @pytest.mark.parametrize("config", ASGI)
+def test_response_that_failed_before_its_body_has_the_status_that_the_client_saw(serve: Serve, config: str) -> None:
+    """gunicorn sends the headers with the first piece of the body: without one, nothing. uvicorn sends them at once."""
+    server = serve(config, app=ECHO)
+    for path in ("/headers/raise", "/headers/return"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert client.recv(12) == (b"HTTP/1.1 200" if "uvicorn" in config else b"")
+    status = "200" if "uvicorn" in config else "500"
+    found = counts(server, 3)
+    assert found["GET", "/headers/raise", status] == found["GET", "/headers/return", status] == 1
+    failed = server.scrape().all("gunicorn_failed_requests_total")
+    assert sorted(labels["error_type"] for labels, _ in failed) == ["IncompleteResponse", "KeyError"]
+
+
+@pytest.mark.parametrize("config", ASGI)
 def test_each_outcome_of_a_request_is_counted_under_asgi_workers(serve: Serve, config: str) -> None:
     """What happens to a request is on the page: status, seconds, bytes, exceptions; no hook fails."""
     server = serve(config, app=ECHO)

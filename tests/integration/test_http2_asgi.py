@@ -99,6 +99,21 @@ def test_exceptions_and_missing_or_incomplete_responses_are_failures(server: Tls
         agrees(server, record)
 
 
+def test_response_that_failed_before_its_body_has_the_status_that_the_client_saw(server: TlsServer) -> None:
+    """gunicorn sends the headers with the first piece of the body, and a 500 if there is none after an exception."""
+    record = ClientRecord()
+    record.requests["GET", "/headers", "500"] += 1
+    record.requests["GET", "/started", "201"] += 1
+    record.failed["GET", "/headers", "KeyError"] += 1
+    record.failed["GET", "/started", "IncompleteResponse"] += 1
+    record.handled.update({("KeyError",): 1, ("IncompleteResponse",): 1})
+    with Streams(server) as streams:
+        opened = [streams.open("GET", path) for path in ("/headers", "/started")]
+        streams.flush()
+        assert [streams.answer(stream) for stream in opened] == [500, 201]
+        agrees(server, record)
+
+
 @pytest.mark.parametrize("how", ["reset", "cut", "close", "goaway"])
 def test_client_that_ends_a_stream_or_connection_is_499_and_not_failed(server: TlsServer, how: str) -> None:
     """A client that ends a stream or its connection during a request is a 499, and no failure.

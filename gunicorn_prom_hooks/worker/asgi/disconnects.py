@@ -19,6 +19,10 @@ _DISCONNECTS: Final = frozenset({"ClientDisconnect", "ClientDisconnected", "Requ
 """Exceptions, and those derived from them, with which frameworks and servers report a disconnect. They may be
 wrong: Starlette raises one for every OSError of a streaming response."""
 _SERVERS: Final = ("gunicorn", "uvicorn")
+_BUFFER: Final = "_response_buffer"
+"""Attribute of gunicorn's protocol: headers that are sent with the first piece of the body. Not in gunicorn 25.0."""
+_SEND_HEADERS: Final = "headers_sent"
+"""Variable of gunicorn's ``send`` for HTTP/2: whether the headers were sent. Not in gunicorn 25.0."""
 _MAX_CONTEXTS: Final = 20
 """Bound of a chain of exceptions, each raised while the next one was handled."""
 
@@ -65,6 +69,26 @@ def gunicorn_has_started(client: Any, send: Any) -> bool:
 def uvicorn_has_started(client: Any, send: Any) -> bool:
     """Return the same of uvicorn. ``client`` is its ``RequestResponseCycle``."""
     return bool(client.response_started)
+
+
+def gunicorn_holds_headers(client: Any) -> bool:
+    """Return whether the response has started, and gunicorn's asgi worker has sent nothing of it.
+
+    It sends the headers with the first piece of the body. A response that fails before is none to the client: gunicorn
+    closes the connection. ``client`` is what ``receive`` is a method of.
+    """
+    return getattr(client.protocol, _BUFFER, None) is not None
+
+
+def uvicorn_holds_headers(client: Any) -> bool:
+    """Return the same of uvicorn, which sends the headers at once."""
+    return False
+
+
+def stream_holds_headers(send: Any) -> bool:
+    """Return the same of a stream of gunicorn's asgi worker, from the server's ``send``: the client then gets a 500."""
+    sent = _variables(send).get(_SEND_HEADERS)
+    return sent is not None and not sent.cell_contents
 
 
 def gunicorn_has_sent_all(client: Any, send: Any, is_bodiless: bool) -> bool:

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 
 from ..._gunicorn import HTTP2_CONNECTION_GONE, departure
+from ..frameworks.starlette import has_broken_off
 from ..recording.exceptions import CLIENT_GONE
 from .disconnects import (
     Application,
@@ -21,6 +22,7 @@ from .disconnects import (
     Send,
     announced_length,
     cancels_itself,
+    stream_holds_headers,
     was_cancelled,
 )
 from .request_recorder import BODILESS, AsgiRequests
@@ -96,7 +98,10 @@ class Streams:
                 if gone and not left and has_everything():
                     requests.end(scope, begun, status, sent, status)
                     raise
-                requests.broken_off(scope, begun, status, sent, gone, exc, answered=cancelled)
+                unsent = stream_holds_headers(send)
+                requests.broken_off(scope, begun, status, sent, gone, exc, answered=cancelled, unsent=unsent)
+            elif not left and not client.disconnected and has_broken_off(exc):
+                requests.refused(scope, begun, status, exc)
             raise
         if not ended:
             ended = True

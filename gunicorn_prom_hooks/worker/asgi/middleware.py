@@ -14,6 +14,8 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from ...shm.layout import PATH_REF
+from ..frameworks.annotations import remember, scopes
+from ..frameworks.starlette import has_broken_off
 from ..recording.exceptions import CLIENT_GONE
 from ..recording.in_flight import OVERFLOW_AT
 from ..recording.requests import StartedRequest
@@ -27,11 +29,13 @@ from .disconnects import (
     cancels_itself,
     gunicorn_has_sent_all,
     gunicorn_has_started,
+    gunicorn_holds_headers,
     is_cut_off,
     is_disconnect,
     is_refused,
     uvicorn_has_sent_all,
     uvicorn_has_started,
+    uvicorn_holds_headers,
 )
 from .http2 import Streams
 from .request_recorder import BODILESS, AsgiRequests
@@ -51,6 +55,7 @@ class Clients(NamedTuple):
         have_all: whether they have been sent as many bytes as the Content-Length says; asked of the server's ``send``,
             too, and with whether the response has no body.
         have_started: whether the server has accepted a start of the response; asked of its ``send``, too.
+        have_nothing: whether the server has accepted a start of the response, and sent nothing.
         are_canceled: whether the server cancels the requests of those that have left, and answers none that is
             canceled. If not, it answers them with a 500, as it does whatever comes out of the application.
         have_protocol: what ``are_dropped`` looks at, for where there is no time to call it: ``protocol._closed`` of
@@ -61,6 +66,7 @@ class Clients(NamedTuple):
     have_left: Callable[[Any], bool]
     have_all: Callable[[Any, Any, bool], bool]
     have_started: Callable[[Any, Any], bool]
+    have_nothing: Callable[[Any], bool]
     are_canceled: bool
     have_protocol: bool
 
@@ -72,6 +78,7 @@ GUNICORN: Final = Clients(
     ),
     gunicorn_has_sent_all,
     gunicorn_has_started,
+    gunicorn_holds_headers,
     are_canceled=True,
     have_protocol=True,
 )
@@ -81,6 +88,7 @@ UVICORN: Final = Clients(
     lambda client: bool(client.disconnected),
     uvicorn_has_sent_all,
     uvicorn_has_started,
+    uvicorn_holds_headers,
     are_canceled=False,
     have_protocol=False,
 )
@@ -162,7 +170,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
     paths, endpoints = requests.cache.paths, requests.cache.endpoints
     resolve, queue_header, errors = requests.resolve, requests.queue_header, requests.errors
     queued = requests.naming.queued
-    is_dropped, has_left, has_all, has_started, are_canceled, has_protocol = clients
+    is_dropped, has_left, has_all, has_started, has_nothing, are_canceled, has_protocol = clients
     header_names, store = requests.header_names, requests.store
     other = {"websocket": Websockets(app, worker, requests).serve}
     stream = Streams(app, worker, requests).serve
@@ -174,9 +182,17 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
 
     requests.recorder.followers.append(follow)
 
+    async def remembered(handler: Application, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call what records a request or websocket in another way."""
+        key = remember(scope)
+        try:
+            await handler(scope, receive, send)
+        finally:
+            scopes.pop(key, None)
+
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await other.get(scope["type"], app)(scope, receive, send)
+            await remembered(other.get(scope["type"], app), scope, receive, send)
             return
         started = monotonic()
         try:
@@ -185,7 +201,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
         except (AttributeError, KeyError):
             client, known = getattr(receive, "__self__", None), 0.0
         if type(client) is not server and not is_known(client):  # another server, or HTTP/2
-            await stream(scope, receive, send)
+            await remembered(stream, scope, receive, send)
             return
         if known and free:
             at = free.pop()
@@ -198,6 +214,8 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                 return
             _, _, _, rows, at = begun
         request = scope, rows, at, started, client
+        if resolve is not None:
+            key = remember(scope)
         status: Any = 0
         sent = 0
         app_status: Any  # set with ``ENDED``
@@ -212,14 +230,17 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                     sent += size
                     if status > 0:
                         if not message.get("more_body"):
-                            app_status, status, decisive = status, ENDED, message
+                            app_status = status
+                            status = ENDED
+                            decisive = message
                             ending(request, app_status, sent, None if sent == size else send)
                     elif status is ENDED:
                         decisive = {}  # what is refused from now on is one message too many
                 elif message["type"] == "http.response.start" and (
                     not status or (status is not ENDED and not has_started(client, send))
                 ):
-                    decisive, status = message, message["status"]
+                    status = message["status"]
+                    decisive = message
             except Exception:  # noqa: BLE001 - whatever that is for a message, the server is to say so
                 errors.report("asgi")
             return send(message)
@@ -236,22 +257,29 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
                     end(scope, started_request(request), app_status, sent, app_status)
                 else:
                     answered = not are_canceled or cancels_itself(exc, worker)
-                    broken_off(scope, started_request(request), app_status, sent, left, exc, answered=answered)
-            elif not is_disconnect(exc, has_left(client), client) and is_refused(exc, decisive):
+                    unsent, begun = has_nothing(client), started_request(request)
+                    broken_off(scope, begun, app_status, sent, left, exc, answered=answered, unsent=unsent)
+            elif not is_disconnect(exc, has_left(client), client) and (
+                is_refused(exc, decisive) or has_broken_off(exc)
+            ):
                 refused(scope, started_request(request), app_status, exc)
             raise
-        if status is not ENDED:
-            app_status, status = status, ENDED
-            left = is_dropped(client)
-            if left and has_everything(request, app_status, send):
-                end(scope, started_request(request), app_status, sent, app_status)
-            else:
-                broken_off(scope, started_request(request), app_status, sent, left)
+        else:
+            if status is not ENDED:
+                app_status, status = status, ENDED
+                left = is_dropped(client)
+                if left and has_everything(request, app_status, send):
+                    end(scope, started_request(request), app_status, sent, app_status)
+                else:
+                    broken_off(scope, started_request(request), app_status, sent, left, unsent=has_nothing(client))
+        finally:
+            if resolve is not None:
+                scopes.pop(key, None)
 
     def ending(request: tuple[Scope, Rows, int, float, Any], status: int, sent: int, in_pieces: Send | None) -> None:
         scope, rows, at, started, client = request
         duration = monotonic() - started
-        label = since = row = None
+        label = since = None
         is_gone = False
         try:
             if resolve is not None:
@@ -261,8 +289,7 @@ def recorded(app: Application, worker: Any, requests: AsgiRequests, clients: Cli
             is_gone = client.protocol._closed if has_protocol else client.disconnected  # noqa: SLF001
             if in_pieces is not None:  # the server's send
                 is_gone = not has_all(client, in_pieces, False) if is_gone else is_cut_off(client)
-            if sent <= SMALL and not is_gone:
-                row = rows.get(status)
+            row = None if sent > SMALL or is_gone else rows.get(status)
             for name, value in scope["headers"]:
                 if name in header_names:
                     if name == queue_header:

@@ -102,6 +102,7 @@ class AsgiRequests(Requests):
         exc: BaseException | None = None,
         *,
         answered: bool = False,
+        unsent: bool = False,
     ) -> None:
         """Record the end of a request whose response was not complete when the application returned or raised.
 
@@ -113,25 +114,28 @@ class AsgiRequests(Requests):
             left: whether the client disconnected.
             exc: what the application raised.
             answered: whether the server responds even to an exception that ends a task or the worker.
+            unsent: whether the client has got nothing of the response.
         """
+        seen = NO_STATUS if unsent or not app_status else app_status
         if left:
             self.end(scope, request, CLIENT_GONE, sent, app_status)
         elif exc is None:
-            self.end(scope, request, app_status or NO_STATUS, sent, app_status, INCOMPLETE if app_status else None)
+            self.end(scope, request, seen, sent, app_status, INCOMPLETE if app_status else None)
         elif answered or not isinstance(exc, _WITHOUT_RESPONSE):
-            self.end(scope, request, app_status or NO_STATUS, sent, app_status, error_type_of(exc))
+            self.end(scope, request, seen, sent, app_status, error_type_of(exc))
         # Else there is no response: the worker exits, and the request stays in the in-flight table.
 
     def refused(self, scope: Mapping[str, Any], request: StartedRequest, app_status: int, exc: BaseException) -> None:
         """Count the failure of a request that was counted as the last message of its response was handed to the server.
 
-        The server has refused that message: the client has not got the whole response.
+        The server has refused that message, or a middleware has sent it after a failure: the client has not got the
+        whole response.
 
         Args:
             scope: of the request.
             request: as ``begin`` returned it.
             app_status: the status that the application set. A request with a 5xx is a failed one already.
-            exc: what the server raised.
+            exc: what came out of the application.
         """
         if app_status < 500:
             self.failed(scope, request.method, app_status, error_type_of(exc))

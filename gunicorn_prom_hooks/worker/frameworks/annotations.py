@@ -1,7 +1,8 @@
 """Annotations of a request, left by hooks in frameworks for its end, and the objects that such hooks are added to.
 
-Annotations are kept in an object that the server makes for each request, and that every shallow copy of the environ or
-scope shares. So they survive a middleware that passes on a copy. The keys are the same for all frameworks. If several
+Annotations are kept with an object that the server makes for each request, and that every shallow copy of the environ
+or scope shares. So they survive a middleware that passes on a copy. Those on a scope are kept beside its dict ``asgi``,
+by the id of that: an application may return it, or copy it. The keys are the same for all frameworks. If several
 frameworks handle a request, the last annotation counts: that of the mounted application, or of the one tried last.
 """
 
@@ -21,6 +22,11 @@ _KNOWN: Final = "gunicorn_prom_hooks"
 """Attribute of an object that a hook was added to."""
 NOTES: Final = "gunicorn_prom_hooks.notes"
 """Key in the WSGI environ of a dict for notes, for servers that share ``wsgi.errors`` among requests."""
+_ASGI: Final = "gunicorn_prom_hooks.asgi"
+"""Key in the notes on a scope of what they belong to. So its id is that of no other object."""
+
+scopes: Final[dict[int, dict[str, Any]]] = {}
+"""Notes on the server's requests in progress, by the id of the dict ``asgi`` of their scope."""
 
 
 def notes(given: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -30,7 +36,7 @@ def notes(given: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         given: WSGI environ or ASGI scope, or a shallow copy of it.
 
     Returns:
-        Of a scope, its dict ``asgi``. Of an environ, the dict ``NOTES`` where another library makes the environ, else
+        Of a scope, what ``scopes`` has. Of an environ, the dict ``NOTES`` where another library makes the environ, else
         the attributes of gunicorn's ``wsgi.errors``, else the notes of the scope that a2wsgi has made it from. Else
         ``given``.
     """
@@ -43,7 +49,17 @@ def notes(given: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
                 return errors.__dict__
             scope = given.get("asgi.scope")
             return given if scope is None else notes(scope)
-    return kept  # type: ignore[no-any-return]
+        return kept  # type: ignore[no-any-return]
+    found = scopes.get(id(kept))
+    return {} if found is None else found  # a call by the application itself is no request
+
+
+def remember(scope: Mapping[str, Any]) -> int:
+    """Have notes on a request kept. Return their key in ``scopes``: to be removed when the application is done."""
+    asgi = scope.get("asgi")
+    key = id(asgi)
+    scopes[key] = {_ASGI: asgi}
+    return key
 
 
 def noted(given: Mapping[str, Any]) -> str | None:

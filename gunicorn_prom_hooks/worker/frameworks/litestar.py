@@ -51,12 +51,11 @@ def route(scope: Mapping[str, Any]) -> str | None:
     """Return the template, such as ``/items/{number}``; None if no route has matched."""
     if "type" not in scope:  # a WSGI environ
         return None
-    kept = notes(scope)  # type: ignore[arg-type]  # it is the server's own
+    kept = notes(scope)  # type: ignore[arg-type]  # it is not changed
     found = kept.get(REACHED)
     if found is None or isinstance(found, str):
         return found
-    # The note holds the scope, and the scope the note: replaced here, it is freed without the garbage collector.
-    kept[REACHED] = None
+    kept[REACHED] = None  # it is asked for once, and holds the scope no longer
     template = kept[REACHED] = _template(*found)
     return template
 

@@ -25,6 +25,7 @@ REACHED: Final = "gunicorn_prom_hooks.starlette"
 Once that is read, the route template is there instead.
 """
 
+_MIDDLEWARE: Final = "starlette.middleware.base"
 _MAX_KNOWN: Final = 1024
 _MAX_DEPTH: Final = 16
 _known: dict[tuple[int, int], tuple[Any, Any, tuple[Any, ...]]] = {}
@@ -87,14 +88,13 @@ def route(scope: Mapping[str, Any]) -> str | None:
     """Return the path of the route, such as ``/items/{number:int}``."""
     if "type" not in scope:  # a WSGI environ
         return None
-    kept = notes(scope)  # type: ignore[arg-type]  # it is the server's own
+    kept = notes(scope)  # type: ignore[arg-type]  # it is not changed
     found = kept.get(REACHED)
     if found is None:
         return _template(scope, None, None)
     if isinstance(found, str):
         return found
-    # The note holds the scope, and the scope the note: replaced here, it is freed without the garbage collector.
-    kept[REACHED] = None
+    kept[REACHED] = None  # it is asked for once, and holds the scope no longer
     template = kept[REACHED] = _template(*found)
     return template
 
@@ -113,6 +113,23 @@ def error(scope: Mapping[str, Any]) -> str | None:
         return None
     exc = sys.exc_info()[1]
     return None if exc is None or _is_answer(exc) else type(exc).__name__
+
+
+def has_broken_off(exc: BaseException) -> bool:
+    """Return whether this has ended a response that ``BaseHTTPMiddleware`` has sent an end of nevertheless.
+
+    It calls the application as a task, and sends an empty last piece before it raises the exception of that. One that
+    was raised before the response started has come out of ``call_next``, and one of a background task is none.
+    """
+    frames: set[tuple[Any, str]] = set()
+    traceback = exc.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        frames.add((frame.f_globals.get("__name__"), frame.f_code.co_name))
+        traceback = traceback.tb_next
+    if (_MIDDLEWARE, "coro") not in frames or (_MIDDLEWARE, "call_next") in frames:
+        return False
+    return all(module != "starlette.background" for module, _ in frames)
 
 
 def _is_answer(exc: BaseException) -> bool:

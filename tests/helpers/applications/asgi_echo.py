@@ -51,6 +51,10 @@ async def app(scope, receive, send):
         return
     status = int(path[8:]) if path.startswith("/status/") else 200
     await send({"type": "http.response.start", "status": status, "headers": []})
+    if path == "/headers/raise":
+        raise KeyError("before the body")
+    if path == "/headers/return":
+        return
     if path == "/stream":
         for _ in range(3):
             await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})

@@ -13,6 +13,11 @@ async def app(scope, receive, send):
         await asyncio.sleep(0.5)
     if path == "/silent":
         return
+    if path in ("/headers", "/started"):
+        await client_record_asgi.start(send, 201)
+        if path == "/headers":
+            raise KeyError("before the body")
+        return
     if path == "/half":
         await client_record_asgi.start(send, 200)
         await send({"type": "http.response.body", "body": b"x", "more_body": True})

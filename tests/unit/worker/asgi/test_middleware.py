@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 import pytest
 
 from gunicorn_prom_hooks.shm.schema import ERROR_HANDLING, QUEUE, REQUEST_SIZE_SUM, RESPONSE_SIZE_SUM
+from gunicorn_prom_hooks.worker.asgi import middleware
 from gunicorn_prom_hooks.worker.asgi.disconnects import Application, Message, Receive, Scope, Send
-from tests.helpers.asgi import BODY, MORE, START, Bench, Client, plain, sends
+from tests.helpers.asgi import BODY, MORE, START, Bench, Client, awaited, plain, sends
 
 
 @plain
@@ -65,6 +67,48 @@ def test_exception_is_a_failure_with_the_status_sent_and_is_raised_on(plain: boo
     assert bench.failures() == {("GET", "/items/:id", "KeyError"): 3.0}
     assert sum(bench.counts(ERROR_HANDLING).values()) == 3.0
     assert bench.in_progress() == 0
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_response_of_which_the_server_has_sent_nothing_is_a_500(status: int) -> None:
+    """gunicorn sends the headers with the first piece of the body: before that, the client has seen no status."""
+    bench, client = Bench(), Client()
+    client._response_buffer = b"HTTP/1.1"
+    start = {**START, "status": status}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start)
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        bench.call(app, client)
+    bench.call(sends(start), client)
+    label = "<unmatched>" if status == 404 else "/items/:id"
+    assert bench.requests() == {("GET", label, "500"): 2.0}
+    assert bench.failures() == {("GET", label, "KeyError"): 1.0, ("GET", label, "IncompleteResponse"): 1.0}
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_stream_that_fails_before_its_headers_are_sent_is_a_500(sent: bool) -> None:
+    """The same with HTTP/2, where the ``send`` of the server knows."""
+    bench, headers_sent = Bench(), False
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        nonlocal headers_sent
+        headers_sent = sent
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        raise KeyError("x")
+
+    served = middleware.recorded(app, bench.worker, bench.calls, middleware.GUNICORN)
+    scope: Scope = {"type": "http", "method": "GET", "path": "/items/7", "headers": []}
+    with pytest.raises(KeyError):
+        asyncio.run(awaited(served(scope, receive, send)))
+    assert bench.requests() == {("GET", "/items/:id", "200" if sent else "500"): 1.0}
 
 
 @plain

@@ -16,6 +16,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 
+from gunicorn_prom_hooks.worker.frameworks.annotations import notes
+from gunicorn_prom_hooks.worker.frameworks.litestar import REACHED
 from tests.helpers import django_app  # noqa: F401 - configures Django
 from tests.helpers.frameworks import Told, asgi, asked, copied, new_scope, only, serve_asgi
 
@@ -144,5 +146,5 @@ def test_noted_scope_has_no_reference_cycle() -> None:
     gc.collect()  # Litestar's own circles
     held_by = [each for each in gc.get_objects() if type(each) is dict and each.get("held") is gone()]
     assert resolve(scope) == "/plain/{path:path}"
-    assert scope["asgi"]["gunicorn_prom_hooks.litestar"] == "/plain/{path:path}"
+    assert notes(scope)[REACHED] == "/plain/{path:path}"
     assert all(each is scope for each in held_by)
