@@ -69,8 +69,12 @@ def test_child_that_returns_into_the_server_counts_nothing(serve: Serve, tmp_pat
         eventually(lambda: all(child.status() == "zombie" for child in worker.children()), "the child has ended")
         assert server.get(f"/new{number}").status_code == 200
     samples = server.settled(8)
-    assert samples.sum("gunicorn_requests_total", status="200") == 8
-    assert samples.one("gunicorn_requests_total", endpoint=f"/{way}") == 3
+    assert samples.sum("gunicorn_requests_total") == 8
+    # Where both answer, the client may have gone with the child's response.
+    assert (
+        samples.sum("gunicorn_requests_total", status="200") + samples.sum("gunicorn_requests_total", status="499") == 8
+    )
+    assert samples.sum("gunicorn_requests_total", endpoint=f"/{way}") == 3
     assert samples.sum("gunicorn_failed_requests_total") == 0
     assert samples.one("gunicorn_requests_in_progress") == 0
     assert min(value for _, value in samples.all("gunicorn_exporter_collector_success")) == 1

@@ -39,6 +39,7 @@ MOMENTS = {
     "master/exit_reason.py": "the moment of the first exit of a kind",
     "worker/recording/labels.py": "the age of a request header with a time",
     "app_metrics/reading/values_file.py": "the time of a file",
+    "app_metrics/directories/private.py": "the age of a directory",
 }
 """The modules that read the wall clock, and for what: moments that are shown, or come from elsewhere."""
 

@@ -161,7 +161,7 @@ BOUNDS = {
     "master._workers.allocator.readers[]._index._locations": LABELS * 4,
     "master._cap._shown": ENDPOINTS,
     "master._cap.folded": WORKERS * ENDPOINTS,
-    "master._errors.counts": 30,
+    "master._errors._counts": 30,
     "master._errors._last": 30,
     "page._collectors": 20,
     "page._runner._threads": 20,
