@@ -238,7 +238,9 @@ def ended(instance: str, requests: str, failed: str) -> Series:
         (documented("sum({__name__"), {QUEUE % "a": "2+0x120", QUEUE % "b": "0+0x120", UNREAD % "b": "3+0x120"}, 5),
         (documented("sum({__name__"), {QUEUE % "a": "2+0x120"}, 2),
         (documented("sum({__name__"), {UNREAD % "a": "3+0x120"}, 3),
-        (documented("sum({__name__"), {QUEUE % "a": "0+0x120", UNREAD % "a": "0+0x120"}, None),
+        (documented("sum({__name__"), {QUEUE % "a": "0+0x120", UNREAD % "a": "0+0x120"}, 0),
+        (documented("> 0 or sum("), {QUEUE % "a": "0+0x120", UNREAD % "a": "0+0x120"}, None),
+        (documented("> 0 or sum("), {QUEUE % "a": "0+0x120", UNREAD % "a": "3+0x120"}, 3),
         ("round(sum(increase(gunicorn_reloads_total[1h])))", {"gunicorn_reloads_total": "0+0x40 3+0x30 0+0x50"}, 3),
         (
             re.findall(r"`(sum by \(job\) \(increase\([^`]*)`", OPERATIONS.read_text())[0],
