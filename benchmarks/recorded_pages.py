@@ -14,6 +14,7 @@ from typing import Final
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from benchmarks.server import free_port, gunicorn
+from benchmarks.waiting import DEADLINE_SECONDS
 
 CONFIG: Final = """
 from gunicorn_prom_hooks import install
@@ -38,13 +39,15 @@ def record(folder: Path) -> tuple[str, str]:
         stop = threading.Event()
         thread = threading.Thread(target=_load, args=(f"http://127.0.0.1:{app_port}", stop), daemon=True)
         thread.start()
-        time.sleep(SECONDS)  # each endpoint has been asked
-        first = _page(port)
-        time.sleep(SECONDS)
-        second = _page(port)
+        first, second = "", _page(port)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while _values(first).keys() != _values(second).keys():  # until each endpoint has been asked
+            if time.monotonic() > deadline:
+                raise TimeoutError("new series have come all the time")
+            time.sleep(SECONDS)
+            first, second = second, _page(port)
         stop.set()
         thread.join(20)
-    assert _values(first).keys() == _values(second).keys()
     return first, second
 
 

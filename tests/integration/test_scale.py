@@ -50,6 +50,7 @@ def medium(serve: Serve) -> tuple[Server, Size]:
     config = CONFIG.replace("METRICS_PORT)", "METRICS_PORT, worker_label='slot')")
     server = serve("worker_class = 'gthread'\nthreads = 2\nworkers = 4\n", config=config)
     names = [chr(ord("a") + number // 26) + chr(ord("a") + number % 26) for number in range(30)]
+    server.settled(1)  # a request is counted after its response
     os.kill(server.workers()[0].pid, signal.SIGKILL)
     eventually(lambda: server.scrape().sum("gunicorn_worker_exits_total", detail="SIGKILL"), "the worker has exited")
     for name in names:

@@ -59,7 +59,7 @@ class Store:
         self._is_used = False
         """There was a metric. Until then there is nothing to close or to move, in a process just forked."""
         self._is_busy = False
-        """Files are being opened, extended or renewed. What a change in the middle of that needs comes afterwards."""
+        """Files are being opened, extended or renewed. What a change within that needs is done after it."""
         self._late: list[Any] = []
         """Values that wait for that."""
         self._kept_open = [True]
@@ -152,7 +152,7 @@ class Store:
             group: of the value.
             value: the one to be changed.
         """
-        if self._is_busy:  # in the middle of another change of this thread
+        if self._is_busy:  # within another change of this thread
             if value.cell.kept is None or not value.cell.kept.is_open:
                 self._late.append(value)
                 self._keep(value)
@@ -209,7 +209,7 @@ class Store:
             value.enter(Cell(kept := Kept(self._kept_open, start), 0, start, kept))
 
     def _drop(self, kind: str) -> None:
-        """Close a file in the middle of a change of it: it is opened and read again at the next change of a metric."""
+        """Close a file whose change was interrupted: it is opened and read again at the next change of a metric."""
         file = self._files.pop(kind, None)
         if file is not None:
             file.close()

@@ -28,7 +28,7 @@ def value_class(
     A metric is made when the application is imported, and an exception there would end the server. It is made and
     changed with locks of prometheus_client held, so nothing is logged here.
 
-    A change may come in the middle of another one of the same value, in the same thread: from a signal handler, or from
+    A change may come within another one of the same value, in the same thread: from a signal handler, or from
     a finalizer when the garbage collector runs. So both numbers are changed without a call in between, and what is then
     stored is stored again if it has changed meanwhile.
 
@@ -195,12 +195,12 @@ def value_class(
             """Return the exemplar of this process."""
             return self._exemplar
 
-        def _add_again(self, amount: float, anew: float, cell: Cell, generation: int) -> None:
+        def _add_again(self, amount: float, from_zero: float, cell: Cell, generation: int) -> None:
             """Add an amount that this process has counted already, once more to the page.
 
             Args:
                 amount: to add.
-                anew: instead, where the process begins to count at 0.
+                from_zero: the amount instead, where the process begins to count at 0.
                 cell: the one without a file, to which the amount was added.
                 generation: of the value then.
             """
@@ -218,8 +218,8 @@ def value_class(
                 if cell.kept is not None:
                     amount = 0.0  # the first cell after that one has taken it over
             elif store.announced:
-                amount = anew
-                self._own += anew
+                amount = from_zero
+                self._own += from_zero
             cell = self.cell
             cell.total += amount
             write(cell, 0.0)

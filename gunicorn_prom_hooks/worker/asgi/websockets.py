@@ -9,7 +9,6 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any, Final
 
-from ...shm.schema import WEBSOCKETS
 from ..recording.exceptions import CLIENT_GONE
 from ..recording.requests import NO_STATUS
 from .disconnects import (
@@ -102,16 +101,14 @@ class Websockets:
                 self._requests.end(scope, begun, status or self._default_status, 0, status)
         finally:
             if cell is not None:
-                self._requests.recorder.slot.cells[cell + 1] += 1.0
+                self._requests.naming.close_websocket(cell)
 
     def _open(self, scope: Scope) -> int | None:
         """Count an opened websocket. Return the first of its cells."""
         requests = self._requests
         try:
             label = None if requests.resolve is None else requests.resolve(scope)
-            cell = requests.recorder.place(WEBSOCKETS, requests.naming.endpoint(scope["path"], None, label))
-            requests.recorder.slot.cells[cell] += 1.0
-            return cell
+            return requests.naming.open_websocket(scope["path"], label)
         except Exception:  # noqa: BLE001 - the websocket must be served
             requests.errors.report("asgi")
             return None

@@ -166,12 +166,15 @@ class Naming:
         self._recorder.count(FAILED, known, endpoint, self._recorder.error_type(error_type))
         return known, endpoint
 
-    def websocket(self, path: str, label: str | None) -> None:
-        """Count a websocket that has been opened and closed."""
-        recorder = self._recorder
-        cell = recorder.place(WEBSOCKETS, self.endpoint(path, None, label))
-        recorder.slot.cells[cell] += 1.0
-        recorder.slot.cells[cell + 1] += 1.0
+    def open_websocket(self, path: str, label: str | None) -> int:
+        """Count an opened websocket. Return the first of its cells, for ``close_websocket``."""
+        cell = self._recorder.place(WEBSOCKETS, self.endpoint(path, None, label))
+        self._recorder.slot.cells[cell] += 1.0
+        return cell
+
+    def close_websocket(self, cell: int) -> None:
+        """Count the end of a websocket."""
+        self._recorder.slot.cells[cell + 1] += 1.0
 
     def queued(self, stamp: str, duration: float) -> None:
         """Count the time in queue of a request that took ``duration`` seconds, by the proxy's header."""

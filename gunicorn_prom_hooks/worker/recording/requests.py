@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from ...errors import ErrorReporter
-from ...shm.schema import ERROR_HANDLING, SIZE_BUCKETS, UNKNOWN_SIZE, WEBSOCKETS
+from ...shm.schema import ERROR_HANDLING, SIZE_BUCKETS, UNKNOWN_SIZE
 from ..frameworks import swallowed
 from .in_flight import OVERFLOW_AT, InFlightTable, mark_interrupted
 from .labels import Naming, Resolve
@@ -114,21 +114,6 @@ class Requests:
     def mark_interrupted(self, request: StartedRequest) -> None:
         """Record that the worker exits because of a signal that came during this request."""
         mark_interrupted(self.recorder.slot, request.at)
-
-    def open_websocket(self, path: str, label: str | None = None) -> int | None:
-        """Count an opened websocket. Return the first of its cells, for ``close_websocket``."""
-        try:
-            cell = self.recorder.place(WEBSOCKETS, self.naming.endpoint(path, None, label))
-            self.recorder.slot.cells[cell] += 1.0
-            return cell
-        except Exception:  # noqa: BLE001 - the websocket must be served
-            self.errors.report(self._where)
-            return None
-
-    def close_websocket(self, cell: int | None) -> None:
-        """Count the end of a websocket."""
-        if cell is not None:
-            self.recorder.slot.cells[cell + 1] += 1.0
 
     def finish(
         self,

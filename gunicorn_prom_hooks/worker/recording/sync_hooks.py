@@ -207,7 +207,7 @@ def make_slow_path(recorder: Recorder, naming: Naming) -> SlowPath:
             else:
                 sent, response_size = size_unsent(req, resp, status)
         elif app_status is None and is_websocket(environ, exc):
-            naming.websocket(req.path, label)
+            naming.close_websocket(naming.open_websocket(req.path, label))
             return None, 0
         else:
             status = record_exception(req, label, resp, exc, at)

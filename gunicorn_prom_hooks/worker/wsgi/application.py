@@ -82,11 +82,16 @@ def _websocket(
 
     The handshake is done. What the application returns is iterated to its end, and not sent.
     """
-    opened = requests.open_websocket(environ.get("PATH_INFO", ""))
+    opened = None
+    try:
+        opened = requests.naming.open_websocket(environ.get("PATH_INFO", ""), None)
+    except Exception:  # noqa: BLE001 - the websocket must be served
+        requests.errors.report("wsgi")
     try:
         return list(app(environ, start_response))
     finally:
-        requests.close_websocket(opened)
+        if opened is not None:
+            requests.naming.close_websocket(opened)
 
 
 class Response:
